@@ -1,0 +1,1 @@
+"""SavedModels and TFLite graphs out of a LiT model."""

@@ -1,0 +1,1 @@
+"""LiT (Locked-image text Tuning, arXiv:2111.07991) for TensorFlow."""

@@ -1,0 +1,1 @@
+"""Locked-image tuning under tf.distribute, and its evaluation."""
