@@ -13,6 +13,7 @@ EXTRAS = {
     "train": [
         f"tf-models-official{TF}",
         "tensorflow-datasets>=4.9.9",
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without requiring it
         "tensorboard",
         "scikit-learn>=1.3",
         "pillow",
