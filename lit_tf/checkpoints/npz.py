@@ -1,0 +1,459 @@
+"""Reading and writing `.npz` archives that may come from anywhere.
+
+A checkpoint is a file from the network. `np.load` believes what such a file says about itself: it
+allocates whatever shape a header declares before it looks at the data, and with one flag more it
+runs pickled code. Here nothing is unpickled, and every length that the file declares is compared
+with the file's real size before anything is allocated. All faults are `CheckpointError`s that name
+the file, the key, what was expected and what was found.
+
+Arrays are read and written one at a time, so that the memory needed beside the model is that of its
+largest array. They are read, not memory-mapped: NumPy does not align members within the archive, a
+map cannot check the CRC, and a file that shrinks under a map kills the process.
+"""
+
+import ast
+import contextlib
+import difflib
+import math
+import os
+import pathlib
+import struct
+import uuid
+import zipfile
+import zlib
+
+import ml_dtypes
+import numpy as np
+
+from lit_tf.errors import CheckpointError
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+# What zipfile and zlib raise on files that are not what they should be.
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,  # includes NotImplementedError
+    OverflowError,
+    LookupError,
+)
+
+_MAX_HEADER = 10_000  # bytes; what NumPy itself accepts. A plain array's header takes 118.
+_MAX_DIMS = 32
+_MAX_KEY = 1024
+_CHUNK = 1 << 20
+
+# Deflate cannot expand more than 1032-fold, and weights not more than a few per cent. A member that
+# claims more than this, and is large, is a bomb, or an array of zeros that is no weight.
+_MAX_EXPANSION = 100
+_MAX_EXPANSION_FROM = 16 << 20
+
+_STARTS = (
+    (b"\x93NUMPY", "a single .npy array"),
+    (b"\x80", "a Python pickle"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+    (b"<", "an HTML or XML page"),
+)
+
+
+def nearest_keys(key, candidates, count=3):
+    """Returns the candidates that look most like a key, best first.
+
+    Args:
+      key: the key that was looked for.
+      candidates: the keys that there are.
+      count: how many to return at most.
+
+    Returns:
+      A list of at most `count` strings; empty where nothing comes near. Comparing takes about
+      0.1 ms a candidate, so ask for the first few of many missing keys only.
+    """
+    return difflib.get_close_matches(key, list(candidates), n=count, cutoff=0.6)
+
+
+def _check_key(path, key):
+    """Raises unless `key` is a relative, normal, printable path."""
+    if (
+        not key
+        or len(key) > _MAX_KEY
+        or not key.isprintable()
+        or "\\" in key
+        or ":" in key
+        or any(part in ("", ".", "..") for part in key.split("/"))
+    ):
+        raise CheckpointError(
+            f"{path}: key {key[:80]!r} is not allowed; expected names joined by '/', without "
+            "empty parts, '.', '..', ':', backslashes or control characters"
+        )
+
+
+def _parse_dtype(descr):
+    """Returns the dtype of a plain number as stored, or None where `descr` is anything else."""
+    if not isinstance(descr, str) or len(descr) > 8:
+        return None
+    try:
+        dtype = np.dtype(descr)
+    except (TypeError, ValueError, SyntaxError):
+        return None
+    if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.subdtype is None:
+        return BFLOAT16  # NumPy writes bfloat16, a type it does not know, as two raw bytes.
+    if dtype.kind in "biuf" and dtype.itemsize <= 8:
+        return dtype
+    return None
+
+
+class _Member:
+    """What the archive says about one array, after the checks that need no data."""
+
+    __slots__ = ("info", "offset", "shape", "stored", "fortran")
+
+    def __init__(self, info, offset, shape, stored, fortran):
+        self.info = info  # zipfile.ZipInfo
+        self.offset = offset  # where the data starts within the member
+        self.shape = shape
+        self.stored = stored  # dtype in the file; may have the other byte order
+        self.fortran = fortran
+
+
+class NpzFile:
+    """An open `.npz` archive of plain arrays; use it as a context manager.
+
+    Opening reads the directory and every array's header, and refuses the file if any of them is
+    not what it should be. Data is read by `read`, one array at a time.
+
+    Attributes:
+      path: the file's name, as given.
+    """
+
+    def __init__(self, path):
+        """Opens `path` and checks every member.
+
+        Args:
+          path: the file's name.
+
+        Raises:
+          CheckpointError: if the file cannot be read, is no archive of plain arrays, or declares
+            sizes that are not those of its contents.
+        """
+        self.path = os.fspath(path)
+        if os.path.isdir(self.path):
+            raise CheckpointError(f"{self.path}: expected a .npz file, found a folder")
+        try:
+            self._file = open(self.path, "rb")
+        except FileNotFoundError:
+            raise CheckpointError(f"{self.path}: no such file") from None
+        except (OSError, ValueError) as e:
+            raise CheckpointError(f"{self.path}: cannot be opened: {e}") from e
+        try:
+            self._size = os.fstat(self._file.fileno()).st_size
+            self._zip = self._open_zip()
+            self._members = self._read_members()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def close(self):
+        """Closes the file; arrays that were read stay valid."""
+        self._zip.close()
+        self._file.close()
+
+    def keys(self):
+        """Returns the keys, in file order."""
+        return list(self._members)
+
+    def __iter__(self):
+        return iter(self._members)
+
+    def __len__(self):
+        return len(self._members)
+
+    def __contains__(self, key):
+        return key in self._members
+
+    def shape(self, key):
+        """Returns the shape of the array at `key`, a tuple of ints."""
+        return self._member(key).shape
+
+    def dtype(self, key):
+        """Returns the dtype that `read` returns: in native byte order, bfloat16 for `|V2`."""
+        return self._member(key).stored.newbyteorder("=")
+
+    def read(self, key):
+        """Reads one array.
+
+        Args:
+          key: one of `keys()`.
+
+        Returns:
+          A new array of `shape(key)` and `dtype(key)`. Its bytes agree with the archive's CRC.
+
+        Raises:
+          CheckpointError: if there is no such key, or its data is damaged.
+        """
+        member = self._member(key)
+        info = member.info
+        if (
+            info.file_size > _MAX_EXPANSION_FROM
+            and info.file_size > _MAX_EXPANSION * info.compress_size
+        ):
+            raise CheckpointError(
+                f"{self.path}: key {key!r}: {info.compress_size:,} bytes would unpack to "
+                f"{info.file_size:,}; expected at most {_MAX_EXPANSION} times as many"
+            )
+        shape = member.shape[::-1] if member.fortran else member.shape
+        try:
+            array = np.empty(shape, member.stored)
+        except (ValueError, MemoryError) as e:
+            raise CheckpointError(
+                f"{self.path}: key {key!r}: cannot allocate shape {member.shape} "
+                f"{member.stored}: {e}"
+            ) from e
+        with self._reading(key), self._zip.open(info) as f:
+            f.read(member.offset)
+            # A flat view of bytes, over which the data is read in place.
+            target = array.reshape(-1).view(np.uint8)
+            done = 0
+            while done < target.size:
+                chunk = f.read(min(_CHUNK, target.size - done))
+                if not chunk:
+                    raise EOFError(f"data ends after {done:,} of {target.size:,} bytes")
+                target[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                done += len(chunk)
+            if f.read(1):  # reading to the end is also what makes zipfile compare the CRC
+                raise ValueError("data goes on after the array's end")
+        if not member.stored.isnative:
+            array = array.byteswap(inplace=True).view(member.stored.newbyteorder("="))
+        return array.T if member.fortran else array
+
+    def _member(self, key):
+        try:
+            return self._members[key]
+        except KeyError:
+            near = nearest_keys(key, self._members)
+            hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
+            raise CheckpointError(f"{self.path}: no key {key!r}{hint}") from None
+
+    @contextlib.contextmanager
+    def _reading(self, key):
+        try:
+            yield
+        except _ZIP_FAULTS as e:
+            raise CheckpointError(f"{self.path}: key {key!r}: damaged: {_one_line(e)}") from e
+
+    def _open_zip(self):
+        """Returns the archive's ZipFile; says what the file is where it is none."""
+        try:
+            start = self._file.read(64)
+            self._file.seek(0)
+        except OSError as e:
+            raise CheckpointError(f"{self.path}: cannot be read: {e}") from e
+        if not start:
+            raise CheckpointError(f"{self.path}: expected a .npz file, found an empty file")
+        try:
+            return zipfile.ZipFile(self._file)
+        except _ZIP_FAULTS as e:
+            if start.startswith(b"PK"):
+                found = f"a damaged or truncated zip archive of {self._size:,} bytes"
+            else:
+                names = [name for prefix, name in _STARTS if start.startswith(prefix)]
+                found = names[0] if names else f"a file that starts with {start[:16]!r}"
+            raise CheckpointError(
+                f"{self.path}: expected a .npz file, found {found} ({_one_line(e)})"
+            ) from e
+
+    def _read_members(self):
+        """Returns {key: _Member} after checking every member against the file."""
+        members = {}
+        infos = self._zip.infolist()
+        if not infos:
+            raise CheckpointError(f"{self.path}: expected arrays, found an empty archive")
+        # Overlapping members, a bomb's trick, would claim more bytes together than the file has.
+        claimed = sum(info.compress_size for info in infos)
+        if claimed > self._size:
+            raise CheckpointError(
+                f"{self.path}: the members claim {claimed:,} bytes, the file has {self._size:,}; "
+                "truncated or forged"
+            )
+        for info in infos:
+            name = info.filename
+            if not name.endswith(".npy"):
+                raise CheckpointError(
+                    f"{self.path}: member {name[:80]!r} is no array; expected names in .npy"
+                )
+            key = name[: -len(".npy")]
+            _check_key(self.path, key)
+            if key in members:
+                raise CheckpointError(f"{self.path}: key {key!r} is there twice")
+            members[key] = self._read_header(key, info)
+        return members
+
+    def _read_header(self, key, info):
+        """Returns the _Member of one array, from the zip directory and the .npy header."""
+
+        def fault(text):
+            return CheckpointError(f"{self.path}: key {key!r}: {text}")
+
+        if info.flag_bits & 0x1:
+            raise fault("is encrypted; expected plain data")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise fault(f"zip compression {info.compress_type}; expected stored or deflated")
+        if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+            raise fault(f"{info.compress_size:,} bytes stored for {info.file_size:,}")
+        with self._reading(key), self._zip.open(info) as f:
+            magic = f.read(8)
+            if len(magic) < 8 or magic[:6] != b"\x93NUMPY":
+                raise fault(f"expected a .npy header, found {magic!r}")
+            version = (magic[6], magic[7])
+            if version not in ((1, 0), (2, 0), (3, 0)):
+                raise fault(f".npy version {version[0]}.{version[1]}; expected 1.0, 2.0 or 3.0")
+            size_format = "<H" if version == (1, 0) else "<I"
+            (length,) = struct.unpack(size_format, f.read(struct.calcsize(size_format)))
+            if length > min(_MAX_HEADER, info.file_size):
+                raise fault(f"a .npy header of {length:,} bytes; expected at most {_MAX_HEADER:,}")
+            text = f.read(length)
+        offset = 8 + struct.calcsize(size_format) + length
+        header = _parse_header(text)
+        if header is None:
+            raise fault(f"malformed .npy header {text[:80]!r}")
+        descr, fortran, shape = header
+        dtype = _parse_dtype(descr)
+        if dtype is None:
+            kind = "a pickled object" if "O" in str(descr) else f"dtype {str(descr)[:80]}"
+            raise fault(f"{kind}; expected bool, int, float or bfloat16 (|V2) numbers")
+        expected = offset + math.prod(shape) * dtype.itemsize
+        if expected != info.file_size:
+            raise fault(
+                f"shape {shape} {dtype} takes {expected - offset:,} bytes, the archive holds "
+                f"{max(info.file_size - offset, 0):,}"
+            )
+        return _Member(info, offset, shape, dtype, fortran and len(shape) > 1)
+
+
+def _parse_header(text):
+    """Returns (descr, fortran_order, shape) of a .npy header, or None if it is malformed."""
+    try:
+        header = ast.literal_eval(text.decode("ascii").strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+    if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
+        return None
+    shape, fortran = header["shape"], header["fortran_order"]
+    if not isinstance(fortran, bool) or not isinstance(shape, tuple) or len(shape) > _MAX_DIMS:
+        return None
+    if not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+        return None
+    return header["descr"], fortran, shape
+
+
+def _one_line(error):
+    """Returns an exception's message, folded into one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def open_npz(path):
+    """Opens a `.npz` file for reading; see `NpzFile`.
+
+    Example:
+      >>> with open_npz("LiT-B16B_2.npz") as f:
+      ...     f.shape("t"), f.read("t")
+
+    Args:
+      path: the file's name.
+
+    Returns:
+      An `NpzFile`, to be closed or used as a context manager.
+
+    Raises:
+      CheckpointError: if the file is not an archive of plain arrays.
+    """
+    return NpzFile(path)
+
+
+def write_npz(path, arrays):
+    """Writes an uncompressed `.npz` file that `np.load` and JAX code bases read.
+
+    The arrays are taken from the iterable one by one, each written before the next is asked for.
+    The file appears under its name only when it is complete; until then, whatever was there stays.
+    The same arrays give the same bytes.
+
+    Args:
+      path: the file's name.
+      arrays: an iterable of (key, array), or a dict. bfloat16 arrays are written as `|V2`.
+
+    Raises:
+      CheckpointError: if a key is not allowed or comes twice, an array does not hold numbers, or
+        the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    pairs = arrays.items() if hasattr(arrays, "items") else arrays
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with _removed_on_error(beside):
+            with open(beside, "xb") as f:
+                _write_archive(f, path, pairs)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(beside, path)
+        _sync_folder(path.parent)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be written: {e}") from e
+
+
+def _write_archive(f, path, pairs):
+    """Writes all arrays into the open file; `path` is only for messages."""
+    with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        keys = set()
+        for key, array in pairs:
+            _check_key(path, key)
+            if key in keys:
+                raise CheckpointError(f"{path}: key {key!r} is there twice")
+            keys.add(key)
+            _write_member(archive, path, key, array)
+    if not keys:
+        raise CheckpointError(f"{path}: no arrays to write")
+
+
+def _write_member(archive, path, key, array):
+    """Writes one array into the archive, without a copy of all of it."""
+    array = np.asarray(array)
+    if array.dtype == BFLOAT16:
+        array = array.view(np.dtype("V2"))
+    elif _parse_dtype(array.dtype.str) is None:
+        raise CheckpointError(f"{path}: key {key!r}: dtype {array.dtype} cannot be written")
+    # A ZipInfo made from a name has a fixed date, 1980: equal arrays give equal files.
+    member = zipfile.ZipInfo(key + ".npy")
+    with archive.open(member, "w", force_zip64=True) as f:
+        np.lib.format.write_array(f, array, allow_pickle=False)
+
+
+@contextlib.contextmanager
+def _removed_on_error(path):
+    """Removes `path`, if it is there, where the block raises anything."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+def _sync_folder(folder):
+    """Makes a rename in `folder` outlive a power failure, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
