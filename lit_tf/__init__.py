@@ -1,1 +1,42 @@
-"""LiT (Locked-image text Tuning, arXiv:2111.07991) for TensorFlow."""
+"""LiT (Locked-image text Tuning, arXiv:2111.07991) for TensorFlow.
+
+import lit_tf
+model = lit_tf.load("LiT-B16B_2")
+model.classify(["cat.jpg"], ["cat", "dog"])
+"""
+
+import importlib
+
+# Loaded when first asked for: `lit-tf --help` and `lit-tf models` need no TensorFlow.
+_HOMES = {
+    "load": "loading",
+    "save_npz": "loading",
+    "from_upstream": "loading",
+    "list_models": "registry",
+    "LitModel": "model",
+    "LitConfig": "config",
+    "ViTConfig": "config",
+    "BertConfig": "config",
+    "TextTransformerConfig": "config",
+    "LitError": "errors",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "DownloadError": "errors",
+    "ExportError": "errors",
+    "ImageError": "errors",
+    "TokenizerError": "errors",
+    "TrainingError": "errors",
+}
+__all__ = sorted(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"lit_tf.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'lit_tf' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,124 @@
+"""The text tower of most published models: BERT (arXiv:1810.04805) that answers with [CLS]."""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from lit_tf.config import BertConfig
+from lit_tf.layers import Dense, LayerNorm, Part, PostNormBlock, Tower, dropout
+
+MASKED = -1e9  # added to the logits of padding; finite, so that a text without tokens is no NaN
+
+
+class Table(Part):
+    """An embedding table."""
+
+    names = {"table": "embedding"}
+
+    def __init__(self, rows, width, **kwargs):
+        super().__init__(**kwargs)
+        # Not cast as a whole under mixed precision: only the rows that are looked up are.
+        self.table = self.leaf("embedding", (rows, width), autocast=False)
+        self.built = True
+
+    def call(self, ids):
+        """Maps int32 (batch, tokens) to (batch, tokens, width)."""
+        return tf.cast(tf.gather(tf.convert_to_tensor(self.table), ids), self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable("lit_tf")
+class Bert(Tower):
+    """BERT encoder with an optional linear head on [CLS]; tokens equal to 0 are padding.
+
+    Example:
+      tower = Bert(BertConfig(vocab_size=30522, width=768, depth=12, num_heads=12, mlp_dim=3072))
+      z = tower(tokens)  # int32 (batch, 16) -> (batch, 768)
+
+    Args:
+      config: sizes of the tower.
+      seed: of the starting values, or None to leave all variables at zero, to be filled.
+    """
+
+    names = {
+        "tokens": "BertEncoder_0/embedder/embedders_token_ids",
+        "positions": "BertEncoder_0/embedder/embedders_position_ids",
+        "segments": "BertEncoder_0/embedder/embedders_segment_ids",
+        "embedding_norm": "BertEncoder_0/layer_norm",
+        "head": "head",
+    }
+    block_prefix = "BertEncoder_0/encoder_block/layer_sequence/layers_"
+
+    def __init__(self, config: BertConfig, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        c, policy = config, self.dtype_policy
+        self.tokens = Table(c.vocab_size, c.width, dtype=policy, name="tokens")
+        self.positions = Table(c.max_length, c.width, dtype=policy, name="positions")
+        self.segments = Table(c.segments, c.width, dtype=policy, name="segments")
+        self.embedding_norm = LayerNorm(c.width, 1e-12, dtype=policy, name="embedding_norm")
+        self.add_blocks(
+            lambda name: PostNormBlock(
+                c.width, c.num_heads, c.mlp_dim, c.dropout_rate, dtype=policy, name=name
+            ),
+            c.depth,
+        )
+        self.head = (
+            Dense((c.width,), (c.out_dim,), dtype=policy, name="head") if c.out_dim else None
+        )
+        self.built = True
+        if seed is not None:
+            self.initialize(seed)
+
+    def call(self, tokens, training=False, dropout_seed=None):
+        """Embeds texts.
+
+        Args:
+          tokens: int32 (batch, length), [CLS] first, 0 where there is padding.
+          training: whether dropout is active.
+          dropout_seed: int32 (2,) from which all dropout masks follow; None draws one.
+
+        Returns:
+          (batch, out_dim or width), not normalized.
+        """
+        x = self.representation(tokens, training, dropout_seed)
+        return x if self.head is None else self.head(x)
+
+    def representation(self, tokens, training=False, dropout_seed=None):
+        """Returns (batch, width): what the head, if there is one, is applied to."""
+        length = tokens.shape[1]
+        x = self.tokens(tokens)  # (batch, length, width)
+        x += tf.cast(self.positions.table[:length], x.dtype)
+        x += tf.cast(self.segments.table[0], x.dtype)
+        x = self.embedding_norm(x)
+        seeds = None
+        rate = self.config.dropout_rate
+        if training and rate:
+            if dropout_seed is None:
+                dropout_seed = tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32)
+            seeds = tf.random.split(dropout_seed, 1 + 3 * self.depth)  # one a mask
+            x = dropout(x, rate, seeds[0])
+        padding = tf.cast(tf.equal(tokens, 0), tf.float32) * MASKED
+        padding = padding[:, None, None, :]  # (batch, 1, 1, length)
+        for i, block in enumerate(self.blocks):
+            x = block(
+                x,
+                padding=padding,
+                only=0 if i == self.depth - 1 else None,
+                dropout_seeds=None if seeds is None else seeds[1 + 3 * i : 4 + 3 * i],
+            )
+        return x[:, 0]
+
+    def compute_output_shape(self, input_shape):
+        """Returns (batch, embedding width)."""
+        return (input_shape[0], self.config.embedding_dim)
+
+    def get_config(self):
+        """Returns what `from_config` needs."""
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the tower with all variables at zero, to be filled."""
+        config = dict(config)
+        return cls(BertConfig(**config.pop("config")), seed=None, **config)

@@ -1,0 +1,246 @@
+"""Every published layout <-> one canonical naming; nothing else in lit_tf knows a layout.
+
+Canonical names are those of a current big_vision checkpoint without `params/`, with one more,
+`img/cls_pos_embedding`: the row that other layouts add to the class token. big_vision has no such
+row (it stands for zeros there), and folding it into `img/cls` could not be undone bit for bit.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from lit_tf.errors import CheckpointError
+
+LAYOUTS = ("vit_jax", "big_vision")
+
+_CLS_ROW = "img/cls_pos_embedding"
+_GRID = "img/pos_embedding"
+_COMBINED = "img/Transformer/posembed_input/pos_embedding"
+# Where image position embeddings have lived over the years, newest first.
+_IMAGE_POSITIONS = (_GRID, "img/Transformer/pos_embedding", _COMBINED)
+_TEXT_POSITIONS = "txt/pos_embedding"
+# Old text transformers added this one too: a mistake, but the trained value is the sum of both.
+_TEXT_POSITIONS_OLD = "txt/Encoder_0/pos_embedding"
+_STACKED = re.compile(r"(img/Transformer|txt/Encoder_0)/encoderblock/(.+)")
+
+
+@dataclasses.dataclass
+class CanonicalCheckpoint:
+    """A checkpoint seen through canonical names; arrays are read one at a time, when asked for.
+
+    Attributes:
+      layout: `vit_jax`, `big_vision`, `augreg` or `tf1_bert`.
+      source: what to call it in error messages.
+      shapes: {canonical name: shape}.
+      dtypes: names of the dtypes found in the file.
+    """
+
+    layout: str
+    source: str
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: tuple[str, ...]
+    _readers: dict[str, Callable[[], np.ndarray]]
+
+    def read(self, key: str) -> np.ndarray:
+        """Returns one leaf as float32.
+
+        Args:
+          key: a canonical name.
+
+        Raises:
+          CheckpointError: it holds NaN or infinity.
+        """
+        array = np.asarray(self._readers[key](), dtype=np.float32)
+        if not np.isfinite(array).all():
+            bad = int(array.size - np.isfinite(array).sum())
+            raise CheckpointError(
+                f"{self.source}: {key!r} holds {bad} values that are NaN or infinite; "
+                "expected finite numbers. Was the run that wrote it diverging?"
+            )
+        return array
+
+    def items(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields (name, float32 array) in an order in which every stacked array is read once."""
+        for key in self._readers:
+            yield key, self.read(key)
+
+
+def _without_prefixes(keys: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Returns ({plain name: key in the file}, layout), dropping what is not a parameter."""
+    keys = list(keys)
+    if any(k.startswith("params/") for k in keys):
+        return {k[len("params/") :]: k for k in keys if k.startswith("params/")}, "big_vision"
+    keys = [k for k in keys if not k.startswith(("opt/", "chrono/"))]
+    if not any(k.startswith(("img/", "txt/")) for k in keys) and "embedding/kernel" in keys:
+        # A lone ViT. Its classification head knows its training set's classes, not LiT's space.
+        unused = ("head/", "pre_logits/")
+        return {f"img/{k}": k for k in keys if not k.startswith(unused)}, "augreg"
+    big_vision = _GRID in keys or "img/Transformer/pos_embedding" in keys
+    return {k: k for k in keys}, "big_vision" if big_vision else "vit_jax"
+
+
+class _StackedReader:
+    """Reads slices of stacked arrays, keeping only the one in use."""
+
+    def __init__(self, npz):
+        self._npz, self._key, self._array = npz, None, None
+
+    def read(self, key, index):
+        if key != self._key:
+            self._array = None  # let go of the last one first
+            self._key, self._array = key, self._npz.read(key)
+        return self._array[index]
+
+
+def read_canonical(npz) -> CanonicalCheckpoint:
+    """Returns a checkpoint of any published layout under canonical names.
+
+    Args:
+      npz: an open archive (`lit_tf.checkpoints.npz.open_npz`).
+
+    Raises:
+      CheckpointError: it is of no known layout, or contradicts itself.
+    """
+    source = str(npz.path)
+    plain, layout = _without_prefixes(npz.keys())
+    if not any(k.startswith(("img/", "txt/")) for k in plain):
+        raise CheckpointError(
+            f"{source}: no layout that this library knows; expected keys img/... and txt/... "
+            f"(perhaps under params/), or a ViT's embedding/kernel; found {sorted(npz.keys())[:5]}"
+        )
+    for key in plain.values():
+        if npz.dtype(key).name not in ("float32", "float16", "bfloat16", "float64"):
+            raise CheckpointError(
+                f"{source}: {key!r} has dtype {npz.dtype(key).name}, "
+                "expected float32, float16 or bfloat16"
+            )
+    shapes, readers = {}, {}
+    stacks = _StackedReader(npz)
+
+    def put(name, shape, reader):
+        if name in shapes:
+            raise CheckpointError(f"{source}: {name!r} is given twice, stacked and not stacked")
+        shapes[name], readers[name] = tuple(shape), reader
+
+    image_positions = [k for k in _IMAGE_POSITIONS if k in plain]
+    if len(image_positions) > 1:
+        raise CheckpointError(
+            f"{source}: several position embeddings, expected one: {', '.join(image_positions)}"
+        )
+    for name, key in plain.items():
+        shape = npz.shape(key)
+        stacked = _STACKED.fullmatch(name)
+        if stacked:
+            if not shape or not 0 < shape[0] <= 1000:
+                raise CheckpointError(
+                    f"{source}: {key!r} has shape {shape}, expected a leading axis of layers"
+                )
+            for i in range(shape[0]):
+                put(
+                    f"{stacked[1]}/encoderblock_{i}/{stacked[2]}",
+                    shape[1:],
+                    lambda key=key, i=i: stacks.read(key, i),
+                )
+        elif name in image_positions:
+            _put_image_positions(npz, source, key, put)
+        elif name == _TEXT_POSITIONS_OLD:
+            pass  # below
+        elif name == _CLS_ROW:
+            raise CheckpointError(f"{source}: {key!r} is in no published layout")
+        else:
+            put(name, shape, lambda key=key: npz.read(key))
+    if _TEXT_POSITIONS_OLD in plain:
+        _put_old_text_positions(npz, source, plain, shapes, readers)
+    dtypes = tuple(sorted({npz.dtype(k).name for k in plain.values()}))
+    return CanonicalCheckpoint(layout, source, shapes, dtypes, readers)
+
+
+def _put_image_positions(npz, source, key, put):
+    shape = npz.shape(key)
+    if len(shape) != 3 or shape[0] != 1:
+        raise CheckpointError(f"{source}: {key!r} has shape {shape}, expected (1, rows, width)")
+    rows = shape[1]
+    has_row = math.isqrt(rows) ** 2 != rows and math.isqrt(rows - 1) ** 2 == rows - 1
+    width = shape[2]
+    if has_row:
+        put(_CLS_ROW, (1, 1, width), lambda: npz.read(key)[:, :1])
+        put(_GRID, (1, rows - 1, width), lambda: npz.read(key)[:, 1:])
+    else:
+        put(_CLS_ROW, (1, 1, width), lambda: np.zeros((1, 1, width), np.float32))
+        put(_GRID, shape, lambda: npz.read(key))
+
+
+def _put_old_text_positions(npz, source, plain, shapes, readers):
+    old = plain[_TEXT_POSITIONS_OLD]
+    new = plain.get(_TEXT_POSITIONS)
+    if new is not None and npz.shape(new) != npz.shape(old):
+        raise CheckpointError(
+            f"{source}: {old!r} has shape {npz.shape(old)}, expected {new!r}'s {npz.shape(new)}"
+        )
+    shapes[_TEXT_POSITIONS] = npz.shape(old)
+
+    def read():
+        value = np.asarray(npz.read(old), np.float32)
+        return value if new is None else np.asarray(npz.read(new), np.float32) + value
+
+    readers[_TEXT_POSITIONS] = read
+
+
+def to_layout(
+    variables: Mapping[str, Callable[[], np.ndarray]], layout: str
+) -> list[tuple[str, Callable[[], np.ndarray]]]:
+    """Translates canonical leaves to the names and shapes of a published layout.
+
+    Args:
+      variables: {canonical name: function that returns the float32 array}.
+      layout: one of `LAYOUTS`.
+
+    Returns:
+      (key in the file, function that returns the array) in the order of published files.
+
+    Raises:
+      CheckpointError: the layout is unknown.
+    """
+    if layout not in LAYOUTS:
+        raise CheckpointError(f"layout {layout!r} cannot be written, expected one of {LAYOUTS}")
+    out = dict(variables)
+    if _CLS_ROW in out:
+        row = out.pop(_CLS_ROW)
+        if layout == "vit_jax":
+            grid = out.pop(_GRID)
+            out[_COMBINED] = lambda: np.concatenate([row(), grid()], axis=1)
+        else:
+            cls = out["img/cls"]
+            # Adding zeros would turn -0.0 into 0.0: leave the bits alone where there is no row.
+            out["img/cls"] = lambda: cls() + row() if row().any() else cls()
+    prefix = "params/" if layout == "big_vision" else ""
+    return [(prefix + key, out[key]) for key in sorted(out)]
+
+
+def resample_positions(grid: np.ndarray, side: int) -> np.ndarray:
+    """Resamples a position grid bilinearly with aligned corners.
+
+    Equals `scipy.ndimage.zoom(grid, (new/old, new/old, 1), order=1)`, which the original uses.
+
+    Args:
+      grid: float32 (1, old * old, width).
+      side: patches along a side of the new grid.
+
+    Returns:
+      float32 (1, side * side, width).
+    """
+    old = math.isqrt(grid.shape[1])
+    width = grid.shape[2]
+    if side == old:
+        return grid
+    at = np.arange(side) * ((old - 1) / (side - 1) if side > 1 else 0.0)
+    low = np.minimum(np.floor(at).astype(int), max(old - 2, 0))
+    high = np.minimum(low + 1, old - 1)
+    share = at - low
+    x = grid.reshape(old, old, width).astype(np.float64)
+    x = x[low] * (1 - share)[:, None, None] + x[high] * share[:, None, None]
+    x = x[:, low] * (1 - share)[None, :, None] + x[:, high] * share[None, :, None]
+    return x.reshape(1, side * side, width).astype(np.float32)

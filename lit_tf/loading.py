@@ -1,0 +1,248 @@
+"""From files to models and back."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from lit_tf.checkpoints import download, layouts, npz, tf1_bert
+from lit_tf.config import (
+    BertConfig,
+    LitConfig,
+    TextTransformerConfig,
+    ViTConfig,
+    canonical_shapes,
+    check_shapes,
+    config_from_shapes,
+)
+from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
+from lit_tf.model import LitModel
+from lit_tf.tokenizers import load_tokenizer
+
+
+def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None) -> LitModel:
+    """Returns a model read from a checkpoint, its configuration read off the file.
+
+    Args:
+      name_or_path: a published or embedded name (`lit_tf.list_models()`), or the path or URL of a
+        file of any published layout, or the folder of a TF1 BERT checkpoint. A ViT or BERT alone
+        gives a model with one tower.
+      vocab: path of the vocabulary; by default NAME.txt, NAME.model or vocab.txt beside the file.
+      resolution: side of the images in pixels, a multiple of the patch; the position embedding is
+        resampled. By default the checkpoint's own.
+      dtype: `float32` (default), `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy.
+
+    Returns:
+      The model. `model.tokenizer` is None where no vocabulary was found.
+
+    Raises:
+      CheckpointError: the file is damaged or of no known layout.
+      DownloadError: a published file is neither in the cache nor reachable.
+    """
+    path = download.resolve(name_or_path)
+    checkpoint = open_checkpoint(path)
+    config = config_from_shapes(
+        checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
+    )
+    if resolution is not None:
+        config = _at_resolution(config, resolution)
+    tokenizer = _find_tokenizer(path, config, vocab)
+    model = LitModel(config, tokenizer, seed=None, dtype=dtype, name=_model_name(path))
+    _fill(model, checkpoint)
+    return model
+
+
+def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
+    """Returns a checkpoint of any published layout under canonical names, without reading arrays.
+
+    Args:
+      path: a local `.npz` file, or the folder or prefix of a TF1 BERT checkpoint.
+
+    Raises:
+      CheckpointError: it is none.
+    """
+    path = pathlib.Path(path)
+    if tf1_bert.is_tf1_bert(path):
+        arrays = tf1_bert.read_tf1_bert(path)
+        return layouts.CanonicalCheckpoint(
+            "tf1_bert",
+            str(path),
+            {k: v.shape for k, v in arrays.items()},
+            ("float32",),
+            {k: (lambda v=v: v) for k, v in arrays.items()},
+        )
+    return layouts.read_canonical(npz.open_npz(path))
+
+
+def save_npz(model: LitModel, path, layout: str = "vit_jax", dtype="float32") -> None:
+    """Writes a model as the JAX code bases read it; the vocabulary goes beside it.
+
+    What was loaded from float32 and is saved in the same layout is equal bit for bit.
+
+    Args:
+      model: the model.
+      path: where to; replaced only when the new file is whole.
+      layout: `vit_jax` or `big_vision`.
+      dtype: `float32`, or `float16` for half the size.
+
+    Raises:
+      CheckpointError: the layout or dtype cannot be written.
+    """
+    if dtype not in ("float32", "float16"):
+        raise CheckpointError(f"dtype {dtype!r} cannot be written, expected float32 or float16")
+    path = pathlib.Path(path)
+    leaves = {
+        name: (lambda v=variable: np.asarray(v.numpy(), np.float32))
+        for name, variable in model.canonical_variables().items()
+    }
+    leaves = layouts.to_layout(leaves, layout)
+    npz.write_npz(path, ((key, read().astype(dtype, copy=False)) for key, read in leaves))
+    if model.tokenizer is not None:
+        suffix = ".txt" if model.tokenizer.kind == "bert" else ".model"
+        path.with_suffix(suffix).write_bytes(model.tokenizer.to_bytes())
+
+
+def from_upstream(
+    image,
+    text,
+    resolution: int = 224,
+    image_head: bool = False,
+    seed: int = 0,
+    *,
+    vocab=None,
+    temperature: float = 10.0,
+    bias: float | None = None,
+    dtype=None,
+) -> LitModel:
+    """Returns two towers that have not met: where tuning starts (big_vision's `lit_coco`).
+
+    Args:
+      image: path of an AugReg ViT or of any checkpoint with an image tower, or a ViTConfig to
+        start from scratch.
+      text: folder of a TF1 BERT checkpoint or any checkpoint with a text tower, or a BertConfig or
+        TextTransformerConfig to start from scratch. Heads in the files are left out.
+      resolution: side of the images in pixels.
+      image_head: whether the image tower gets a new linear head too; the text tower always does.
+      seed: of the new heads and of towers from scratch.
+      vocab: path of the vocabulary; by default the one beside `text`.
+      temperature: where the temperature starts.
+      bias: where the bias starts, or None for a model without.
+      dtype: a Keras dtype policy, as for `load`.
+
+    Returns:
+      The model; embeddings are as wide as the image tower.
+
+    Raises:
+      CheckpointError: a file is damaged or has no such tower.
+    """
+    image_config, image_file = _upstream_tower(image, "image", "img/")
+    text_config, text_file = _upstream_tower(text, "text", "txt/")
+    image_config = dataclasses.replace(image_config, out_dim=None)
+    out_dim = image_config.width
+    config = LitConfig(
+        image=dataclasses.replace(image_config, out_dim=out_dim if image_head else None),
+        text=dataclasses.replace(text_config, out_dim=out_dim),
+        has_bias=bias is not None,
+        token_length=min(16, text_config.max_length),
+    )
+    config = _at_resolution(config, resolution)
+    if vocab is None and text_file is None:
+        tokenizer = None
+    else:
+        folder = None if text_file is None else download.resolve(text)
+        tokenizer = _find_tokenizer(folder, config, vocab)
+    model = LitModel(config, tokenizer, seed=None, dtype=dtype)
+    for prefix, tower, file in (
+        ("img/", model.image_tower, image_file),
+        ("txt/", model.text_tower, text_file),
+    ):
+        if file is None:
+            tower.initialize(seed)
+            continue
+        if tower.head is not None:
+            tower.initialize_head(seed)
+        keep = {
+            k: s
+            for k, s in file.shapes.items()
+            if k.startswith(prefix) and not k.startswith(f"{prefix}head/")
+        }
+        _fill(model, file, keep)
+    model.t.assign(np.log([temperature]).astype(np.float32))
+    if bias is not None:
+        model.b.assign([bias])
+    return model
+
+
+def _upstream_tower(source, kind, prefix):
+    """Returns (tower's configuration, its checkpoint or None)."""
+    configs = (ViTConfig,) if kind == "image" else (BertConfig, TextTransformerConfig)
+    if isinstance(source, configs):
+        return source, None
+    if dataclasses.is_dataclass(source):
+        raise ConfigError(f"{type(source).__name__} does not describe the {kind} tower")
+    file = open_checkpoint(download.resolve(source))
+    shapes = {k: s for k, s in file.shapes.items() if k.startswith(prefix)}
+    if not shapes:
+        raise CheckpointError(f"{file.source}: has no {kind} tower ({prefix}...)")
+    config = config_from_shapes(shapes, layout=file.layout, source=file.source)
+    return (config.image or config.text), file
+
+
+def _fill(model, checkpoint, keys=None):
+    """Assigns what the checkpoint holds (under `keys`, by default everything) to the model."""
+    variables = model.canonical_variables()
+    expected = canonical_shapes(model.config)
+    keys = checkpoint.shapes if keys is None else keys
+    resampled = "img/pos_embedding"
+    check_shapes(
+        {k: s for k, s in keys.items() if k != resampled},
+        {k: expected[k] for k in keys if k in expected and k != resampled},
+        checkpoint.source,
+    )
+    for name, array in checkpoint.items():
+        if name not in keys:
+            continue
+        if name == resampled:
+            array = layouts.resample_positions(array, model.config.image.grid)
+        variables[name].assign(array)
+
+
+def _at_resolution(config, resolution):
+    if config.image is None:
+        raise ConfigError("resolution was given, but the checkpoint has no image tower")
+    try:
+        image = dataclasses.replace(config.image, image_size=resolution)
+    except ConfigError as error:
+        raise ConfigError(f"resolution {resolution}: {error}") from None
+    return dataclasses.replace(config, image=image)
+
+
+def _find_tokenizer(path, config, vocab):
+    """Returns the tokenizer for a checkpoint at `path` (file or folder), or None."""
+    kind = config.tokenizer_kind
+    if kind is None:
+        if vocab is not None:
+            raise TokenizerError(f"vocab={vocab} was given, but the model has no text tower")
+        return None
+    if vocab is not None:
+        file = download.resolve(vocab)
+    else:
+        path = pathlib.Path(path)
+        folder = path if path.is_dir() else path.parent
+        names = [f"{path.stem}.txt", "vocab.txt"] if kind == "bert" else [f"{path.stem}.model"]
+        file = next((folder / n for n in names if (folder / n).is_file()), None)
+        if file is None:
+            return None
+    tokenizer = load_tokenizer(file, kind, config.token_length)
+    if tokenizer.vocab_size > config.text.vocab_size:
+        raise TokenizerError(
+            f"{file}: {tokenizer.vocab_size} tokens, but the checkpoint's table has "
+            f"{config.text.vocab_size} rows; this vocabulary belongs to another checkpoint"
+        )
+    return tokenizer
+
+
+def _model_name(path):
+    """Returns a name that Keras accepts."""
+    stem = pathlib.Path(path).stem
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem) or "lit"

@@ -1,0 +1,300 @@
+"""The model: two towers, normalized embeddings, a temperature."""
+
+import base64
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lit_tf import images as images_lib
+from lit_tf import tokenizers, zero_shot
+from lit_tf.bert import Bert
+from lit_tf.config import LitConfig
+from lit_tf.errors import LitError, TokenizerError
+from lit_tf.text_transformer import TextTransformer
+from lit_tf.vit import ViT
+
+TOWERS = {"bert": Bert, "text_transformer": TextTransformer}
+NORM_EPSILON = 1e-8  # added to the norm, not inside a root
+
+
+def normalize(z: tf.Tensor) -> tf.Tensor:
+    """Returns embeddings divided by (their L2 norm + 1e-8), in float32.
+
+    Args:
+      z: float (batch, width).
+    """
+    z = tf.cast(z, tf.float32)
+    return z / (tf.norm(z, axis=-1, keepdims=True) + NORM_EPSILON)
+
+
+@keras.saving.register_keras_serializable("lit_tf")
+class LitModel(keras.Model):
+    """Locked-image text tuning: an image tower and a text tower with one embedding space.
+
+    Example:
+      model = lit_tf.load("LiT-B16B_2")
+      zimg = model.encode_image(["cat.jpg"])            # (1, 768)
+      ztxt = model.encode_text(["a cat", "a dog"])      # (2, 768)
+      probabilities = model.classify(["cat.jpg"], ["cat", "dog"])
+
+    Args:
+      config: what the towers are made of.
+      tokenizer: turns strings into tokens; without one the model takes tokens only.
+      seed: of the starting values, or None to leave all variables at zero, to be filled.
+
+    Attributes:
+      config: the configuration.
+      tokenizer: the tokenizer, or None.
+      image_tower: Keras layer, float (N, R, R, 3) -> (N, D), or None.
+      text_tower: Keras layer, int32 (N, L) -> (N, D), or None.
+      t: Variable (1,), the logarithm of the temperature; None where a tower is missing.
+      b: Variable (1,), the bias of the logits, or None.
+    """
+
+    def __init__(self, config: LitConfig, tokenizer=None, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.tokenizer = tokenizer
+        policy = self.dtype_policy
+        self.image_tower = self.text_tower = self.t = self.b = None
+        if config.image:
+            self.image_tower = ViT(config.image, seed=seed, dtype=policy, name="image_tower")
+        if config.text:
+            tower = TOWERS[config.text.kind]
+            self.text_tower = tower(config.text, seed=seed, dtype=policy, name="text_tower")
+        if config.image and config.text:
+            # float32 under every policy: a temperature in bfloat16 would move in steps of 0.4 %.
+            self.t = self._scalar("t", np.log(10.0))
+            if config.has_bias:
+                self.b = self._scalar("b", -2.71)
+        self.built = True
+        self._image_function = tf.function(self.embed_images, reduce_retracing=True)
+        self._token_function = tf.function(self._embed_tokens_for_inference, reduce_retracing=True)
+
+    def _scalar(self, name, start):
+        return self.add_weight(
+            name=name,
+            shape=(1,),
+            initializer=keras.initializers.Constant(start),
+            dtype="float32",
+            autocast=False,
+        )
+
+    # --- graph level ---------------------------------------------------------------------------
+
+    def embed_images(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns unit-length float32 embeddings (N, D) of float images (N, R, R, 3) in [-1, 1]."""
+        return normalize(self._tower("image")(images))
+
+    def embed_tokens(self, tokens: tf.Tensor, training=False, dropout_seed=None) -> tf.Tensor:
+        """Returns unit-length float32 embeddings (N, D) of int32 tokens (N, L).
+
+        Args:
+          tokens: int32 (N, L).
+          training: whether dropout is active.
+          dropout_seed: int32 (2,) from which all dropout masks follow.
+        """
+        return normalize(self._tower("text")(tokens, training=training, dropout_seed=dropout_seed))
+
+    def _embed_tokens_for_inference(self, tokens):
+        return self.embed_tokens(tokens)
+
+    def logits(self, zimg: tf.Tensor, ztxt: tf.Tensor) -> tf.Tensor:
+        """Returns float32 (N, M): temperature * zimg @ ztxt.T + bias.
+
+        Args:
+          zimg: unit-length float32 (N, D).
+          ztxt: unit-length float32 (M, D).
+
+        Raises:
+          LitError: a tower is missing, and with it the temperature.
+        """
+        if self.t is None:
+            raise LitError("this model has one tower only, so there is no temperature")
+        logits = tf.matmul(zimg, ztxt, transpose_b=True) * tf.exp(tf.convert_to_tensor(self.t))
+        return logits if self.b is None else logits + tf.convert_to_tensor(self.b)
+
+    def call(self, inputs, training=False, dropout_seed=None):
+        """Embeds images, tokens or both.
+
+        Args:
+          inputs: {"image": float (N, R, R, 3) in [-1, 1], "tokens": int32 (M, L)}; either may be
+            missing.
+          training: whether dropout is active in the text tower.
+          dropout_seed: int32 (2,) from which all dropout masks follow.
+
+        Returns:
+          {"image_embedding": (N, D), "text_embedding": (M, D), "logits": (N, M)}, float32, as far
+          as the inputs allow.
+        """
+        unknown = set(inputs) - {"image", "tokens"}
+        if unknown or not inputs:
+            raise LitError(f"expected inputs 'image' and/or 'tokens', found {sorted(inputs)}")
+        out = {}
+        if "image" in inputs:
+            out["image_embedding"] = self.embed_images(inputs["image"])
+        if "tokens" in inputs:
+            out["text_embedding"] = self.embed_tokens(inputs["tokens"], training, dropout_seed)
+        if len(inputs) == 2:
+            out["logits"] = self.logits(out["image_embedding"], out["text_embedding"])
+        return out
+
+    def _tower(self, kind):
+        tower = self.image_tower if kind == "image" else self.text_tower
+        if tower is None:
+            raise LitError(f"this model has no {kind} tower; it was read from a checkpoint without")
+        return tower
+
+    # --- for people ----------------------------------------------------------------------------
+
+    @property
+    def temperature(self) -> float | None:
+        """What similarities are multiplied by: exp(t)."""
+        return None if self.t is None else float(np.exp(self.t.numpy()[0]))
+
+    @property
+    def bias(self) -> float | None:
+        """What is added to the logits, in SigLIP-style models."""
+        return None if self.b is None else float(self.b.numpy()[0])
+
+    def encode_image(self, images, batch_size: int = 32) -> np.ndarray:
+        """Embeds images.
+
+        Args:
+          images: uint8 (N, H, W, 3), or a list of images of any sizes, each an array, encoded
+            bytes (JPEG, PNG, BMP, GIF) or a path.
+          batch_size: how many go through the tower at once; does not change the result.
+
+        Returns:
+          float32 (N, D), unit length.
+
+        Raises:
+          ImageError: an image cannot be used; the message says which and why.
+        """
+        self._tower("image")
+        size, crop = self.config.image.image_size, self.config.crop
+        return self._in_batches(
+            images,
+            batch_size,
+            lambda chunk: self._image_function(images_lib.to_batch(chunk, size, crop)),
+        )
+
+    def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+        """Embeds texts.
+
+        Args:
+          texts: strings.
+          batch_size: how many go through the tower at once; does not change the result.
+
+        Returns:
+          float32 (N, D), unit length.
+
+        Raises:
+          TokenizerError: the model has no vocabulary, or a text is not a string.
+        """
+        self._tower("text")
+        if isinstance(texts, str | bytes):
+            raise TokenizerError("encode_text takes a list of texts, found one string")
+        return self.encode_tokens(self.tokenize(texts), batch_size)
+
+    def tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns int32 tokens (N, L) of strings.
+
+        Args:
+          texts: strings.
+
+        Raises:
+          TokenizerError: the model has no vocabulary, or a text is not a string.
+        """
+        if self.tokenizer is None:
+            kind = self.config.tokenizer_kind
+            file = "NAME.txt or vocab.txt" if kind == "bert" else "NAME.model"
+            raise TokenizerError(
+                f"this model came without a vocabulary, so it cannot read text; it needs a {kind} "
+                f"vocabulary: put {file} beside the checkpoint NAME.npz, or pass vocab=PATH to load"
+            )
+        return self.tokenizer(texts).numpy()
+
+    def encode_tokens(self, tokens, batch_size: int = 256) -> np.ndarray:
+        """Embeds tokens.
+
+        Args:
+          tokens: int32 (N, L), as `tokenize` returns them.
+          batch_size: how many go through the tower at once; does not change the result.
+
+        Returns:
+          float32 (N, D), unit length.
+
+        Raises:
+          TokenizerError: the tokens are not integers of that shape, or not in the vocabulary.
+        """
+        self._tower("text")
+        tokens = np.asarray(tokens)
+        length, rows = self.config.token_length, self.config.text.vocab_size
+        if tokens.ndim != 2 or tokens.shape[1] != length or tokens.dtype.kind not in "iu":
+            raise TokenizerError(
+                f"tokens must be integers of shape (N, {length}), "
+                f"found {tokens.dtype} {tokens.shape}"
+            )
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < rows:
+            raise TokenizerError(
+                f"tokens must be in [0, {rows}), found {tokens.min()} to {tokens.max()}; "
+                "does the vocabulary belong to this checkpoint?"
+            )
+        return self._in_batches(tokens.astype(np.int32), batch_size, self._token_function)
+
+    def _in_batches(self, items, batch_size, embed):
+        if batch_size < 1:
+            raise LitError(f"batch_size must be positive, found {batch_size}")
+        out = [embed(items[i : i + batch_size]).numpy() for i in range(0, len(items), batch_size)]
+        return np.concatenate(out) if out else np.zeros((0, self.config.embedding_dim), np.float32)
+
+    def classify(self, images, class_names, templates="clip_best") -> np.ndarray:
+        """Classifies images among classes named in plain words (paper, section 4.1).
+
+        Args:
+          images: as for `encode_image`.
+          class_names: what the classes are called.
+          templates: `clip_best`, `clip_paper`, `class_name_only`, or a list of texts with `{}`.
+
+        Returns:
+          float32 (N, classes), probabilities that sum to 1 for every image.
+        """
+        classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
+        zimg = self.encode_image(images)
+        # The bias is the same for every class: it cannot change a softmax.
+        return tf.nn.softmax(zimg @ classes.T * self.temperature).numpy()
+
+    # --- checkpoints ---------------------------------------------------------------------------
+
+    def canonical_variables(self) -> dict[str, keras.Variable]:
+        """Returns {canonical name: variable} of every variable, ordered by name."""
+        out = {}
+        for prefix, tower in (("img", self.image_tower), ("txt", self.text_tower)):
+            if tower is not None:
+                out.update({f"{prefix}/{k}": v for k, v in tower.canonical_variables().items()})
+        if self.t is not None:
+            out["t"] = self.t
+        if self.b is not None:
+            out["b"] = self.b
+        return dict(sorted(out.items()))
+
+    def get_config(self):
+        """Returns what `from_config` needs; the vocabulary travels along."""
+        config = {**super().get_config(), "config": self.config.to_dict(), "tokenizer": None}
+        if self.tokenizer is not None:
+            data = base64.b64encode(self.tokenizer.to_bytes()).decode()
+            config["tokenizer"] = {"kind": self.tokenizer.kind, "data": data}
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the model with all variables at their starting values, to be filled."""
+        config = dict(config)
+        lit, tokenizer = LitConfig.from_dict(config.pop("config")), config.pop("tokenizer")
+        if tokenizer is not None:
+            data = base64.b64decode(tokenizer["data"])
+            tokenizer = tokenizers.tokenizer_from_bytes(tokenizer["kind"], data, lit.token_length)
+        return cls(lit, tokenizer, seed=None, **config)

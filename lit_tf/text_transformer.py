@@ -1,0 +1,82 @@
+"""The text tower of LiT-L16S and LiT-L16Ti: pre-norm blocks that answer with the last position."""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from lit_tf.bert import Table
+from lit_tf.config import TextTransformerConfig
+from lit_tf.layers import Dense, LayerNorm, PreNormBlock, Tower
+
+
+@keras.saving.register_keras_serializable("lit_tf")
+class TextTransformer(Tower):
+    """Text transformer without any mask: not causal, and padding is attended to.
+
+    Args:
+      config: sizes of the tower.
+      seed: of the starting values, or None to leave all variables at zero, to be filled.
+    """
+
+    names = {
+        "tokens": "Embed_0",
+        "pos_embedding": "pos_embedding",
+        "encoder_norm": "Encoder_0/encoder_norm",
+        "head": "head",
+    }
+    block_prefix = "Encoder_0/encoderblock_"
+
+    def __init__(self, config: TextTransformerConfig, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        c, policy = config, self.dtype_policy
+        self.tokens = Table(c.vocab_size, c.width, dtype=policy, name="tokens")
+        self.pos_embedding = self.leaf("pos_embedding", (1, c.max_length, c.width))
+        self.add_blocks(
+            lambda name: PreNormBlock(c.width, c.num_heads, c.mlp_dim, dtype=policy, name=name),
+            c.depth,
+        )
+        self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
+        self.head = (
+            Dense((c.width,), (c.out_dim,), dtype=policy, name="head") if c.out_dim else None
+        )
+        self.built = True
+        if seed is not None:
+            self.initialize(seed)
+
+    def call(self, tokens, training=False, dropout_seed=None):
+        """Embeds texts.
+
+        Args:
+          tokens: int32 (batch, max_length), ending in the end-of-sentence token.
+          training: ignored; this tower has no dropout.
+          dropout_seed: ignored.
+
+        Returns:
+          (batch, out_dim or width), not normalized.
+        """
+        x = self.representation(tokens)
+        return x if self.head is None else self.head(x)
+
+    def representation(self, tokens, training=False, dropout_seed=None):
+        """Returns (batch, width): what the head, if there is one, is applied to."""
+        last = self.config.max_length - 1
+        x = self.tokens(tokens) + tf.cast(self.pos_embedding, self.compute_dtype)
+        for i, block in enumerate(self.blocks):
+            x = block(x, only=last if i == self.depth - 1 else None)
+        return self.encoder_norm(x)[:, 0]
+
+    def compute_output_shape(self, input_shape):
+        """Returns (batch, embedding width)."""
+        return (input_shape[0], self.config.embedding_dim)
+
+    def get_config(self):
+        """Returns what `from_config` needs."""
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the tower with all variables at zero, to be filled."""
+        config = dict(config)
+        return cls(TextTransformerConfig(**config.pop("config")), seed=None, **config)

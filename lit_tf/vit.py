@@ -1,0 +1,112 @@
+"""The image tower: a Vision Transformer (arXiv:2010.11929) that answers with its class token."""
+
+import keras
+import tensorflow as tf
+
+from lit_tf.config import ViTConfig
+from lit_tf.layers import Dense, LayerNorm, Part, PreNormBlock, Tower
+
+
+class PatchEmbedding(Part):
+    """Maps every patch of an image linearly: a convolution whose stride is its size."""
+
+    names = {"kernel": "kernel", "bias": "bias"}
+
+    def __init__(self, patch_size, width, **kwargs):
+        super().__init__(**kwargs)
+        self.patch_size = patch_size
+        self.kernel = self.leaf("kernel", (patch_size, patch_size, 3, width))
+        self.bias = self.leaf("bias", (width,))
+        self.built = True
+
+    def call(self, images):
+        """Maps (batch, side, side, 3) to (batch, patches, width)."""
+        kernel = tf.cast(self.kernel, images.dtype)
+        x = tf.nn.conv2d(images, kernel, strides=self.patch_size, padding="VALID")
+        x = tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
+        return tf.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
+
+
+@keras.saving.register_keras_serializable("lit_tf")
+class ViT(Tower):
+    """Vision Transformer: patches, class token, pre-norm blocks, final norm, optional linear head.
+
+    Example:
+      tower = ViT(ViTConfig(patch_size=16, image_size=224, width=768, depth=12, num_heads=12,
+                            mlp_dim=3072))
+      z = tower(images)  # float (batch, 224, 224, 3) in [-1, 1] -> (batch, 768)
+
+    Args:
+      config: sizes of the tower.
+      seed: of the starting values, or None to leave all variables at zero, to be filled.
+    """
+
+    names = {
+        "cls": "cls",
+        "cls_pos_embedding": "cls_pos_embedding",
+        "pos_embedding": "pos_embedding",
+        "embedding": "embedding",
+        "encoder_norm": "Transformer/encoder_norm",
+        "head": "head",
+    }
+    block_prefix = "Transformer/encoderblock_"
+
+    def __init__(self, config: ViTConfig, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        c, policy = config, self.dtype_policy
+        self.cls = self.leaf("cls", (1, 1, c.width))
+        # Some layouts add a row of their own to the class token. It only shifts `cls`, so training
+        # leaves it alone; it is kept apart so that a checkpoint can be written back unchanged.
+        self.cls_pos_embedding = self.leaf("cls_pos_embedding", (1, 1, c.width), trainable=False)
+        self.pos_embedding = self.leaf("pos_embedding", (1, c.grid**2, c.width))
+        self.embedding = PatchEmbedding(c.patch_size, c.width, dtype=policy, name="embedding")
+        self.add_blocks(
+            lambda name: PreNormBlock(c.width, c.num_heads, c.mlp_dim, dtype=policy, name=name),
+            c.depth,
+        )
+        self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
+        self.head = (
+            Dense((c.width,), (c.out_dim,), dtype=policy, name="head") if c.out_dim else None
+        )
+        self.built = True
+        if seed is not None:
+            self.initialize(seed)
+
+    def call(self, images):
+        """Embeds images.
+
+        Args:
+          images: float (batch, image_size, image_size, 3) in [-1, 1].
+
+        Returns:
+          (batch, out_dim or width), not normalized.
+        """
+        size = self.config.image_size
+        images.shape.assert_is_compatible_with((None, size, size, 3))
+        x = self.embedding(images)  # (batch, patches, width)
+        x += tf.cast(self.pos_embedding, x.dtype)
+        cls = tf.cast(self.cls, x.dtype) + tf.cast(self.cls_pos_embedding, x.dtype)
+        # (batch, 1, width), without asking for the batch size: TFLite keeps this static
+        cls = tf.zeros_like(x[:, :1]) + cls
+        x = tf.concat([cls, x], axis=1)  # (batch, 1 + patches, width)
+        for i, block in enumerate(self.blocks):
+            x = block(x, only=0 if i == self.depth - 1 else None)
+        x = self.encoder_norm(x)[:, 0]  # (batch, width)
+        return x if self.head is None else self.head(x)
+
+    def compute_output_shape(self, input_shape):
+        """Returns (batch, embedding width)."""
+        return (input_shape[0], self.config.embedding_dim)
+
+    def get_config(self):
+        """Returns what `from_config` needs."""
+        import dataclasses
+
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the tower with all variables at zero, to be filled."""
+        config = dict(config)
+        return cls(ViTConfig(**config.pop("config")), seed=None, **config)
