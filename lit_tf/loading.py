@@ -1,6 +1,7 @@
 """From files to models and back."""
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
@@ -64,12 +65,9 @@ def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
     path = pathlib.Path(path)
     if tf1_bert.is_tf1_bert(path):
         arrays = tf1_bert.read_tf1_bert(path)
+        readers = {k: functools.partial(arrays.__getitem__, k) for k in arrays}
         return layouts.CanonicalCheckpoint(
-            "tf1_bert",
-            str(path),
-            {k: v.shape for k, v in arrays.items()},
-            ("float32",),
-            {k: (lambda v=v: v) for k, v in arrays.items()},
+            "tf1_bert", arrays.path, arrays.shapes, ("float32",), readers
         )
     return layouts.read_canonical(npz.open_npz(path))
 
