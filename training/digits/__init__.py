@@ -1,0 +1,1 @@
+"""The embedded model, `LiT-digits`: its data, its recipe, and how it is measured."""

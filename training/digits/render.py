@@ -1,0 +1,169 @@
+"""Draws pairs of real handwritten digits in coloured ink on coloured paper.
+
+The digits are scikit-learn's: 1,797 images of 8 x 8 pixels with 17 grey levels, from UCI's "Optical
+Recognition of Handwritten Digits". Everything is a pure function of a NumPy generator, so a data
+set can be made again without a download.
+"""
+
+import functools
+
+import numpy as np
+
+HEIGHT, WIDTH = 32, 64
+
+# Colours are RGB. Eight dark inks on six light papers; no ink shares its name with a paper.
+INKS = {
+    "black": (25, 25, 25),
+    "red": (200, 25, 30),
+    "blue": (25, 60, 205),
+    "green": (20, 125, 35),
+    "purple": (115, 30, 150),
+    "brown": (120, 65, 15),
+    "teal": (0, 125, 135),
+    "magenta": (205, 20, 140),
+}
+PAPERS = {
+    "white": (252, 252, 252),
+    "yellow": (252, 242, 150),
+    "pink": (252, 205, 215),
+    "grey": (210, 210, 210),
+    "mint": (195, 245, 210),
+    "lavender": (215, 205, 250),
+}
+
+# Drawn once for a colour of one image, so that "red" is a range and not one value.
+_INK_JITTER, _PAPER_JITTER = 15, 6
+# Digits are upsampled by this factor with cubic splines before they are placed: 8 x 8 -> 32 x 32.
+_UPSAMPLING = 4
+# Share of each digit class that goes to a split of the digits; the rest is for training.
+_TEST_SHARE, _VALIDATION_SHARE = 0.2, 0.1
+
+
+@functools.cache
+def load_digits():
+    """Returns scikit-learn's digits as ink coverage, upsampled, and their classes.
+
+    Returns:
+        A tuple of coverage, float32 (1797, 32, 32) in [0, 1], and classes, int64 (1797,).
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    from scipy import ndimage
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    images = digits.images.astype(np.float32) / 16.0
+    images = ndimage.zoom(
+        images, (1, _UPSAMPLING, _UPSAMPLING), order=3, mode="grid-constant", grid_mode=True
+    )
+    # The grey levels count pixels of a finer bitmap: full strokes rarely reach 16 of 16.
+    coverage = np.clip(images * 1.15, 0.0, 1.0).astype(np.float32)
+    return coverage, digits.target.astype(np.int64)
+
+
+@functools.cache
+def digit_splits():
+    """Returns which of scikit-learn's digits belong to which split.
+
+    Stratified by class, drawn once with a fixed seed. A digit is in one split only.
+
+    Returns:
+        A dict from "train" (70 %), "validation" (10 %) and "test" (20 %) to sorted int64 indices.
+    """
+    _, classes = load_digits()
+    rng = np.random.default_rng(2111_07991)
+    parts = {"train": [], "validation": [], "test": []}
+    for digit in range(10):
+        indices = rng.permutation(np.flatnonzero(classes == digit))
+        test = round(_TEST_SHARE * len(indices))
+        validation = test + round(_VALIDATION_SHARE * len(indices))
+        parts["test"].append(indices[:test])
+        parts["validation"].append(indices[test:validation])
+        parts["train"].append(indices[validation:])
+    return {name: np.sort(np.concatenate(chunks)) for name, chunks in parts.items()}
+
+
+def choose_digits(digits, split, rng):
+    """Draws one real image for each wanted digit.
+
+    Args:
+        digits: int array (N,), values 0 to 9.
+        split: "train", "validation" or "test".
+        rng: `np.random.Generator`.
+
+    Returns:
+        int64 (N,): indices into `load_digits()`, all of them from `split`.
+    """
+    _, classes = load_digits()
+    pool = digit_splits()[split]
+    by_class = [pool[classes[pool] == digit] for digit in range(10)]
+    uniform = rng.random(len(digits))
+    return np.array(
+        [by_class[d][int(u * len(by_class[d]))] for d, u in zip(digits, uniform, strict=True)],
+        np.int64,
+    )
+
+
+def _place(coverage, center, scale, angle, slant):
+    """Samples digits (N, 32, 32) onto a (HEIGHT, WIDTH) canvas through inverse affine maps."""
+    n, size, _ = coverage.shape
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    dy = y[None] - center[:, 0, None, None]  # (N, HEIGHT, WIDTH)
+    dx = x[None] - center[:, 1, None, None]
+    cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
+    u = (cos * dx + sin * dy) / scale[:, 1, None, None]
+    v = (cos * dy - sin * dx) / scale[:, 0, None, None]
+    u = u + slant[:, None, None] * v
+    # Bilinear, zero outside: one pixel of margin on each side makes the gather safe.
+    padded = np.pad(coverage, ((0, 0), (1, 1), (1, 1)))
+    u = np.clip(u + (size + 1) / 2, 0, size + 0.999)
+    v = np.clip(v + (size + 1) / 2, 0, size + 0.999)
+    u0, v0 = u.astype(np.int32), v.astype(np.int32)
+    fu, fv = u - u0, v - v0
+    index = np.arange(n)[:, None, None]
+    top = padded[index, v0, u0] * (1 - fu) + padded[index, v0, u0 + 1] * fu
+    bottom = padded[index, v0 + 1, u0] * (1 - fu) + padded[index, v0 + 1, u0 + 1] * fu
+    return top * (1 - fv) + bottom * fv
+
+
+def draw(left, right, inks, papers, rng, augment=False):
+    """Draws pairs of digits, each shifted and scaled a little.
+
+    Args:
+        left: int array (N,), indices into `load_digits()` of the digits on the left.
+        right: the same for the right.
+        inks: int array (N,), positions in `INKS`.
+        papers: int array (N,), positions in `PAPERS`.
+        rng: `np.random.Generator`.
+        augment: for training: digits are rotated, slanted and stretched too, so that a thousand
+            real digits go further. What is measured on is never augmented.
+
+    Returns:
+        uint8 (N, 32, 64, 3).
+    """
+    coverage, _ = load_digits()
+    n = len(left)
+    ink = np.zeros((n, HEIGHT, WIDTH), np.float32)
+    for indices, middle in ((left, WIDTH / 4), (right, 3 * WIDTH / 4)):
+        center = np.array([(HEIGHT - 1) / 2, middle - 0.5]) + rng.uniform(-1, 1, (n, 2)) * [
+            2.0,
+            3.0,
+        ]
+        scale = np.repeat(rng.uniform(0.75, 0.95, (n, 1)), 2, axis=1)
+        angle, slant = np.zeros(n), np.zeros(n)
+        if augment:
+            scale = scale * rng.uniform(0.9, 1.1, (n, 2))
+            angle = rng.uniform(-0.2, 0.2, n)
+            slant = rng.uniform(-0.25, 0.25, n)
+        placed = _place(
+            coverage[indices], *(a.astype(np.float32) for a in (center, scale, angle, slant))
+        )
+        ink = np.maximum(ink, placed)
+    ink_rgb = np.array(list(INKS.values()))[inks]
+    ink_rgb = ink_rgb + rng.uniform(-1, 1, (n, 3)) * _INK_JITTER
+    paper_rgb = np.array(list(PAPERS.values()))[papers]
+    paper_rgb = paper_rgb + rng.uniform(-1, 1, (n, 3)) * _PAPER_JITTER
+    ink = ink[..., None]  # (N, HEIGHT, WIDTH, 1)
+    rgb = paper_rgb[:, None, None] * (1 - ink) + ink_rgb[:, None, None] * ink
+    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
