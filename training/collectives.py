@@ -1,0 +1,92 @@
+"""Everything that a training step asks of the other replicas, at one seam.
+
+A step needs four things of tf.distribute: how many replicas there are, which one it is, the sum of
+a tensor over all of them, and a way to assign the same new values on every one. They are here and
+nowhere else, so whoever compiles the step outside of a strategy (the TPU preflight, for one)
+subclasses `Collectives` and changes only these four.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+class Collectives:
+    """The collectives of the `tf.distribute` replica context in which they are called."""
+
+    @property
+    def num_replicas(self) -> int:
+        """How many replicas run the step in sync."""
+        return tf.distribute.get_strategy().num_replicas_in_sync
+
+    def replica_id(self) -> tf.Tensor:
+        """Returns this replica's number, an int32 scalar in [0, num_replicas)."""
+        context = tf.distribute.get_replica_context()
+        return tf.cast(context.replica_id_in_sync_group, tf.int32)
+
+    def all_reduce(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Sums tensors over the replicas. Not differentiable; `gather` brings its own gradient.
+
+        Args:
+            values: Dense tensors, of the same shapes on every replica.
+
+        Returns:
+            The sums, in the same order.
+        """
+        if self.num_replicas == 1:
+            return list(values)
+        context = tf.distribute.get_replica_context()
+        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(values)))
+
+    def assign(self, variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
+        """Assigns to each replica's own copy of each variable the value that it computed.
+
+        The caller computes equal values everywhere, out of reduced ones.
+        """
+
+        def update(strategy, *new_values):
+            for variable, value in zip(variables, new_values, strict=True):
+                strategy.extended.update(variable, _assign, args=(value,), group=False)
+
+        tf.distribute.get_replica_context().merge_call(update, args=tuple(values))
+
+    def gather(self, x: tf.Tensor) -> tf.Tensor:
+        """Concatenates every replica's rows, in the order of the replicas.
+
+        The gradient is the transpose: what all replicas' losses say about a row is summed, and
+        goes back to the replica that the row came from. (A gather without it still trains, on
+        wrong gradients: each replica would see only its own share of the loss.)
+
+        Args:
+            x: (local batch, ...), the same shape on every replica.
+
+        Returns:
+            (replicas * local batch, ...), the same on every replica.
+        """
+        replicas = self.num_replicas
+        if replicas == 1:
+            return x
+        local = x.shape[0]
+        replica = self.replica_id()
+
+        @tf.custom_gradient
+        def gather_rows(rows):
+            # The sum over replicas of buffers that are zero but for one's own rows. It is how XLA
+            # on TPUs has always been given a gather (there is no gather op for replicas in TF).
+            buffer = tf.scatter_nd(
+                replica[tf.newaxis, tf.newaxis], rows[tf.newaxis], [replicas, *rows.shape]
+            )
+            gathered = self.all_reduce([tf.reshape(buffer, [replicas * local, *rows.shape[1:]])])[0]
+
+            def gradient(upstream):
+                total = self.all_reduce([upstream])[0]
+                begin = tf.concat([[replica * local], [0] * (rows.shape.rank - 1)], 0)
+                return tf.ensure_shape(tf.slice(total, begin, rows.shape), rows.shape)
+
+            return gathered, gradient
+
+        return gather_rows(x)
+
+
+def _assign(variable, value):
+    return variable.assign(value)

@@ -1,0 +1,427 @@
+"""What a run is made of: typed, checked, read from a Python file with big_vision's arguments.
+
+`lit_coco:txt=bert_base,img=B/16` calls `get_config` of `configs/lit_coco.py` with the arguments
+after the colon, and `--set optimizer.lr=3e-4` changes one field of what it returned. Unknown
+arguments and unknown fields are refused.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import pathlib
+import types
+import typing
+
+from lit_tf.errors import ConfigError
+
+CONFIGS = pathlib.Path(__file__).parent / "configs"
+LOCKINGS = ("Lu", "LU", "Uu", "UU", "uu")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The two towers and where they start.
+
+    Attributes:
+        init: A whole LiT checkpoint to start from (name, path or URL), or None.
+        image: The image tower: a variant such as "B/16", or sizes such as
+            "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384". Only used where no file says.
+        image_init: Checkpoint of the image tower (AugReg or any other with one), or None.
+        image_head: Give the image tower a linear head too.
+        text: The text tower: "bert_base", "bert_large", or "bert:width=128,..." or
+            "transformer:width=192,..." with sizes. Only used where no file says.
+        text_init: Checkpoint of the text tower (a TF1 BERT folder or any other), or None.
+        vocab: The vocabulary, or None for the one beside the text tower's checkpoint.
+        resolution: Side of the images in pixels.
+        token_length: Tokens of a text.
+        dropout: Dropout rate of a BERT in training.
+        locking: Two letters, image tower first: L locked, U tuned from pre-trained, u from scratch
+            (the paper's section 3.2).
+        temperature: Where the temperature starts, if not with `init`.
+        bias: Where the logits' bias starts, or None for none. For the sigmoid loss.
+    """
+
+    init: str | None = None
+    image: str = "B/16"
+    image_init: str | None = None
+    image_head: bool = False
+    text: str = "bert_base"
+    text_init: str | None = None
+    vocab: str | None = None
+    resolution: int = 224
+    token_length: int = 16
+    dropout: float = 0.1
+    locking: str = "LU"
+    temperature: float = 10.0
+    bias: float | None = None
+
+    @property
+    def lock_image(self) -> bool:
+        """Whether the image tower is locked."""
+        return self.locking[0] == "L"
+
+    @property
+    def lock_text(self) -> bool:
+        """Whether the text tower is locked."""
+        return self.locking[1] == "L"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The training data.
+
+    Attributes:
+        source: A tfds dataset ("coco_captions"), or a pattern of shards ("gs://b/cc12m/*.tar",
+            "/data/*.tfrecord", or the folder that `lit-tf precompute` wrote).
+        format: "tfds", "tar", "tfrecord", "embeddings", or "auto" to tell by the source's name.
+        split: Split of a tfds dataset, slices as in "train[:90%]" included.
+        data_dir: Where tfds keeps its data, or None for its default.
+        image_key: Feature (tfds), member's extension (tar) or field (TFRecord) of the image.
+        text_key: The same of the text, nested names as in "captions/text".
+        augment: Steps of augmentation on uint8 images in order: "flip_lr", "randaug(2,10)", joined
+            by "|"; empty for none.
+        shuffle_buffer: Examples to shuffle among.
+        max_bad_share: Share of undecodable images and empty captions beyond which a run stops.
+    """
+
+    source: str = "coco_captions"
+    format: str = "auto"
+    split: str = "train"
+    data_dir: str | None = None
+    image_key: str = "image"
+    text_key: str = "captions/text"
+    augment: str = ""
+    shuffle_buffer: int = 50_000
+    max_bad_share: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer.
+
+    Attributes:
+        name: "adam" or "adafactor".
+        lr: Learning rate at the schedule's top.
+        weight_decay: Times each kernel, not times the learning rate.
+        clip: Global norm of the gradients to clip to, 0 for none.
+        warmup: Steps of linear warmup, or None for 3 % of the run but at least 100.
+    """
+
+    name: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    warmup: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The loss.
+
+    Attributes:
+        name: "softmax" or "sigmoid".
+        chunk: Rows of logits to hold at a time on a replica, 0 for all.
+        cache_chunk: Examples that a replica embeds at a time with exact gradient caching, 0 for
+            the whole batch at once.
+    """
+
+    name: str = "softmax"
+    chunk: int = 0
+    cache_chunk: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Evaluators in the loop.
+
+    Attributes:
+        every: Steps between evaluations, 0 for none but at the end.
+        zero_shot: Datasets of zero-shot classification.
+        retrieval: Datasets of retrieval.
+        validation: Split of the training source for a contrastive validation loss, or None.
+        templates: Prompt templates.
+        batch_size: Global batch of the evaluators.
+        data_dir: Where tfds keeps their data, or None for its default.
+    """
+
+    every: int = 0
+    zero_shot: tuple[str, ...] = ()
+    retrieval: tuple[str, ...] = ()
+    validation: str | None = None
+    templates: str = "clip_best"
+    batch_size: int = 256
+    data_dir: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        name: What the run is called.
+        model: The two towers.
+        data: The training data.
+        optimizer: The optimizer.
+        loss: The loss.
+        eval: Evaluators in the loop.
+        batch_size: Global batch.
+        steps: Steps of the run.
+        seed: Of shuffling, augmentation, dropout and whatever starts from scratch.
+        dtype: Compute precision, "bfloat16" or "float32". Parameters and loss are float32.
+        steps_per_loop: Steps per host call.
+        checkpoint_every: Steps between checkpoints; a multiple of `steps_per_loop`.
+        keep_checkpoints: How many of them to keep.
+        deterministic: Make every op repeat bit for bit (a little slower).
+    """
+
+    name: str = "lit"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
+    eval: EvalConfig = EvalConfig()
+    batch_size: int = 4096
+    steps: int = 5000
+    seed: int = 0
+    dtype: str = "bfloat16"
+    steps_per_loop: int = 50
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+    deterministic: bool = False
+
+    def __post_init__(self):
+        check(self)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of warmup."""
+        if self.optimizer.warmup is not None:
+            return self.optimizer.warmup
+        return max(int(0.03 * self.steps), 100)
+
+    def to_dict(self) -> dict:
+        """Returns nested dicts of plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "TrainConfig":
+        """The inverse of `to_dict`; unknown keys and values of a wrong type are refused."""
+        return _from_dict(cls, values, "")
+
+
+def check(config: TrainConfig) -> None:
+    """Refuses what could only fail later.
+
+    Raises:
+        ConfigError: Names the field, what it holds and what it may hold.
+    """
+
+    def one_of(field, value, allowed):
+        if value not in allowed:
+            raise ConfigError(f"{field} is {value!r}; expected one of {', '.join(allowed)}")
+
+    one_of("model.locking", config.model.locking, LOCKINGS)
+    one_of("optimizer.name", config.optimizer.name, ("adam", "adafactor"))
+    one_of("loss.name", config.loss.name, ("softmax", "sigmoid"))
+    one_of("dtype", config.dtype, ("bfloat16", "float32"))
+    for field in ("batch_size", "steps", "steps_per_loop", "checkpoint_every", "keep_checkpoints"):
+        if getattr(config, field) < 1:
+            raise ConfigError(f"{field} is {getattr(config, field)}; expected at least 1")
+    if config.warmup_steps >= config.steps:
+        raise ConfigError(
+            f"warmup of {config.warmup_steps} steps does not fit in a run of {config.steps}; "
+            "set optimizer.warmup, or more steps"
+        )
+    if config.checkpoint_every % config.steps_per_loop:
+        raise ConfigError(
+            f"checkpoint_every ({config.checkpoint_every}) is no multiple of steps_per_loop "
+            f"({config.steps_per_loop}): checkpoints are written between host calls"
+        )
+    if config.eval.every % config.steps_per_loop:
+        raise ConfigError(
+            f"eval.every ({config.eval.every}) is no multiple of steps_per_loop "
+            f"({config.steps_per_loop}): evaluators run between host calls"
+        )
+    if config.model.bias is not None and config.loss.name == "softmax":
+        raise ConfigError("model.bias is set, but a softmax loss cannot train it; set it to None")
+
+
+def check_batch(config: TrainConfig, replicas: int) -> None:
+    """Refuses batches that replicas cannot share equally, and chunks that do not divide theirs.
+
+    Raises:
+        ConfigError: Says which number does not divide which.
+    """
+    if config.batch_size % replicas:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is not divisible by {replicas} replicas; "
+            f"{config.batch_size // replicas * replicas or replicas} would be"
+        )
+    local = config.batch_size // replicas
+    for field in ("chunk", "cache_chunk"):
+        chunk = getattr(config.loss, field)
+        if chunk and local % chunk:
+            raise ConfigError(
+                f"loss.{field} {chunk} does not divide the batch of one replica, {local} "
+                f"({config.batch_size} over {replicas})"
+            )
+
+
+def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
+    """Returns the resolved config of a `--config` and its `--set`s.
+
+    Args:
+        spec: "NAME", "NAME.py" or "path/to/file.py", with optional ":key=value,flag". NAME is one
+            of the shipped configs.
+        overrides: "field=value" or "part.field=value", as in "optimizer.lr=3e-4".
+
+    Raises:
+        ConfigError: No such config, argument or field, or a value of a wrong type.
+    """
+    name, _, argument = spec.partition(":")
+    path = pathlib.Path(name)
+    if not (path.suffix == ".py" and path.is_file()):
+        path = CONFIGS / f"{path.stem if path.suffix == '.py' else path.name}.py"
+    if not path.is_file() or path.stem.startswith("_"):
+        shipped = sorted(p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("_"))
+        raise ConfigError(
+            f"no config {name!r}: neither a Python file nor one of {', '.join(shipped)}"
+            f"{_nearest(path.stem, shipped)}"
+        )
+    module_spec = importlib.util.spec_from_file_location(
+        f"lit_tf.training.configs.{path.stem}", path
+    )
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    config = module.get_config(argument)
+    if not overrides:
+        return config
+    values = config.to_dict()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override!r} is not of the form key=value")
+        *parents, leaf = key.split(".")
+        place = values
+        for part in parents:
+            place = place.get(part) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or leaf not in place:
+            names = list(_leaves(config.to_dict()))
+            raise ConfigError(f"unknown config key {key!r}{_nearest(key, names)}")
+        if isinstance(place[leaf], dict):
+            raise ConfigError(f"{key} is a group of {', '.join(place[leaf])}; set one of them")
+        place[leaf] = _parse(text)
+    return TrainConfig.from_dict(values)
+
+
+def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
+    """Parses big_vision's "key=value,flag" against the arguments that a config knows.
+
+    Args:
+        argument: What stands after the config's colon; a bare name means True.
+        **defaults: The known arguments; a value takes the type of its default, where that is not
+            None.
+
+    Raises:
+        ConfigError: An unknown argument, or a value of a wrong type.
+    """
+    values = dict(defaults)
+    for item in filter(None, (argument or "").split(",")):
+        key, equals, text = item.partition("=")
+        if key not in defaults:
+            raise ConfigError(
+                f"unknown config argument {key!r}; known: {', '.join(defaults)}"
+                f"{_nearest(key, defaults)}"
+            )
+        value = _parse(text) if equals else True
+        default = defaults[key]
+        if isinstance(default, str) and not isinstance(value, str):
+            value = text
+        kind = type(default)
+        if default is not None and not _has_type(value, kind):
+            raise ConfigError(f"config argument {item!r}: expected {kind.__name__}")
+        values[key] = kind(value) if kind is float else value
+    return types.SimpleNamespace(**values)
+
+
+def parse_sizes(text: str, known: typing.Collection[str]) -> dict[str, int]:
+    """Returns {name: int} of "width=96,depth=5".
+
+    Raises:
+        ConfigError: A name is not among `known`, or a value is no integer.
+    """
+    sizes = {}
+    for item in text.split(","):
+        key, _, value = item.partition("=")
+        if key not in known or not value.isdigit():
+            raise ConfigError(
+                f"tower size {item!r}: expected NAME=INTEGER with a name of {', '.join(known)}"
+            )
+        sizes[key] = int(value)
+    return sizes
+
+
+def _parse(text):
+    """The Python value that a text denotes; the text itself if it denotes none."""
+    constants = {"true": True, "false": False, "none": None}
+    if text.lower() in constants:
+        return constants[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _has_type(value, kind):
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _from_dict(cls, values, prefix):
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    made = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"unknown config key {prefix + key!r}{_nearest(key, fields)}")
+        kind = hints[key]
+        if dataclasses.is_dataclass(kind):
+            value = _from_dict(kind, value, f"{prefix}{key}.")
+        else:
+            value = _coerce(value, kind, prefix + key)
+        made[key] = value
+    return cls(**made)
+
+
+def _coerce(value, kind, name):
+    if typing.get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        if isinstance(items, list | tuple) and all(isinstance(i, str) for i in items):
+            return tuple(i for i in items if i)
+        raise ConfigError(f"{name} is {value!r}; expected texts joined by commas")
+    options = typing.get_args(kind) or (kind,)
+    for option in options:
+        if option is type(None):
+            if value is None:
+                return None
+        elif _has_type(value, option):
+            return option(value)
+    if str in options and value is not None:  # `--set data.source=42` means the text
+        return str(value)
+    expected = " or ".join("none" if o is type(None) else o.__name__ for o in options)
+    raise ConfigError(f"{name} is {value!r}; expected {expected}")
+
+
+def _leaves(values, prefix=""):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def _nearest(name, known):
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -1,0 +1,191 @@
+"""Contrastive losses over the global batch, of which each replica computes only its own rows.
+
+Every function returns this replica's share: the shares of all replicas add up to the loss over the
+global batch, and so do their gradients. A replica holds (local batch x global batch) logits, never
+(global x global); chunked, it holds (chunk x global).
+
+Softmax as in "LiT" (arXiv:2111.07991, section 3.1): the mean of image-to-text and text-to-image
+cross-entropy. Sigmoid as in "Sigmoid Loss for Language Image Pre-Training" (arXiv:2303.15343,
+section 3.2), its chunks over replicas (section 3.3) included.
+"""
+
+import tensorflow as tf
+
+from .collectives import Collectives
+
+
+def _own_rows(global_batch: int, local_batch: int, collectives: Collectives) -> tf.Tensor:
+    """Returns the numbers in the global batch of this replica's examples, int32 (local batch,)."""
+    if global_batch == local_batch:
+        return tf.range(local_batch)
+    return collectives.replica_id() * local_batch + tf.range(local_batch)
+
+
+def softmax_loss(
+    zimg: tf.Tensor,
+    ztxt: tf.Tensor,
+    t: tf.Tensor,
+    b: tf.Tensor | None = None,
+    *,
+    collectives: Collectives,
+    chunk: int = 0,
+) -> tf.Tensor:
+    """This replica's share of the softmax contrastive loss over the global batch.
+
+    Args:
+        zimg: Unit-length image embeddings, float32 (local batch, width).
+        ztxt: Unit-length text embeddings of the same examples, float32 (local batch, width).
+        t: Logarithm of the temperature, float32 scalar or (1,).
+        b: Ignored: a bias common to all logits does not change a softmax.
+        collectives: How to reach the other replicas.
+        chunk: How many rows of logits to hold at a time; has to divide the local batch. 0 holds
+            all rows and leaves the gradient to autodiff. The numbers are the same.
+
+    Returns:
+        A float32 scalar; the sum over replicas is the loss.
+    """
+    del b
+    local = zimg.shape[0]
+    all_zimg, all_ztxt = collectives.gather(zimg), collectives.gather(ztxt)
+    total = all_zimg.shape[0]
+    own = _own_rows(total, local, collectives)
+    scale = tf.exp(tf.reshape(t, []))
+    if chunk:
+        share = _chunked_cross_entropy(zimg, all_ztxt, scale, own, chunk)
+        share += _chunked_cross_entropy(ztxt, all_zimg, scale, own, chunk)
+        return share / (2 * total)
+
+    share = 0.0
+    for rows, columns in ((zimg, all_ztxt), (ztxt, all_zimg)):
+        logits = scale * tf.matmul(rows, columns, transpose_b=True)  # (local, global)
+        share += tf.reduce_sum(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=own, logits=logits)
+        )
+    return share / (2 * total)
+
+
+def _chunked_cross_entropy(rows, columns, scale, labels, chunk):
+    """Sum of the rows' softmax cross-entropies, `chunk` rows of logits at a time.
+
+    The gradient is known as soon as a chunk's softmax is, so it is accumulated on the way forward;
+    there is nothing to keep, and nothing to compute again on the way back.
+
+    Args:
+        rows: (local, width).
+        columns: (global, width).
+        scale: Temperature, a scalar.
+        labels: The column that belongs to each row, int32 (local,).
+        chunk: Rows at a time, a divisor of local.
+
+    Returns:
+        A scalar.
+    """
+    local, width = rows.shape
+    total = columns.shape[0]
+
+    @tf.custom_gradient
+    def cross_entropy(rows, columns, scale):
+        def body(i, loss, d_rows, d_columns, d_scale):
+            begin = i * chunk
+            part = tf.slice(rows, [begin, 0], [chunk, width])
+            cosines = tf.matmul(part, columns, transpose_b=True)  # (chunk, global)
+            answers = tf.one_hot(tf.slice(labels, [begin], [chunk]), total)
+            logits = scale * cosines
+            logs = tf.nn.log_softmax(logits)
+            error = tf.exp(logs) - answers  # d loss / d logits
+            loss -= tf.reduce_sum(answers * logs)
+            d_part = scale * tf.matmul(error, columns)
+            d_rows = tf.tensor_scatter_nd_update(
+                d_rows, (begin + tf.range(chunk))[:, tf.newaxis], d_part
+            )
+            d_columns += scale * tf.matmul(error, part, transpose_a=True)
+            d_scale += tf.reduce_sum(error * cosines)
+            return i + 1, loss, d_rows, d_columns, d_scale
+
+        zero = tf.zeros([], rows.dtype)
+        state = (tf.constant(0), zero, tf.zeros_like(rows), tf.zeros_like(columns), zero)
+        _, loss, d_rows, d_columns, d_scale = tf.while_loop(
+            lambda i, *_: i < local // chunk,
+            body,
+            state,
+            maximum_iterations=local // chunk,
+            # One chunk after the other, or memory holds them all again.
+            parallel_iterations=1,
+        )
+        return loss, lambda up: (up * d_rows, up * d_columns, up * d_scale)
+
+    return cross_entropy(rows, columns, scale)
+
+
+def sigmoid_loss(
+    zimg: tf.Tensor,
+    ztxt: tf.Tensor,
+    t: tf.Tensor,
+    b: tf.Tensor | None = None,
+    *,
+    collectives: Collectives,
+    chunk: int = 0,
+) -> tf.Tensor:
+    """This replica's share of the sigmoid loss over all pairs of the global batch.
+
+    The replica's images meet the texts of one replica at a time, so that it holds
+    (local batch x local batch) logits, or with `chunk` (local batch x chunk).
+
+    Args:
+        zimg: Unit-length image embeddings, float32 (local batch, width).
+        ztxt: Unit-length text embeddings of the same examples, float32 (local batch, width).
+        t: Logarithm of the temperature, float32 scalar or (1,).
+        b: Bias added to the logits, float32 scalar or (1,), or None for none.
+        collectives: How to reach the other replicas.
+        chunk: How many texts to meet at a time, a divisor of the local batch; 0 for one replica's.
+
+    Returns:
+        A float32 scalar; the sum over replicas is the loss.
+    """
+    local, width = zimg.shape
+    all_ztxt = collectives.gather(ztxt)
+    total = all_ztxt.shape[0]
+    own = _own_rows(total, local, collectives)
+    scale = tf.exp(tf.reshape(t, []))
+    bias = tf.zeros([]) if b is None else tf.reshape(b, [])
+    chunk = chunk or local
+    if chunk == total:
+        pair_sign = 2 * tf.eye(total) - 1
+        logits = scale * tf.matmul(zimg, all_ztxt, transpose_b=True) + bias
+        return -tf.reduce_sum(tf.math.log_sigmoid(pair_sign * logits)) / total
+
+    @tf.custom_gradient
+    def pairs(zimg, all_ztxt, scale, bias):
+        def body(i, loss, d_zimg, d_ztxt, d_scale, d_bias):
+            begin = i * chunk
+            part = tf.slice(all_ztxt, [begin, 0], [chunk, width])
+            cosines = tf.matmul(zimg, part, transpose_b=True)  # (local, chunk)
+            match = own[:, tf.newaxis] == begin + tf.range(chunk)[tf.newaxis]
+            sign = 2 * tf.cast(match, zimg.dtype) - 1
+            signed = sign * (scale * cosines + bias)
+            loss -= tf.reduce_sum(tf.math.log_sigmoid(signed))
+            error = -sign * tf.sigmoid(-signed)  # d loss / d logits
+            d_zimg += scale * tf.matmul(error, part)
+            d_part = scale * tf.matmul(error, zimg, transpose_a=True)
+            d_ztxt = tf.tensor_scatter_nd_update(
+                d_ztxt, (begin + tf.range(chunk))[:, tf.newaxis], d_part
+            )
+            d_scale += tf.reduce_sum(error * cosines)
+            d_bias += tf.reduce_sum(error)
+            return i + 1, loss, d_zimg, d_ztxt, d_scale, d_bias
+
+        zero = tf.zeros([], zimg.dtype)
+        state = (tf.constant(0), zero, tf.zeros_like(zimg), tf.zeros_like(all_ztxt), zero, zero)
+        _, loss, d_zimg, d_ztxt, d_scale, d_bias = tf.while_loop(
+            lambda i, *_: i < total // chunk,
+            body,
+            state,
+            maximum_iterations=total // chunk,
+            parallel_iterations=1,
+        )
+        return loss, lambda up: (up * d_zimg, up * d_ztxt, up * d_scale, up * d_bias)
+
+    return pairs(zimg, all_ztxt, scale, bias) / total
+
+
+LOSSES = {"softmax": softmax_loss, "sigmoid": sigmoid_loss}

@@ -1,0 +1,253 @@
+"""The optimizers of big_vision's recipe, to the last rounding, and their schedule.
+
+Keras's stock AdamW and Adafactor differ from these in ways that show in the sixth digit (where
+epsilon stands, the order of decay and learning rate, the factored dimensions, the rounding of the
+momentum), so the update rules are written out here. State is plain `tf.Variable`s.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+
+def warmup_cosine(step: tf.Tensor, *, total_steps: int, warmup_steps: int) -> tf.Tensor:
+    """Linear warmup from 0, then half a cosine to 0.
+
+    Args:
+        step: Steps taken so far, an integer scalar (0 at the first step).
+        total_steps: Steps of the whole run.
+        warmup_steps: Steps after which the multiplier has reached its top.
+
+    Returns:
+        A float32 scalar in [0, 1]:
+        `0.5 (1 + cos(pi clip((step - warmup) / (total - warmup), 0, 1))) * min(1, step / warmup)`.
+    """
+    step = tf.cast(step, tf.float32)
+    progress = (step - warmup_steps) / float(total_steps - warmup_steps)
+    cosine = 0.5 * (1.0 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)))
+    return cosine * tf.minimum(1.0, step / float(warmup_steps)) if warmup_steps else cosine
+
+
+def global_norm(tensors) -> tf.Tensor:
+    """Returns the L2 norm of all tensors taken as one vector, a float32 scalar."""
+    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tf.cast(x, tf.float32))) for x in tensors]))
+
+
+class Adam:
+    """Adam, bias-corrected, with epsilon outside the root (arXiv:1412.6980, algorithm 1).
+
+    Args:
+        shapes: {name: shape} of the parameters to come.
+        b1: Decay of the first moment.
+        b2: Decay of the second moment.
+        epsilon: Added to the root of the second moment.
+    """
+
+    def __init__(self, shapes, *, b1=0.9, b2=0.999, epsilon=1e-8):
+        self._b1, self._b2, self._epsilon = b1, b2, epsilon
+        self._mu = {k: _zeros(s, f"mu/{k}") for k, s in shapes.items()}
+        self._nu = {k: _zeros(s, f"nu/{k}") for k, s in shapes.items()}
+        self.variables = {f"mu/{k}": v for k, v in self._mu.items()}
+        self.variables |= {f"nu/{k}": v for k, v in self._nu.items()}
+
+    def update(self, name, gradient, step):
+        """One parameter's update, before learning rate, decay and schedule.
+
+        Args:
+            name: The parameter's name.
+            gradient: float32, of the parameter's shape.
+            step: Steps taken before this one, int64 scalar.
+
+        Returns:
+            (update, [(variable, new value), ...]).
+        """
+        mu_var, nu_var = self._mu[name], self._nu[name]
+        mu = self._b1 * mu_var + (1 - self._b1) * gradient
+        nu = self._b2 * nu_var + (1 - self._b2) * tf.square(gradient)
+        count = tf.cast(step + 1, tf.float32)
+        mu_hat = mu / (1 - tf.pow(self._b1, count))
+        nu_hat = nu / (1 - tf.pow(self._b2, count))
+        update = mu_hat / (tf.sqrt(nu_hat) + self._epsilon)
+        return update, [(mu_var, mu), (nu_var, nu)]
+
+
+class Adafactor:
+    """big_vision's Adafactor ("Scaling Vision Transformers", arXiv:2106.04560, section 3.4).
+
+    The second moment is factored over the two largest dimensions where the smaller of them has at
+    least 32 entries, and kept whole elsewhere. The momentum is stored as bfloat16. No update
+    clipping, no scaling by the parameter's size.
+
+    Args:
+        shapes: {name: shape} of the parameters to come.
+    """
+
+    # 0.9 and its product as JAX rounds them: the state and its decay are bfloat16, the sum float32.
+    _MOMENTUM_DECAY = 0.8984375
+    _MOMENTUM_ADD = 0.1
+    _EPSILON = 1e-30
+    _MIN_DIM_TO_FACTOR = 32
+
+    def __init__(self, shapes):
+        self._momentum, self._second = {}, {}
+        self.variables = {}
+        for name, shape in shapes.items():
+            dims = _factored_dims(shape, self._MIN_DIM_TO_FACTOR)
+            if dims is None:
+                parts = {"v": shape}
+            else:
+                smaller, larger = dims
+                parts = {
+                    "v_row": [n for i, n in enumerate(shape) if i != larger],
+                    "v_col": [n for i, n in enumerate(shape) if i != smaller],
+                }
+            self._second[name] = {k: _zeros(s, f"{k}/{name}") for k, s in parts.items()}
+            self._momentum[name] = _zeros(shape, f"momentum/{name}", tf.bfloat16)
+            self.variables |= {f"{k}/{name}": v for k, v in self._second[name].items()}
+            self.variables[f"momentum/{name}"] = self._momentum[name]
+
+    def update(self, name, gradient, step):
+        """One parameter's update, before learning rate, decay and schedule.
+
+        Args:
+            name: The parameter's name.
+            gradient: float32, of the parameter's shape.
+            step: Steps taken before this one, int64 scalar.
+
+        Returns:
+            (update, [(variable, new value), ...]).
+        """
+        second = self._second[name]
+        count = tf.cast(step + 1, tf.float32)
+        decay = tf.minimum(0.999, 1.0 - tf.pow(count, -0.8))
+        squared = tf.square(gradient) + self._EPSILON
+        dims = _factored_dims(gradient.shape, self._MIN_DIM_TO_FACTOR)
+        if dims is None:
+            v = decay * second["v"] + (1 - decay) * squared
+            update = gradient * tf.math.rsqrt(v)
+            new = [(second["v"], v)]
+        else:
+            smaller, larger = dims
+            v_row = decay * second["v_row"] + (1 - decay) * tf.reduce_mean(squared, larger)
+            v_col = decay * second["v_col"] + (1 - decay) * tf.reduce_mean(squared, smaller)
+            mean_axis = smaller - 1 if smaller > larger else smaller
+            row = tf.math.rsqrt(v_row / tf.reduce_mean(v_row, mean_axis, keepdims=True))
+            col = tf.math.rsqrt(v_col)
+            update = gradient * tf.expand_dims(row, larger) * tf.expand_dims(col, smaller)
+            new = [(second["v_row"], v_row), (second["v_col"], v_col)]
+
+        state = tf.cast(self._momentum[name], tf.float32)
+        update = self._MOMENTUM_DECAY * state + self._MOMENTUM_ADD * update
+        new.append((self._momentum[name], tf.cast(update, tf.bfloat16)))
+        return update, new
+
+
+RULES = {"adam": Adam, "adafactor": Adafactor}
+
+
+class Optimizer:
+    """Clip, update rule, learning rate, weight decay and schedule, in big_vision's order.
+
+    Build it within the strategy's scope. It holds state for the given parameters only, so a locked
+    tower costs none.
+
+    Args:
+        parameters: {canonical name: trainable tf.Variable}.
+        name: "adam" or "adafactor".
+        learning_rate: Multiplies the rule's update.
+        weight_decay: Times the parameter, added after the learning rate, so independent of it; for
+            leaves named `kernel` only.
+        clip: Global norm to which gradients are clipped; 0 for no clipping.
+        total_steps: Steps of the whole run.
+        warmup_steps: See `warmup_cosine`.
+        rule_options: Further arguments of the rule (Adam's `b1`, `b2`, `epsilon`).
+
+    Attributes:
+        iterations: Steps taken so far, an int64 scalar variable.
+        variables: {name: tf.Variable} of all state, `iterations` included.
+    """
+
+    def __init__(
+        self,
+        parameters,
+        *,
+        name,
+        learning_rate,
+        weight_decay,
+        clip,
+        total_steps,
+        warmup_steps,
+        rule_options=None,
+    ):
+        self.parameters = dict(parameters)
+        self.iterations = tf.Variable(
+            0,
+            dtype=tf.int64,
+            trainable=False,
+            name="iterations",
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        shapes = {k: v.shape.as_list() for k, v in self.parameters.items()}
+        self._rule = RULES[name](shapes, **(rule_options or {}))
+        self.variables = {"iterations": self.iterations, **self._rule.variables}
+        self._learning_rate = learning_rate
+        self._weight_decay = weight_decay
+        self._clip = clip
+        self._total_steps, self._warmup_steps = total_steps, warmup_steps
+
+    def step(self, gradients, collectives):
+        """Takes one step. To be called in replica context.
+
+        Args:
+            gradients: {name: gradient}, already summed over replicas, one for each parameter.
+            collectives: How to assign on every replica.
+
+        Returns:
+            {"l2_grads": norm before clipping, "l2_updates": norm of the change made, "schedule":
+            the multiplier used}, float32 scalars.
+        """
+        steps_before = tf.identity(self.iterations)
+        multiplier = warmup_cosine(
+            steps_before, total_steps=self._total_steps, warmup_steps=self._warmup_steps
+        )
+        norm = global_norm(gradients.values())
+        factor = tf.ones([])
+        if self._clip:
+            factor = tf.where(norm < self._clip, 1.0, self._clip / norm)
+
+        variables, values, changes = [self.iterations], [steps_before + 1], []
+        for name, parameter in self.parameters.items():
+            update, state = self._rule.update(name, gradients[name] * factor, steps_before)
+            update = self._learning_rate * update
+            if name.split("/")[-1] == "kernel":
+                update += self._weight_decay * parameter
+            change = -multiplier * update
+            changes.append(change)
+            for variable, value in [(parameter, parameter + change), *state]:
+                variables.append(variable)
+                values.append(value)
+        collectives.assign(variables, values)
+        return {
+            "l2_grads": norm,
+            "l2_updates": global_norm(changes),
+            "schedule": multiplier,
+        }
+
+
+def _zeros(shape, name, dtype=tf.float32):
+    """A state variable; its name carries no `/`-scopes that a strategy would mind."""
+    return tf.Variable(tf.zeros(shape, dtype), trainable=False, name=name.replace("/", "."))
+
+
+def _factored_dims(shape, min_dim):
+    """Returns (axis of the second largest, axis of the largest dimension), or None: not factored.
+
+    Equal dimensions go by position, the later one counting as larger, as `np.argsort` has it.
+    """
+    if len(shape) < 2:
+        return None
+    order = np.argsort(np.asarray(shape), kind="stable")
+    if shape[order[-2]] < min_dim:
+        return None
+    return int(order[-2]), int(order[-1])

@@ -1,0 +1,114 @@
+"""Names to `tf.distribute` strategies. A strategy is a value; no step asks which one it is."""
+
+import json
+import os
+
+import tensorflow as tf
+
+from lit_tf.errors import TrainingError
+
+STRATEGIES = ("auto", "tpu", "mirrored", "multi_worker", "one_device")
+
+
+def make_strategy(name: str = "auto", *, tpu: str | None = None) -> tf.distribute.Strategy:
+    """Builds a strategy. Call it first: before any tensor, dataset or model is made.
+
+    (Connecting to a TPU and MultiWorkerMirroredStrategy's own start both throw away, or refuse,
+    what the runtime has made before them.)
+
+    Args:
+        name: One of
+            "tpu": a TPU, as `tpu` says;
+            "mirrored": all GPUs of this machine, or its logical CPU devices if it has no GPU;
+            "multi_worker": as `TF_CONFIG` says, one process a worker;
+            "one_device": the first GPU, or else the CPU;
+            "auto": "tpu" if `tpu` or the environment names one or this is a TPU VM,
+            "multi_worker" if `TF_CONFIG` lists several workers, "mirrored" for several GPUs,
+            else "one_device".
+        tpu: The TPU's name or gRPC address; "local" for the TPU VM that this runs on; None for
+            what the environment says (TPU_NAME, else the local one). A pod slice is a name.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        TrainingError: The name is unknown or there is no such accelerator.
+    """
+    if name not in STRATEGIES:
+        raise TrainingError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
+    if tpu and name not in ("auto", "tpu"):
+        raise TrainingError(f"a TPU ({tpu!r}) was named, but the strategy is {name!r}, not 'tpu'")
+    if name == "auto":
+        name = _detect(tpu)
+    return {
+        "tpu": lambda: _tpu_strategy(tpu),
+        "mirrored": _mirrored_strategy,
+        "multi_worker": _multi_worker_strategy,
+        "one_device": _one_device_strategy,
+    }[name]()
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes what only one process may write."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or isinstance(resolver, tf.distribute.cluster_resolver.TPUClusterResolver):
+        return True  # one process drives all of a TPU slice
+    return resolver.task_type in (None, "chief") or (
+        resolver.task_type == "worker"
+        and resolver.task_id == 0
+        and "chief" not in resolver.cluster_spec().jobs
+    )
+
+
+def _detect(tpu):
+    if tpu or os.environ.get("TPU_NAME") or os.path.exists("/dev/accel0"):
+        return "tpu"
+    if len(_workers()) > 1:
+        return "multi_worker"
+    return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one_device"
+
+
+def _workers():
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        return [w for job in ("chief", "worker") for w in cluster.get(job, [])]
+    except (ValueError, AttributeError) as error:
+        raise TrainingError(f"TF_CONFIG is not the JSON of a cluster: {error}") from error
+
+
+def _tpu_strategy(tpu):
+    tpu = tpu or os.environ.get("TPU_NAME") or "local"
+    try:
+        # In this order and before anything else: resolve, connect, initialize, build. On a TPU VM
+        # ("local") the TPU belongs to this very process, and there is nothing to connect to.
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+        if tpu != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        raise TrainingError(
+            f"no TPU answered as {tpu!r}: {str(error).splitlines()[0]}. Name one with --tpu (a "
+            "name, grpc:// address, or 'local' on a TPU VM, with tensorflow-tpu installed)"
+        ) from error
+
+
+def _mirrored_strategy():
+    gpus = tf.config.list_logical_devices("GPU")
+    return tf.distribute.MirroredStrategy(
+        [d.name for d in gpus or tf.config.list_logical_devices("CPU")]
+    )
+
+
+def _multi_worker_strategy():
+    if len(_workers()) < 2:
+        raise TrainingError(
+            "strategy 'multi_worker' needs TF_CONFIG in the environment, listing the workers and "
+            "which one this is"
+        )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _one_device_strategy():
+    gpus = tf.config.list_logical_devices("GPU")
+    return tf.distribute.OneDeviceStrategy(gpus[0].name if gpus else "CPU:0")
