@@ -1,0 +1,356 @@
+"""Fetching published files into a cache folder, resumable, never half there.
+
+Of the libraries that do this, pooch and `keras.utils.get_file` start over after an interruption,
+and huggingface_hub resumes from its own hub only. Checkpoints here take up to 2.5 GB, so this is
+done by hand: one range request, one partial file, one rename.
+"""
+
+import base64
+import contextlib
+import fcntl
+import glob
+import hashlib
+import http.client
+import os
+import pathlib
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import warnings
+
+from tqdm import tqdm
+
+from lit_tf import registry
+from lit_tf.checkpoints.npz import nearest_keys, open_npz
+from lit_tf.errors import CheckpointError, DownloadError
+
+_CHUNK = 1 << 20
+_TIMEOUT = 30.0  # seconds without a byte
+_ATTEMPTS = 4
+_PAUSE = 1.0  # seconds before the second attempt; twice as long before each further one
+_BERT_FILES = ("vocab.txt", "bert_model.ckpt.data-00000-of-00001", "bert_model.ckpt.index")
+
+
+def cache_dir() -> pathlib.Path:
+    """Returns the folder that downloads are kept in.
+
+    It is `$LIT_TF_CACHE`, else `lit_tf` in `$XDG_CACHE_HOME`, else `~/.cache/lit_tf`.
+    """
+    if os.environ.get("LIT_TF_CACHE"):
+        return pathlib.Path(os.environ["LIT_TF_CACHE"]).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return pathlib.Path(base).expanduser() / "lit_tf"
+
+
+def resolve(name_or_path) -> pathlib.Path:
+    """Returns the local path of a model's name, a file, or an address; downloads what is not there.
+
+    Args:
+      name_or_path: the name of an embedded, published or upstream model; an address starting with
+        `https://`, `http://` or `gs://`; or a local file or folder.
+
+    Returns:
+      A path that exists. A vocabulary that belongs to a downloaded file lies beside it.
+
+    Raises:
+      CheckpointError: it is no name, no address and no file.
+      DownloadError: it is neither in the cache nor reachable.
+    """
+    name = os.fspath(name_or_path)
+    if name in registry.embedded_models():
+        return registry.embedded_models()[name]
+    if model := registry.find_published(name):
+        return _published(model)
+    if model := registry.find_upstream(name):
+        return _upstream(model)
+    if "://" in name:
+        return _address(name)
+    path = pathlib.Path(name).expanduser()
+    if path.exists() or path.with_name(f"{path.name}.index").exists():
+        return path
+    near = nearest_keys(name, [*registry.list_models(), *registry.UPSTREAM])
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise CheckpointError(
+        f"{name}: no such file and no known model; {hint}"
+        f"models are {', '.join(registry.list_models())}"
+    )
+
+
+def _published(model):
+    """Returns the cached file of a published model, with its vocabulary beside it."""
+    path = cache_dir() / f"{model.name}.npz"
+    suffix = ".txt" if model.tokenizer == "bert" else ".model"
+    vocab = path.with_suffix(suffix)
+    where = (
+        f"Without a network, put {path.name} and its vocabulary {vocab.name} into {cache_dir()} "
+        f"(or another folder, named by LIT_TF_CACHE); they are {model.urls[0]} and "
+        f"{model.vocab_url}"
+    )
+    if not vocab.exists():
+        try:
+            fetch((model.vocab_url,), vocab, where)
+        except DownloadError as e:
+            if not path.exists():
+                raise
+            warnings.warn(f"{path}: no vocabulary beside it: {e}", stacklevel=3)
+    return fetch(model.urls, path, where)
+
+
+def _upstream(model):
+    """Returns the cached file or folder of an upstream checkpoint."""
+    url = model.urls[0]
+    if url.endswith(".npz"):
+        path = cache_dir() / f"{model.name}.npz"
+        where = f"Without a network, put {url} into {cache_dir()}"
+        return fetch(model.urls, path, where)
+    folder = cache_dir() / model.name
+    return _bert_folder(model.urls, folder)
+
+
+def _bert_folder(urls, folder):
+    """Returns a folder with the files of a TF1 BERT release."""
+    where = f"Without a network, put {', '.join(_BERT_FILES)} from {urls[0]} into {folder}"
+    for file in _BERT_FILES:
+        fetch([f"{url}/{file}" for url in urls], folder / file, where)
+    return folder
+
+
+def _address(url):
+    """Returns the cached copy of what is at an address, with the vocabulary beside it if any."""
+    url = url.rstrip("/")
+    parts = urllib.parse.urlsplit(url)
+    name = pathlib.PurePosixPath(urllib.parse.unquote(parts.path)).name
+    if parts.scheme not in ("https", "http", "gs") or not parts.netloc or name in ("", ".", ".."):
+        raise DownloadError(f"{url}: expected https://HOST/PATH or gs://BUCKET/PATH")
+    # Different addresses may end in the same name (checkpoint.npz).
+    folder = cache_dir() / "addresses" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    path = folder / name
+    if not path.suffix:
+        return _bert_folder((url,), path)
+    if path.exists() or path.suffix != ".npz":
+        return fetch((url,), path)
+    stem = name[: -len(".npz")]
+    folder_path = parts.path[: parts.path.rfind("/")]
+    base = parts._replace(path=folder_path, query="", fragment="").geturl()
+    for vocab in (f"{stem}.txt", f"{stem}.model", "vocab.txt"):
+        with contextlib.suppress(_NotThereError):
+            fetch((f"{base}/{urllib.parse.quote(vocab)}",), folder / vocab)
+            break
+    return fetch((url,), path)
+
+
+class _NotThereError(DownloadError):
+    """The server answers, and has no such file."""
+
+
+class _RetryError(Exception):
+    """The transfer stopped half-way, or the server is busy: worth another attempt."""
+
+
+def fetch(urls, path, where="") -> pathlib.Path:
+    """Downloads a file unless it is there already.
+
+    What was received is kept when the transfer stops, and a later call goes on from there, provided
+    that the server still has the same version. The file appears under its name only when it is
+    complete: as long as announced, of the announced MD5 where the server (Google's does) sends one,
+    and, if it is a `.npz`, readable. Two processes may ask for the same file.
+
+    Args:
+      urls: addresses of the same file, tried in order.
+      path: where to put it.
+      where: what to tell the user to do where no address works.
+
+    Returns:
+      `path`.
+
+    Raises:
+      DownloadError: it could not be fetched from any address.
+    """
+    path = pathlib.Path(path)
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed or the process ends
+            if path.exists():
+                return path
+            errors = []
+            for url in urls:
+                try:
+                    _fetch_one(url, path)
+                    pathlib.Path(lock.name).unlink(missing_ok=True)
+                    return path
+                except DownloadError as e:
+                    errors.append(e)
+    except OSError as e:
+        raise DownloadError(f"{path}: cannot be completed: {e}") from e
+    kind = _NotThereError if all(isinstance(e, _NotThereError) for e in errors) else DownloadError
+    raise kind("; ".join(map(str, errors)) + (f". {where}" if where else ""))
+
+
+def _fetch_one(url, path):
+    """Downloads one address to `path`, with several attempts."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            if url.startswith("gs://"):
+                partial, md5 = _transfer_gs(url, path), None
+            else:
+                partial, md5 = _transfer_http(url, path)
+            break
+        except _RetryError as e:
+            if attempt == _ATTEMPTS - 1:
+                raise DownloadError(f"{url}: {e}") from e
+            time.sleep(_PAUSE * 2**attempt)
+    if md5 and _md5(partial) != md5:
+        partial.unlink()
+        raise DownloadError(f"{url}: damaged on the way: its MD5 differs from the server's")
+    if path.suffix == ".npz":
+        try:
+            open_npz(partial).close()
+        except CheckpointError as e:
+            partial.unlink()
+            raise DownloadError(f"{url}: what came is no checkpoint: {e}") from e
+    with open(partial, "rb") as f:
+        os.fsync(f.fileno())
+    os.replace(partial, path)
+
+
+def _partial(path, version):
+    """Returns where to collect that version (ETag or date) of a file: the name holds the version."""
+    return path.with_name(f".{path.name}.{version.encode().hex()}.partial")
+
+
+def _version(partial):
+    return bytes.fromhex(partial.name.split(".")[-2]).decode()
+
+
+def _partials(path):
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*.partial"))
+
+
+def _transfer_http(url, path):
+    """Receives what is still missing of `url`; returns (partial file, its MD5 or None)."""
+    request = urllib.request.Request(url, headers={"User-Agent": "lit_tf"})
+    old, done = next(iter(_partials(path)), None), 0
+    if old:
+        version, done = _version(old), old.stat().st_size
+        if version and done:
+            request.add_header("Range", f"bytes={done}-")
+            request.add_header("If-Range", version)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            headers = response.headers
+            version = headers.get("ETag") or headers.get("Last-Modified") or ""
+            if version.startswith("W/") or len(version) > 90:
+                version = headers.get("Last-Modified") or ""
+            partial = _partial(path, version)
+            if response.status == 206:
+                found = headers.get("Content-Range", "")
+                if old != partial or not found.startswith(f"bytes {done}-"):
+                    old.unlink()
+                    raise _RetryError(f"asked for bytes {done}-, the server sent {found!r}")
+            else:  # no ranges here, or the file is another one by now: from the start
+                for stale in _partials(path):
+                    stale.unlink()
+                done = 0
+            total = None if response.length is None else done + response.length
+            received = _receive(response, partial, done, total, path.name)
+            if total is not None and received != total:
+                raise _RetryError(
+                    f"the connection ended after {received:,} of {total:,} bytes, which are kept: "
+                    "try again to go on from there"
+                )
+            return partial, _announced_md5(headers)
+    except urllib.error.HTTPError as e:
+        e.close()
+        if e.code == 416 and old:  # the partial file is longer than the file
+            old.unlink()
+            raise _RetryError("the server has less than was received") from e
+        if e.code in (408, 429, 500, 502, 503, 504):
+            raise _RetryError(f"the server is busy (HTTP {e.code})") from e
+        kind = _NotThereError if e.code in (403, 404, 410) else DownloadError
+        raise kind(f"{url}: the server refuses (HTTP {e.code} {e.reason})") from e
+    except urllib.error.URLError as e:
+        if isinstance(e.reason, TimeoutError | ConnectionResetError):
+            raise _RetryError(f"no answer ({e.reason})") from e
+        raise DownloadError(f"{url}: cannot be reached ({e.reason})") from e
+    except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as e:
+        raise _RetryError(
+            f"the connection broke ({type(e).__name__}); what came is kept: try again"
+        ) from e
+
+
+def _receive(response, partial, done, total, name):
+    """Appends the response to `partial`; returns the bytes it then holds."""
+    with (
+        open(partial, "ab") as f,
+        tqdm(
+            total=total,
+            initial=done,
+            desc=name,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            disable=None,  # no bar where nobody watches a terminal
+        ) as bar,
+    ):
+        # read1 gives what has come so far: an interruption loses nothing
+        while chunk := response.read1(_CHUNK):
+            f.write(chunk)
+            bar.update(len(chunk))
+        return f.tell()
+
+
+def _announced_md5(headers):
+    """Returns the whole file's MD5 in hex, if the server sends it as Google's storage does."""
+    for value in headers.get_all("x-goog-hash") or ():
+        for part in value.split(","):
+            kind, _, digest = part.strip().partition("=")
+            if kind == "md5":
+                return base64.b64decode(digest).hex()
+    return None
+
+
+def _md5(path):
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as f:
+        while chunk := f.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _transfer_gs(url, path):
+    """Receives what is still missing of a gs:// address, through TensorFlow's file system."""
+    import tensorflow as tf  # the only user here; names and local files need none of it
+
+    try:
+        stat = tf.io.gfile.stat(url)
+        partial = _partial(path, f"{stat.length}-{stat.mtime_nsec}")
+        for stale in _partials(path):
+            if stale != partial:
+                stale.unlink()
+        done = partial.stat().st_size if partial.exists() else 0
+        with tf.io.gfile.GFile(url, "rb") as source:
+            source.seek(done)
+            received = _receive(_GFileReader(source), partial, done, stat.length, path.name)
+    except tf.errors.NotFoundError as e:
+        raise _NotThereError(f"{url}: no such object") from e
+    except tf.errors.OpError as e:
+        raise DownloadError(f"{url}: cannot be read ({e.message.splitlines()[0]})") from e
+    if received != stat.length:
+        raise _RetryError(f"{received:,} of {stat.length:,} bytes came")
+    return partial
+
+
+class _GFileReader:
+    """Gives a GFile the one method that `_receive` needs."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def read1(self, size):
+        """Returns at most `size` bytes, none at the end."""
+        return self._file.read(size)
