@@ -1,0 +1,279 @@
+"""Strings to token ids: the same code eagerly, inside `tf.data` and inside a SavedModel.
+
+Both tokenizers are callables from (N,) strings to (N, length) int32, as LiT's text towers were
+trained: `bert` puts [CLS] in front, adds no [SEP] and pads with 0; `sentencepiece` pads with
+`</s>`, which therefore always stands on the last position.
+
+For ids without TensorFlow see `lit_tf.wordpiece`.
+"""
+
+import os
+import pathlib
+import tempfile
+
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from lit_tf.errors import TokenizerError
+from lit_tf.wordpiece import check_length, check_vocabulary, read_vocabulary
+
+KINDS = ("bert", "sentencepiece")
+
+
+def check_texts(texts):
+    """Returns texts as a string tensor, refusing by its index what is not a text.
+
+    Args:
+        texts: a string tensor, eager or symbolic, of shape (N,) or (); a string; or a list, tuple
+            or array of N strings. Bytes count as strings if they are UTF-8.
+
+    Returns:
+        A string tensor of shape (N,) or ().
+
+    Raises:
+        TokenizerError: if anything in it is not a text.
+    """
+    if tf.is_tensor(texts) or isinstance(texts, tf.Variable):
+        if isinstance(texts, (tf.RaggedTensor, tf.SparseTensor)) or texts.dtype != tf.string:
+            raise TokenizerError(
+                f"The texts are a {type(texts).__name__} of {texts.dtype.name}; expected a string "
+                "tensor of shape (N,). For ids that are tokens already, use `encode_tokens`."
+            )
+        if texts.shape.rank not in (0, 1):
+            raise TokenizerError(f"The texts have shape {texts.shape}; expected (N,) or ().")
+        return texts
+    if isinstance(texts, (str, bytes)):
+        return tf.constant(_utf8(texts, "The text"))
+    try:
+        texts = list(texts)
+    except TypeError:
+        raise TokenizerError(
+            f"The texts are {type(texts).__name__}; expected a list of strings."
+        ) from None
+    return tf.constant([_utf8(x, f"Text {i}") for i, x in enumerate(texts)], tf.string)
+
+
+def _utf8(text, what):
+    """Returns the bytes of a text in UTF-8; `what` is how errors call it."""
+    if isinstance(text, tf.Tensor) and text.dtype == tf.string and text.shape.rank == 0:
+        text = text.numpy()
+    if not isinstance(text, (str, bytes)):
+        raise TokenizerError(
+            f"{what} is {type(text).__name__} ({_shorten(text)}); expected a string."
+        )
+    try:
+        data = text.encode() if isinstance(text, str) else bytes(text)
+        data.decode()
+    except UnicodeError as e:
+        raise TokenizerError(f"{what} ({_shorten(text)}) is not valid Unicode: {e}.") from None
+    return data
+
+
+def _shorten(value, limit=40):
+    """Returns the representation of a value, cut to what fits in an error message."""
+    text = ascii(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+class _Tokenizer(tf.Module):
+    """What the two share; a `tf.Module`, so that a SavedModel takes the vocabulary along.
+
+    Attributes:
+        kind: "bert" or "sentencepiece".
+        length: how many ids a text becomes.
+        vocab_size: the number of pieces.
+    """
+
+    kind = None
+
+    def __init__(self, length):
+        super().__init__()
+        self.length = check_length(length)
+
+    def __call__(self, texts):
+        """Returns the ids of texts.
+
+        Args:
+            texts: (N,) strings; see `check_texts`. A single string, or scalar tensor, works too.
+
+        Returns:
+            int32 (N, length), or (length,) for a single one; statically shaped inside a graph.
+
+        Raises:
+            TokenizerError: if something in `texts` is not a text; it names which.
+        """
+        texts = check_texts(texts)
+        batch = texts[tf.newaxis] if texts.shape.rank == 0 else texts
+        ids = self._encode(batch)
+        ids.set_shape([batch.shape[0], self.length])
+        return ids[0] if texts.shape.rank == 0 else ids
+
+    def to_bytes(self):
+        """Returns the vocabulary's file; `tokenizer_from_bytes` makes the tokenizer again."""
+        return self._data
+
+    def __reduce__(self):
+        # Neither tables nor resources can be pickled, but Beam and multiprocessing have to.
+        return tokenizer_from_bytes, (self.kind, self.to_bytes(), self.length)
+
+    def __deepcopy__(self, memo):
+        return tokenizer_from_bytes(self.kind, self.to_bytes(), self.length)
+
+
+class BertTokenizer(_Tokenizer):
+    """BERT's lower-casing WordPiece: [CLS], the text's pieces, zeros.
+
+    Example:
+        >>> tokenizer = BertTokenizer("LiT-B16B_2.txt")
+        >>> tokenizer(["a photo of a cat"])  # int32 (1, 16)
+    """
+
+    kind = "bert"
+
+    def __init__(self, vocab, length=16):
+        """Reads the vocabulary.
+
+        Args:
+            vocab: a path (local or gs://) of a text file with one piece a line, the bytes of such a
+                file, or a list of pieces.
+            length: how many ids a text becomes, [CLS] included.
+
+        Raises:
+            TokenizerError: if the file cannot be read, is empty or has another format, if a piece
+                stands there twice, or if [CLS] or [UNK] is missing.
+        """
+        super().__init__(length)
+        if isinstance(vocab, (list, tuple)):
+            pieces = check_vocabulary(vocab)
+        elif isinstance(vocab, (bytes, bytearray)):
+            pieces = read_vocabulary(bytes(vocab))
+        else:
+            pieces = read_vocabulary(_read(vocab), os.fspath(vocab))
+        self._data = "".join(f"{piece}\n" for piece in pieces).encode()
+        self.vocab_size = len(pieces)
+        self._cls = pieces.index("[CLS]")
+        # A file of our own: a SavedModel copies its assets when it is saved, and by then the one
+        # that the caller read may be gone, or there never was one.
+        self._folder = tempfile.TemporaryDirectory(prefix="lit_tf_", ignore_cleanup_errors=True)
+        path = pathlib.Path(self._folder.name) / "vocab.txt"
+        path.write_bytes(self._data)
+        with tf.init_scope():
+            self._tokenizer = tf_text.BertTokenizer(
+                str(path), token_out_type=tf.int32, lower_case=True
+            )
+
+    def _encode(self, texts):
+        ids = self._tokenizer.tokenize(texts).merge_dims(-2, -1)  # (N, pieces), ragged
+        cls = tf.fill([tf.shape(texts)[0], 1], tf.constant(self._cls, tf.int32))
+        ids = tf.concat([cls, ids[:, : self.length - 1]], axis=1)
+        return ids.to_tensor(default_value=0, shape=[None, self.length])  # (N, length)
+
+
+class SentencePieceTokenizer(_Tokenizer):
+    """A sentencepiece model's ids, cut to `length - 1` and filled up with `</s>`.
+
+    Example:
+        >>> tokenizer = SentencePieceTokenizer("LiT-L16Ti.model")
+        >>> tokenizer(["a photo of a cat"])  # int32 (1, 16)
+    """
+
+    kind = "sentencepiece"
+
+    def __init__(self, model, length=16):
+        """Reads the model.
+
+        Args:
+            model: a path (local or gs://) of a serialized sentencepiece model, or its bytes.
+            length: how many ids a text becomes, the `</s>` at the end included.
+
+        Raises:
+            TokenizerError: if the file cannot be read or is no sentencepiece model, or if the model
+                has no `</s>`.
+        """
+        super().__init__(length)
+        if isinstance(model, (bytes, bytearray)):
+            self._data, source = bytes(model), "the model"
+        else:
+            self._data, source = _read(model), os.fspath(model)
+        if not self._data:
+            raise TokenizerError(f"{source} is empty; expected a sentencepiece model.")
+        with tf.init_scope():
+            try:
+                self._tokenizer = tf_text.SentencepieceTokenizer(
+                    self._data, out_type=tf.int32, add_eos=True
+                )
+            except tf.errors.OpError:
+                raise TokenizerError(
+                    f"{source} is not a sentencepiece model, or not a whole one "
+                    f"({len(self._data)} bytes). A list of WordPieces needs kind='bert' and is "
+                    "usually called NAME.txt."
+                ) from None
+            self.vocab_size = int(self._tokenizer.vocab_size())
+            self._eos = int(self._tokenizer.string_to_id("</s>"))
+            if self._tokenizer.id_to_string(self._eos) != b"</s>":
+                raise TokenizerError(f"{source} has no piece </s>, with which LiT ends its texts.")
+
+    def _encode(self, texts):
+        ids = self._tokenizer.tokenize(texts)  # (N, pieces), ragged
+        return ids[:, : self.length - 1].to_tensor(
+            default_value=self._eos, shape=[None, self.length]
+        )  # (N, length)
+
+
+def tokenizer_from_bytes(kind, data, length=16):
+    """Makes a tokenizer of a vocabulary file's bytes.
+
+    Args:
+        kind: "bert" or "sentencepiece".
+        data: what the tokenizer's `to_bytes()` returned, or the file's content.
+        length: how many ids a text becomes.
+
+    Raises:
+        TokenizerError: if the kind is unknown or the bytes are not a vocabulary of that kind.
+    """
+    return _class(kind)(bytes(data), length)
+
+
+def load_tokenizer(path, kind=None, length=16):
+    """Reads a vocabulary file.
+
+    Args:
+        path: `NAME.txt` (bert) or `NAME.model` (sentencepiece), local or gs://.
+        kind: "bert" or "sentencepiece"; read off the name where it is not given.
+        length: how many ids a text becomes.
+
+    Raises:
+        TokenizerError: if the file cannot be read, or is not a vocabulary of that kind.
+    """
+    if kind is None:
+        suffix = pathlib.PurePosixPath(os.fspath(path)).suffix
+        kind = {".txt": "bert", ".model": "sentencepiece"}.get(suffix)
+        if kind is None:
+            raise TokenizerError(
+                f"The name {os.fspath(path)} does not tell the kind of vocabulary: expected .txt "
+                f"(bert) or .model (sentencepiece), or pass kind= one of {', '.join(KINDS)}."
+            )
+    return _class(kind)(os.fspath(path), length)
+
+
+def _class(kind):
+    """Returns the class of a kind of tokenizer."""
+    if kind not in KINDS:
+        raise TokenizerError(f"Unknown kind of tokenizer {kind!r}; known are {', '.join(KINDS)}.")
+    return BertTokenizer if kind == "bert" else SentencePieceTokenizer
+
+
+def _read(path):
+    """Returns the bytes of a local or remote file."""
+    try:
+        path = os.fspath(path)
+        if tf.io.gfile.isdir(path):
+            raise TokenizerError(f"{path} is a folder; expected a vocabulary file.")
+        with tf.io.gfile.GFile(path, "rb") as f:
+            return f.read()
+    except TypeError:
+        raise TokenizerError(
+            f"A vocabulary is {type(path).__name__}; expected a path or the bytes of a file."
+        ) from None
+    except tf.errors.OpError as e:
+        raise TokenizerError(f"Cannot read the vocabulary {path}: {e.message}") from None
