@@ -360,7 +360,7 @@ def _depth(shapes: Shapes, prefix: str, source: str) -> int:
 
 def _out_dim(shapes: Shapes, tower: str, width: int, source: str) -> int | None:
     key = f"{tower}/head/kernel"
-    if key not in shapes:
+    if not any(k.startswith(f"{tower}/head/") for k in shapes):
         return None
     found = _shape(shapes, key, 2, source)
     if found[0] != width:

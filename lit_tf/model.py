@@ -61,9 +61,12 @@ class LitModel(keras.Model):
         self.image_tower = self.text_tower = self.t = self.b = None
         if config.image:
             self.image_tower = ViT(config.image, seed=seed, dtype=policy, name="image_tower")
+            size = config.image.image_size
+            self.image_tower.build((None, size, size, 3))  # shows its shape in summary()
         if config.text:
             tower = TOWERS[config.text.kind]
             self.text_tower = tower(config.text, seed=seed, dtype=policy, name="text_tower")
+            self.text_tower.build((None, config.token_length))
         if config.image and config.text:
             # float32 under every policy: a temperature in bfloat16 would move in steps of 0.4 %.
             self.t = self._scalar("t", np.log(10.0))

@@ -23,8 +23,10 @@ class PatchEmbedding(Part):
         """Maps (batch, side, side, 3) to (batch, patches, width)."""
         kernel = tf.cast(self.kernel, images.dtype)
         x = tf.nn.conv2d(images, kernel, strides=self.patch_size, padding="VALID")
-        x = tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
-        return tf.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
+        # From known sizes, not from x's: for an empty batch oneDNN's convolution gets them wrong.
+        grid = images.shape[1] // self.patch_size
+        x = tf.reshape(x, (-1, grid * grid, kernel.shape[3]))  # (batch, patches, width)
+        return tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
 
 
 @keras.saving.register_keras_serializable("lit_tf")

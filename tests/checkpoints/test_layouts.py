@@ -1,0 +1,221 @@
+"""Layouts: what was loaded can be written back; what contradicts itself is refused by name."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import lit_tf
+
+
+def read(path):
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def write(path, arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def arrays(fixtures):
+    return read(fixtures / "lit_bert_tiny.npz")
+
+
+@pytest.fixture
+def old(fixtures):
+    return read(fixtures / "bv_old_tiny.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("lit_bert_tiny", "vit_jax"),
+        ("lit_bert_head_tiny", "vit_jax"),
+        ("lit_tt_tiny", "vit_jax"),
+    ],
+)
+def test_vit_jax_files_are_written_back_bit_for_bit(fixtures, tmp_path, name, layout):
+    lit_tf.save_npz(lit_tf.load(fixtures / f"{name}.npz"), tmp_path / "out.npz", layout)
+    before, after = read(fixtures / f"{name}.npz"), read(tmp_path / "out.npz")
+    assert list(before) == list(after)
+    for key in before:
+        assert before[key].dtype == after[key].dtype
+        assert before[key].tobytes() == after[key].tobytes(), key
+
+
+def test_big_vision_files_are_written_back_bit_for_bit(fixtures, tmp_path):
+    source = {f"params/{k}": v for k, v in read(fixtures / "train_init_tiny.npz").items()}
+    source["params/b"] = np.full((1,), -2.71, np.float32)
+    source["params/img/cls"][0, 0, 0] = -0.0
+    write(tmp_path / "in.npz", source)
+    lit_tf.save_npz(lit_tf.load(tmp_path / "in.npz"), tmp_path / "out.npz", "big_vision")
+    after = read(tmp_path / "out.npz")
+    assert set(source) == set(after)
+    for key in source:
+        assert source[key].tobytes() == after[key].tobytes(), key
+
+
+@pytest.mark.parametrize("name", ["lit_bert_tiny", "bv_checkpoint_tiny", "bv_old_tiny"])
+@pytest.mark.parametrize("layout", ["vit_jax", "big_vision"])
+def test_either_layout_embeds_the_same(fixtures, tmp_path, reference, name, layout):
+    expected = reference("towers")
+    lit_tf.save_npz(lit_tf.load(fixtures / f"{name}.npz"), tmp_path / "out.npz", layout)
+    again = lit_tf.load(tmp_path / "out.npz")
+    assert again.config.layout == layout
+    assert again.tokenizer is not None, "the vocabulary was not written beside the file"
+    found = again({"image": expected["images"]})["image_embedding"]
+    np.testing.assert_allclose(found, expected[f"{name}/zimg"], rtol=0, atol=1e-6)
+
+
+def test_half_precision_files_are_half_the_size_and_nearly_equal(fixtures, tmp_path, reference):
+    model = lit_tf.load(fixtures / "lit_bert_tiny.npz")
+    lit_tf.save_npz(model, tmp_path / "full.npz")
+    lit_tf.save_npz(model, tmp_path / "half.npz", dtype="float16")
+    sizes = [(tmp_path / n).stat().st_size for n in ("half.npz", "full.npz")]
+    assert sizes[0] < 0.6 * sizes[1]
+    found = lit_tf.load(tmp_path / "half.npz")({"image": reference("towers")["images"]})
+    expected = reference("towers")["lit_bert_tiny/zimg"]
+    cosine = (found["image_embedding"].numpy() * expected).sum(-1)
+    assert cosine.min() > 0.99999
+
+
+def test_stacked_text_transformers_are_read(old, tmp_path, reference):
+    prefix, depth = "params/txt/Encoder_0/encoderblock", 3
+    leaves = [k[len(f"{prefix}_0/") :] for k in old if k.startswith(f"{prefix}_0/")]
+    for leaf in leaves:
+        blocks = [old.pop(f"{prefix}_{i}/{leaf}") for i in range(depth)]
+        old[f"{prefix}/{leaf}"] = np.stack(blocks)
+    model = lit_tf.load(write(tmp_path / "x.npz", old))
+    expected = reference("towers")
+    found = model.encode_tokens(expected["sp_tokens"])
+    np.testing.assert_allclose(found, expected["bv_old_tiny/ztxt"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["img/Transformer/pos_embedding", "img/pos_embedding"])
+@pytest.mark.parametrize("with_row", [True, False])
+def test_every_placement_of_the_position_embedding_is_read(
+    old, tmp_path, reference, place, with_row
+):
+    combined = old.pop("params/img/Transformer/posembed_input/pos_embedding")
+    if not with_row:
+        old["params/img/cls"] = old["params/img/cls"] + combined[:, :1]
+        combined = combined[:, 1:]
+    old[f"params/{place}"] = combined
+    model = lit_tf.load(write(tmp_path / "x.npz", old))
+    expected = reference("towers")
+    found = model({"image": expected["images"]})["image_embedding"]
+    np.testing.assert_allclose(found, expected["bv_old_tiny/zimg"], rtol=0, atol=1e-6)
+
+
+def test_a_lone_vit_embeds_images_and_says_that_it_has_no_text_tower(fixtures):
+    model = lit_tf.load(fixtures / "vit_upstream_tiny.npz")
+    assert model.config.layout == "augreg"
+    assert model.encode_image(np.zeros((2, 9, 9, 3), np.uint8)).shape == (2, 48)
+    with pytest.raises(lit_tf.LitError, match="no text tower"):
+        model.encode_text(["a cat"])
+
+
+def test_a_lone_bert_folder_is_read(fixtures):
+    model = lit_tf.load(fixtures / "bert_tiny")
+    assert model.config.text.out_dim is None
+    assert model.encode_text(["a cat"]).shape == (1, 128)
+
+
+def test_without_a_vocabulary_tokens_work_and_text_says_what_is_missing(
+    arrays, tmp_path, reference
+):
+    model = lit_tf.load(write(tmp_path / "lonely.npz", arrays))
+    assert model.encode_tokens(reference("towers")["bert_tokens"]).shape == (17, 48)
+    with pytest.raises(lit_tf.TokenizerError, match="vocab"):
+        model.encode_text(["a cat"])
+
+
+HEAD = "txt/head/kernel"
+FAULTS = {
+    "missing": (lambda a: a.pop(HEAD), [HEAD, "is missing"]),
+    "renamed": (lambda a: a.update({"txt/haed/kernel": a.pop(HEAD)}), ["txt/haed/kernel"]),
+    "misshapen": (lambda a: a.update({HEAD: a[HEAD][:5]}), [HEAD, r"\(5, 48\)", r"\(128, \*\)"]),
+    "extra": (lambda a: a.update({"img/extra": np.zeros(3, np.float32)}), ["img/extra"]),
+    "integers": (lambda a: a.update({HEAD: a[HEAD].astype(np.int32)}), [HEAD, "int32", "float32"]),
+    "not a number": (lambda a: a[HEAD].__setitem__((0, 0), np.nan), [HEAD, "NaN"]),
+    "infinity": (lambda a: a[HEAD].__setitem__((0, 0), np.inf), [HEAD, "infinite"]),
+    "missing block": (
+        lambda a: [a.pop(k) for k in list(a) if "encoderblock_1/" in k],
+        ["encoderblock_1/ is missing"],
+    ),
+    "far too many blocks": (
+        lambda a: a.update({"img/Transformer/encoderblock_99999/x": np.zeros(1, np.float32)}),
+        ["encoderblock_3/ is missing"],
+    ),
+    "missing in a block": (
+        lambda a: a.pop("img/Transformer/encoderblock_1/LayerNorm_0/scale"),
+        ["img/Transformer/encoderblock_1/LayerNorm_0/scale", "missing"],
+    ),
+    "no square of patches": (
+        lambda a: a.update(
+            {
+                "img/Transformer/posembed_input/pos_embedding": a[
+                    "img/Transformer/posembed_input/pos_embedding"
+                ][:, :12]
+            }
+        ),
+        ["12 rows", "square"],
+    ),
+    "two position embeddings": (
+        lambda a: a.update({"img/pos_embedding": np.zeros((1, 16, 48), np.float32)}),
+        ["several position embeddings"],
+    ),
+    "other towers": (
+        lambda a: a.update(
+            {HEAD: np.zeros((128, 50), np.float32), "txt/head/bias": np.zeros(50, np.float32)}
+        ),
+        ["48", "50", "differ"],
+    ),
+    "no LiT model": (
+        lambda a: (a.clear(), a.update({"conv1/w": np.zeros(3, np.float32)})),
+        ["no layout", "conv1/w"],
+    ),
+    "empty": (lambda a: a.clear(), ["empty archive"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_contents_are_refused_by_name(arrays, tmp_path, fault):
+    break_it, says = FAULTS[fault]
+    break_it(arrays)
+    path = write(tmp_path / "broken.npz", arrays)
+    with pytest.raises(lit_tf.CheckpointError) as caught:
+        lit_tf.load(path)
+    import re
+
+    for pattern in ["broken.npz", *says]:
+        assert re.search(pattern, str(caught.value)), (pattern, str(caught.value))
+
+
+def test_a_missing_key_is_reported_with_the_nearest_ones(arrays, tmp_path):
+    arrays["txt/head/bais"] = arrays.pop("txt/head/bias")
+    with pytest.raises(lit_tf.CheckpointError, match="'txt/head/bias'.*nearest.*txt/head/bais"):
+        lit_tf.load(write(tmp_path / "x.npz", arrays))
+
+
+def test_stacked_and_single_blocks_together_are_refused(arrays, tmp_path):
+    key = "img/Transformer/encoderblock_0/LayerNorm_0/scale"
+    arrays["img/Transformer/encoderblock/LayerNorm_0/scale"] = np.stack([arrays[key]] * 3)
+    with pytest.raises(lit_tf.CheckpointError, match="given twice"):
+        lit_tf.load(write(tmp_path / "x.npz", arrays))
+
+
+def test_bfloat16_files_are_read_as_bfloat16(arrays, tmp_path):
+    half = {k: v.astype(ml_dtypes.bfloat16) for k, v in arrays.items()}
+    model = lit_tf.load(write(tmp_path / "x.npz", half))
+    for name, variable in model.canonical_variables().items():
+        if name in half:
+            np.testing.assert_array_equal(variable.numpy(), half[name].astype(np.float32))
+
+
+def test_an_unknown_layout_cannot_be_written(fixtures, tmp_path):
+    model = lit_tf.load(fixtures / "lit_bert_tiny.npz")
+    with pytest.raises(lit_tf.CheckpointError, match="'torch'.*vit_jax"):
+        lit_tf.save_npz(model, tmp_path / "x.npz", layout="torch")
+    assert not list(tmp_path.iterdir())

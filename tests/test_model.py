@@ -1,0 +1,191 @@
+"""LitModel as a Keras model, and as people call it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import lit_tf
+from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig, canonical_shapes
+
+IMAGE = ViTConfig(patch_size=8, image_size=32, width=48, depth=2, num_heads=4, mlp_dim=96)
+BERT = BertConfig(100, width=64, depth=2, num_heads=1, mlp_dim=128, max_length=32, out_dim=48)
+PLAIN = TextTransformerConfig(100, width=48, depth=2, num_heads=3, mlp_dim=96, out_dim=48)
+
+
+@pytest.fixture(scope="module")
+def model(fixtures):
+    return lit_tf.load(fixtures / "lit_bert_tiny.npz")
+
+
+@pytest.fixture(scope="module")
+def pictures(fixture_module):
+    return fixture_module.images()
+
+
+def test_either_input_may_be_missing(model, reference):
+    images = reference("towers")["images"]
+    assert set(model({"image": images})) == {"image_embedding"}
+    tokens = reference("towers")["bert_tokens"]
+    assert set(model({"tokens": tokens})) == {"text_embedding"}
+    out = model({"image": images, "tokens": tokens})
+    assert out["logits"].shape == (5, 17)
+    with pytest.raises(lit_tf.LitError, match="images"):
+        model({"images": images})
+
+
+def test_the_configuration_is_read_off_the_checkpoint(model):
+    assert model.config.image == ViTConfig(8, 32, 48, 3, 4, 96)
+    assert model.config.text == BertConfig(1000, 128, 2, 2, 256, 32, 48)
+    assert model.config.tokenizer_kind == "bert"
+    assert LitConfig.from_dict(model.config.to_dict()) == model.config
+
+
+def test_embeddings_have_unit_length(model, pictures):
+    for z in (model.encode_image(pictures), model.encode_text(["a cat", "a dog"])):
+        assert z.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, atol=1e-6)
+
+
+def test_results_do_not_depend_on_batching(model, pictures):
+    many = pictures * 3
+    whole = model.encode_image(many)
+    texts = ["a cat", "a photo of a dog", "x", ""] * 3
+    ztxt = model.encode_text(texts)
+    for size in (1, 2, 7):
+        np.testing.assert_allclose(model.encode_image(many, batch_size=size), whole, atol=1e-6)
+        np.testing.assert_allclose(model.encode_text(texts, batch_size=size), ztxt, atol=1e-6)
+
+
+def test_empty_lists_give_empty_embeddings(model):
+    assert model.encode_image([]).shape == (0, 48)
+    assert model.encode_text([]).shape == (0, 48)
+    assert model({"image": np.zeros((0, 32, 32, 3))})["image_embedding"].shape == (0, 48)
+
+
+def test_classify_prefers_the_class_whose_text_is_nearest(model, pictures):
+    names = ["cat", "dog", "red bicycle"]
+    probabilities = model.classify(pictures, names, ["a photo of a {}"])
+    ztxt = model.encode_text([f"a photo of a {n}" for n in names])
+    logits = model.temperature * model.encode_image(pictures) @ ztxt.T
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lit_bert_tiny", "lit_tt_tiny", "bv_scan_tiny"])
+def test_keras_gives_back_what_it_saved_with_the_tokenizer(fixtures, tmp_path, pictures, name):
+    model = lit_tf.load(fixtures / f"{name}.npz")
+    model.save(tmp_path / "x.keras")
+    again = keras.saving.load_model(tmp_path / "x.keras")
+    assert again.config == model.config
+    np.testing.assert_array_equal(again.encode_image(pictures), model.encode_image(pictures))
+    texts = ["a cat", "naïve café"]
+    np.testing.assert_array_equal(again.encode_text(texts), model.encode_text(texts))
+    assert (again.temperature, again.bias) == (model.temperature, model.bias)
+
+
+def test_towers_are_layers_that_keras_can_save_alone(model, tmp_path, reference):
+    images = reference("towers")["images"]
+    inputs = keras.Input((32, 32, 3))
+    alone = keras.Model(inputs, model.image_tower(inputs))
+    alone.save(tmp_path / "tower.keras")
+    again = keras.saving.load_model(tmp_path / "tower.keras")
+    np.testing.assert_array_equal(again(images), model.image_tower(images))
+
+
+def test_summary_shows_both_towers_with_their_shapes(model):
+    lines = []
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    text = "\n".join(lines)
+    assert "image_tower (ViT)" in text and "text_tower (Bert)" in text
+    assert "(None, 48)" in text and "?" not in text
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16"])
+def test_bfloat16_embeds_nearly_the_same_with_float32_normalization(fixtures, reference, dtype):
+    model = lit_tf.load(fixtures / "lit_bert_tiny.npz", dtype=dtype)
+    expected = reference("towers")
+    out = model({"image": expected["images"], "tokens": expected["bert_tokens"]})
+    for key, name in (("image_embedding", "zimg"), ("text_embedding", "ztxt")):
+        z = out[key].numpy()
+        assert z.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, atol=1e-6)
+        assert (z * expected[f"lit_bert_tiny/{name}"]).sum(-1).min() > 0.999
+    kept = "float32" if dtype == "mixed_bfloat16" else "bfloat16"
+    assert model.text_tower.tokens.table.dtype == kept
+    assert model.t.dtype == "float32"
+
+
+@pytest.mark.parametrize("text", [BERT, PLAIN])
+def test_variables_are_exactly_the_leaves_of_a_checkpoint(text):
+    config = LitConfig(image=IMAGE, text=text, has_bias=True)
+    variables = lit_tf.LitModel(config).canonical_variables()
+    assert {k: tuple(v.shape) for k, v in variables.items()} == canonical_shapes(config)
+
+
+def test_every_variable_is_in_a_tensorflow_checkpoint(tmp_path):
+    model = lit_tf.LitModel(LitConfig(image=IMAGE, text=BERT, has_bias=True))
+    path = tf.train.Checkpoint(model=model).save(str(tmp_path / "ckpt"))
+    saved = [k for k, _ in tf.train.list_variables(path) if k.startswith("model/")]
+    assert len(saved) == len(model.canonical_variables()) == len(model.variables)
+
+
+def test_the_class_row_of_old_layouts_is_not_trained():
+    model = lit_tf.LitModel(LitConfig(image=IMAGE, text=BERT))
+    frozen = [v.path for v in model.non_trainable_variables]
+    assert len(frozen) == 1 and frozen[0].endswith("cls_pos_embedding")
+
+
+def test_equal_seeds_start_equal_and_other_seeds_do_not():
+    make = lambda seed: lit_tf.LitModel(LitConfig(image=IMAGE, text=BERT), seed=seed)  # noqa: E731
+    kernel = lambda m: m.text_tower.head.kernel.numpy()  # noqa: E731
+    np.testing.assert_array_equal(kernel(make(1)), kernel(make(1)))
+    assert not np.array_equal(kernel(make(1)), kernel(make(2)))
+
+
+def test_dropout_follows_its_seed_alone_and_only_in_training():
+    tower = lit_tf.LitModel(LitConfig(image=IMAGE, text=BERT)).text_tower
+    tokens = np.tile(np.arange(1, 17, dtype=np.int32), (3, 1))
+    seed = tf.constant([1, 2])
+    once = tower(tokens, training=True, dropout_seed=seed)
+    np.testing.assert_array_equal(once, tower(tokens, training=True, dropout_seed=seed))
+    other = tower(tokens, training=True, dropout_seed=tf.constant([1, 3]))
+    assert not np.allclose(once, other)
+    assert not np.allclose(once[0], once[1]), "every text has a mask of its own"
+    still = tower(tokens, dropout_seed=seed)
+    np.testing.assert_array_equal(still, tower(tokens))
+
+
+@pytest.mark.parametrize("text", [BERT, PLAIN])
+def test_the_whole_model_compiles_with_xla_and_agrees(text):
+    model = lit_tf.LitModel(LitConfig(image=IMAGE, text=text, has_bias=True))
+
+    def embed(image, tokens):
+        return model({"image": image, "tokens": tokens})["logits"]
+
+    image = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    tokens = np.arange(48, dtype=np.int32).reshape(3, 16)
+    compiled = tf.function(embed, jit_compile=True)(image, tokens)
+    np.testing.assert_allclose(compiled, embed(image, tokens), atol=2e-5)
+
+
+def test_tokens_outside_the_vocabulary_are_refused(model):
+    with pytest.raises(lit_tf.TokenizerError, match=r"\[0, 1000\).*1000"):
+        model.encode_tokens(np.full((1, 16), 1000))
+    with pytest.raises(lit_tf.TokenizerError, match=r"\(N, 16\).*\(1, 5\)"):
+        model.encode_tokens(np.zeros((1, 5), np.int32))
+    with pytest.raises(lit_tf.TokenizerError, match="one string"):
+        model.encode_text("a cat")
+
+
+def test_impossible_configurations_are_refused():
+    for change, says in (
+        ({"width": 50}, "not a multiple"),
+        ({"depth": 0}, "depth"),
+        ({"image_size": 33}, "33"),
+    ):
+        with pytest.raises(lit_tf.ConfigError, match=says):
+            ViTConfig(**{**vars(IMAGE), **change})
+    with pytest.raises(lit_tf.ConfigError, match="48.*64"):
+        LitConfig(image=IMAGE, text=BertConfig(100, 64, 2, 1, 128))
