@@ -1,0 +1,1 @@
+"""Evaluation by the published protocol: zero-shot classification and image-text retrieval."""

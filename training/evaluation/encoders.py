@@ -1,0 +1,261 @@
+"""Embedding whole datasets: through a Keras model under a strategy, a SavedModel, or TFLite.
+
+The three take the same uint8 pixels, decoded and resized by the same code, so what differs between
+their figures is the artefact and nothing else.
+
+Batches have one static shape. The last one is filled up with images whose number is -1, and an
+image that cannot be decoded is dropped before batching; because every embedding travels with the
+number of its image, neither can count as an example or move another one's result.
+"""
+
+import collections
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from lit_tf import images as images_lib
+from lit_tf.errors import DataError
+
+from ..collectives import Collectives
+from .datasets import Images
+
+# Batches whose results have not been fetched yet: the device has work while the host reads.
+_IN_FLIGHT = 2
+
+
+class Encoder:
+    """Turns images and texts into unit-length embeddings.
+
+    Attributes:
+        name: what it is called in tables.
+        image_size: side of the images in pixels.
+        crop: whether images are cropped instead of squeezed.
+        batch_size: images embedded at a time.
+        temperature: what similarities are multiplied by before a softmax; None if unknown.
+    """
+
+    name: str
+    image_size: int
+    crop: bool = False
+    batch_size: int
+    temperature: float | None = None
+
+    def embed_images(self, images: Images, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Embeds every image of a dataset.
+
+        Args:
+            images: the images, of any sizes.
+            progress: whether to show a progress bar.
+
+        Returns:
+            float32 (N, D), and bool (N,): which images could be read. Rows of others are zeros.
+        """
+
+        def results():
+            batches = image_batches(images, self.image_size, self.crop, self.batch_size)
+            for index, pixels in batches.as_numpy_iterator():
+                yield index, self._embed_pixels(pixels)
+
+        return _collect(len(images), results(), f"{images.name} images", "img", progress)
+
+    def embed_texts(self, texts: list[str], progress: bool = False) -> np.ndarray:
+        """Embeds texts.
+
+        Args:
+            texts: M strings.
+            progress: whether to show a progress bar.
+
+        Returns:
+            float32 (M, D).
+        """
+
+        def results():
+            for start in range(0, len(texts), self.batch_size):
+                batch = texts[start : start + self.batch_size]
+                index = np.arange(start, start + self.batch_size)
+                index[len(batch) :] = -1
+                batch = batch + [""] * (self.batch_size - len(batch))
+                yield index, self._embed_strings(batch)
+
+        return _collect(len(texts), results(), "texts", "text", progress)[0]
+
+    def fingerprint(self, tower: str) -> str:
+        """Returns a digest of all that decides the embeddings of "image" or "text"."""
+        raise NotImplementedError
+
+    def _embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _embed_strings(self, texts: list[str]) -> np.ndarray:
+        raise NotImplementedError
+
+
+def image_batches(
+    images: Images,
+    size: int,
+    crop: bool,
+    batch_size: int,
+    context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
+    """Returns one host's share of the images, decoded and resized, in batches of one static shape.
+
+    Args:
+        images: all images.
+        size: side of the result in pixels.
+        crop: whether to crop instead of squeezing.
+        batch_size: images per batch, that is per replica.
+        context: which host this is; by default the only one, with one replica.
+
+    Returns:
+        (int32 (batch,): the images' numbers, -1 where there is none; uint8 (batch, size, size, 3)).
+        Every host gets the same number of batches.
+    """
+    context = context or tf.distribute.InputContext()
+    start, stop = _share(len(images), context)
+
+    def read(number, data):
+        pixels = images_lib.resize_uint8(images_lib.decode_image(data), size, crop)
+        return tf.cast(number, tf.int32), tf.ensure_shape(pixels, [size, size, 3])
+
+    dataset = images.encoded(start, stop).enumerate(start)
+    dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    none = tf.data.Dataset.from_tensors(
+        (tf.constant(-1, tf.int32), tf.zeros([size, size, 3], tf.uint8))
+    )
+    return _static_batches(dataset, none, len(images), batch_size, context)
+
+
+def _share(count, context):
+    """Returns which of `count` elements a host reads, as (start, stop)."""
+    share = -(-count // context.num_input_pipelines)
+    start = min(context.input_pipeline_id * share, count)
+    return start, min(start + share, count)
+
+
+def _static_batches(dataset, none, count, batch_size, context):
+    """Batches a host's share of `count` elements, filled up with `none`.
+
+    Every host returns the same number of batches, a multiple of its replicas: a collective that
+    one replica does not join would wait forever.
+    """
+    replicas = context.num_replicas_in_sync // context.num_input_pipelines
+    share = -(-count // context.num_input_pipelines)
+    batches = -(-share // (batch_size * replicas)) * replicas
+    dataset = dataset.concatenate(none.repeat()).take(batches * batch_size)
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(_IN_FLIGHT)
+
+
+def _collect(count, results, what, unit, progress):
+    """Puts (numbers, embeddings) in their places."""
+    z, seen = None, np.zeros(count, bool)
+    with tqdm(total=count, desc=what, unit=unit, disable=None if progress else True) as bar:
+        for index, rows in results:
+            here = index >= 0
+            index, rows = index[here], rows[here]
+            if z is None:
+                z = np.zeros((count, rows.shape[1]), np.float32)
+            if seen[index].any():  # one result too many would be a wrong figure
+                raise RuntimeError(f"{what}: an example was embedded twice")
+            z[index], seen[index] = rows, True
+            bar.update(len(index))
+    if z is None:
+        raise DataError(f"{what}: nothing to embed")
+    return z, seen
+
+
+class KerasEncoder(Encoder):
+    """A `LitModel`, each replica of a strategy embedding its share.
+
+    Args:
+        model: the model, made in the strategy's scope.
+        strategy: the strategy; by default the current one.
+        batch_size: global batch; rounded up to a multiple of the replicas.
+    """
+
+    name = "keras"
+
+    def __init__(self, model, strategy: tf.distribute.Strategy | None = None, batch_size: int = 64):
+        self.model = model
+        self.strategy = strategy or tf.distribute.get_strategy()
+        replicas = self.strategy.num_replicas_in_sync
+        self.batch_size = -(-batch_size // replicas) * replicas
+        if model.config.image:
+            self.image_size = model.config.image.image_size
+        self.crop = model.config.crop
+        self._steps = {
+            "image": self._step(lambda x: model.embed_images(images_lib.normalize(x))),
+            "text": self._step(model.embed_tokens),
+        }
+
+    @property
+    def temperature(self) -> float | None:
+        """The model's temperature now."""
+        return None if self.model.t is None else self.model.temperature
+
+    def embed_images(self, images, progress=False):
+        """Embeds every image of a dataset; see `Encoder.embed_images`."""
+        self.model._tower("image")
+
+        def batches(batch_size, context):
+            return image_batches(images, self.image_size, self.crop, batch_size, context)
+
+        results = self._run("image", batches)
+        return _collect(len(images), results, f"{images.name} images", "img", progress)
+
+    def embed_texts(self, texts, progress=False):
+        """Embeds texts; see `Encoder.embed_texts`."""
+        return self.embed_tokens(self.model.tokenize(texts), progress)
+
+    def embed_tokens(self, tokens: np.ndarray, progress: bool = False) -> np.ndarray:
+        """Embeds int32 tokens (M, L); returns float32 (M, D)."""
+        count = len(tokens)
+
+        def batches(batch_size, context):
+            numbers = np.arange(*_share(count, context), dtype=np.int32)
+            some = tf.data.Dataset.from_tensor_slices((numbers, tokens[numbers]))
+            none = tf.data.Dataset.from_tensors(
+                (tf.constant(-1, tf.int32), tf.zeros(tokens.shape[1:], tokens.dtype))
+            )
+            return _static_batches(some, none, count, batch_size, context)
+
+        return _collect(count, self._run("text", batches), "texts", "text", progress)[0]
+
+    def fingerprint(self, tower):
+        """Returns a digest of the tower's variables, its precision and its tokenizer."""
+        prefix = {"image": "img/", "text": "txt/"}[tower]
+        digest = hashlib.sha256(f"{self.model.dtype_policy.name} {self.model.config}".encode())
+        for name, variable in self.model.canonical_variables().items():
+            if name.startswith(prefix):
+                digest.update(name.encode() + np.ascontiguousarray(variable.numpy()).tobytes())
+        if tower == "text" and self.model.tokenizer is not None:
+            digest.update(self.model.tokenizer.to_bytes())
+        return digest.hexdigest()
+
+    def _step(self, embed):
+        strategy, collectives = self.strategy, Collectives()
+
+        def on_replica(index, inputs):
+            return collectives.gather(index), collectives.gather(embed(inputs))
+
+        @tf.function
+        def step(index, inputs):
+            # After the gather every replica holds the whole batch: the first one's is taken.
+            outputs = strategy.run(on_replica, args=(index, inputs))
+            return [strategy.experimental_local_results(x)[0] for x in outputs]
+
+        return step
+
+    def _run(self, kind, batches):
+        """Yields the numbers and embeddings of batch after batch."""
+        dataset = self.strategy.distribute_datasets_from_function(
+            lambda context: batches(context.get_per_replica_batch_size(self.batch_size), context)
+        )
+        pending = collections.deque()
+        for index, inputs in dataset:
+            pending.append(self._steps[kind](index, inputs))
+            if len(pending) >= _IN_FLIGHT:
+                yield [x.numpy() for x in pending.popleft()]
+        for outputs in pending:
+            yield [x.numpy() for x in outputs]

@@ -1,0 +1,120 @@
+"""Zero-shot classification and retrieval in the training loop."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from lit_tf.errors import ConfigError
+
+from . import protocol
+from .datasets import open_captioned, open_classification
+from .encoders import KerasEncoder
+
+KINDS = ("zero_shot", "retrieval")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatorSpec:
+    """What an evaluator measures.
+
+    Attributes:
+        kind: "zero_shot" or "retrieval".
+        dataset: as for `open_classification` or `open_captioned`.
+        templates: prompt templates of zero-shot classification.
+        data_dir: tfds's folder, or None for its own.
+    """
+
+    kind: str
+    dataset: str
+    templates: str = "clip_paper"
+    data_dir: str | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ConfigError(f"evaluator {self.kind!r}: expected one of {', '.join(KINDS)}")
+
+
+class Evaluator:
+    """One figure, measured again and again while a model trains.
+
+    The dataset is opened at once, so that a missing one stops a run before it starts. Images are
+    embedded again only when the image tower has changed: with a locked tower, once.
+
+    Args:
+        model: the `LitModel` that trains.
+        spec: what to measure.
+        strategy: the strategy that the model was made under.
+        batch_size: global batch.
+        encoder: a `KerasEncoder` of the model, where several evaluators share one.
+        image_cache: image embeddings, where several evaluators share them.
+
+    Raises:
+        DataError: no such dataset.
+    """
+
+    def __init__(
+        self,
+        model,
+        spec: EvaluatorSpec,
+        strategy: tf.distribute.Strategy | None = None,
+        *,
+        batch_size: int = 256,
+        encoder: KerasEncoder | None = None,
+        image_cache: protocol.ImageCache | None = None,
+    ):
+        self.spec = spec
+        self._encoder = encoder or KerasEncoder(model, strategy, batch_size)
+        self._images = image_cache or protocol.ImageCache()
+        if spec.kind == "zero_shot":
+            self.data = open_classification(spec.dataset, data_dir=spec.data_dir)
+        else:
+            self.data = open_captioned(spec.dataset, data_dir=spec.data_dir)
+
+    def run(self, step: int | None = None) -> dict[str, float]:
+        """Measures the model as it is now.
+
+        Args:
+            step: the step that the model is at; for the caller's use, nothing depends on it.
+
+        Returns:
+            {"zero_shot/cifar100/accuracy": ...} or {"retrieval/coco_captions/img2txt/Recall@1":
+            ..., ...}, shares in [0, 1].
+
+        Raises:
+            DataError: nothing could be read, or the embeddings are not finite.
+        """
+        del step
+        if self.spec.kind == "zero_shot":
+            result = protocol.zero_shot(
+                self._encoder, self.data, self.spec.templates, image_cache=self._images
+            )
+        else:
+            result = protocol.retrieval(self._encoder, self.data, image_cache=self._images)
+        prefix = f"{self.spec.kind}/{result.dataset}"
+        return {f"{prefix}/{name}": value for name, value in result.metrics.items()}
+
+
+def make_evaluators(model, config, strategy: tf.distribute.Strategy | None = None):
+    """Returns the evaluators that a run's `EvalConfig` asks for.
+
+    Args:
+        model: the `LitModel` that trains.
+        config: has `zero_shot` and `retrieval` (names of datasets), `templates`, `batch_size` and
+            `data_dir`.
+        strategy: the strategy that the model was made under.
+
+    Raises:
+        DataError: a dataset is not there.
+    """
+    specs = [
+        EvaluatorSpec(kind, name, config.templates, config.data_dir)
+        for kind in KINDS
+        for name in getattr(config, kind)
+    ]
+    if not specs:
+        return []
+    shared = {
+        "encoder": KerasEncoder(model, strategy, config.batch_size),
+        "image_cache": protocol.ImageCache(),
+    }
+    return [Evaluator(model, spec, strategy, **shared) for spec in specs]

@@ -1,0 +1,332 @@
+"""The published protocol: from a dataset and an encoder to the figures.
+
+Nothing is left out in silence. What cannot be used is left out of the figure, counted and named
+among the result's notes; where leaving out would still give a wrong number, a `DataError` is
+raised instead.
+"""
+
+import dataclasses
+import time
+
+import numpy as np
+
+from lit_tf import retrieval as retrieval_lib
+from lit_tf import zero_shot as zero_shot_lib
+from lit_tf.errors import DataError
+
+from .datasets import Captioned, Classification, _some
+from .encoders import Encoder
+from .text_cache import TextCache
+
+
+@dataclasses.dataclass
+class Result:
+    """What an evaluation found.
+
+    Attributes:
+        dataset: the dataset's name.
+        split: which part of it.
+        metrics: {name: share in [0, 1]}, the most important first.
+        images: how many images the metrics are of.
+        texts: how many prompts, or captions.
+        notes: what was left out, for people.
+        standard: whether this is what a published figure would be of, by dataset and templates.
+        images_per_second: while images were embedded, reading and decoding included; None where
+            they had been embedded before.
+    """
+
+    dataset: str
+    split: str
+    metrics: dict[str, float]
+    images: int
+    texts: int
+    notes: list[str]
+    standard: bool
+    images_per_second: float | None
+
+    def to_dict(self) -> dict:
+        """Returns what a program may want to read, as plain values."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(Result)}
+
+
+@dataclasses.dataclass
+class ZeroShotResult(Result):
+    """What zero-shot classification found; `metrics` is {"accuracy": ...}.
+
+    Attributes:
+        templates: the prompt templates' name.
+        data: the dataset.
+        rows: int (images,), the number of each image in the dataset.
+        labels: the right classes of each of these images.
+        predictions: int (images,), the class that each was taken for.
+        confidences: float (images,), the probability of that class; None without a temperature.
+        class_embeddings: float32 (classes, D).
+    """
+
+    templates: str
+    data: Classification
+    rows: np.ndarray
+    labels: list[list[int]]
+    predictions: np.ndarray
+    confidences: np.ndarray | None
+    class_embeddings: np.ndarray
+
+    def to_dict(self):
+        """Returns what a program may want to read, accuracy per class included."""
+        return {
+            **super().to_dict(),
+            "kind": "zero_shot",
+            "templates": self.templates,
+            "per_class": {
+                f"{i} {self.data.class_names[i]}": accuracy
+                for i, (accuracy, _) in sorted(self.per_class().items())
+            },
+        }
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which predictions are right, bool (images,)."""
+        return zero_shot_lib.correct(self.predictions, _padded(self.labels))
+
+    def per_class(self) -> dict[int, tuple[float, int]]:
+        """Returns {class: (accuracy, images)} of every class that has images.
+
+        An image with several labels counts for each of them.
+        """
+        right, groups = self.right, {}
+        for i, row in enumerate(self.labels):
+            for label in row:
+                groups.setdefault(label, []).append(right[i])
+        return {label: (float(np.mean(g)), len(g)) for label, g in groups.items()}
+
+
+@dataclasses.dataclass
+class RetrievalResult(Result):
+    """What retrieval found; `metrics` are Recall@1, 5 and 10 both ways.
+
+    Attributes:
+        data: the dataset.
+        rows: int (images,), the number of each image in the dataset.
+        captions: all captions, in the order of their images.
+        correspondence: int (captions,), the image of each, as an index into `rows`.
+        image_ranks: int (images,), captions that stand before the image's best own one.
+        text_ranks: int (captions,), images that stand before the caption's own.
+        zimg: float32 (images, D).
+        ztxt: float32 (captions, D).
+    """
+
+    data: Captioned
+    rows: np.ndarray
+    captions: list[str]
+    correspondence: np.ndarray
+    image_ranks: np.ndarray
+    text_ranks: np.ndarray
+    zimg: np.ndarray
+    ztxt: np.ndarray
+
+    def to_dict(self):
+        """Returns what a program may want to read."""
+        return {**super().to_dict(), "kind": "retrieval", "ties": "smaller index first"}
+
+
+class ImageCache:
+    """Image embeddings of one tower, so that a locked tower sees each dataset once."""
+
+    def __init__(self):
+        self._tower, self._stored = None, {}
+
+    def get(self, encoder: Encoder, images, progress: bool):
+        """Returns embeddings, which are readable, and images per second (None if stored)."""
+        tower = encoder.fingerprint("image")
+        if tower != self._tower:
+            self._tower, self._stored = tower, {}
+        key = (images.name, images.split, len(images))
+        if key in self._stored:
+            return *self._stored[key], None
+        z, readable, rate = _embed_images(encoder, images, progress)
+        self._stored[key] = z, readable
+        return z, readable, rate
+
+
+def zero_shot(
+    encoder: Encoder,
+    data: Classification,
+    templates="clip_paper",
+    *,
+    text_cache: TextCache | None = None,
+    image_cache: ImageCache | None = None,
+    progress: bool = False,
+) -> ZeroShotResult:
+    """Classifies every image as the class whose averaged prompts it is most similar to.
+
+    Args:
+        encoder: what embeds.
+        data: images, labels and class names.
+        templates: prompt templates, as for `lit_tf.zero_shot.get_templates`; of no effect on a
+            dataset that brings its own prompts.
+        text_cache: where class embeddings are kept between runs.
+        image_cache: where image embeddings are kept within a run.
+        progress: whether to show progress bars.
+
+    Returns:
+        The result. Images that cannot be read and images without any label are left out of it.
+
+    Raises:
+        DataError: no image left, unusable names or templates, or embeddings that are not finite.
+    """
+    if data.texts is not None:
+        texts, text_labels, templates = data.texts, np.asarray(data.text_labels), "of the dataset"
+    else:
+        texts, text_labels = zero_shot_lib.make_prompts(data.class_names, templates)
+    count = len(data.class_names)
+
+    def embed_classes():
+        z = encoder.embed_texts(texts, progress)
+        return zero_shot_lib.average_embeddings(z, text_labels, count)
+
+    if text_cache is None:
+        classes = embed_classes()
+    else:
+        classes = text_cache.get(encoder, [*texts, str(text_labels.tolist())], embed_classes)
+
+    zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
+    notes = list(data.notes)
+    keep = readable & np.array([bool(row) for row in data.labels])
+    notes += _unreadable(data.images, readable)
+    unlabelled = int((readable & ~keep).sum())
+    if unlabelled:
+        notes.append(f"{unlabelled} images have no label and were left out")
+    rows = np.flatnonzero(keep)
+    if not rows.size:
+        raise DataError(f"{data.images.name}: no image that has a label could be read")
+    labels = [data.labels[i] for i in rows]
+    present = {label for row in labels for label in row}
+    absent = [name for i, name in enumerate(data.class_names) if i not in present]
+    if absent:
+        notes.append(f"{len(absent)} of {count} classes have no image: {_some(absent)}")
+    predictions = zero_shot_lib.predict(zimg[rows], classes)
+    return ZeroShotResult(
+        dataset=data.images.name,
+        split=data.images.split,
+        metrics={"accuracy": zero_shot_lib.accuracy(predictions, _padded(labels))},
+        images=len(rows),
+        texts=len(texts),
+        notes=notes,
+        standard=data.standard and (templates == "clip_paper" or data.texts is not None),
+        images_per_second=rate,
+        templates=str(templates),
+        data=data,
+        rows=rows,
+        labels=labels,
+        predictions=predictions,
+        confidences=_confidences(zimg[rows], classes, encoder.temperature),
+        class_embeddings=classes,
+    )
+
+
+def retrieval(
+    encoder: Encoder,
+    data: Captioned,
+    *,
+    text_cache: TextCache | None = None,
+    image_cache: ImageCache | None = None,
+    progress: bool = False,
+) -> RetrievalResult:
+    """Finds images by captions and captions by images.
+
+    Args:
+        encoder: what embeds.
+        data: images and captions; every caption is a query.
+        text_cache: where caption embeddings are kept between runs.
+        image_cache: where image embeddings are kept within a run.
+        progress: whether to show progress bars.
+
+    Returns:
+        The result. Images that cannot be read, and images without captions, are left out of it,
+        with their captions.
+
+    Raises:
+        DataError: no pair left, or embeddings that are not finite.
+    """
+    zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
+    notes = list(data.notes) + _unreadable(data.images, readable)
+    silent = [i for i, texts in enumerate(data.captions) if not texts]
+    if silent:
+        notes.append(
+            f"{len(silent)} images without a caption were left out: "
+            + _some([data.images.describe(i) for i in silent[:3]], len(silent))
+        )
+    rows = np.array([i for i, texts in enumerate(data.captions) if texts and readable[i]], np.int64)
+    if not rows.size:
+        raise DataError(f"{data.images.name}: no image that has a caption could be read")
+    captions = [text for i in rows for text in data.captions[i]]
+    correspondence = np.repeat(np.arange(len(rows)), [len(data.captions[i]) for i in rows])
+
+    def embed_captions():
+        # The same caption may stand under several images: it is embedded once.
+        unique, inverse = np.unique(np.array(captions, dtype=object), return_inverse=True)
+        return encoder.embed_texts(unique.tolist(), progress)[inverse]
+
+    if text_cache is None:
+        ztxt = embed_captions()
+    else:
+        ztxt = text_cache.get(encoder, captions, embed_captions)
+    zimg = zimg[rows]
+    image_ranks, text_ranks = retrieval_lib.ranks(zimg, ztxt, correspondence)
+    return RetrievalResult(
+        dataset=data.images.name,
+        split=data.images.split,
+        metrics=retrieval_lib.recalls_of_ranks(image_ranks, text_ranks),
+        images=len(rows),
+        texts=len(captions),
+        notes=notes,
+        standard=data.standard,
+        images_per_second=rate,
+        data=data,
+        rows=rows,
+        captions=captions,
+        correspondence=correspondence,
+        image_ranks=image_ranks,
+        text_ranks=text_ranks,
+        zimg=zimg,
+        ztxt=ztxt,
+    )
+
+
+def _image_embeddings(encoder, images, cache, progress):
+    if cache is None:
+        return _embed_images(encoder, images, progress)
+    return cache.get(encoder, images, progress)
+
+
+def _embed_images(encoder, images, progress):
+    start = time.perf_counter()
+    z, readable = encoder.embed_images(images, progress)
+    return z, readable, int(readable.sum()) / (time.perf_counter() - start)
+
+
+def _unreadable(images, readable):
+    bad = np.flatnonzero(~readable)
+    if not bad.size:
+        return []
+    names = [images.describe(int(i)) for i in bad[:3]]
+    return [f"{len(bad)} images could not be read and were left out: {_some(names, len(bad))}"]
+
+
+def _padded(labels):
+    """Returns lists of labels as one array, filled up with -1."""
+    out = np.full((len(labels), max(map(len, labels))), -1)
+    for i, row in enumerate(labels):
+        out[i, : len(row)] = row
+    return out
+
+
+def _confidences(zimg, classes, temperature, block=8192):
+    """Returns the probability of each image's most probable class."""
+    if temperature is None:
+        return None
+    out = []
+    for start in range(0, len(zimg), block):
+        logits = temperature * (zimg[start : start + block] @ classes.T)
+        out.append(1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
+    return np.concatenate(out)

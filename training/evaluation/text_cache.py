@@ -1,0 +1,58 @@
+"""Embeddings of texts, kept between runs: prompts change less often than anything else does."""
+
+import hashlib
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+import lit_tf
+from lit_tf.checkpoints import download
+
+
+class TextCache:
+    """A folder of arrays, each under a digest of all that it was computed from.
+
+    That is: the text tower's variables and precision, its tokenizer, the texts, and the versions of
+    this library and of TensorFlow. So an entry is never wrong, only unused.
+
+    Args:
+        folder: where to keep them; by default `text_embeddings` in the cache folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None = None):
+        self.folder = pathlib.Path(folder or download.cache_dir() / "text_embeddings")
+        self._fingerprints = {}
+
+    def get(self, encoder, texts: list[str], compute) -> np.ndarray:
+        """Returns what `compute()` returns, from the cache if it is there.
+
+        Args:
+            encoder: the encoder that `compute` embeds with; its weights must not change while this
+                cache is in use.
+            texts: all strings that the result depends on.
+            compute: a function without arguments that returns an array.
+        """
+        if id(encoder) not in self._fingerprints:
+            self._fingerprints[id(encoder)] = encoder.fingerprint("text")
+        digest = hashlib.sha256(f"{lit_tf.__version__} {tf.__version__}".encode())
+        digest.update(self._fingerprints[id(encoder)].encode())
+        for text in texts:
+            data = text.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "big") + data)
+        path = self.folder / f"{digest.hexdigest()}.npy"
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):  # not there, or not whole
+            pass
+        z = compute()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
+                np.save(file, z)
+            os.replace(file.name, path)
+        except OSError:
+            pass  # a cache that cannot be written costs time, not the result
+        return z
