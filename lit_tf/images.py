@@ -1,159 +1,265 @@
-"""Pixels -> tower input: the same code eagerly, in tf.data and in a SavedModel."""
+"""Pixels to what the image tower reads: the same code eagerly, in `tf.data` and in a SavedModel.
 
+The reference decodes to uint8 RGB, resizes bilinearly without antialiasing, truncates back to uint8
+and scales to [-1, 1]. Each of these matters to the last digit: an antialiased resize, or one that
+rounds, gives other embeddings.
+"""
+
+import concurrent.futures
+import itertools
 import os
-import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from lit_tf.errors import ImageError
 
-ENCODED = "JPEG, PNG, BMP or GIF"
+# How PIL calls pixels that convert to RGB as everybody expects. The others (I, F, I;16) hold
+# numbers whose range PIL does not know.
+_PIL_MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()
 
 
-def decode_image(data: tf.Tensor) -> tf.Tensor:
-    """Decodes one image; of an animation, the first frame.
+def decode_image(data):
+    """Decodes a JPEG, PNG, BMP or GIF, without its alpha, and of an animation the first frame.
 
     Args:
-      data: string scalar, an encoded JPEG, PNG, BMP or GIF of any number of channels.
+        data: scalar string tensor, the file's bytes.
 
     Returns:
-      uint8 (height, width, 3). Greyscale becomes RGB; an alpha channel is dropped.
+        uint8 (H, W, 3).
 
     Raises:
-      tf.errors.InvalidArgumentError: the bytes are no such image.
+        tf.errors.InvalidArgumentError: if the bytes are no image.
     """
     image = tf.io.decode_image(data, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
+    image.set_shape([None, None, 3])
     return image
 
 
-def _crop_sides(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the height and width at which the smaller side is `size`, rounded half to even."""
-    sides = tf.cast(tf.shape(image)[-3:-1], tf.float32)
-    sides = tf.round(sides * (tf.cast(size, tf.float32) / tf.reduce_min(sides)))
-    return tf.unstack(tf.cast(sides, tf.int32))
-
-
-def resize_uint8(image: tf.Tensor, size: int, crop: bool = False) -> tf.Tensor:
-    """Resizes bilinearly without antialiasing and truncates to uint8, as LiT was trained.
+def resize_uint8(image, size, crop=False):
+    """Resizes images to a square as the reference does: bilinear, not antialiased, truncated.
 
     Args:
-      image: uint8 (..., height, width, 3) with at most one leading axis.
-      size: side of the result.
-      crop: whether the smaller side becomes `size` and the centre is cut out. By default the
-        aspect ratio is not kept.
+        image: uint8 (H, W, 3) or (N, H, W, 3).
+        size: side of the result in pixels.
+        crop: whether the smaller side is fitted and the centre cut out (vit_jax's option); else the
+            aspect ratio is not kept.
 
     Returns:
-      uint8 (..., size, size, 3).
+        uint8 (size, size, 3) or (N, size, size, 3), statically shaped.
     """
-    if not crop:
-        resized = tf.cast(tf.image.resize(image, (size, size)), tf.uint8)
+    image = tf.convert_to_tensor(image)
+    batch = image.shape[:-3]
+    if crop:
+        sides = tf.shape(image)[-3:-1]  # height, width
+        scale = tf.cast(size, tf.float32) / tf.cast(tf.reduce_min(sides), tf.float32)
+        sides = tf.cast(tf.round(tf.cast(sides, tf.float32) * scale), tf.int32)
+        image = tf.image.resize(image, sides, method="bilinear", antialias=False)
+        top, left = tf.unstack((sides - size) // 2)
+        image = image[..., top : top + size, left : left + size, :]
     else:
-        height, width = _crop_sides(image, size)
-        resized = tf.cast(tf.image.resize(image, (height, width)), tf.uint8)
-        top, left = (height - size) // 2, (width - size) // 2
-        resized = resized[..., top : top + size, left : left + size, :]
-    resized.set_shape((*image.shape[:-3], size, size, 3))
-    return resized
+        image = tf.image.resize(image, (size, size), method="bilinear", antialias=False)
+    image = tf.cast(image, tf.uint8)
+    return tf.ensure_shape(image, [*batch, size, size, 3])
 
 
-def normalize(image: tf.Tensor) -> tf.Tensor:
-    """Maps uint8 to float32 in [-1, 1]: x / 127.5 - 1."""
-    return tf.cast(image, tf.float32) / 127.5 - 1.0
+def normalize(image):
+    """Returns uint8 pixels as float32 in [-1, 1]: x / 127.5 - 1."""
+    # In a graph, TensorFlow turns a division by a constant into a product with its reciprocal,
+    # which in float32 is off by one ulp for half of the values. In float64 both round to the same.
+    return tf.cast(tf.cast(image, tf.float64) / 127.5, tf.float32) - 1.0
 
 
-def preprocess(image: tf.Tensor, size: int, crop: bool = False) -> tf.Tensor:
-    """Returns tower input, float32 (..., size, size, 3) in [-1, 1], of uint8 (..., H, W, 3).
+def preprocess(image, size, crop=False):
+    """Returns images as the image tower reads them.
 
     Args:
-      image: uint8 (..., height, width, 3) with at most one leading axis.
-      size: side of the result.
-      crop: as in `resize_uint8`.
+        image: uint8 (H, W, 3) or (N, H, W, 3).
+        size: side of the result in pixels.
+        crop: see `resize_uint8`.
+
+    Returns:
+        float32 (size, size, 3) or (N, size, size, 3) in [-1, 1], statically shaped.
     """
     return normalize(resize_uint8(image, size, crop))
 
 
-def to_batch(images: Sequence, size: int, crop: bool = False) -> tf.Tensor:
-    """Returns tower input from images in any form.
+def to_uint8(image, name="The image"):
+    """Returns one image, whatever it is, as a uint8 array (H, W, 3).
 
     Args:
-      images: uint8 array (N, H, W, 3), or a list whose items are each an array (H, W), (H, W, 1),
-        (H, W, 3) or (H, W, 4) with values 0 to 255, a PIL image, encoded bytes, or a path.
-      size: side of the result.
-      crop: as in `resize_uint8`.
-
-    Returns:
-      float32 (N, size, size, 3) in [-1, 1].
+        image: the bytes or the path (local or gs://) of a JPEG, PNG, BMP or GIF; a PIL image; or an
+            array or eager tensor (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of integers
+            in 0..255 or floats in [0, 1]. Grey becomes RGB; alpha is dropped, as decoders do.
+        name: how errors call the image.
 
     Raises:
-      ImageError: an image cannot be used; the message says which, what was found and what was
-        expected.
+        ImageError: if it cannot be read or understood.
     """
-    if isinstance(images, str | bytes | os.PathLike):
-        raise ImageError("expected a list of images, found one path or one image's bytes")
-    if hasattr(images, "shape"):
-        if len(images.shape) != 4:
-            raise ImageError(
-                f"expected images of shape (N, height, width, 3), found {tuple(images.shape)}; "
-                "put a single image into a list"
-            )
-        if images.dtype == np.uint8 and images.shape[-1] == 3 and 0 not in images.shape:
-            return preprocess(tf.convert_to_tensor(images), size, crop)
-    batch = [resize_uint8(_to_rgb(image, i), size, crop) for i, image in enumerate(images)]
-    if not batch:
-        return tf.zeros((0, size, size, 3))
-    return normalize(tf.stack(batch))
-
-
-def _to_rgb(image, index: int) -> tf.Tensor:
-    """Returns uint8 (height, width, 3) of one image in any form."""
-    name = f"image {index}"
-    if isinstance(image, str | os.PathLike):
-        path = os.fspath(image)
-        name = f"{name} ({path})"
+    if isinstance(image, (str, os.PathLike)):
+        image = os.fspath(image)
+        name = f"{name} ({image})"
+        image = _read(image, name)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return _decode(bytes(image), name)
+    if hasattr(image, "convert") and hasattr(image, "mode"):  # PIL's, without importing it
         try:
-            # A path may be gs://..., which pathlib would mangle.
-            image = tf.io.gfile.GFile(path, "rb").read()
-        except (tf.errors.OpError, OSError) as error:
-            kind = "is a folder" if pathlib.Path(path).is_dir() else f"cannot be read: {error}"
-            raise ImageError(f"{name} {kind}") from None
-    if isinstance(image, bytes):
-        try:
-            return decode_image(tf.constant(image))
-        except tf.errors.OpError:
-            found = f"{len(image)} bytes that start with {image[:8]!r}" if image else "no bytes"
-            raise ImageError(f"{name} is no readable {ENCODED}: found {found}") from None
+            image = np.asarray(image.convert("RGB") if image.mode in _PIL_MODES else image)
+        except (OSError, SyntaxError, ValueError) as e:  # PIL reads files late
+            raise ImageError(f"{name} cannot be decoded: {e}") from None
+    if tf.is_tensor(image) and hasattr(image, "numpy"):
+        image = image.numpy()
+        if isinstance(image, bytes):
+            return _decode(image, name)
+    if not hasattr(image, "__array__") and not isinstance(image, (list, tuple)):
+        raise ImageError(
+            f"{name} is {type(image).__name__}; expected an array, the bytes of a JPEG, PNG, BMP "
+            "or GIF, a path, or a PIL image."
+        )
     try:
-        array = np.asarray(image)
-    except (TypeError, ValueError):
-        array = np.empty(0, object)
-    if array.dtype.kind not in "uif":
+        image = np.asarray(image)
+    except (ValueError, TypeError) as e:
+        raise ImageError(f"{name} is no array: {e}") from None
+    return _rgb(_bytes_of(image, name), name)
+
+
+def _read(path, name):
+    """Returns the bytes of a local or remote file."""
+    try:
+        if tf.io.gfile.isdir(path):
+            raise ImageError(f"{name} is a folder; expected an image file.")
+        with tf.io.gfile.GFile(path, "rb") as f:
+            return f.read()
+    except (tf.errors.OpError, UnicodeError, ValueError) as e:
+        raise ImageError(f"{name} cannot be read: {getattr(e, 'message', e)}") from None
+
+
+def _decode(data, name):
+    """Returns the pixels of an encoded image."""
+    if not data:
+        raise ImageError(f"{name} is empty; expected the bytes of a JPEG, PNG, BMP or GIF.")
+    try:
+        image = decode_image(data).numpy()
+    except tf.errors.OpError as e:
+        # TensorFlow's message begins with where in its graph the op stood.
+        reason = e.message.split("}} ")[-1].split(" [Op:")[0].strip()
+        raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {reason}") from None
+    return _rgb(image, name)
+
+
+def _bytes_of(image, name):
+    """Returns an array's pixels as uint8, refusing what is not clearly in a known range."""
+    kind, dtype = image.dtype.kind, image.dtype.name
+    if image.size == 0 or image.dtype == np.uint8:
+        return image.astype(np.uint8, copy=False)  # an empty one is refused for its shape
+    if kind in "iuf" or dtype == "bfloat16":
+        low, high = float(image.min()), float(image.max())  # NaN where there is one
+        if kind in "iu" and 0 <= low and high <= 255:
+            return image.astype(np.uint8)
+        if kind not in "iu" and 0 <= low and high <= 1:
+            return np.rint(image.astype(np.float32) * 255).astype(np.uint8)
         raise ImageError(
-            f"{name} is a {type(image).__name__}; expected an array, a PIL image, a path, "
-            f"or the bytes of a {ENCODED}"
+            f"{name} is {dtype} with values from {low:g} to {high:g}; expected integers in 0..255 "
+            "or floats in [0, 1]. (What is scaled to [-1, 1] already goes to "
+            'model({"image": images}).)'
         )
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or 0 in array.shape or array.shape[2] not in (1, 2, 3, 4):
+    raise ImageError(
+        f"{name} is an array of {dtype}; expected integers in 0..255 or floats in [0, 1]."
+    )
+
+
+def _rgb(image, name):
+    """Returns uint8 pixels (H, W) or (H, W, C) as (H, W, 3)."""
+    shape = image.shape
+    if image.ndim == 2:
+        image = image[..., np.newaxis]
+    if image.ndim != 3 or image.shape[-1] not in (1, 2, 3, 4):
+        hint = ""
+        if image.ndim == 3 and image.shape[0] in (1, 3, 4):
+            hint = " Are the channels first? Then transpose it."
         raise ImageError(
-            f"{name} has shape {np.shape(image)}; expected (height, width) or "
-            "(height, width, channels) with 1, 3 or 4 channels, none of them empty"
+            f"{name} has shape {shape}; expected (height, width), or (height, width, channels) "
+            f"with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA) channels.{hint}"
         )
-    if array.dtype.kind == "f":
+    if 0 in image.shape:
+        raise ImageError(f"{name} has shape {shape}: it holds no pixel.")
+    if image.shape[-1] < 3:
+        return np.repeat(image[..., :1], 3, axis=-1)
+    return image[..., :3]
+
+
+def batches(images, batch_size, size, crop=False):
+    """Yields images as batches for the image tower; while one is used, the next is being read.
+
+    Args:
+        images: an array (N, H, W, C), or any iterable of what `to_uint8` takes, each of its own
+            size.
+        batch_size: how many images a batch has, at most.
+        size: side of the result in pixels.
+        crop: see `resize_uint8`.
+
+    Yields:
+        float32 tensors (n, size, size, 3) in [-1, 1]; nothing where there are no images.
+
+    Raises:
+        ImageError: if an image cannot be used; the message names its place among `images`.
+    """
+    if isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, "convert"):
         raise ImageError(
-            f"{name} has dtype {array.dtype}; expected integers from 0 to 255. "
-            "For values in [0, 1], pass (image * 255).round().astype('uint8')"
+            f"The images are one {type(images).__name__}; expected a list. For one image, put it "
+            "into a list: [image]."
         )
-    if array.dtype != np.uint8:
-        if array.min() < 0 or array.max() > 255:
-            raise ImageError(
-                f"{name} has values from {array.min()} to {array.max()}; expected 0 to 255"
-            )
-        array = array.astype(np.uint8)
-    if array.shape[2] in (2, 4):
-        array = array[..., :-1]  # alpha, which decoders drop too
-    if array.shape[2] == 1:
-        array = np.repeat(array, 3, axis=2)
-    return tf.constant(array)
+    shape = getattr(images, "shape", None)
+    if shape is not None and images.dtype not in (object, tf.string) and len(shape) != 4:
+        raise ImageError(
+            f"The images have shape {tuple(shape)}; expected (images, height, width, channels). "
+            "For one image, put it into a list: [image]."
+        )
+    try:
+        indexed = enumerate(images)
+    except TypeError:
+        raise ImageError(
+            f"The images are {type(images).__name__}; expected an array (images, height, width, "
+            "channels) or a list of images."
+        ) from None
+
+    def read(item):
+        index, image = item
+        # On the CPU always, so that a machine with an accelerator gives the same pixels.
+        with tf.device("CPU:0"):
+            return resize_uint8(to_uint8(image, f"Image {index}"), size, crop)
+
+    with concurrent.futures.ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+
+        def start():
+            return [pool.submit(read, item) for item in itertools.islice(indexed, batch_size)]
+
+        pending = start()
+        while pending:
+            ahead = start()
+            try:
+                pixels = [future.result() for future in pending]
+            except BaseException:
+                for future in pending + ahead:
+                    future.cancel()
+                raise
+            yield normalize(tf.stack(pixels))
+            pending = ahead
+
+
+def to_batch(images, size, crop=False):
+    """Returns all images as one batch for the image tower.
+
+    Args:
+        images: see `batches`.
+        size: side of the result in pixels.
+        crop: see `resize_uint8`.
+
+    Returns:
+        float32 (N, size, size, 3) in [-1, 1].
+
+    Raises:
+        ImageError: if an image cannot be used; the message names its place among `images`.
+    """
+    parts = list(batches(images, 64, size, crop))
+    return tf.concat(parts, 0) if parts else tf.zeros([0, size, size, 3])
