@@ -29,6 +29,12 @@ def normalize(z: tf.Tensor) -> tf.Tensor:
     return z / (tf.norm(z, axis=-1, keepdims=True) + NORM_EPSILON)
 
 
+def _check_batch_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise LitError(f"batch_size must be positive, found {batch_size}")
+    return batch_size
+
+
 @keras.saving.register_keras_serializable("lit_tf")
 class LitModel(keras.Model):
     """Locked-image text tuning: an image tower and a text tower with one embedding space.
@@ -167,7 +173,7 @@ class LitModel(keras.Model):
 
         Args:
           images: uint8 (N, H, W, 3), or a list of images of any sizes, each an array, encoded
-            bytes (JPEG, PNG, BMP, GIF) or a path.
+            bytes (JPEG, PNG, BMP, GIF), a PIL image or a path.
           batch_size: how many go through the tower at once; does not change the result.
 
         Returns:
@@ -178,11 +184,8 @@ class LitModel(keras.Model):
         """
         self._tower("image")
         size, crop = self.config.image.image_size, self.config.crop
-        return self._in_batches(
-            images,
-            batch_size,
-            lambda chunk: self._image_function(images_lib.to_batch(chunk, size, crop)),
-        )
+        batches = images_lib.batches(images, _check_batch_size(batch_size), size, crop)
+        return self._concatenate(self._image_function(batch).numpy() for batch in batches)
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Embeds texts.
@@ -249,10 +252,14 @@ class LitModel(keras.Model):
         return self._in_batches(tokens.astype(np.int32), batch_size, self._token_function)
 
     def _in_batches(self, items, batch_size, embed):
-        if batch_size < 1:
-            raise LitError(f"batch_size must be positive, found {batch_size}")
-        out = [embed(items[i : i + batch_size]).numpy() for i in range(0, len(items), batch_size)]
-        return np.concatenate(out) if out else np.zeros((0, self.config.embedding_dim), np.float32)
+        starts = range(0, len(items), _check_batch_size(batch_size))
+        return self._concatenate(embed(items[i : i + batch_size]).numpy() for i in starts)
+
+    def _concatenate(self, parts):
+        parts = list(parts)
+        if not parts:
+            return np.zeros((0, self.config.embedding_dim), np.float32)
+        return np.concatenate(parts)
 
     def classify(self, images, class_names, templates="clip_best") -> np.ndarray:
         """Classifies images among classes named in plain words (paper, section 4.1).
