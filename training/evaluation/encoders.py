@@ -34,6 +34,7 @@ class Encoder:
         crop: whether images are cropped instead of squeezed.
         batch_size: images embedded at a time.
         temperature: what similarities are multiplied by before a softmax; None if unknown.
+        strategy: the distribution strategy it embeds under, or None.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Encoder:
     crop: bool = False
     batch_size: int
     temperature: float | None = None
+    strategy: tf.distribute.Strategy | None = None
 
     def embed_images(self, images: Images, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Embeds every image of a dataset.

@@ -1,0 +1,176 @@
+"""`lit-tf eval` from the command line down, through tfds's own code, against NumPy."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+from lit_tf.training import cli_eval
+
+from lit_tf import zero_shot
+from lit_tf.errors import ConfigError, DataError, LitError
+
+from . import tiny_datasets
+from .conftest import TEMPLATES, numpy_classes, numpy_recalls
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    cli_eval.add_arguments(parser)
+    return cli_eval.run(parser.parse_args([str(a) for a in arguments]))
+
+
+def figures(path):
+    answer = json.loads(path.read_text())
+    return {(row["dataset"], row["figure"]): row["measured"] for row in answer["rows"]}
+
+
+@pytest.fixture
+def templates(tmp_path):
+    path = tmp_path / "templates.txt"
+    path.write_text("\n".join(TEMPLATES) + "\n", encoding="utf-8")
+    return path
+
+
+def test_figures_equal_numpy_on_the_structures_of_four_datasets(
+    fixtures, tiny, templates, tmp_path, capsys
+):
+    out = tmp_path / "out.json"
+    status = run(
+        fixtures / "lit_bert_tiny.npz",
+        "--zero-shot=cifar100,oxford_iiit_pet,imagenet2012",
+        "--retrieval=coco_captions",
+        f"--templates={templates}",
+        f"--data-dir={tiny.data_dir}",
+        "--batch-size=8",
+        f"--json={out}",
+        f"--report={tmp_path / 'report.html'}",
+    )
+    assert status == 0
+    found = figures(out)
+    expected = {(name, "accuracy"): value for name, value in tiny.accuracy.items()}
+    expected |= {("coco_captions", name): value for name, value in tiny.recalls.items()}
+    assert found == expected
+    assert all(0.3 < value < 0.9 for value in tiny.accuracy.values())  # neither all nor nothing
+    assert 0 < tiny.recalls["img2txt/Recall@10"] < 1
+    printed = capsys.readouterr().out
+    for name, value in tiny.accuracy.items():
+        line = next(line for line in printed.splitlines() if line.startswith(name))
+        assert f"{100 * value:.2f}" in line
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_part_of_a_split_is_the_same_images(fixtures, tiny, templates, tmp_path):
+    parts = []
+    for split in ("test[:11]", "test[11:]"):
+        out = tmp_path / "out.json"
+        run(
+            fixtures / "lit_bert_tiny.npz",
+            f"--zero-shot=cifar100:{split}",
+            f"--templates={templates}",
+            f"--data-dir={tiny.data_dir}",
+            f"--json={out}",
+        )
+        parts.append(json.loads(out.read_text())["rows"][0])
+    assert [p["images"] for p in parts] == [11, 19]
+    right = sum(p["images"] * p["measured"] for p in parts)
+    assert right == pytest.approx(30 * tiny.accuracy["cifar100"], abs=1e-9)
+
+
+def test_class_folders_and_caption_files_are_datasets_too(fixtures, model, tmp_path):
+    names = ["a zebra", "traffic_light", "boats"]
+    files = {}
+    for i in range(12):
+        folder = tmp_path / "photos" / names[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        files[folder / f"{i}.png"] = i % 3
+        tiny_datasets.save(folder / f"{i}.png", tiny_datasets.picture(i))
+    (tmp_path / "photos" / "a zebra" / "notes.txt").write_text("not an image")
+    rows = ["caption,image"] + [f'"photo, {i}",{p}' for i, p in enumerate(files)]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows), encoding="utf-8")
+    out = tmp_path / "out.json"
+    run(
+        fixtures / "lit_bert_tiny.npz",
+        f"--zero-shot={tmp_path / 'photos'}",
+        f"--retrieval={tmp_path / 'pairs.csv'}",
+        "--templates=clip_best",
+        f"--json={out}",
+    )
+    found = figures(out)
+    zimg = model.encode_image(list(files))
+    ordered = sorted(names)
+    classes = numpy_classes(model, ordered, zero_shot.TEMPLATES["clip_best"])
+    labels = np.array([ordered.index(names[k]) for k in files.values()])
+    expected = float(((zimg @ classes.T).argmax(axis=1) == labels).mean())
+    assert found[("photos", "accuracy")] == expected
+    recalls = numpy_recalls(model, zimg, [[f"photo, {i}"] for i in range(12)])
+    assert {k: v for (name, k), v in found.items() if name == "pairs"} == recalls
+    notes = {r["dataset"]: r["notes"] for r in json.loads(out.read_text())["results"]}
+    assert any("notes.txt" in note for note in notes["photos"])
+
+
+def test_text_embeddings_are_computed_once(fixtures, tiny, templates, monkeypatch):
+    from lit_tf.training.evaluation import encoders
+
+    arguments = (
+        fixtures / "lit_small_tiny.npz",
+        "--zero-shot=cifar100",
+        f"--templates={templates}",
+        f"--data-dir={tiny.data_dir}",
+    )
+    calls = []
+    original = encoders.KerasEncoder.embed_texts
+    monkeypatch.setattr(
+        encoders.KerasEncoder,
+        "embed_texts",
+        lambda self, texts, progress=False: (
+            calls.append(len(texts)) or original(self, texts, progress)
+        ),
+    )
+    run(*arguments)
+    run(*arguments)
+    assert calls == [200]
+    templates.write_text("{}\n")
+    run(*arguments)
+    assert calls == [200, 100]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((), ConfigError, "say what to evaluate"),
+        (("a.npz", "--tflite=b"), ConfigError, "only one of"),
+        (("a.npz", "--json=/nowhere/out.json"), ConfigError, "/nowhere"),
+        (("no_such.npz", "--zero-shot=cifar100"), LitError, "no_such"),
+        (("FIXTURE", "--zero-shot=cifar101"), DataError, "cifar100"),
+        (("FIXTURE", "--zero-shot=cifar100:train"), DataError, "has no split 'train'"),
+        (("FIXTURE", "--zero-shot=coco_captions"), DataError, "retrieval"),
+        (("FIXTURE", "--retrieval=cifar100"), DataError, "no captions"),
+        (("FIXTURE", "--zero-shot=cifar100", "--templates=nope"), DataError, "clip_paper"),
+        (("FIXTURE", "--zero-shot=imagenet2012_real"), DataError, "ILSVRC2012_img_val.tar"),
+        (("FIXTURE", "--zero-shot=,"), ConfigError, "names of datasets"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(fixtures, tiny, arguments, error, message):
+    arguments = [fixtures / "lit_bert_tiny.npz" if a == "FIXTURE" else a for a in arguments]
+    with pytest.raises(error, match=message):
+        run(*arguments, f"--data-dir={tiny.data_dir}")
+
+
+def test_manual_download_error_says_which_file_goes_where(fixtures, tmp_path):
+    with pytest.raises(DataError) as caught:
+        run(fixtures / "lit_bert_tiny.npz", "--zero-shot=imagenet2012", f"--data-dir={tmp_path}")
+    assert "ILSVRC2012_img_val.tar" in str(caught.value)
+    assert str(tmp_path / "downloads" / "manual") in str(caught.value)
+
+
+def test_class_names_that_do_not_fit_are_refused(fixtures, tiny, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"thing {i}" for i in range(99)))
+    with pytest.raises(DataError, match="100 classes, but there are 99"):
+        run(
+            fixtures / "lit_bert_tiny.npz",
+            "--zero-shot=cifar100",
+            f"--class-names={names}",
+            f"--data-dir={tiny.data_dir}",
+        )

@@ -1,0 +1,182 @@
+"""`lit-tf eval`: the published protocol by command."""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+
+from lit_tf.errors import ConfigError
+
+# What big_vision's `lit_coco` is evaluated on, and what is where nothing else is asked for.
+DEFAULT_ZERO_SHOT = ("imagenet2012",)
+DEFAULT_RETRIEVAL = ("coco_captions",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf eval`."""
+    what = parser.add_argument_group("what to evaluate (one of)")
+    what.add_argument("model", nargs="?", help="a published or embedded name, or a checkpoint")
+    what.add_argument(
+        "--config",
+        metavar="NAME:ARGS",
+        help="a training config with big_vision's arguments, such as "
+        "lit_coco:txt=bert_base,img=B/16,img_head,init=LiT-B16B.npz",
+    )
+    what.add_argument("--saved-model", metavar="DIR", help="what `lit-tf export` wrote")
+    what.add_argument("--tflite", metavar="DIR", help="what `lit-tf export --tflite` wrote")
+    data = parser.add_argument_group("on what")
+    data.add_argument(
+        "--zero-shot",
+        metavar="A,B",
+        help="datasets to classify: NAME[:SPLIT] of tfds, or folders that hold one folder per "
+        "class",
+    )
+    data.add_argument(
+        "--retrieval",
+        metavar="A,B",
+        help="datasets to retrieve from: NAME[:SPLIT] of tfds, or CSV files with the columns image "
+        "and caption",
+    )
+    data.add_argument(
+        "--templates",
+        default="clip_paper",
+        metavar="NAME|FILE",
+        help="prompt templates: clip_paper (81, default), clip_best (8), class_name_only, or a "
+        "file with one template per line",
+    )
+    data.add_argument(
+        "--class-names",
+        metavar="FILE|imagenet",
+        help="names of the classes, one per line, in the order of the labels; by default the "
+        "dataset's own",
+    )
+    data.add_argument("--data-dir", metavar="DIR", help="where tfds keeps its data")
+    how = parser.add_argument_group("how")
+    how.add_argument("--vocab", metavar="FILE", help="vocabulary (default: beside the checkpoint)")
+    how.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
+    how.add_argument("--dtype", help="float32 (default), bfloat16 or mixed_bfloat16")
+    how.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: 64)")
+    how.add_argument(
+        "--strategy", default="auto", help="auto, tpu, mirrored, multi_worker or one_device"
+    )
+    how.add_argument("--tpu", metavar="NAME", help="name or address of a TPU")
+    out = parser.add_argument_group("output")
+    out.add_argument("--json", metavar="FILE", help="write all figures where a program reads them")
+    out.add_argument("--report", metavar="FILE.html", help="write a report for people")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `lit-tf eval`.
+
+    Returns:
+        0.
+
+    Raises:
+        LitError: whatever stands in the way, for the command line to print.
+    """
+    sources = [s for s in (args.model, args.config, args.saved_model, args.tflite) if s]
+    if len(sources) != 1:
+        raise ConfigError(
+            "say what to evaluate, and only one of: a model, --config, --saved-model, --tflite"
+            + (f"; found {', '.join(sources)}" if sources else "")
+        )
+    for path in (args.json, args.report):
+        folder = path and pathlib.Path(path).resolve().parent
+        if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise ConfigError(f"{path}: {folder} is no folder that can be written to")
+    # Here, not above: `lit-tf --help` needs no TensorFlow.
+    from . import strategies
+    from .evaluation import protocol, published
+    from .evaluation.datasets import open_captioned, open_classification
+    from .evaluation.text_cache import TextCache
+
+    encoder, title, model_name, zero_shot, retrieval = _open(args, strategies)
+    zero_shot = _names(args.zero_shot, zero_shot, args.retrieval)
+    retrieval = _names(args.retrieval, retrieval, args.zero_shot)
+    if args.class_names and len(zero_shot) != 1:
+        raise ConfigError("--class-names names the classes of one dataset: give one --zero-shot")
+    # All datasets are opened before anything is embedded: a missing one shows in seconds.
+    opened = [
+        open_classification(name, data_dir=args.data_dir, class_names=args.class_names)
+        for name in zero_shot
+    ]
+    captioned = [open_captioned(name, data_dir=args.data_dir) for name in retrieval]
+
+    shared = {"text_cache": TextCache(), "progress": True}
+    results = [protocol.zero_shot(encoder, data, args.templates, **shared) for data in opened]
+    results += [protocol.retrieval(encoder, data, **shared) for data in captioned]
+    if encoder.strategy is not None and not strategies.is_chief(encoder.strategy):
+        return 0  # every worker has the same figures; one of them tells
+
+    rows = published.comparison(model_name, results)
+    table = published.as_table(rows)
+    print(published.format_table(table))
+    for result in results:
+        for note in result.notes:
+            print(f"{result.dataset}: {note}")
+    if args.json:
+        answer = {"model": title, "rows": rows, "results": [r.to_dict() for r in results]}
+        pathlib.Path(args.json).write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
+        print(f"figures: {args.json}", file=sys.stderr)
+    if args.report:
+        from .evaluation import report
+
+        report.write_report(args.report, title, table, results)
+        print(f"report: {args.report}", file=sys.stderr)
+    return 0
+
+
+def _names(argument, default, other):
+    """The datasets of one kind: as asked for, else the default if the other kind is not either."""
+    if argument is None:
+        return () if other is not None else default
+    names = tuple(name for name in argument.split(",") if name)
+    if not names:
+        raise ConfigError("expected the names of datasets, joined by commas")
+    return names
+
+
+def _open(args, strategies):
+    """Returns the encoder, what it is called, its published name, and the datasets by default."""
+    from .evaluation import encoders, published
+
+    defaults = DEFAULT_ZERO_SHOT, DEFAULT_RETRIEVAL
+    if args.saved_model or args.tflite:
+        for flag in ("vocab", "resolution", "dtype"):
+            if getattr(args, flag) is not None:
+                raise ConfigError(f"--{flag} was fixed when the model was exported")
+        kind = encoders.SavedModelEncoder if args.saved_model else encoders.TFLiteEncoder
+        encoder = kind(args.saved_model or args.tflite, args.batch_size or 64)
+        title = f"{encoder.model_name} ({encoder.name}, {args.saved_model or args.tflite})"
+        return encoder, title, published.published_name(encoder.model_name), *defaults
+
+    strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
+    import lit_tf
+
+    source, batch_size = args.model, args.batch_size
+    overrides = {"vocab": args.vocab, "resolution": args.resolution, "dtype": args.dtype}
+    config = None
+    if args.config:
+        from .config import load_config
+
+        config = load_config(args.config)
+        source = config.model.init
+        if not source:
+            raise ConfigError(
+                f"--config {args.config}: nothing to evaluate without init=CHECKPOINT"
+            )
+        name = published.published_name(source)
+        if name and not os.path.exists(source):
+            source = name  # init=LiT-B16B.npz, as people know it, means the published file
+        overrides["vocab"] = args.vocab or config.model.vocab
+        overrides["resolution"] = args.resolution or config.model.resolution
+        batch_size = batch_size or config.eval.batch_size
+        defaults = (config.eval.zero_shot or defaults[0], config.eval.retrieval or defaults[1])
+    with strategy.scope():
+        model = lit_tf.load(source, **overrides)
+    name = None
+    if overrides["resolution"] in (None, 224):
+        name = published.published_name(source)
+    encoder = encoders.KerasEncoder(model, strategy, batch_size or 64)
+    return encoder, str(source), name, *defaults

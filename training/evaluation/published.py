@@ -1,0 +1,96 @@
+"""Measured figures beside published ones."""
+
+import pathlib
+
+from lit_tf import registry
+
+from .protocol import Result, RetrievalResult
+
+HEADS = ["dataset", "split", "figure", "images", "measured", "published", "difference", "images/s"]
+
+# What a retrieval figure is called in the registry.
+_WAYS = {"img2txt/Recall@1": "i2t", "txt2img/Recall@1": "t2i"}
+
+
+def published_name(name_or_path: str) -> str | None:
+    """Returns which published model a name or a file name means, or None."""
+    stem = pathlib.PurePosixPath(str(name_or_path)).name.removesuffix(".npz")
+    for model in registry.MODELS.values():
+        if stem == model.name or stem in model.aliases:
+            return model.name
+    return None
+
+
+def figure(model: str | None, result: Result, metric: str) -> float | None:
+    """Returns the published figure of a model, as a share in [0, 1].
+
+    Args:
+        model: a published name, or None.
+        result: what was measured, and on what.
+        metric: which of its metrics.
+
+    Returns:
+        The figure, or None where none was published of this dataset, split and templates.
+    """
+    if model is None or not result.standard:
+        return None
+    name = result.dataset
+    if isinstance(result, RetrievalResult):
+        name = f"{name}/{_WAYS.get(metric)}"
+    per_cent = registry.MODELS[model].figures.get(name)
+    return None if per_cent is None else per_cent / 100
+
+
+def comparison(model: str | None, results: list[Result]) -> list[dict]:
+    """Returns one row per figure, with "measured", "published" and "difference" as shares."""
+    rows = []
+    for result in results:
+        for metric, value in result.metrics.items():
+            known = figure(model, result, metric)
+            rows.append(
+                {
+                    "dataset": result.dataset,
+                    "split": result.split,
+                    "figure": metric,
+                    "images": result.images,
+                    "measured": value,
+                    "published": known,
+                    "difference": None if known is None else value - known,
+                    "images_per_second": result.images_per_second,
+                }
+            )
+    return rows
+
+
+def as_table(rows: list[dict]) -> list[list[str]]:
+    """Returns a comparison as words, the first row its heads; figures in per cent."""
+    table = [HEADS]
+    for row in rows:
+        rate = row["images_per_second"]
+        table.append(
+            [
+                row["dataset"],
+                row["split"] or "-",
+                row["figure"],
+                f"{row['images']:,}",
+                f"{100 * row['measured']:.2f}",
+                "-" if row["published"] is None else f"{100 * row['published']:.1f}",
+                "-" if row["difference"] is None else f"{100 * row['difference']:+.2f}",
+                "-" if rate is None else f"{rate:,.1f}",
+            ]
+        )
+    return table
+
+
+def format_table(table: list[list[str]]) -> str:
+    """Returns a table as lines of aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        cells = [
+            cell.ljust(width) if i < 3 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
