@@ -92,7 +92,8 @@ def read_lines(path: str | os.PathLike) -> list[str]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read().splitlines()
+            # Not splitlines(), which also ends a line at form feeds and at other scripts' separators.
+            return [line.rstrip("\n") for line in file]
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {e}") from e
 
