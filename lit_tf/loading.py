@@ -47,7 +47,7 @@ def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None)
     )
     if resolution is not None:
         config = _at_resolution(config, resolution)
-    tokenizer = _find_tokenizer(path, config, vocab)
+    tokenizer = find_tokenizer(path, config, vocab)
     model = LitModel(config, tokenizer, seed=None, dtype=dtype, name=_model_name(path))
     _fill(model, checkpoint)
     return model
@@ -148,7 +148,7 @@ def from_upstream(
         tokenizer = None
     else:
         folder = None if text_file is None else download.resolve(text)
-        tokenizer = _find_tokenizer(folder, config, vocab)
+        tokenizer = find_tokenizer(folder, config, vocab)
     model = LitModel(config, tokenizer, seed=None, dtype=dtype)
     for prefix, tower, file in (
         ("img/", model.image_tower, image_file),
@@ -215,7 +215,7 @@ def _at_resolution(config, resolution):
     return dataclasses.replace(config, image=image)
 
 
-def _find_tokenizer(path, config, vocab):
+def find_tokenizer(path, config, vocab):
     """Returns the tokenizer for a checkpoint at `path` (file or folder), or None."""
     kind = config.tokenizer_kind
     if kind is None:

@@ -92,7 +92,7 @@ def read_lines(path: str | os.PathLike) -> list[str]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            # Not splitlines(), which also ends a line at form feeds and at other scripts' separators.
+            # Not splitlines(), which ends lines at form feeds and Unicode's separators, too.
             return [line.rstrip("\n") for line in file]
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {e}") from e

@@ -1,0 +1,67 @@
+"""What a checkpoint holds, without building the model."""
+
+import math
+import pathlib
+
+import numpy as np
+
+from lit_tf.checkpoints import download
+from lit_tf.config import config_from_shapes
+from lit_tf.loading import find_tokenizer, open_checkpoint
+
+
+def describe(name_or_path, *, vocab=None) -> dict:
+    """Returns what a checkpoint holds and what it lacks, in plain values, ready for JSON.
+
+    Args:
+        name_or_path: as for `lit_tf.load`.
+        vocab: path of the vocabulary; by default the one beside the file.
+
+    Returns:
+        A dict: `path`, `layout`, `dtypes` (names), `config` (`LitConfig.to_dict()`), `parameters`,
+        `tower_parameters` ({"image": n, "text": n}), `embedding_dim`, `temperature` and `bias`
+        (floats or None), `tokenizer` (kind or None), `vocabulary` (number of its pieces, or None),
+        `missing` (sentences; empty where nothing is).
+
+    Raises:
+        CheckpointError: the file is damaged, incomplete or of no known layout.
+        DownloadError: a published file is neither in the cache nor reachable.
+        TokenizerError: the vocabulary cannot be used with it.
+    """
+    path = download.resolve(name_or_path)
+    checkpoint = open_checkpoint(path)
+    config = config_from_shapes(
+        checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
+    )
+    sizes = {name: math.prod(shape) for name, shape in checkpoint.shapes.items()}
+    if checkpoint.layout == "big_vision":
+        sizes.pop("img/cls_pos_embedding", None)  # zeros that stand in no such file
+    tokenizer = find_tokenizer(path, config, vocab)
+    missing = []
+    if config.image is None:
+        missing.append("an image tower: it embeds texts only")
+    if config.text is None:
+        missing.append("a text tower: it embeds images only")
+    elif tokenizer is None:
+        path = pathlib.Path(path)
+        name = "vocab.txt" if path.is_dir() else path.with_suffix(".txt").name
+        if config.tokenizer_kind == "sentencepiece":
+            name = path.with_suffix(".model").name
+        missing.append(f"a vocabulary ({name} beside it): it embeds tokens, but no strings")
+    return {
+        "path": str(path),
+        "layout": checkpoint.layout,
+        "dtypes": sorted(checkpoint.dtypes),
+        "config": config.to_dict(),
+        "parameters": sum(sizes.values()),
+        "tower_parameters": {
+            tower: sum(n for name, n in sizes.items() if name.startswith(prefix))
+            for tower, prefix in (("image", "img/"), ("text", "txt/"))
+        },
+        "embedding_dim": config.embedding_dim,
+        "temperature": float(np.exp(checkpoint.read("t")[0])) if "t" in sizes else None,
+        "bias": float(checkpoint.read("b")[0]) if "b" in sizes else None,
+        "tokenizer": config.tokenizer_kind,
+        "vocabulary": tokenizer.vocab_size if tokenizer else None,
+        "missing": missing,
+    }

@@ -1,0 +1,113 @@
+"""Pictures of results; needs matplotlib, which the extra `demo` installs."""
+
+import os
+import textwrap
+import warnings
+
+import numpy as np
+
+from lit_tf.errors import LitError
+
+_DRAWN = 400  # cells; more would not be readable
+
+
+def heat_map(path, similarities, images, texts, title=None):
+    """Draws which text fits which image: the images above, the texts beside, as in CLIP's paper.
+
+    Each image's best text is framed.
+
+    Args:
+        path: where to write; the suffix tells the format (.png, .pdf, .svg).
+        similarities: float (N, M), cosines of N images and M texts.
+        images: N uint8 arrays (H, W, 3), of any sizes.
+        texts: M strings.
+        title: what to write on top.
+
+    Raises:
+        LitError: if matplotlib is missing, the picture cannot be written, or there are more cells
+            than anybody could read.
+    """
+    try:
+        from matplotlib import figure, patches
+    except ImportError:
+        raise LitError(
+            "A plot needs matplotlib; install it with: pip install 'lit_tf[demo]'"
+        ) from None
+    similarities = np.asarray(similarities)
+    columns, rows = similarities.shape
+    if columns * rows > _DRAWN:
+        raise LitError(
+            f"A heat map of {columns} images and {rows} texts has {columns * rows} cells; nobody "
+            f"can read more than {_DRAWN}. Choose fewer."
+        )
+    labels = ["\n".join(textwrap.wrap(text, 44, max_lines=2)) or '""' for text in texts]
+    # Inches: cells are wide enough for their number; the margins are as wide as what stands there.
+    cell, height, thumbnail = 1.1, 0.62, 1.1
+    left = 0.3 + 0.085 * max(len(line) for label in labels for line in label.split("\n"))
+    top, bottom, right = 0.55 if title else 0.15, 0.15, 1.0
+    width = left + cell * columns + right
+    total = top + thumbnail + height * rows + bottom
+    drawing = figure.Figure(figsize=(width, total))
+
+    axes = drawing.add_axes(
+        (left / width, bottom / total, cell * columns / width, height * rows / total)
+    )
+    colours = axes.imshow(similarities.T, aspect="auto", cmap="viridis")
+    low, high = colours.get_clim()
+    for (column, row), value in np.ndenumerate(similarities):
+        dark = value < (low + high) / 2
+        axes.text(
+            column,
+            row,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize=12,
+            color="white" if dark else "black",
+        )
+    for column, row in enumerate(similarities.argmax(axis=1)):
+        frame = patches.Rectangle(
+            (column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor="red", linewidth=2.5
+        )
+        axes.add_patch(frame)
+    axes.set_xticks([])
+    axes.set_yticks(range(rows), labels, fontsize=11, parse_math=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for column, image in enumerate(images):
+        box = drawing.add_axes(
+            (
+                (left + cell * (column + 0.04)) / width,
+                (bottom + height * rows + 0.06) / total,
+                cell * 0.92 / width,
+                (thumbnail - 0.1) / total,
+            )
+        )
+        box.imshow(_shrink(image), interpolation="antialiased")
+        box.set_anchor("S")
+        box.axis("off")
+    bar = drawing.add_axes(
+        (
+            (left + cell * columns + 0.15) / width,
+            bottom / total,
+            0.14 / width,
+            height * rows / total,
+        )
+    )
+    drawing.colorbar(colours, cax=bar)
+    if title:
+        drawing.text(
+            0.5, 1 - 0.28 / total, title, ha="center", va="center", fontsize=13, parse_math=False
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # no font here has every script
+        try:
+            drawing.savefig(path, dpi=150)
+        except (OSError, ValueError) as e:  # ValueError: no such format
+            raise LitError(f"{os.fspath(path)} cannot be written: {e}") from None
+
+
+def _shrink(image, side=512):
+    """Returns an image without the pixels that a thumbnail has no room for."""
+    step = max(1, min(image.shape[:2]) // side)
+    return image[::step, ::step]
