@@ -65,3 +65,8 @@ def encode(pixels, kind="PNG"):
 def save(path, pixels):
     """Writes an image file."""
     Image.fromarray(pixels).save(path)
+
+
+def raw(data):
+    """Returns a file object with bytes that tfds stores as they are."""
+    return io.BytesIO(data)

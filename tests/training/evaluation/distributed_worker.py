@@ -1,0 +1,52 @@
+"""Evaluates a tiny dataset on so many replicas: CHECKPOINT FOLDER REPLICAS [REPLICAS...].
+
+A process of its own, because logical devices have to be made before TensorFlow starts; and one for
+each number above 1, because TensorFlow keeps the size of a group of devices for a process's life.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+import lit_tf
+
+
+def evaluate(strategy, checkpoint, photos):
+    """Returns all that the evaluators find, as arrays."""
+    from lit_tf.training.evaluation import datasets, encoders, protocol
+
+    with strategy.scope():
+        model = lit_tf.load(checkpoint)
+    encoder = encoders.KerasEncoder(model, strategy, batch_size=8)
+    data = datasets.open_classification(str(photos))
+    zero_shot = protocol.zero_shot(encoder, data, "clip_best")
+    found = protocol.retrieval(encoder, datasets.open_captioned(str(photos / "pairs.csv")))
+    zimg, readable = encoder.embed_images(data.images)
+    return {
+        "replicas": strategy.num_replicas_in_sync,
+        "zimg": zimg,
+        "readable": readable,
+        "ztxt": encoder.embed_texts(found.captions),
+        "predictions": zero_shot.predictions,
+        "accuracy": zero_shot.metrics["accuracy"],
+        "image_ranks": found.image_ranks,
+        "text_ranks": found.text_ranks,
+    }
+
+
+def main(checkpoint, folder, counts):
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    for replicas in counts:
+        devices = [f"CPU:{i}" for i in range(replicas)]
+        if replicas == 1:
+            strategy = tf.distribute.OneDeviceStrategy(devices[0])
+        else:
+            strategy = tf.distribute.MirroredStrategy(devices)
+        np.savez(folder / f"{replicas}.npz", **evaluate(strategy, checkpoint, folder / "photos"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], pathlib.Path(sys.argv[2]), [int(n) for n in sys.argv[3:]])

@@ -1,0 +1,200 @@
+"""What bad data does to a figure: it is named and counted, or refused."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from lit_tf.training.evaluation import datasets, encoders, protocol
+
+from lit_tf import prompts
+from lit_tf.errors import DataError
+
+from . import tiny_datasets
+
+TRUNCATED = tiny_datasets.encode(tiny_datasets.picture(0, 64, 64), "JPEG").getvalue()[:300]
+
+
+@pytest.fixture(scope="module")
+def encoder(model):
+    return encoders.KerasEncoder(model, batch_size=4)
+
+
+def class_folder(root, count=10):
+    for i in range(count):
+        folder = root / ("cat" if i % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        tiny_datasets.save(folder / f"{i}.png", tiny_datasets.picture(i))
+    return root
+
+
+def test_unreadable_images_are_named_and_left_out(encoder, model, tmp_path):
+    root = class_folder(tmp_path / "photos")
+    (root / "cat" / "3.png").write_bytes(TRUNCATED)
+    (root / "dog" / "4.png").write_bytes(b"")
+    (root / "dog" / "z.png").write_text("no image at all")
+    data = datasets.open_classification(str(root))
+    result = protocol.zero_shot(encoder, data, "class_name_only")
+    assert result.images == 8
+    [note] = result.notes
+    assert note.startswith("3 images could not be read and were left out: ")
+    for name in ("cat/3.png", "dog/4.png", "dog/z.png"):
+        assert name in note
+    # The others are what they are without the broken ones, each at its own place.
+    paths = [data.images.describe(i) for i in result.rows]
+    zimg = model.encode_image(paths)
+    classes = model.encode_text(["cat", "dog"])
+    np.testing.assert_array_equal(result.predictions, (zimg @ classes.T).argmax(axis=1))
+    assert result.labels == [[int("dog" in p)] for p in paths]
+
+
+def test_a_corrupt_image_in_tfds_is_named(encoder, tmp_path):
+    tfds.disable_progress_bar()
+    rows = [
+        {
+            "image": tiny_datasets.encode(tiny_datasets.picture(i), "JPEG"),
+            "label": i,
+            "file_name": f"val_{i}.JPEG",
+        }
+        for i in range(9)
+    ]
+    rows[5]["image"] = tiny_datasets.raw(TRUNCATED)
+    tiny_datasets.write("imagenet2012", {"validation": rows}, str(tmp_path))
+    data = datasets.open_classification("imagenet2012", data_dir=str(tmp_path))
+    result = protocol.zero_shot(encoder, data, "class_name_only")
+    assert result.images == 8
+    assert "1 images could not be read" in result.notes[0] and "val_5.JPEG" in result.notes[0]
+    assert sorted(label for [label] in result.labels) == [0, 1, 2, 3, 4, 6, 7, 8]
+
+
+def test_several_labels_count_each_and_none_is_left_out(encoder, model, tmp_path):
+    files = [tiny_datasets.encode(tiny_datasets.picture(i), "JPEG") for i in range(10)]
+    zimg = model.encode_image([f.getvalue() for f in files])
+    names = [n.lower().replace("-", "").replace("'", "") for n in prompts.imagenet_names()]
+    names = ["".join(c for c in n if c not in "()/.").replace("  ", " ") for n in names]
+    predictions = (zimg @ model.encode_text(names).T).argmax(axis=1).tolist()
+    rows = []
+    for i, (file, p) in enumerate(zip(files, predictions, strict=True)):
+        other = [(p + k) % 1000 for k in (1, 2)]
+        real = ([p], [other[0], p], other, [])[i % 4]
+        rows.append(
+            {"image": file, "original_label": 0, "real_label": real, "file_name": f"{i}.JPEG"}
+        )
+    tiny_datasets.write("imagenet2012_real", {"validation": rows}, str(tmp_path))
+    data = datasets.open_classification("imagenet2012_real", data_dir=str(tmp_path))
+    result = protocol.zero_shot(encoder, data, "class_name_only")
+    # i % 4: 0 and 1 are right (6 images), 2 is wrong (2), 3 has no label (2).
+    assert (result.images, result.metrics["accuracy"]) == (8, 6 / 8)
+    assert "2 images have no label and were left out" in result.notes
+
+
+def test_imagenet_a_is_classified_among_its_200_classes(encoder, tmp_path):
+    kept = prompts.imagenet_subset("imagenet_a")
+    rows = [
+        {
+            "image": tiny_datasets.encode(tiny_datasets.picture(i), "JPEG"),
+            "label": kept[7 * i],
+            "file_name": f"{i}.JPEG",
+        }
+        for i in range(8)
+    ]
+    tiny_datasets.write("imagenet_a", {"test": rows}, str(tmp_path))
+    data = datasets.open_classification("imagenet_a", data_dir=str(tmp_path))
+    assert len(data.class_names) == 200
+    assert sorted(label for [label] in data.labels) == [7 * i for i in range(8)]
+    names = prompts.imagenet_names()
+    assert [data.class_names[7 * i] for i in range(8)] == [names[kept[7 * i]] for i in range(8)]
+    result = protocol.zero_shot(encoder, data, "class_name_only")
+    assert result.texts == 200
+    assert any("192 of 200 classes have no image" in note for note in result.notes)
+
+
+def test_a_label_outside_of_the_subset_is_refused(tmp_path):
+    kept = prompts.imagenet_subset("imagenet_r")
+    outside = next(i for i in range(1000) if i not in kept)
+    row = {
+        "image": tiny_datasets.encode(tiny_datasets.picture(0), "JPEG"),
+        "label": outside,
+        "file_name": "n0/stray.JPEG",
+    }
+    tiny_datasets.write("imagenet_r", {"test": [row]}, str(tmp_path))
+    with pytest.raises(DataError, match=f"stray.JPEG.* has label {outside}"):
+        datasets.open_classification("imagenet_r", data_dir=str(tmp_path))
+
+
+def test_a_class_without_images_is_named(encoder, tmp_path):
+    root = class_folder(tmp_path / "photos")
+    (root / "zebra").mkdir()
+    result = protocol.zero_shot(encoder, datasets.open_classification(str(root)), "clip_best")
+    assert result.notes == ["1 of 3 classes have no image: zebra"]
+    assert sorted(result.per_class()) == [0, 1]
+
+
+def captioned(tmp_path, rows):
+    for i in range(6):
+        tiny_datasets.save(tmp_path / f"{i}.png", tiny_datasets.picture(i))
+    lines = ["image,caption"] + [f'{i}.png,"{text}"' for i, text in rows]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines), encoding="utf-8")
+    return datasets.open_captioned(str(tmp_path / "pairs.csv"))
+
+
+def test_empty_captions_and_silent_images_are_named_and_left_out(encoder, tmp_path):
+    rows = [(0, "a cat"), (0, "  "), (1, ""), (2, "a dog"), (3, "two"), (3, "three")]
+    result = protocol.retrieval(encoder, captioned(tmp_path, rows))
+    assert (result.images, result.texts) == (3, 4)
+    assert result.captions == ["a cat", "a dog", "two", "three"]
+    assert result.correspondence.tolist() == [0, 1, 2, 2]
+    assert any("2 empty captions were left out, of " in n and "1.png" in n for n in result.notes)
+    assert any("1 images without a caption" in n and "1.png" in n for n in result.notes)
+
+
+def test_captions_of_an_unreadable_image_are_no_queries(encoder, tmp_path):
+    data = captioned(tmp_path, [(i, f"number {i}") for i in range(6)])
+    (tmp_path / "2.png").write_bytes(TRUNCATED)
+    (tmp_path / "4.png").unlink()
+    result = protocol.retrieval(encoder, data)
+    assert (result.images, result.texts) == (4, 4)
+    assert result.captions == [f"number {i}" for i in (0, 1, 3, 5)]
+    assert "2.png" in result.notes[0] and "4.png" in result.notes[0]
+
+
+def test_nothing_readable_is_refused(encoder, tmp_path):
+    data = captioned(tmp_path, [(0, "a"), (1, "b")])
+    for i in range(2):
+        (tmp_path / f"{i}.png").write_bytes(TRUNCATED)
+    with pytest.raises(DataError, match="nothing to embed|could be read"):
+        protocol.retrieval(encoder, data)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("picture,caption\na.png,b", "columns image and caption, found picture, caption"),
+        ("", "found nothing"),
+        ("image,caption\na.png", "a row without image or caption"),
+        ("image,caption\n", "has no images"),
+        ("image,caption\na.png,\n", "has no captions"),
+    ],
+)
+def test_unusable_caption_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "pairs.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        datasets.open_captioned(str(path))
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path):
+    with pytest.raises(DataError, match="one folder of images per class"):
+        datasets.open_classification(str(tmp_path))
+
+
+def test_a_broken_model_has_no_figure(encoder, tmp_path, monkeypatch):
+    root = class_folder(tmp_path / "photos")
+    original = encoders._collect
+
+    def broken(*args):
+        z, seen = original(*args)
+        z[0] = np.nan
+        return z, seen
+
+    monkeypatch.setattr(encoders, "_collect", broken)
+    with pytest.raises(DataError, match="NaN"):
+        protocol.zero_shot(encoder, datasets.open_classification(str(root)), "clip_best")
