@@ -269,7 +269,8 @@ def _compare(args):
         from lit_tf.plots import heat_map
 
         thumbnails = [images_lib.to_uint8(path) for path in paths]
-        heat_map(args.plot, similarities, thumbnails, texts, title=f"{args.checkpoint}: cosine")
+        title = f"{pathlib.PurePath(args.checkpoint).name}: cosine similarity, the best text framed"
+        heat_map(args.plot, similarities, thumbnails, texts, title)
     if args.json:
         _print_json(
             {

@@ -40,11 +40,15 @@ def heat_map(path, similarities, images, texts, title=None):
             f"A heat map of {columns} images and {rows} texts has {columns * rows} cells; nobody "
             f"can read more than {_DRAWN}. Choose fewer."
         )
-    labels = ["\n".join(textwrap.wrap(text, 44, max_lines=2)) or '""' for text in texts]
+    labels = [" ".join(text.split()) for text in texts]
+    labels = ["\n".join(textwrap.wrap(text, 44, max_lines=2)) or '""' for text in labels]
     # Inches: cells are wide enough for their number; the margins are as wide as what stands there.
-    cell, height, thumbnail = 1.1, 0.62, 1.1
+    cell, height = 1.1, 0.62
+    thumbnail = 0.1 + 1.01 * min(1, max(x.shape[0] / x.shape[1] for x in images))
     left = 0.3 + 0.085 * max(len(line) for label in labels for line in label.split("\n"))
-    top, bottom, right = 0.55 if title else 0.15, 0.15, 1.0
+    top, bottom, right = 0.45 if title else 0.15, 0.15, 1.0
+    if title:
+        left = max(left, 0.1 * len(title) - cell * columns - right)
     width = left + cell * columns + right
     total = top + thumbnail + height * rows + bottom
     drawing = figure.Figure(figsize=(width, total))
@@ -97,12 +101,12 @@ def heat_map(path, similarities, images, texts, title=None):
     drawing.colorbar(colours, cax=bar)
     if title:
         drawing.text(
-            0.5, 1 - 0.28 / total, title, ha="center", va="center", fontsize=13, parse_math=False
+            0.5, 1 - 0.24 / total, title, ha="center", va="center", fontsize=12, parse_math=False
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # no font here has every script
         try:
-            drawing.savefig(path, dpi=150)
+            drawing.savefig(path, dpi=150, bbox_inches="tight")  # whatever a text is wide
         except (OSError, ValueError) as e:  # ValueError: no such format
             raise LitError(f"{os.fspath(path)} cannot be written: {e}") from None
 

@@ -1,0 +1,333 @@
+"""The command line, in this process, on the small fixtures."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import types
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import lit_tf
+from lit_tf import cli, registry
+from lit_tf.checkpoints.npz import open_npz
+from lit_tf.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def checkpoint(fixtures):
+    return str(fixtures / "lit_bert_tiny.npz")
+
+
+@pytest.fixture(scope="module")
+def photos(fixture_module, tmp_path_factory):
+    """Paths of the reference's images, in its order."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i, image in enumerate(fixture_module.images()):
+        PIL.Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; returns its output, after checking its exit code."""
+
+    def call(*argv, code=0):
+        assert cli.main([str(a) for a in argv]) == code
+        out, err = capsys.readouterr()
+        if code == 0:
+            return json.loads(out) if "--json" in argv else out
+        assert out == ""
+        assert err.count("\n") == 1 and err.startswith("lit-tf: error: "), err
+        return err
+
+    return call
+
+
+def test_help_and_models_import_no_tensorflow():
+    code = (
+        "import sys; from lit_tf.cli import main\n"
+        "assert main(['models']) == 0\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "print([m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.endswith("[]\n")
+    for command in (*cli._OWN, *cli._UPPER):
+        assert f"    {command}" in out.stdout
+
+
+def test_models_lists_every_name_that_load_takes(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIT_TF_CACHE", str(tmp_path))
+    (tmp_path / "LiT-L16L.npz").touch()
+    rows = {row["name"]: row for row in run("models", "--json")}
+    assert list(rows) == lit_tf.list_models()
+    assert rows["LiT-B16B_2"]["figures"]["imagenet2012"] == 73.9
+    assert rows["LiT-L16L"]["path"] == str(tmp_path / "LiT-L16L.npz")
+    assert rows["LiT-B16B"]["path"] is None
+    table = run("models")
+    for name in registry.MODELS:
+        assert name in table
+    assert "73.9" in table and "in the cache" in table
+
+
+def test_info_describes_every_layout(run, fixtures):
+    expected = {
+        "lit_bert_tiny.npz": ("vit_jax", ["float32"], "bert"),
+        "lit_tt_tiny.npz": ("vit_jax", ["float32"], "sentencepiece"),
+        "bv_checkpoint_tiny.npz": ("big_vision", ["bfloat16", "float32"], "bert"),
+        "bv_scan_tiny.npz": ("big_vision", ["float32"], "bert"),
+        "bv_old_tiny.npz": ("big_vision", ["float32"], "sentencepiece"),
+        "vit_upstream_tiny.npz": ("augreg", ["float32"], None),
+        "bert_tiny": ("tf1_bert", ["float32"], "bert"),
+    }
+    for name, (layout, dtypes, tokenizer) in expected.items():
+        found = run("info", fixtures / name, "--json")
+        assert (found["layout"], found["dtypes"], found["tokenizer"]) == (layout, dtypes, tokenizer)
+        assert run("info", fixtures / name).startswith("file ")
+    found = run("info", fixtures / "bv_checkpoint_tiny.npz", "--json")
+    assert found["temperature"] == pytest.approx(10) and found["bias"] == pytest.approx(-2.71)
+    assert found["config"]["image"]["patch_size"] == 8 and found["missing"] == []
+
+
+def test_info_counts_the_parameters_of_the_file(run, fixtures):
+    for name in ("lit_bert_tiny", "bv_scan_tiny", "lit_tt_tiny"):
+        file = open_npz(fixtures / f"{name}.npz")
+        count = sum(int(np.prod(file.shape(k))) for k in file.keys() if not k.startswith("opt/"))
+        assert run("info", fixtures / f"{name}.npz", "--json")["parameters"] == count
+
+
+def test_info_says_what_is_missing(run, fixtures, tmp_path):
+    alone = tmp_path / "alone.npz"
+    alone.write_bytes((fixtures / "lit_bert_tiny.npz").read_bytes())
+    assert "vocabulary (alone.txt" in run("info", alone, "--json")["missing"][0]
+    vocab = fixtures / "lit_bert_tiny.txt"
+    assert run("info", alone, "--vocab", vocab, "--json")["vocabulary"] == 1000
+    assert "text tower" in run("info", fixtures / "vit_upstream_tiny.npz", "--json")["missing"][0]
+    assert "image tower" in run("info", fixtures / "bert_tiny", "--json")["missing"][0]
+
+
+def test_embed_writes_the_references_embeddings(
+    run, checkpoint, photos, fixture_module, reference, tmp_path
+):
+    out = tmp_path / "out.npz"
+    found = run("embed", checkpoint, "--images", photos / "*.png", "-o", out, "--json")
+    assert found == {"path": str(out), "count": 5, "width": 48, "arrays": ["embeddings", "paths"]}
+    with np.load(out) as arrays:
+        expected = reference("towers")["lit_bert_tiny/zimg"]
+        np.testing.assert_allclose(arrays["embeddings"], expected, atol=1e-6, rtol=0)
+        assert arrays["paths"].tolist() == [str(photos / f"{i}.png") for i in range(5)]
+    # One text a line: those that hold a line end cannot stand in a file.
+    rows = [i for i, t in enumerate(fixture_module.TEXTS) if "\n" not in t and "\0" not in t]
+    texts = [fixture_module.TEXTS[i] for i in rows]
+    (tmp_path / "texts").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    run("embed", checkpoint, "--texts", tmp_path / "texts", "-o", out)
+    with np.load(out) as arrays:
+        expected = reference("towers")["lit_bert_tiny/ztxt"][rows]
+        np.testing.assert_allclose(arrays["embeddings"], expected, atol=1e-6, rtol=0)
+        assert arrays["texts"].tolist() == texts
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.npz", "texts"]
+
+
+def test_embed_reads_standard_input_and_batches(run, checkpoint, photos, tmp_path, monkeypatch):
+    out = tmp_path / "out.npz"
+    monkeypatch.setattr("sys.stdin", io.StringIO("a cat\n\na dog"))
+    run("embed", checkpoint, "--texts", "-", "-o", out)
+    with np.load(out) as arrays:
+        assert arrays["texts"].tolist() == ["a cat", "", "a dog"]
+    run("embed", checkpoint, "--images", photos / "*.png", "-o", out, "--batch-size", 2)
+    with np.load(out) as arrays:
+        expected = lit_tf.load(checkpoint).encode_image(sorted(photos.glob("*.png")))
+        np.testing.assert_allclose(arrays["embeddings"], expected, atol=1e-6)
+
+
+def test_classify_answers_as_the_library_does(run, checkpoint, photos, tmp_path):
+    names = ["cat", "dog", "red bicycle"]
+    (tmp_path / "names").write_text("cat\n\n dog\nred bicycle\n")
+    paths = [str(photos / "0.png"), str(photos / "3.png")]
+    model = lit_tf.load(checkpoint)
+    for classes in ("cat, dog,red bicycle", tmp_path / "names"):
+        for templates in ("clip", "clip_paper"):
+            found = run(
+                *("classify", checkpoint, *paths, "--classes", classes),
+                *("--templates", templates, "--json"),
+            )
+            expected = model.classify(paths, names, templates)
+            assert found["classes"] == names
+            assert [r["image"] for r in found["results"]] == paths
+            np.testing.assert_allclose(
+                [r["probabilities"] for r in found["results"]], expected, atol=1e-5
+            )
+            best = [names[i] for i in expected.argmax(1)]
+            assert [r["best"] for r in found["results"]] == best
+    table = run("classify", checkpoint, *paths, "--classes", "cat,dog,red bicycle", "--top", 1)
+    lines = table.splitlines()
+    expected = model.classify(paths, names)
+    for path, line, row in zip(paths, lines[1:], expected, strict=True):
+        assert line.startswith(path)
+        assert line.endswith(f"{names[row.argmax()]} {100 * row.max():.1f} %")
+
+
+def test_compare_equals_the_reference_and_draws(
+    run, checkpoint, photos, fixture_module, reference, tmp_path
+):
+    texts = fixture_module.TEXTS[:3]
+    (tmp_path / "texts").write_text("\n".join(texts[1:]))
+    plot = tmp_path / "plot.png"
+    command = ["compare", checkpoint, "--images", photos / "*.png"]
+    command += ["--texts", texts[0], f"@{tmp_path / 'texts'}", "--plot", plot]
+    found = run(*command, "--json")
+    assert found["texts"] == texts
+    expected = reference("towers")["lit_bert_tiny/logits"][:, :3]
+    logits = np.array(found["similarities"]) * found["temperature"]
+    np.testing.assert_allclose(logits, expected, atol=2e-5, rtol=0)
+    odds = np.exp(expected)
+    np.testing.assert_allclose(found["probabilities"], odds / odds.sum(1, keepdims=True), atol=1e-5)
+    with PIL.Image.open(plot) as image:
+        image.load()
+        assert image.format == "PNG" and min(image.size) > 200
+        assert len(np.unique(np.asarray(image.convert("L")))) > 100  # thumbnails are in it
+    table = run(*command).splitlines()
+    for t, text in enumerate(texts):
+        assert table[1 + t].startswith(text)
+        assert table[1 + t].count("*") == np.sum(expected.argmax(1) == t)
+
+
+def test_heat_map_draws_every_shape_of_image_and_text(tmp_path):
+    from lit_tf.plots import heat_map
+
+    images = [np.zeros((h, w, 3), np.uint8) for h, w in ((1, 1), (3, 300), (300, 3), (700, 900))]
+    texts = ["", "中国の猫 🐱", "$x_1$ \\alpha $", "tab\tand\nnewline", "long " * 50, "x" * 200]
+    similarities = np.random.default_rng(0).uniform(-1, 1, (4, 6))
+    for suffix in ("png", "pdf", "svg"):
+        path = tmp_path / f"x.{suffix}"
+        heat_map(path, similarities, images, texts, title="$ a title")
+        assert path.stat().st_size > 1000
+    heat_map(tmp_path / "one.png", [[0.5]], images[:1], ["a"])
+    with pytest.raises(lit_tf.LitError, match="nobody"):
+        heat_map(tmp_path / "x.png", np.zeros((100, 100)), images, texts)
+    with pytest.raises(lit_tf.LitError, match="cannot be written"):
+        heat_map(tmp_path / "x.nonsense", similarities, images, texts)
+
+
+def test_convert_writes_both_layouts_and_the_vocabulary(run, fixtures, tmp_path):
+    source = fixtures / "lit_bert_tiny.npz"
+    there, back = tmp_path / "there.npz", tmp_path / "back.npz"
+    run("convert", source, there, "--layout", "big_vision")
+    assert run("info", there, "--json")["layout"] == "big_vision"
+    found = run("convert", there, back, "--layout", "vit_jax", "--json")
+    assert found["bytes"] == back.stat().st_size
+    assert back.with_suffix(".txt").read_bytes() == source.with_suffix(".txt").read_bytes()
+    with np.load(source) as a, np.load(back) as b:
+        assert list(a) == list(b)
+        # The class row went into img/cls, as big_vision has it; all else is equal bit for bit.
+        moved = {"img/cls", "img/Transformer/posembed_input/pos_embedding"}
+        for key in set(a) - moved:
+            np.testing.assert_array_equal(a[key], b[key])
+        texts = ["a cat", "two dogs"]
+        ours, theirs = (lit_tf.load(p).encode_text(texts) for p in (source, back))
+        np.testing.assert_array_equal(ours, theirs)
+    half = tmp_path / "half.npz"
+    run("convert", source, half, "--dtype", "float16", "--resolution", 48)
+    found = run("info", half, "--json")
+    assert found["dtypes"] == ["float16"] and found["config"]["image"]["image_size"] == 48
+
+
+IMAGE = "PHOTOS/0.png"
+ERRORS = {
+    "unknown name": (["info", "LiT-B16"], "LiT-B16: no such file.*LiT-B16B"),
+    "not a checkpoint": (["info", IMAGE], "0.png"),
+    "no images": (["embed", "CKPT", "--images", "no*.jpg", "-o", "OUT"], r"no\*.jpg"),
+    "no texts file": (["embed", "CKPT", "--texts", "none.txt", "-o", "OUT"], "none.txt"),
+    "empty texts": (["embed", "CKPT", "--texts", "EMPTY", "-o", "OUT"], "no texts"),
+    "no image file": (["classify", "CKPT", "EMPTY", "--classes", "a"], "Image 0 .*is empty"),
+    "no folder": (["embed", "CKPT", "--texts", "EMPTY", "-o", "no/x"], "no folder no"),
+    "out is folder": (["embed", "CKPT", "--texts", "EMPTY", "-o", "PHOTOS"], "is a folder"),
+    "no classes": (["classify", "CKPT", IMAGE, "--classes", " , "], "names no class"),
+    "class twice": (["classify", "CKPT", IMAGE, "--classes", "a,b,a"], "a more than once"),
+    "templates": (["classify", "CKPT", IMAGE, "--classes", "a", "--templates", "x"], "templates"),
+    "top": (["classify", "CKPT", IMAGE, "--classes", "a", "--top", "0"], "--top is 0"),
+    "batch size": (
+        ["embed", "CKPT", "--images", IMAGE, "-o", "OUT", "--batch-size", "0"],
+        "batch_size",
+    ),
+    "resolution": (["convert", "CKPT", "OUT", "--resolution", "33"], "33"),
+    "one tower": (["compare", "VIT", "--images", IMAGE, "--texts", "a"], "no text tower"),
+}
+
+
+@pytest.mark.parametrize("fault", ERRORS)
+def test_errors_are_one_line_and_exit_code_2(run, fault, checkpoint, photos, fixtures, tmp_path):
+    argv, message = ERRORS[fault]
+    (tmp_path / "empty").touch()
+    names = {
+        "CKPT": checkpoint,
+        "OUT": str(tmp_path / "out.npz"),
+        "EMPTY": str(tmp_path / "empty"),
+        "VIT": str(fixtures / "vit_upstream_tiny.npz"),
+        "PHOTOS": str(photos),
+        IMAGE: str(photos / "0.png"),
+    }
+    err = run(*(names.get(a, a) for a in argv), code=2)
+    assert re.search(message, err), err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_debug_shows_where_an_error_came_from(capsys):
+    assert cli.main(["info", "none.npz", "--debug"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err and err.splitlines()[-1].startswith("lit-tf: error: none.npz")
+
+
+def test_wrong_arguments_exit_with_code_2(capsys):
+    for argv in ([], ["nonsense"], ["embed", "x"], ["convert", "x", "y", "--layout", "z"]):
+        with pytest.raises(SystemExit) as e:
+            cli.main(argv)
+        assert e.value.code == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", cli._UPPER)
+def test_upper_storeys_are_imported_for_their_own_subcommand_only(command, monkeypatch, capsys):
+    imported = []
+
+    def run(args):
+        if args.fail:
+            raise ConfigError("two\nlines")
+        print("ran", args.debug)
+        return 7
+
+    def add_arguments(parser):
+        parser.add_argument("--fail", action="store_true")
+
+    def import_module(name):
+        imported.append(name)
+        return types.SimpleNamespace(add_arguments=add_arguments, run=run)
+
+    monkeypatch.setattr(cli.importlib, "import_module", import_module)
+    assert cli.main([command, "--debug"]) == 7
+    assert capsys.readouterr().out == "ran True\n"
+    assert imported == [cli._UPPER[command][1]]
+    assert cli.main([command, "--fail"]) == 2
+    assert capsys.readouterr().err == "lit-tf: error: two lines\n"
+    with pytest.raises(SystemExit):
+        cli.main(["info"])
+    assert len(imported) == 2
+
+
+@pytest.mark.parametrize("command", cli._UPPER)
+def test_upper_storeys_explain_themselves(command, capsys):
+    with pytest.raises(SystemExit) as e:
+        cli.main([command, "--help"])
+    assert e.value.code == 0
+    assert f"usage: lit-tf {command}" in capsys.readouterr().out
+
+
+def test_unexpected_errors_are_told_apart(monkeypatch, capsys):
+    monkeypatch.setattr(registry, "MODELS", None)
+    assert cli.main(["models"]) == 1
+    assert "unexpected; --debug" in capsys.readouterr().err
