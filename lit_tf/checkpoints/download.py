@@ -219,7 +219,7 @@ def _fetch_one(url, path):
 
 
 def _partial(path, version):
-    """Returns where to collect that version (ETag or date) of a file: the name holds the version."""
+    """Returns where to collect that version (ETag or date) of a file; its name tells which."""
     return path.with_name(f".{path.name}.{version.encode().hex()}.partial")
 
 

@@ -1,0 +1,335 @@
+"""Downloads: resumed, checked, moved into place only when whole. The servers here are real ones."""
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import http.server
+import io
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from lit_tf import registry
+from lit_tf.checkpoints import download
+from lit_tf.checkpoints.download import cache_dir, fetch, resolve
+from lit_tf.errors import CheckpointError, DownloadError
+
+
+def checkpoint(seed=0):
+    """Returns the bytes of a small archive, large enough to be interrupted."""
+    buffer = io.BytesIO()
+    rng = np.random.default_rng(seed)
+    np.savez(buffer, t=rng.standard_normal(50_000, dtype=np.float32))
+    return buffer.getvalue()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files`, as badly as it is told to."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.files = {}  # path -> bytes
+        self.headers = {}  # sent with every answer
+        self.ranges = True
+        self.etag = '"v1"'
+        self.break_after = []  # for each answer in turn: how many bytes come before it breaks off
+        self.status = []  # for each answer in turn: a status to refuse with
+        self.log = []  # (path, Range header, status)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, asked = self.server, self.headers.get("Range")
+        content = server.files.get(self.path)
+        status = server.status.pop(0) if server.status else 200
+        start = 0
+        if content is None:
+            status = 404
+        elif status == 200 and asked and server.ranges:
+            if self.headers.get("If-Range") in (None, server.etag):
+                status, start = 206, int(asked.removeprefix("bytes=").rstrip("-"))
+                if start >= len(content):
+                    status = 416
+        server.log.append((self.path, asked, status))
+        self.send_response(status)
+        if status >= 300:
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        for header in server.headers.items():
+            self.send_header(*header)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        sent = content[start:]
+        if server.break_after:
+            sent = sent[: server.break_after.pop(0)]
+        self.wfile.write(sent)
+        self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    monkeypatch.setenv("LIT_TF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download, "_PAUSE", 0.01)
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def leftovers(folder):
+    return sorted(p.name for p in folder.iterdir() if "partial" in p.name)
+
+
+def test_a_file_is_fetched_once(server, tmp_path):
+    server.files["/a.npz"] = checkpoint()
+    path = fetch([f"{server.url}/a.npz"], tmp_path / "in" / "a.npz")
+    assert path.read_bytes() == checkpoint()
+    assert [p.name for p in path.parent.iterdir()] == ["a.npz"]
+    fetch([f"{server.url}/a.npz"], path)
+    assert len(server.log) == 1
+
+
+def test_an_interrupted_transfer_goes_on_where_it_stopped(server, tmp_path):
+    server.files["/a.npz"] = checkpoint()
+    server.break_after = [70_000, 50_000]
+    fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_bytes() == checkpoint()
+    assert [r for _, r, _ in server.log] == [None, "bytes=70000-", "bytes=120000-"]
+    assert [s for _, _, s in server.log] == [200, 206, 206]
+
+
+def test_a_later_call_goes_on_where_an_earlier_one_gave_up(server, tmp_path):
+    server.files["/a.npz"] = checkpoint()
+    server.break_after = [40_000, 0, 0, 0]
+    with pytest.raises(DownloadError, match="40,000 of 200,2.*kept"):
+        fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()
+    assert len(leftovers(tmp_path)) == 1
+    fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert server.log[-1][1:] == ("bytes=40000-", 206)
+    assert (tmp_path / "a.npz").read_bytes() == checkpoint()
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_that_changed_meanwhile_is_not_mixed_with_the_new_one(server, tmp_path):
+    server.files["/a.npz"] = checkpoint(0)
+    server.break_after = [40_000, 0, 0, 0]
+    with pytest.raises(DownloadError):
+        fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    server.files["/a.npz"], server.etag = checkpoint(1), '"v2"'
+    fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_bytes() == checkpoint(1)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("etag", ['"v1"', None])
+def test_a_server_without_ranges_or_versions_starts_over(server, tmp_path, etag):
+    server.files["/a.npz"] = checkpoint()
+    server.ranges, server.etag, server.break_after = False, etag, [40_000]
+    fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_bytes() == checkpoint()
+    assert [s for _, _, s in server.log] == [200, 200]
+    assert leftovers(tmp_path) == []
+
+
+def test_a_partial_file_longer_than_the_file_is_dropped(server, tmp_path):
+    server.files["/a.npz"] = checkpoint()
+    partial = tmp_path / f".a.npz.{server.etag.encode().hex()}.partial"
+    partial.write_bytes(b"x" * 300_000)
+    fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_bytes() == checkpoint()
+
+
+def test_a_partial_file_with_wrong_bytes_is_found_out_by_the_servers_md5(server, tmp_path):
+    content = checkpoint()
+    server.files["/a.npz"] = content
+    digest = base64.b64encode(hashlib.md5(content).digest()).decode()
+    server.headers = {"x-goog-hash": f"crc32c=AAAAAA==,md5={digest}"}
+    partial = tmp_path / f".a.npz.{server.etag.encode().hex()}.partial"
+    partial.write_bytes(content[:100] + b"\xff" * 900)
+    with pytest.raises(DownloadError, match="MD5"):
+        fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_bytes() == content
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path):
+    server.files["/a.npz"] = checkpoint()
+    server.status = [503, 429]
+    fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert [s for _, _, s in server.log] == [503, 429, 200]
+
+
+def test_what_is_not_there_is_not_asked_for_again(server, tmp_path):
+    with pytest.raises(DownloadError, match=r"none\.npz.*HTTP 404.*put it there"):
+        fetch([f"{server.url}/none.npz"], tmp_path / "none.npz", "put it there")
+    assert len(server.log) == 1
+    assert leftovers(tmp_path) == []
+
+
+def test_a_web_page_in_place_of_a_checkpoint_is_refused(server, tmp_path):
+    server.files["/a.npz"] = b"<html>please log in</html>"
+    with pytest.raises(DownloadError, match="no checkpoint.*HTML"):
+        fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists() and leftovers(tmp_path) == []
+
+
+def test_the_second_address_is_tried_where_the_first_fails(server, tmp_path):
+    server.files["/a.npz"] = checkpoint()
+    fetch([f"{server.url}/none.npz", f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").exists()
+
+
+def test_two_that_ask_at_once_share_one_download(server, tmp_path):
+    server.files["/a.npz"] = checkpoint()
+    threads = [
+        threading.Thread(target=fetch, args=([f"{server.url}/a.npz"], tmp_path / "a.npz"))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "a.npz").read_bytes() == checkpoint()
+    assert len(server.log) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_named(server, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DownloadError, match="file"):
+        fetch([f"{server.url}/a.npz"], tmp_path / "file" / "a.npz")
+
+
+@pytest.fixture
+def published(server, monkeypatch):
+    """A published model that lives on the test's server."""
+    model = dataclasses.replace(
+        registry.MODELS["LiT-B16B_2"],
+        urls=(f"{server.url}/LiT-B16B_2.npz",),
+        vocab_url=f"{server.url}/LiT-B16B_2.txt",
+    )
+    monkeypatch.setattr(registry, "find_published", {model.name: model}.get)
+    server.files = {"/LiT-B16B_2.npz": checkpoint(), "/LiT-B16B_2.txt": b"[CLS]\n"}
+    return model
+
+
+def test_a_published_name_comes_with_its_vocabulary(server, published):
+    path = resolve("LiT-B16B_2")
+    assert path == cache_dir() / "LiT-B16B_2.npz"
+    assert path.read_bytes() == checkpoint()
+    assert path.with_suffix(".txt").read_bytes() == b"[CLS]\n"
+    server.log.clear()
+    assert resolve("LiT-B16B_2") == path
+    assert server.log == []
+
+
+def test_offline_the_error_says_which_file_goes_where(server, published):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(DownloadError) as e:
+        resolve("LiT-B16B_2")
+    for word in (str(cache_dir()), "LiT-B16B_2.npz", "LiT-B16B_2.txt", "LIT_TF_CACHE", server.url):
+        assert word in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_offline_a_checkpoint_put_there_by_hand_is_found(server, published):
+    server.shutdown()
+    server.server_close()
+    cache_dir().mkdir()
+    (cache_dir() / "LiT-B16B_2.npz").write_bytes(checkpoint())
+    with pytest.warns(UserWarning, match="no vocabulary"):
+        assert resolve("LiT-B16B_2") == cache_dir() / "LiT-B16B_2.npz"
+
+
+def test_an_address_brings_the_vocabulary_beside_it(server):
+    server.files = {"/run/final.npz": checkpoint(), "/run/final.model": b"sp", "/x/final.npz": b""}
+    path = resolve(f"{server.url}/run/final.npz")
+    assert path.name == "final.npz"
+    assert path.with_suffix(".model").read_bytes() == b"sp"
+    with pytest.raises(DownloadError):  # another file of the same name, and an empty one
+        resolve(f"{server.url}/x/final.npz")
+
+
+def test_the_address_of_a_folder_brings_a_tf1_bert(server):
+    names = ("vocab.txt", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001")
+    server.files = {f"/bert/{n}": n.encode() for n in names}
+    folder = resolve(f"{server.url}/bert/")
+    assert sorted(p.name for p in folder.iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize("address", ["https://", "ftp://host/a.npz", "gs://", "https://host"])
+def test_addresses_that_are_none_are_refused(server, address):
+    with pytest.raises(DownloadError, match="expected https"):
+        resolve(address)
+
+
+def test_local_paths_and_embedded_names(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    path.touch()
+    assert resolve(path) == resolve(str(path)) == path
+    monkeypatch.setattr(registry, "DATA", tmp_path)
+    assert resolve("a") == path
+
+
+def test_an_unknown_name_is_met_with_the_nearest_one():
+    with pytest.raises(CheckpointError, match="did you mean LiT-B16B_2 or"):
+        resolve("LiT-B16B-2")
+
+
+def test_gs_addresses_go_through_tensorflows_file_system(tmp_path, monkeypatch):
+    """A folder stands in for the bucket: tf.io.gfile reads both by the same calls."""
+    import tensorflow as tf
+
+    content = checkpoint()
+    (tmp_path / "a.npz").write_bytes(content)
+    opened = []
+
+    class GFile(tf.io.gfile.GFile):
+        def __init__(self, name, mode):
+            opened.append(name)
+            super().__init__(name.replace("gs://bucket", str(tmp_path)), mode)
+
+    stat = tf.io.gfile.stat
+    monkeypatch.setattr(tf.io.gfile, "GFile", GFile)
+    monkeypatch.setattr(
+        tf.io.gfile, "stat", lambda name: stat(name.replace("gs://bucket", str(tmp_path)))
+    )
+    monkeypatch.setenv("LIT_TF_CACHE", str(tmp_path / "cache"))
+    path = resolve("gs://bucket/a.npz")
+    assert path.read_bytes() == content and opened == ["gs://bucket/a.npz"]
+    with pytest.raises(DownloadError, match=r"gs://bucket/none\.npz: no such object"):
+        resolve("gs://bucket/none.npz")
+    with contextlib.suppress(OSError):
+        path.unlink()
+    found = stat(str(tmp_path / "a.npz"))
+    version = f"{found.length}-{found.mtime_nsec}".encode().hex()
+    (path.parent / f".a.npz.{version}.partial").write_bytes(content[:1000])
+    assert resolve("gs://bucket/a.npz").read_bytes() == content
+    assert leftovers(path.parent) == []
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch):
+    monkeypatch.setenv("LIT_TF_CACHE", "/somewhere")
+    assert os.fspath(cache_dir()) == "/somewhere"
+    monkeypatch.delenv("LIT_TF_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert os.fspath(cache_dir()) == "/cache/lit_tf"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert os.fspath(cache_dir()) == "/home/me/.cache/lit_tf"
