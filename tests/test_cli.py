@@ -2,7 +2,9 @@
 
 import io
 import json
+import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -331,3 +333,19 @@ def test_unexpected_errors_are_told_apart(monkeypatch, capsys):
     monkeypatch.setattr(registry, "MODELS", None)
     assert cli.main(["models"]) == 1
     assert "unexpected; --debug" in capsys.readouterr().err
+
+
+def documented():
+    """Every command line in the documents that is about this library's own subcommands."""
+    root = pathlib.Path(__file__).parents[1]
+    for path in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("lit-tf "):
+                words = shlex.split(line, comments=True)[1:]
+                if words and words[0] in cli._OWN:
+                    yield pytest.param(words, id=f"{path.name}: {line[:60]}")
+
+
+@pytest.mark.parametrize("words", documented())
+def test_documented_commands_parse(words):
+    cli._build_parser(words[0]).parse_args(words)
