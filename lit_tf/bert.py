@@ -15,6 +15,7 @@ class Table(Part):
     """An embedding table."""
 
     names = {"table": "embedding"}
+    lookup = staticmethod(tf.gather)  # the TFLite exporter sets one that stays in int8
 
     def __init__(self, rows, width, **kwargs):
         super().__init__(**kwargs)
@@ -24,7 +25,7 @@ class Table(Part):
 
     def call(self, ids):
         """Maps int32 (batch, tokens) to (batch, tokens, width)."""
-        return tf.cast(tf.gather(tf.convert_to_tensor(self.table), ids), self.compute_dtype)
+        return tf.cast(self.lookup(tf.convert_to_tensor(self.table), ids), self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("lit_tf")
@@ -107,7 +108,7 @@ class Bert(Tower):
                 only=0 if i == self.depth - 1 else None,
                 dropout_seeds=None if seeds is None else seeds[1 + 3 * i : 4 + 3 * i],
             )
-        return x[:, 0]
+        return tf.reshape(x, (-1, self.config.width))
 
     def compute_output_shape(self, input_shape):
         """Returns (batch, embedding width)."""

@@ -65,7 +65,7 @@ class TextTransformer(Tower):
         x = self.tokens(tokens) + tf.cast(self.pos_embedding, self.compute_dtype)
         for i, block in enumerate(self.blocks):
             x = block(x, only=last if i == self.depth - 1 else None)
-        return self.encoder_norm(x)[:, 0]
+        return tf.reshape(self.encoder_norm(x), (-1, self.config.width))
 
     def compute_output_shape(self, input_shape):
         """Returns (batch, embedding width)."""

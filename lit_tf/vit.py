@@ -87,14 +87,14 @@ class ViT(Tower):
         size = self.config.image_size
         images.shape.assert_is_compatible_with((None, size, size, 3))
         x = self.embedding(images)  # (batch, patches, width)
-        x += tf.cast(self.pos_embedding, x.dtype)
         cls = tf.cast(self.cls, x.dtype) + tf.cast(self.cls_pos_embedding, x.dtype)
-        # (batch, 1, width), without asking for the batch size: TFLite keeps this static
-        cls = tf.zeros_like(x[:, :1]) + cls
-        x = tf.concat([cls, x], axis=1)  # (batch, 1 + patches, width)
+        table = tf.concat([cls, tf.cast(self.pos_embedding, x.dtype)], axis=1)
+        # The class token is a row of zeros plus its row of the table: nothing here asks for the
+        # batch size, which XNNPACK could not run.
+        x = tf.pad(x, [[0, 0], [1, 0], [0, 0]]) + table  # (batch, 1 + patches, width)
         for i, block in enumerate(self.blocks):
             x = block(x, only=0 if i == self.depth - 1 else None)
-        x = self.encoder_norm(x)[:, 0]  # (batch, width)
+        x = tf.reshape(self.encoder_norm(x), (-1, self.config.width))  # (batch, width)
         return x if self.head is None else self.head(x)
 
     def compute_output_shape(self, input_shape):
