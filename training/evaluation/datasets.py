@@ -10,6 +10,9 @@ import dataclasses
 import difflib
 import os
 import pathlib
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -282,18 +285,34 @@ def open_tfds(name: str, data_dir: str | None = None):
                 f"{what}, from {source}, into {manual} and run again; or point --data-dir to a "
                 f"folder that holds {name} prepared by tfds"
             )
-    try:
-        builder.download_and_prepare()
-    except Exception as e:  # whatever a builder raises: no network, no space, a changed checksum
-        reason = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
-        raise DataError(
-            f"{name} is not prepared below {root} and could not be: {reason.strip()}. Prepare it "
-            f"where there is a network (`tfds build {name} --data_dir DIR`), copy "
-            f"DIR/{builder.name} and point --data-dir to its parent."
-            + (f" By hand, into {manual}: {instructions}" if instructions else "")
-        ) from e
-    return builder
+    reason = _unreachable(builder)
+    if not reason:
+        try:
+            builder.download_and_prepare()
+            return builder
+        except Exception as e:  # whatever a builder raises: no space, a changed checksum, ...
+            reason = next((line for line in str(e).splitlines() if line.strip()), repr(e)).strip()
+    instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    raise DataError(
+        f"{name} is not prepared below {root} and could not be: {reason}. Prepare it where there "
+        f"is a network (`tfds build {name} --data_dir DIR`), copy DIR/{builder.name} and point "
+        "--data-dir to its parent."
+        + (f" By hand, into {manual}: {instructions}" if instructions else "")
+    )
+
+
+def _unreachable(builder):
+    """Returns why nothing can be downloaded, or None. tfds itself retries for minutes first."""
+    hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos}
+    if not hosts or urllib.request.getproxies():
+        return None
+    for host in hosts:
+        try:
+            socket.create_connection((host, 443), timeout=5).close()
+            return None
+        except OSError as e:
+            reason = f"{host} cannot be reached ({e})"
+    return reason
 
 
 def _split_argument(argument):
@@ -450,7 +469,7 @@ def _class_folders(folder, given):
     images = FileImages(root.resolve().name, paths)
     notes = []
     if others:
-        notes.append(f"{len(others)} files are no images and were not read: {_some(others)}")
+        notes.append(f"not read, because no images: {counted(len(others), 'file')}: {some(others)}")
     return _checked(Classification(images, labels, names, notes=notes))
 
 
@@ -583,15 +602,20 @@ def _with_captions(data):
     if empty:
         data.captions = [[t for t in texts if t.strip()] for texts in data.captions]
         data.notes.append(
-            f"{len(empty)} empty captions were left out, of "
-            + _some([data.images.describe(i) for i in sorted(set(empty))[:3]], len(set(empty)))
+            f"left out: {counted(len(empty), 'empty caption')}, of "
+            + some([data.images.describe(i) for i in sorted(set(empty))[:3]], len(set(empty)))
         )
     if not any(data.captions):
         raise DataError(f"{data.images.name}:{data.images.split} has no captions")
     return data
 
 
-def _some(names, count=None):
-    """Returns the first few of many names."""
+def counted(number: int, word: str) -> str:
+    """Returns "1 image" or "1,234 images"."""
+    return f"{number:,} {word}" + ("s" if number != 1 else "")
+
+
+def some(names: list[str], count: int | None = None) -> str:
+    """Returns the first few of many names, and how many more there are."""
     count = len(names) if count is None else count
     return ", ".join(names[:3]) + (f" and {count - 3} more" if count > 3 else "")

@@ -10,6 +10,8 @@ number of its image, neither can count as an example or move another one's resul
 
 import collections
 import hashlib
+import time
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +25,21 @@ from .datasets import Images
 
 # Batches whose results have not been fetched yet: the device has work while the host reads.
 _IN_FLIGHT = 2
+
+
+class Embedded(NamedTuple):
+    """Embeddings of a whole dataset.
+
+    Attributes:
+        z: float32 (N, D), unit length; zeros where an example could not be read.
+        readable: bool (N,), which examples could be read.
+        per_second: examples embedded per second, reading and decoding included; the first batch,
+            which compiles, is left out where there are others.
+    """
+
+    z: np.ndarray
+    readable: np.ndarray
+    per_second: float
 
 
 class Encoder:
@@ -44,7 +61,7 @@ class Encoder:
     temperature: float | None = None
     strategy: tf.distribute.Strategy | None = None
 
-    def embed_images(self, images: Images, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def embed_images(self, images: Images, progress: bool = False) -> Embedded:
         """Embeds every image of a dataset.
 
         Args:
@@ -52,7 +69,10 @@ class Encoder:
             progress: whether to show a progress bar.
 
         Returns:
-            float32 (N, D), and bool (N,): which images could be read. Rows of others are zeros.
+            The embeddings, and which images could be read.
+
+        Raises:
+            DataError: not one image could be read.
         """
 
         def results():
@@ -81,7 +101,7 @@ class Encoder:
                 batch = batch + [""] * (self.batch_size - len(batch))
                 yield index, self._embed_strings(batch)
 
-        return _collect(len(texts), results(), "texts", "text", progress)[0]
+        return _collect(len(texts), results(), "texts", "text", progress).z
 
     def fingerprint(self, tower: str) -> str:
         """Returns a digest of all that decides the embeddings of "image" or "text"."""
@@ -151,20 +171,24 @@ def _static_batches(dataset, none, count, batch_size, context):
 
 def _collect(count, results, what, unit, progress):
     """Puts (numbers, embeddings) in their places."""
-    z, seen = None, np.zeros(count, bool)
+    z, readable = None, np.zeros(count, bool)
+    start, first = time.perf_counter(), 0
     with tqdm(total=count, desc=what, unit=unit, disable=None if progress else True) as bar:
         for index, rows in results:
             here = index >= 0
             index, rows = index[here], rows[here]
             if z is None:
                 z = np.zeros((count, rows.shape[1]), np.float32)
-            if seen[index].any():  # one result too many would be a wrong figure
+                if len(index) < count:
+                    start, first = time.perf_counter(), len(index)
+            if readable[index].any():  # one result too many would be a wrong figure
                 raise RuntimeError(f"{what}: an example was embedded twice")
-            z[index], seen[index] = rows, True
+            z[index], readable[index] = rows, True
             bar.update(len(index))
-    if z is None:
-        raise DataError(f"{what}: nothing to embed")
-    return z, seen
+    if not readable.any():
+        raise DataError(f"{what}: not one could be read")
+    per_second = (int(readable.sum()) - first) / (time.perf_counter() - start)
+    return Embedded(z, readable, per_second)
 
 
 class KerasEncoder(Encoder):
@@ -222,7 +246,7 @@ class KerasEncoder(Encoder):
             )
             return _static_batches(some, none, count, batch_size, context)
 
-        return _collect(count, self._run("text", batches), "texts", "text", progress)[0]
+        return _collect(count, self._run("text", batches), "texts", "text", progress).z
 
     def fingerprint(self, tower):
         """Returns a digest of the tower's variables, its precision and its tokenizer."""
@@ -254,10 +278,11 @@ class KerasEncoder(Encoder):
         dataset = self.strategy.distribute_datasets_from_function(
             lambda context: batches(context.get_per_replica_batch_size(self.batch_size), context)
         )
-        pending = collections.deque()
+        pending, in_flight = collections.deque(), 1
         for index, inputs in dataset:
             pending.append(self._steps[kind](index, inputs))
-            if len(pending) >= _IN_FLIGHT:
+            if len(pending) >= in_flight:
                 yield [x.numpy() for x in pending.popleft()]
+                in_flight = _IN_FLIGHT  # the first one alone: it compiles, and starts the clock
         for outputs in pending:
             yield [x.numpy() for x in outputs]

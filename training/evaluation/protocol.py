@@ -6,7 +6,6 @@ raised instead.
 """
 
 import dataclasses
-import time
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from lit_tf import retrieval as retrieval_lib
 from lit_tf import zero_shot as zero_shot_lib
 from lit_tf.errors import DataError
 
-from .datasets import Captioned, Classification, _some
+from .datasets import Captioned, Classification, counted, some
 from .encoders import Encoder
 from .text_cache import TextCache
 
@@ -142,10 +141,10 @@ class ImageCache:
             self._tower, self._stored = tower, {}
         key = (images.name, images.split, len(images))
         if key in self._stored:
-            return *self._stored[key], None
-        z, readable, rate = _embed_images(encoder, images, progress)
-        self._stored[key] = z, readable
-        return z, readable, rate
+            return self._stored[key]
+        found = encoder.embed_images(images, progress)
+        self._stored[key] = found._replace(per_second=None)
+        return found
 
 
 def zero_shot(
@@ -195,7 +194,7 @@ def zero_shot(
     notes += _unreadable(data.images, readable)
     unlabelled = int((readable & ~keep).sum())
     if unlabelled:
-        notes.append(f"{unlabelled} images have no label and were left out")
+        notes.append(f"left out: {counted(unlabelled, 'image')} without any label")
     rows = np.flatnonzero(keep)
     if not rows.size:
         raise DataError(f"{data.images.name}: no image that has a label could be read")
@@ -203,7 +202,7 @@ def zero_shot(
     present = {label for row in labels for label in row}
     absent = [name for i, name in enumerate(data.class_names) if i not in present]
     if absent:
-        notes.append(f"{len(absent)} of {count} classes have no image: {_some(absent)}")
+        notes.append(f"without any image: {len(absent)} of {count} classes: {some(absent)}")
     predictions = zero_shot_lib.predict(zimg[rows], classes)
     return ZeroShotResult(
         dataset=data.images.name,
@@ -253,8 +252,8 @@ def retrieval(
     silent = [i for i, texts in enumerate(data.captions) if not texts]
     if silent:
         notes.append(
-            f"{len(silent)} images without a caption were left out: "
-            + _some([data.images.describe(i) for i in silent[:3]], len(silent))
+            f"left out: {counted(len(silent), 'image')} without a caption: "
+            + some([data.images.describe(i) for i in silent[:3]], len(silent))
         )
     rows = np.array([i for i, texts in enumerate(data.captions) if texts and readable[i]], np.int64)
     if not rows.size:
@@ -294,15 +293,10 @@ def retrieval(
 
 
 def _image_embeddings(encoder, images, cache, progress):
+    """Returns embeddings, which are readable, and images per second (None if stored)."""
     if cache is None:
-        return _embed_images(encoder, images, progress)
+        return encoder.embed_images(images, progress)
     return cache.get(encoder, images, progress)
-
-
-def _embed_images(encoder, images, progress):
-    start = time.perf_counter()
-    z, readable = encoder.embed_images(images, progress)
-    return z, readable, int(readable.sum()) / (time.perf_counter() - start)
 
 
 def _unreadable(images, readable):
@@ -310,7 +304,7 @@ def _unreadable(images, readable):
     if not bad.size:
         return []
     names = [images.describe(int(i)) for i in bad[:3]]
-    return [f"{len(bad)} images could not be read and were left out: {_some(names, len(bad))}"]
+    return [f"left out: {counted(len(bad), 'unreadable image')}: {some(names, len(bad))}"]
 
 
 def _padded(labels):

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from lit_tf import images as images_lib
 
+from .datasets import counted
 from .protocol import Result, RetrievalResult, ZeroShotResult
 
 THUMBNAIL = 96  # pixels, of the larger side
@@ -38,7 +39,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .note { background: #fff6e0; border-left: 3px solid #d99a1b; padding: 6px 12px; margin: 6px 0; }
 .classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr));
   gap: 2px 28px; }
-.class { display: grid; grid-template-columns: 150px 1fr 92px; gap: 8px; align-items: center; }
+.class { display: grid; grid-template-columns: 150px 1fr 118px; gap: 8px; align-items: center; }
 .class span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .class .number { text-align: right; font-variant-numeric: tabular-nums; color: var(--soft); }
 .track { background: var(--tint); height: 11px; border-radius: 2px; }
@@ -46,7 +47,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(460px, 1fr)); gap: 12px; }
 .card { border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px; }
 .pictures { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 8px; }
-img { max-height: 96px; max-width: 130px; border-radius: 3px; display: block; }
+img { height: 62px; max-width: 78px; object-fit: cover; border-radius: 3px; display: block; }
 .right { color: var(--good); } .wrong { color: var(--bad); }
 figure { margin: 0; padding: 3px; border: 2px solid transparent; border-radius: 5px; }
 figure.own { border-color: var(--good); } figcaption { font-size: 12px; color: var(--soft); }
@@ -247,8 +248,8 @@ def _confusions(result):
         names = result.data.class_names
         cards.append(
             f'<div class="card"><b class="right">{_text(names[label])}</b> taken for '
-            f'<b class="wrong">{_text(names[predicted])}</b>: {len(members)} of '
-            f'{of_class[label]} images<div class="pictures">'
+            f'<b class="wrong">{_text(names[predicted])}</b>: {len(members):,} of '
+            f'{counted(of_class[label], "image")}<div class="pictures">'
             + "".join(_picture(pictures[int(result.rows[i])]) for i in shown)
             + "</div></div>"
         )
@@ -268,7 +269,7 @@ def _calibration(result):
     marks = "".join(
         f'<circle cx="{left + x * side:.1f}" cy="{top + (1 - y) * side:.1f}" r="'
         f'{2 + 5 * (count / most) ** 0.5:.1f}" fill="var(--bar)"><title>confidence {x:.2f}, '
-        f"accuracy {y:.2f}, {count} images</title></circle>"
+        f"accuracy {y:.2f}, {counted(count, 'image')}</title></circle>"
         for x, y, count in curve
     )
     line = " ".join(at(x, y) for x, y, _ in curve)

@@ -23,11 +23,11 @@ def evaluate(strategy, checkpoint, photos):
     data = datasets.open_classification(str(photos))
     zero_shot = protocol.zero_shot(encoder, data, "clip_best")
     found = protocol.retrieval(encoder, datasets.open_captioned(str(photos / "pairs.csv")))
-    zimg, readable = encoder.embed_images(data.images)
+    embedded = encoder.embed_images(data.images)
     return {
         "replicas": strategy.num_replicas_in_sync,
-        "zimg": zimg,
-        "readable": readable,
+        "zimg": embedded.z,
+        "readable": embedded.readable,
         "ztxt": encoder.embed_texts(found.captions),
         "predictions": zero_shot.predictions,
         "accuracy": zero_shot.metrics["accuracy"],

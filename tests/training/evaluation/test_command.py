@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import socket
+import urllib.request
 
 import numpy as np
 import pytest
@@ -162,6 +164,18 @@ def test_manual_download_error_says_which_file_goes_where(fixtures, tmp_path):
         run(fixtures / "lit_bert_tiny.npz", "--zero-shot=imagenet2012", f"--data-dir={tmp_path}")
     assert "ILSVRC2012_img_val.tar" in str(caught.value)
     assert str(tmp_path / "downloads" / "manual") in str(caught.value)
+
+
+def test_without_a_network_the_error_comes_at_once(fixtures, tmp_path, monkeypatch):
+    def no_network(address, timeout):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(socket, "create_connection", no_network)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    with pytest.raises(DataError) as caught:
+        run(fixtures / "lit_bert_tiny.npz", "--zero-shot=cifar100", f"--data-dir={tmp_path}")
+    for part in ("www.cs.toronto.edu", "no route to host", "tfds build cifar100", str(tmp_path)):
+        assert part in str(caught.value)
 
 
 def test_class_names_that_do_not_fit_are_refused(fixtures, tiny, tmp_path):

@@ -35,7 +35,7 @@ def test_unreadable_images_are_named_and_left_out(encoder, model, tmp_path):
     result = protocol.zero_shot(encoder, data, "class_name_only")
     assert result.images == 8
     [note] = result.notes
-    assert note.startswith("3 images could not be read and were left out: ")
+    assert note.startswith("left out: 3 unreadable images: ")
     for name in ("cat/3.png", "dog/4.png", "dog/z.png"):
         assert name in note
     # The others are what they are without the broken ones, each at its own place.
@@ -61,7 +61,7 @@ def test_a_corrupt_image_in_tfds_is_named(encoder, tmp_path):
     data = datasets.open_classification("imagenet2012", data_dir=str(tmp_path))
     result = protocol.zero_shot(encoder, data, "class_name_only")
     assert result.images == 8
-    assert "1 images could not be read" in result.notes[0] and "val_5.JPEG" in result.notes[0]
+    assert "left out: 1 unreadable image:" in result.notes[0] and "val_5.JPEG" in result.notes[0]
     assert sorted(label for [label] in result.labels) == [0, 1, 2, 3, 4, 6, 7, 8]
 
 
@@ -83,7 +83,7 @@ def test_several_labels_count_each_and_none_is_left_out(encoder, model, tmp_path
     result = protocol.zero_shot(encoder, data, "class_name_only")
     # i % 4: 0 and 1 are right (6 images), 2 is wrong (2), 3 has no label (2).
     assert (result.images, result.metrics["accuracy"]) == (8, 6 / 8)
-    assert "2 images have no label and were left out" in result.notes
+    assert "left out: 2 images without any label" in result.notes
 
 
 def test_imagenet_a_is_classified_among_its_200_classes(encoder, tmp_path):
@@ -104,7 +104,7 @@ def test_imagenet_a_is_classified_among_its_200_classes(encoder, tmp_path):
     assert [data.class_names[7 * i] for i in range(8)] == [names[kept[7 * i]] for i in range(8)]
     result = protocol.zero_shot(encoder, data, "class_name_only")
     assert result.texts == 200
-    assert any("192 of 200 classes have no image" in note for note in result.notes)
+    assert any("without any image: 192 of 200 classes" in note for note in result.notes)
 
 
 def test_a_label_outside_of_the_subset_is_refused(tmp_path):
@@ -124,7 +124,7 @@ def test_a_class_without_images_is_named(encoder, tmp_path):
     root = class_folder(tmp_path / "photos")
     (root / "zebra").mkdir()
     result = protocol.zero_shot(encoder, datasets.open_classification(str(root)), "clip_best")
-    assert result.notes == ["1 of 3 classes have no image: zebra"]
+    assert result.notes == ["without any image: 1 of 3 classes: zebra"]
     assert sorted(result.per_class()) == [0, 1]
 
 
@@ -142,8 +142,8 @@ def test_empty_captions_and_silent_images_are_named_and_left_out(encoder, tmp_pa
     assert (result.images, result.texts) == (3, 4)
     assert result.captions == ["a cat", "a dog", "two", "three"]
     assert result.correspondence.tolist() == [0, 1, 2, 2]
-    assert any("2 empty captions were left out, of " in n and "1.png" in n for n in result.notes)
-    assert any("1 images without a caption" in n and "1.png" in n for n in result.notes)
+    assert any("left out: 2 empty captions, of " in n and "1.png" in n for n in result.notes)
+    assert any("left out: 1 image without a caption" in n and "1.png" in n for n in result.notes)
 
 
 def test_captions_of_an_unreadable_image_are_no_queries(encoder, tmp_path):
@@ -160,7 +160,7 @@ def test_nothing_readable_is_refused(encoder, tmp_path):
     data = captioned(tmp_path, [(0, "a"), (1, "b")])
     for i in range(2):
         (tmp_path / f"{i}.png").write_bytes(TRUNCATED)
-    with pytest.raises(DataError, match="nothing to embed|could be read"):
+    with pytest.raises(DataError, match="not one could be read"):
         protocol.retrieval(encoder, data)
 
 
@@ -191,9 +191,9 @@ def test_a_broken_model_has_no_figure(encoder, tmp_path, monkeypatch):
     original = encoders._collect
 
     def broken(*args):
-        z, seen = original(*args)
-        z[0] = np.nan
-        return z, seen
+        embedded = original(*args)
+        embedded.z[0] = np.nan
+        return embedded
 
     monkeypatch.setattr(encoders, "_collect", broken)
     with pytest.raises(DataError, match="NaN"):

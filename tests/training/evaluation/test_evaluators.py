@@ -1,0 +1,75 @@
+"""Evaluators in the training loop measure the model as it is now."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from lit_tf.training.evaluation import evaluators
+
+import lit_tf
+from lit_tf.errors import ConfigError, DataError
+
+
+@dataclasses.dataclass
+class Config:
+    data_dir: str
+    zero_shot: tuple = ("cifar100",)
+    retrieval: tuple = ("coco_captions",)
+    templates: str = "class_name_only"
+    batch_size: int = 8
+
+
+@pytest.fixture
+def own_model(fixtures):
+    return lit_tf.load(fixtures / "lit_bert_tiny.npz")
+
+
+def test_figures_follow_the_text_tower_and_images_are_embedded_once(own_model, tiny, monkeypatch):
+    found = evaluators.make_evaluators(own_model, Config(tiny.data_dir))
+    embedded = []
+    encoder = type(found[0]._encoder)
+    original = encoder.embed_images
+    monkeypatch.setattr(
+        encoder,
+        "embed_images",
+        lambda self, images, progress=False: (
+            embedded.append(images.name) or original(self, images, progress)
+        ),
+    )
+    first = {k: v for e in found for k, v in e.run(0).items()}
+    assert {k: first[f"retrieval/coco_captions/{k}"] for k in tiny.recalls} == tiny.recalls
+    assert "zero_shot/cifar100/accuracy" in first
+    again = {k: v for e in found for k, v in e.run(1).items()}
+    assert again == first
+    assert embedded == ["cifar100", "coco_captions"]
+
+    # Another text tower: other figures, from the same image embeddings.
+    rng = np.random.default_rng(0)
+    for name, variable in own_model.canonical_variables().items():
+        if name == "txt/head/kernel":
+            variable.assign(rng.standard_normal(variable.shape))
+    changed = {k: v for e in found for k, v in e.run(2).items()}
+    assert changed != first
+    assert embedded == ["cifar100", "coco_captions"]
+
+    # Another image tower: its images are embedded again.
+    bias = own_model.canonical_variables()["img/embedding/bias"]
+    bias.assign(bias + 0.5)
+    found[0].run(3)
+    assert embedded == ["cifar100", "coco_captions", "cifar100"]
+
+
+def test_missing_data_shows_before_the_run_starts(own_model, tmp_path):
+    with pytest.raises(DataError, match="ILSVRC2012_img_val.tar"):
+        evaluators.make_evaluators(
+            own_model, Config(str(tmp_path), zero_shot=("imagenet2012",), retrieval=())
+        )
+
+
+def test_nothing_to_evaluate_is_nothing(own_model):
+    assert evaluators.make_evaluators(own_model, Config("", zero_shot=(), retrieval=())) == []
+
+
+def test_unknown_kind_is_refused():
+    with pytest.raises(ConfigError, match="zero_shot, retrieval"):
+        evaluators.EvaluatorSpec("fewshot", "cifar100")

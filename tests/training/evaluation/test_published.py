@@ -1,0 +1,77 @@
+"""Measured figures stand beside the published ones of the same thing, and of nothing else."""
+
+import pytest
+from lit_tf.training.evaluation import published
+from lit_tf.training.evaluation.protocol import RetrievalResult, ZeroShotResult
+
+RECALLS = {"img2txt/Recall@1": 0.5, "img2txt/Recall@5": 0.6, "txt2img/Recall@1": 0.3}
+
+
+def result(kind, dataset, metrics, standard=True):
+    found = kind.__new__(kind)
+    found.__dict__.update(
+        dataset=dataset,
+        split="test",
+        metrics=metrics,
+        images=5000,
+        texts=1,
+        notes=[],
+        standard=standard,
+        images_per_second=1234.5,
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [
+        ("LiT-B16B_2", "LiT-B16B_2"),
+        ("mixed_B16B_2", "LiT-B16B_2"),
+        ("/data/LiT-B16B.npz", "LiT-B16B"),
+        ("gs://vit_models/lit/LiT-L16L.npz", "LiT-L16L"),
+        ("runs/final.npz", None),
+    ],
+)
+def test_published_names_are_recognized(argument, name):
+    assert published.published_name(argument) == name
+
+
+def test_difference_to_the_model_card():
+    results = [
+        result(ZeroShotResult, "imagenet2012", {"accuracy": 0.7412}),
+        result(RetrievalResult, "coco_captions", RECALLS),
+    ]
+    rows = published.comparison("LiT-B16B_2", results)
+    assert [row["published"] for row in rows] == [pytest.approx(0.739), 0.515, None, 0.318]
+    assert rows[0]["difference"] == pytest.approx(0.0022)
+    table = published.as_table(rows)
+    assert table[1] == [
+        "imagenet2012",
+        "test",
+        "accuracy",
+        "5,000",
+        "74.12",
+        "73.9",
+        "+0.22",
+        "1,234.5",
+    ]
+    assert [row[6] for row in table[2:]] == ["-1.50", "-", "-1.80"]
+    assert [row[7] for row in table[2:]] == ["1,234.5", "-", "-"]
+    lines = published.format_table(table).splitlines()
+    assert len(lines) == 6 and lines[0].split() == published.HEADS
+    assert lines[2].split() == table[1]
+    assert {len(line) for line in lines} == {len(lines[0])}
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "standard"),
+    [
+        (None, "imagenet2012", True),  # nobody knows what it should reach
+        ("LiT-B16B_2", "imagenet2012", False),  # another split, or other templates
+        ("LiT-B16B_2", "cifar10", True),  # never published
+        ("LiT-L16Ti", "imagenet2012", True),
+    ],
+)
+def test_no_figure_is_shown_beside_what_it_is_not_of(model, dataset, standard):
+    found = result(ZeroShotResult, dataset, {"accuracy": 0.5}, standard)
+    assert published.figure(model, found, "accuracy") is None
