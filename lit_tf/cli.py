@@ -204,7 +204,7 @@ def _classify(args):
         raise ConfigError(f"--top is {args.top}; expected at least 1")
     paths = _expand(args.images)
     model = _load(args)
-    with _progress(paths, "image") as images:
+    with _progress("image", paths) as images:
         probabilities = model.classify(images, classes, args.templates)
     order = (-probabilities).argsort(axis=1, kind="stable")
     if args.json:
@@ -368,25 +368,26 @@ def _load(args):
 
 
 def _encode_images(model, paths, batch_size):
-    with _progress(paths, "image") as images:
+    with _progress("image", paths) as images:
         return model.encode_image(images, batch_size)
 
 
-def _encode_texts(model, texts):
+def _encode_texts(model, texts, block=1024):
     import numpy as np
 
     parts = []
-    with _progress(range(0, len(texts), 256), "batch of 256 texts") as starts:
-        for start in starts:
-            parts.append(model.encode_text(texts[start : start + 256]))
+    with _progress("text", total=len(texts)) as bar:
+        for start in range(0, len(texts), block):
+            parts.append(model.encode_text(texts[start : start + block]))
+            bar.update(len(parts[-1]))
     return np.concatenate(parts)
 
 
-def _progress(items, unit):
-    """Returns a progress bar over items, shown only to people."""
+def _progress(unit, items=None, total=None):
+    """Returns a progress bar, shown only where a person looks."""
     from tqdm import tqdm
 
-    return tqdm(items, unit=f" {unit}", disable=None, leave=False)
+    return tqdm(items, total=total, unit=f" {unit}s", disable=None, leave=False)
 
 
 def _expand(patterns):

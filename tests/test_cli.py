@@ -152,20 +152,20 @@ def test_classify_answers_as_the_library_does(run, checkpoint, photos, tmp_path)
     (tmp_path / "names").write_text("cat\n\n dog\nred bicycle\n")
     paths = [str(photos / "0.png"), str(photos / "3.png")]
     model = lit_tf.load(checkpoint)
-    for classes in ("cat, dog,red bicycle", tmp_path / "names"):
-        for templates in ("clip", "clip_paper"):
-            found = run(
-                *("classify", checkpoint, *paths, "--classes", classes),
-                *("--templates", templates, "--json"),
-            )
-            expected = model.classify(paths, names, templates)
-            assert found["classes"] == names
-            assert [r["image"] for r in found["results"]] == paths
-            np.testing.assert_allclose(
-                [r["probabilities"] for r in found["results"]], expected, atol=1e-5
-            )
-            best = [names[i] for i in expected.argmax(1)]
-            assert [r["best"] for r in found["results"]] == best
+    for classes, templates in (
+        ("cat, dog,red bicycle", "clip"),
+        (tmp_path / "names", "clip_paper"),
+    ):
+        found = run(
+            *("classify", checkpoint, *paths, "--classes", classes),
+            *("--templates", templates, "--json"),
+        )
+        expected = model.classify(paths, names, templates)
+        assert found["classes"] == names
+        assert [r["image"] for r in found["results"]] == paths
+        probabilities = [r["probabilities"] for r in found["results"]]
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+        assert [r["best"] for r in found["results"]] == [names[i] for i in expected.argmax(1)]
     table = run("classify", checkpoint, *paths, "--classes", "cat,dog,red bicycle", "--top", 1)
     lines = table.splitlines()
     expected = model.classify(paths, names)
