@@ -1,0 +1,145 @@
+"""Augmentation of uint8 images as a pure function of the image and a few random numbers.
+
+tf-models-official's RandAugment draws from stateful random ops. Below a parallel `map` their order
+is whatever the threads make of it, even after `tf.random.set_seed`, so no run could repeat. Here
+the library's image operations are called with operations, signs and positions that the caller
+drew statelessly; everything else, the uniform choice among 16 operations and the identity
+included, is as in `official.vision.ops.augment.RandAugment`.
+"""
+
+import re
+
+import tensorflow as tf
+
+from lit_tf.errors import ConfigError
+
+# Defaults of RandAugment in tf-models-official, in pixels of a 224 x 224 image.
+_CUTOUT, _TRANSLATE = 40.0, 100.0
+_MAX_LEVEL = 10.0
+_GREY = [128, 128, 128]
+
+# In the library's order, and what its largest level means for the operations with a random sign.
+OPERATIONS = (
+    "AutoContrast Equalize Invert Rotate Posterize Solarize Color Contrast Brightness Sharpness "
+    "ShearX ShearY TranslateX TranslateY Cutout SolarizeAdd"
+).split()
+_SIGNED = {
+    "Rotate": 30.0,
+    "ShearX": 0.3,
+    "ShearY": 0.3,
+    "TranslateX": _TRANSLATE,
+    "TranslateY": _TRANSLATE,
+}
+
+# Random numbers that an augmentation step takes: flip_lr 1; randaug 4 a layer.
+_PER_LAYER = 4
+
+
+def parse(spec: str):
+    """Returns (function, count) of an augmentation such as "flip_lr|randaug(2,10)".
+
+    Args:
+        spec: Steps joined by "|"; empty for none.
+
+    Returns:
+        A function of (uint8 (H, W, 3), float32 (count,) in [0, 1)) to an image of the same shape
+        and dtype, and how many random numbers it takes.
+
+    Raises:
+        ConfigError: An unknown step or argument.
+    """
+    steps = []
+    count = 0
+    for item in filter(None, (part.strip() for part in spec.split("|"))):
+        randaug = re.fullmatch(r"randaug\((\d+),\s*(\d+(?:\.\d+)?)\)", item)
+        if item == "flip_lr":
+            step, takes = flip_lr, 1
+        elif randaug:
+            layers, magnitude = int(randaug[1]), float(randaug[2])
+            if not (layers and magnitude <= _MAX_LEVEL):
+                raise ConfigError(
+                    f"augmentation {item!r}: expected at least one layer and a magnitude of at "
+                    f"most {_MAX_LEVEL:g}"
+                )
+            takes = layers * _PER_LAYER
+
+            def step(image, uniform, layers=layers, magnitude=magnitude):
+                return rand_augment(image, tf.reshape(uniform, (layers, _PER_LAYER)), magnitude)
+
+        else:
+            raise ConfigError(
+                f"unknown augmentation {item!r}; expected flip_lr or randaug(LAYERS,MAGNITUDE), "
+                "joined by |"
+            )
+        steps.append((step, count, count + takes))
+        count += takes
+
+    def augment(image, uniform):
+        for step, start, end in steps:
+            image = step(image, uniform[start:end])
+        return image
+
+    return augment, count
+
+
+def flip_lr(image, uniform):
+    """Mirrors an image left to right if uniform[0] < 0.5."""
+    return tf.cond(uniform[0] < 0.5, lambda: tf.reverse(image, [1]), lambda: tf.identity(image))
+
+
+def rand_augment(image, uniform, magnitude):
+    """RandAugment (arXiv:1909.13719) of tf-models-official, with given random numbers.
+
+    Args:
+        image: uint8 (H, W, 3).
+        uniform: float32 (layers, 4) in [0, 1): which operation; which sign; where a cutout lies,
+            vertically and horizontally.
+        magnitude: Strength in [0, 10].
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    shape = image.shape
+    choices = len(OPERATIONS) + 1  # the identity is the last
+    for layer in range(uniform.shape[0]):
+        draw = uniform[layer]
+        branches = [
+            lambda name=name, image=image, draw=draw: apply(name, image, draw, magnitude)
+            for name in OPERATIONS
+        ]
+        branches.append(lambda image=image: tf.identity(image))
+        image = tf.switch_case(tf.cast(draw[0] * choices, tf.int32), branches)
+    return tf.ensure_shape(image, shape)
+
+
+def apply(name, image, draw, magnitude):
+    """Applies one operation of RandAugment.
+
+    Args:
+        name: One of `OPERATIONS`.
+        image: uint8 (H, W, 3).
+        draw: float32 (4,), see `rand_augment`; the first is not used.
+        magnitude: Strength in [0, 10].
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    # Imported here: training without RandAugment needs no tf-models-official.
+    from official.vision.ops import augment
+
+    if name == "Cutout":
+        return _cutout(image, draw[2:], int(_CUTOUT * magnitude / _MAX_LEVEL))
+    if name in _SIGNED:
+        level = tf.where(draw[1] < 0.5, 1.0, -1.0) * (magnitude / _MAX_LEVEL * _SIGNED[name])
+        return augment.NAME_TO_FUNC[name](image, level, _GREY)
+    arguments = augment.level_to_arg(_CUTOUT, _TRANSLATE)[name](magnitude)
+    return augment.NAME_TO_FUNC[name](image, *arguments)
+
+
+def _cutout(image, centre, half):
+    """Greys a square of side 2 * half around centre (vertical, horizontal) in [0, 1)."""
+    size = tf.shape(image)[:2]
+    centre = tf.cast(centre * tf.cast(size, tf.float32), tf.int32)
+    rows, columns = tf.range(size[0]) - centre[0], tf.range(size[1]) - centre[1]
+    inside = ((rows >= -half) & (rows < half))[:, None] & ((columns >= -half) & (columns < half))
+    return tf.where(inside[..., None], tf.constant(_GREY, tf.uint8), image)

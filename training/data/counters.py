@@ -1,0 +1,102 @@
+"""How many examples were seen and how many of them could not be used, and when that is too many."""
+
+import contextlib
+import threading
+
+import tensorflow as tf
+
+from lit_tf.errors import DataError
+
+GOOD, CORRUPT_IMAGE, EMPTY_CAPTION, MISSING = range(4)
+_WORDS = {
+    CORRUPT_IMAGE: "corrupt image",
+    EMPTY_CAPTION: "empty caption",
+    MISSING: "unreadable record",
+}
+
+# Below so many examples a share says little: a few bad ones at the start stop no run.
+_ENOUGH = 1000
+_NAMED = 20
+
+
+class Counters:
+    """Counts what a dataset's pipeline met, on this host and since this process started.
+
+    Pass one to `make_train_dataset`, write `scalars()` to TensorBoard, and iterate inside
+    `raising()`, which turns the pipeline's failure back into the `DataError` it was.
+
+    Attributes:
+        examples: Examples taken from the source, good and bad.
+        corrupt_images: Those whose image cannot be decoded.
+        empty_captions: Those without any caption but blanks.
+        missing: Records that a damaged shard does not yield, though it should hold them.
+        named: Descriptions of the first bad examples.
+        error: The `DataError` that stopped the pipeline, or None.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.examples = self.corrupt_images = self.empty_captions = self.missing = 0
+        self.named: list[str] = []
+        self.error: DataError | None = None
+
+    @property
+    def bad(self) -> int:
+        """Examples that could not be used; good ones took their places."""
+        return self.corrupt_images + self.empty_captions + self.missing
+
+    def scalars(self) -> dict[str, float]:
+        """Returns {name: value} for TensorBoard."""
+        with self._lock:
+            return {
+                "data/examples": float(self.examples),
+                "data/corrupt_images": float(self.corrupt_images),
+                "data/empty_captions": float(self.empty_captions),
+                "data/missing_records": float(self.missing),
+                "data/bad_share": self.bad / max(self.examples, 1),
+            }
+
+    def report(self) -> str:
+        """Returns one line: how many were bad, of which kind, and the first of them by name."""
+        line = (
+            f"{self.bad} of {self.examples} examples could not be used ({self.corrupt_images} "
+            f"corrupt images, {self.empty_captions} without a caption, {self.missing} unreadable "
+            "records)"
+        )
+        return f"{line}: {'; '.join(self.named)}" if self.named else line
+
+    def add(self, statuses, name, max_bad_share) -> None:
+        """Counts a batch.
+
+        Args:
+            statuses: int array, GOOD, CORRUPT_IMAGE, EMPTY_CAPTION or MISSING.
+            name: Function from an index into `statuses` to the example's name.
+            max_bad_share: Share of bad examples to bear, of all seen or of the first thousand.
+
+        Raises:
+            DataError: More are bad. Names the first of them.
+        """
+        with self._lock:
+            self.examples += len(statuses)
+            for i in (statuses != GOOD).nonzero()[0]:
+                self.corrupt_images += int(statuses[i] == CORRUPT_IMAGE)
+                self.empty_captions += int(statuses[i] == EMPTY_CAPTION)
+                self.missing += int(statuses[i] == MISSING)
+                if len(self.named) < _NAMED:
+                    self.named.append(f"{_WORDS[int(statuses[i])]} in {name(i)}")
+            if self.bad > max_bad_share * max(self.examples, _ENOUGH):
+                self.error = DataError(
+                    f"more bad examples than data.max_bad_share={max_bad_share:g} allows; repair "
+                    f"the data or raise it. {self.report()}"
+                )
+                raise self.error
+
+    @contextlib.contextmanager
+    def raising(self):
+        """Within it, errors of a pipeline that these counters stopped are its `DataError`."""
+        try:
+            yield
+        except tf.errors.OpError as e:
+            if self.error is not None:
+                raise self.error from e
+            raise

@@ -1,0 +1,311 @@
+"""From undecoded records to batches: decode, resize, augment, choose a caption, tokenize.
+
+Randomness is stateless: an example's random numbers are a function of the seed and of its position
+in the host's stream, so parallel maps may run in any order.
+
+A record that cannot be used must not shift its successors, or a batch's content would depend on
+every damage before it, and a resumed run would have to decode all those records again to know. So
+its place in the batch is given to a good example from the tail of the batch before.
+"""
+
+import math
+
+import tensorflow as tf
+
+from lit_tf import images
+from lit_tf.errors import ConfigError
+
+from . import augment, stream
+from .counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
+from .sources import open_source
+
+
+def make_train_dataset(
+    data_config,
+    tokenizer,
+    *,
+    global_batch_size,
+    image_size,
+    seed,
+    start_step=0,
+    input_context=None,
+    counters=None,
+):
+    """Returns the endless training batches of this host, from a step on.
+
+    Batch k is a pure function of (data, seed, k), and of how many hosts there are: order,
+    augmentation and captions included.
+
+    Args:
+        data_config: A `DataConfig`.
+        tokenizer: Function of a string tensor (N,) to int32 (N, length).
+        global_batch_size: Examples in a step, over all hosts.
+        image_size: Side of the images; not used for precomputed embeddings.
+        seed: Integer.
+        start_step: Step whose batch comes first.
+        input_context: The `tf.distribute.InputContext` that `distribute_datasets_from_function`
+            passes. With it, batches are of a replica's size, and successive ones go to the host's
+            replicas; without it, a batch is the global batch.
+        counters: `Counters` to count in; new ones by default.
+
+    Returns:
+        A `tf.data.Dataset` of {"image": float32 (B, side, side, 3) in [-1, 1], or
+        "image_embedding": float32 (B, D), "tokens": int32 (B, length)}, statically shaped.
+
+    Raises:
+        DataError: The data cannot be found or read. While iterating, too many bad examples appear
+            as a `tf.errors.OpError`, which `counters.raising()` turns into a DataError.
+        ConfigError: An unknown augmentation, or one of precomputed embeddings.
+    """
+    counters = counters or Counters()
+    source = open_source(data_config)
+    hosts = input_context.num_input_pipelines if input_context else 1
+    host = input_context.input_pipeline_id if input_context else 0
+    batch = (
+        input_context.get_per_replica_batch_size(global_batch_size)
+        if input_context
+        else global_batch_size
+    )
+    per_host = global_batch_size // hosts
+    pieces = stream.split_evenly(source.lengths, host, hosts)
+    start = start_step * per_host
+    # One batch earlier: its tail may have to help out. There is none before the very first.
+    first = max(start - batch, 0)
+
+    prepare = _preparation(source, data_config.augment, image_size, (seed, host))
+    spares = _spares(data_config.max_bad_share, batch)
+
+    def example(position, record):
+        wanted = position >= start - spares
+        return prepare(position, record, wanted)
+
+    dataset = stream.records(source, pieces, data_config.shuffle_buffer, seed, first)
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(batch, drop_remainder=True)
+    dataset = _fill(dataset, spares).skip((start - first) // batch)
+    dataset = dataset.map(_counting(source, counters, data_config.max_bad_share))
+    dataset = dataset.map(
+        _finish(tokenizer), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def make_validation_dataset(
+    data_config, tokenizer, *, global_batch_size, image_size, input_context=None, counters=None
+):
+    """Returns one pass over a split in its own order: no augmentation, each example's first text.
+
+    Args:
+        data_config: A `DataConfig` whose `split` is the one to read.
+        tokenizer: As for `make_train_dataset`.
+        global_batch_size: As for `make_train_dataset`.
+        image_size: As for `make_train_dataset`.
+        input_context: As for `make_train_dataset`.
+        counters: As for `make_train_dataset`.
+
+    Returns:
+        A finite `tf.data.Dataset` as `make_train_dataset` returns it. Examples that do not fill a
+        batch are left out, so that every batch has a contrastive loss of the same meaning.
+
+    Raises:
+        DataError: As for `make_train_dataset`.
+    """
+    counters = counters or Counters()
+    source = open_source(data_config)
+    hosts = input_context.num_input_pipelines if input_context else 1
+    host = input_context.input_pipeline_id if input_context else 0
+    batch = (
+        input_context.get_per_replica_batch_size(global_batch_size)
+        if input_context
+        else global_batch_size
+    )
+    pieces = stream.split_evenly(source.lengths, host, hosts)
+    steps = sum(p.take for p in pieces) // (global_batch_size // hosts)
+    prepare = _preparation(source, "", image_size, None)
+    dataset = tf.data.Dataset.from_tensor_slices(
+        ([p.shard for p in pieces], [p.skip for p in pieces], [p.take for p in pieces])
+    )
+    dataset = dataset.flat_map(
+        lambda *piece: stream.read_piece(source, *(tf.cast(n, tf.int64) for n in piece))
+    )
+    dataset = dataset.enumerate().map(
+        lambda position, record: prepare(position, record, True),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    dataset = dataset.batch(batch, drop_remainder=True)
+    dataset = dataset.take(steps * (global_batch_size // hosts // batch))
+    dataset = _fill(dataset, _spares(data_config.max_bad_share, batch))
+    dataset = dataset.map(_counting(source, counters, data_config.max_bad_share))
+    dataset = dataset.map(
+        _finish(tokenizer), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def clean(texts):
+    """Returns texts without those that hold nothing but white space, as valid UTF-8.
+
+    Args:
+        texts: string (n,).
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    return tf.boolean_mask(texts, tf.strings.length(tf.strings.strip(texts)) > 0)
+
+
+def attempt(function, argument, fallback):
+    """Returns (function(argument), True), or (fallback, False) where an op of it fails.
+
+    TensorFlow's graphs have no way to catch an error; a dataset of one element does.
+
+    Args:
+        function: Of tensors to a structure of tensors.
+        argument: Its argument.
+        fallback: What to return else, of the same structure.
+    """
+    dataset = tf.data.Dataset.from_tensors(argument).map(lambda *x: (function(*x), True))
+    dataset = dataset.apply(tf.data.Dataset.ignore_errors)
+    failed = tf.data.Dataset.from_tensors((fallback, tf.constant(False)))
+    return dataset.concatenate(failed).take(1).get_single_element()
+
+
+def _preparation(source, augmentation, image_size, seed):
+    """Returns a function of (position, record, wanted) to one example and its status.
+
+    Without a seed nothing is drawn: the first text, the first view, no augmentation.
+    """
+    transform, draws = augment.parse(augmentation)
+    if source.embeddings and augmentation:
+        raise ConfigError(
+            f"data.augment is {augmentation!r}, but precomputed embeddings have no pixels left; "
+            "set it to '', or precompute several augmented views"
+        )
+    if source.embeddings:
+        shape, dtype, key = (source.manifest["width"],), tf.float32, "image_embedding"
+    else:
+        shape, dtype, key = (image_size, image_size, 3), tf.uint8, "image"
+
+    def decode(record, uniform):
+        parsed = source.parse(record)
+        texts = clean(parsed["texts"])
+        text = tf.concat([texts, [""]], 0)[_choose(uniform[0], tf.size(texts))]
+        if source.embeddings:
+            image = parsed[key][_choose(uniform[1], source.manifest["views"])]
+        else:
+            image = images.resize_uint8(images.decode_image(parsed["image"]), image_size)
+        return image, text
+
+    def prepare(position, record, wanted):
+        if seed is None:
+            uniform = tf.zeros([2 + draws])
+        else:
+            key_of_host = tf.random.fold_in(tf.constant([seed[0], 0], tf.int64), seed[1])
+            uniform = tf.random.stateless_uniform(
+                [2 + draws], tf.random.fold_in(key_of_host, position)
+            )
+        fallback = (tf.zeros(shape, dtype), tf.constant(""))
+        (image, text), decoded = tf.cond(
+            record["present"] & wanted,
+            lambda: attempt(lambda r: decode(r, uniform), record, fallback),
+            lambda: (fallback, tf.constant(False)),
+        )
+        image = tf.ensure_shape(image, shape)
+        if draws:
+            image = transform(image, uniform[2:])
+        status = tf.where(
+            decoded, tf.where(tf.strings.length(text) > 0, GOOD, EMPTY_CAPTION), CORRUPT_IMAGE
+        )
+        return {
+            key: image,
+            "text": text,
+            "status": tf.where(record["present"], status, MISSING),
+            "shard": record["shard"],
+            "index": record["index"],
+        }
+
+    return prepare
+
+
+def _choose(uniform, count):
+    return tf.cast(uniform * tf.cast(count, tf.float32), tf.int32)
+
+
+def _spares(max_bad_share, batch):
+    """How many examples of a batch to keep for the next: twice what may be bad of it, and a few."""
+    return min(batch, 4 + math.ceil(2 * max_bad_share * batch))
+
+
+def _fill(dataset, spares):
+    """Gives the places of bad examples to good ones from the tail of the batch before.
+
+    Where those do not suffice, good examples of the batch itself stand in twice.
+    """
+
+    def blank(spec):
+        shape = [spares, *spec.shape[1:]]
+        return tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
+
+    contents = [k for k in dataset.element_spec if k in ("image", "image_embedding", "text")]
+    state = (
+        {k: blank(dataset.element_spec[k]) for k in contents},
+        tf.zeros([spares], tf.bool),
+    )
+
+    def step(state, batch):
+        tail, tail_good = state
+        good = batch["status"] == GOOD
+        size = batch["status"].shape[0]
+
+        def replaced():
+            bad = tf.where(~good)[:, 0]
+            helpers = tf.concat([size + tf.where(tail_good)[:, 0], tf.where(good)[:, 0]], 0)
+            helpers = tf.cond(tf.size(helpers) > 0, lambda: helpers, lambda: bad)
+            chosen = tf.gather(helpers, tf.range(tf.size(bad)) % tf.size(helpers))
+            order = tf.tensor_scatter_nd_update(
+                tf.range(size, dtype=tf.int64), bad[:, None], chosen
+            )
+            return [tf.gather(tf.concat([batch[k], tail[k]], 0), order) for k in contents]
+
+        filled = tf.cond(
+            tf.reduce_all(good), lambda: [tf.identity(batch[k]) for k in contents], replaced
+        )
+        filled = [tf.ensure_shape(v, batch[k].shape) for k, v in zip(contents, filled, strict=True)]
+        state = ({k: batch[k][-spares:] for k in contents}, good[-spares:])
+        return state, {**batch, **dict(zip(contents, filled, strict=True))}
+
+    return dataset.scan(state, step)
+
+
+def _counting(source, counters, max_bad_share):
+    """Returns a function that passes a batch on after counting its bad examples."""
+
+    def count(status, shard, index):
+        counters.add(status, lambda i: source.name(int(shard[i]), int(index[i])), max_bad_share)
+        return status
+
+    def step(batch):
+        names = ("status", "shard", "index")
+        status = tf.numpy_function(count, [batch[n] for n in names], tf.int32)
+        with tf.control_dependencies([status]):
+            return {k: tf.identity(v) for k, v in batch.items() if k not in names}
+
+    return step
+
+
+def _finish(tokenizer):
+    def step(batch):
+        batch = dict(batch)
+        tokens = tokenizer(batch.pop("text"))
+        if "image" in batch:
+            batch["image"] = images.normalize(batch["image"])
+        return {**batch, "tokens": tokens}
+
+    return step
+
+
+def _options():
+    options = tf.data.Options()
+    options.deterministic = True
+    # Hosts have divided the data among themselves already.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options

@@ -1,0 +1,398 @@
+"""Where pairs come from: tfds, img2dataset's tars and TFRecords, `lit-tf precompute`'s shards.
+
+A source is a list of shards of known lengths that can be read from front to back, and a function
+from a record to its undecoded image (or its image embeddings) and its texts. Paths may be local or
+on any file system that `tf.io.gfile` knows, `gs://` among them.
+"""
+
+import concurrent.futures
+import json
+import os
+import re
+import struct
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from lit_tf.errors import DataError
+
+from . import tar
+
+_READ_BUFFER = 4 << 20
+_FORMATS = ("tfds", "tar", "tfrecord", "embeddings")
+_SUFFIXES = {"tar": (".tar",), "tfrecord": (".tfrecord", ".tfrecords")}
+# In the trainer's defaults, keys are those of tfds' coco_captions; with shards these stand for what
+# img2dataset writes.
+_IMAGE_NAMES = {"image": ("jpg", "jpeg", "png", "webp")}
+_TEXT_NAMES = {"captions/text": ("txt",)}
+# How many samples of a tar cross from Python to tf.data at a time.
+_TAR_CHUNK = 32
+
+
+class Source:
+    """Shards of records.
+
+    Attributes:
+        paths: Paths of the shards.
+        lengths: Examples in each.
+        embeddings: Whether records hold image embeddings, not images.
+    """
+
+    embeddings = False
+
+    def __init__(self, paths, lengths):
+        self.paths, self.lengths = list(paths), [int(n) for n in lengths]
+
+    def read(self, shard, skip):
+        """Returns a dataset of a shard's records, dicts of tensors, from number `skip` on.
+
+        Args:
+            shard: int64 scalar tensor, number of the shard.
+            skip: int64 scalar tensor.
+        """
+        raise NotImplementedError
+
+    def parse(self, record):
+        """Returns {"image": encoded, string scalar, "texts": string (n,)} of a record.
+
+        Sources of embeddings return "image_embedding", float32 (views, D), in place of the image.
+
+        Raises:
+            tf.errors.OpError: when run on a malformed record.
+        """
+        raise NotImplementedError
+
+    def name(self, shard: int, index: int) -> str:
+        """Returns how to call an example in a message."""
+        return f"{os.path.basename(self.paths[shard])} #{index}"
+
+    def _path(self, shard):
+        return tf.gather(tf.constant(self.paths), shard)
+
+
+class TFRecordSource(Source):
+    """TFRecords of tf.train.Examples with the fields of img2dataset.
+
+    Args:
+        paths: The files.
+        lengths: Records in each.
+        image_key: Field of the encoded image.
+        text_key: Field of the text, one or several strings.
+    """
+
+    def __init__(self, paths, lengths, image_key="image", text_key="captions/text"):
+        super().__init__(paths, lengths)
+        self._image_names = _IMAGE_NAMES.get(image_key, (image_key,))
+        self._text_names = _TEXT_NAMES.get(text_key, (text_key,))
+
+    def read(self, shard, skip):
+        """See `Source`."""
+        dataset = tf.data.TFRecordDataset(self._path(shard), buffer_size=_READ_BUFFER)
+        return dataset.skip(skip).map(lambda record: {"record": record})
+
+    def parse(self, record):
+        """See `Source`."""
+        names = (*self._image_names, *self._text_names)
+        fields = {name: tf.io.VarLenFeature(tf.string) for name in names}
+        fields = tf.io.parse_single_example(record["record"], fields)
+        images = tf.concat([fields[name].values for name in self._image_names], 0)
+        texts = tf.concat([fields[name].values for name in self._text_names], 0)
+        # Without an image, an empty string: it decodes to nothing and counts as corrupt.
+        return {"image": tf.concat([images, [""]], 0)[0], "texts": texts}
+
+
+class TarSource(Source):
+    """Webdataset tars.
+
+    Args:
+        paths: The files.
+        lengths: Samples in each.
+        image_key: Extension of the image's member.
+        text_key: Extension of the text's member, or "json/NAME" for a field of the JSON member.
+    """
+
+    def __init__(self, paths, lengths, image_key="image", text_key="captions/text"):
+        super().__init__(paths, lengths)
+        self._image_names = _IMAGE_NAMES.get(image_key, (image_key,))
+        self._text_names = _TEXT_NAMES.get(text_key, (text_key,))
+
+    def read(self, shard, skip):
+        """See `Source`."""
+
+        def chunks(shard, skip):
+            images, texts = [], []
+            for sample in tar.samples(self.paths[shard], int(skip)):
+                images.append(tar.field(sample, self._image_names))
+                texts.append(tar.field(sample, self._text_names))
+                if len(images) == _TAR_CHUNK:
+                    yield np.array(images, object), np.array(texts, object)
+                    images, texts = [], []
+            if images:
+                yield np.array(images, object), np.array(texts, object)
+
+        strings = tf.TensorSpec([None], tf.string)
+        dataset = tf.data.Dataset.from_generator(
+            chunks, args=(shard, skip), output_signature=(strings, strings)
+        )
+        return dataset.unbatch().map(lambda image, text: {"image": image, "text": text})
+
+    def parse(self, record):
+        """See `Source`."""
+        return {"image": record["image"], "texts": record["text"][None]}
+
+
+class TfdsSource(Source):
+    """A split of a tfds dataset.
+
+    Args:
+        name: As for `tfds.builder`.
+        split: As for `tfds.load`: a split, or slices and sums of some.
+        data_dir: Where tfds keeps its data.
+        image_key: Name of the image feature, nested names joined by "/".
+        text_key: Name of the text feature: one text, or a sequence of them.
+    """
+
+    def __init__(self, name, split, data_dir, image_key, text_key):
+        import tensorflow_datasets as tfds
+
+        from ..evaluation.datasets import open_tfds
+
+        builder = open_tfds(name, data_dir)
+        try:
+            instructions = builder.info.splits[split].file_instructions
+        except (ValueError, KeyError) as e:
+            raise DataError(
+                f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}"
+            ) from e
+        if builder.info.file_format.value != "tfrecord":
+            raise DataError(
+                f"{name} is stored as {builder.info.file_format.value}; training streams tfrecord: "
+                f"`tfds build {name} --file_format tfrecord`"
+            )
+        super().__init__(
+            [str(i.filename) for i in instructions], [i.examples_in_shard for i in instructions]
+        )
+        self._skips = [i.skip for i in instructions]
+        self._keys = image_key.split("/"), text_key.split("/")
+        features = builder.info.features
+        _check_feature(name, features, image_key, tfds.features.Image)
+        _check_feature(name, features, text_key, tfds.features.Text)
+        wanted = {}
+        for keys in self._keys:
+            _set(wanted, keys, True)
+        decoders = {}
+        _set(decoders, self._keys[0], tfds.decode.SkipDecoding())
+        self._decoders = decoders
+        self._features = tfds.decode.PartialDecoding(wanted).extract_features(features)
+
+    def read(self, shard, skip):
+        """See `Source`."""
+        dataset = tf.data.TFRecordDataset(self._path(shard), buffer_size=_READ_BUFFER)
+        skip += tf.gather(tf.constant(self._skips, tf.int64), shard)
+        return dataset.skip(skip).map(lambda record: {"record": record})
+
+    def parse(self, record):
+        """See `Source`."""
+        example = self._features.deserialize_example(record["record"], decoders=self._decoders)
+        image, texts = (_get(example, keys) for keys in self._keys)
+        return {"image": image, "texts": tf.reshape(texts, [-1])}
+
+    def name(self, shard, index):
+        """See `Source`."""
+        return super().name(shard, self._skips[shard] + index)
+
+
+class EmbeddingSource(Source):
+    """What `lit-tf precompute` wrote: image embeddings and texts.
+
+    Args:
+        folder: The folder with `manifest.json`.
+
+    Attributes:
+        manifest: What is in the folder and how it was made.
+    """
+
+    embeddings = True
+
+    def __init__(self, folder):
+        self.manifest = read_manifest(folder)
+        shards = self.manifest["shards"]
+        super().__init__(
+            [os.path.join(folder, s["name"]) for s in shards], [s["examples"] for s in shards]
+        )
+        self._shape = (self.manifest["views"], self.manifest["width"])
+
+    def read(self, shard, skip):
+        """See `Source`."""
+        dataset = tf.data.TFRecordDataset(self._path(shard), buffer_size=_READ_BUFFER)
+        return dataset.skip(skip).map(lambda record: {"record": record})
+
+    def parse(self, record):
+        """See `Source`."""
+        fields = tf.io.parse_single_example(
+            record["record"],
+            {
+                "image_embedding": tf.io.FixedLenFeature([], tf.string),
+                "texts": tf.io.VarLenFeature(tf.string),
+            },
+        )
+        embedding = tf.io.decode_raw(fields["image_embedding"], tf.float32)
+        return {
+            "image_embedding": tf.reshape(embedding, self._shape),
+            "texts": fields["texts"].values,
+        }
+
+
+def read_manifest(folder: str) -> dict:
+    """Returns what the manifest of precomputed embeddings says.
+
+    Raises:
+        DataError: There is none, because the folder is another or precomputing has not finished.
+    """
+    path = os.path.join(folder, "manifest.json")
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            return json.loads(file.read())
+    except tf.errors.NotFoundError as e:
+        raise DataError(
+            f"no {path}: not a folder of precomputed embeddings, or `lit-tf precompute` has not "
+            "finished; run its command again to continue"
+        ) from e
+    except ValueError as e:
+        raise DataError(f"{path} is no JSON: {e}") from e
+
+
+def open_source(config) -> Source:
+    """Returns the source that a data config describes.
+
+    Args:
+        config: A `DataConfig`.
+
+    Raises:
+        DataError: There is no such dataset, split, feature or shard.
+    """
+    form = config.format if config.format != "auto" else _guess(config.source)
+    if form not in _FORMATS:
+        raise DataError(f"data.format is {form!r}; expected auto, {', '.join(_FORMATS)}")
+    if form == "tfds":
+        return TfdsSource(
+            config.source, config.split, config.data_dir, config.image_key, config.text_key
+        )
+    if form == "embeddings":
+        return EmbeddingSource(config.source)
+    paths = expand(config.source, form)
+    lengths = _lengths(paths, tar.count if form == "tar" else count_tfrecord)
+    kind = TarSource if form == "tar" else TFRecordSource
+    return kind(paths, lengths, config.image_key, config.text_key)
+
+
+def expand(source: str, form: str) -> list[str]:
+    """Returns the sorted paths that a pattern names.
+
+    Args:
+        source: A folder, or a pattern with `*`, `?` and ranges such as `{00000..01242}`.
+        form: "tar" or "tfrecord": what to look for in a folder.
+
+    Raises:
+        DataError: Nothing is there.
+    """
+    span = re.search(r"\{(\d+)\.\.(\d+)\}", source)
+    if span:
+        low, high = span[1], span[2]
+        names = [f"{i:0{len(low)}d}" for i in range(int(low), int(high) + 1)]
+        patterns = [source[: span.start()] + name + source[span.end() :] for name in names]
+    elif tf.io.gfile.isdir(source):
+        patterns = [os.path.join(source, f"*{suffix}") for suffix in _SUFFIXES[form]]
+    else:
+        patterns = [source]
+    paths = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
+    if not paths or (span and len(paths) < len(patterns)):
+        raise DataError(
+            f"{len(paths)} of {len(patterns)} shards found at {source}"
+            if span
+            else f"no {form} shards at {source}"
+        )
+    return paths
+
+
+def count_tfrecord(path: str) -> int:
+    """Returns how many records a TFRecord file holds, of a truncated one the whole ones."""
+    size = tf.io.gfile.stat(path).length
+    number = offset = 0
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while offset + 16 <= size:
+            file.seek(offset)
+            (length,) = struct.unpack("<Q", file.read(8))
+            offset += 16 + length  # length, its checksum (4), the record, its checksum (4)
+            number += offset <= size
+    return number
+
+
+def _lengths(paths, count):
+    """Returns the number of examples in each shard: from img2dataset's statistics, or counted."""
+
+    def length(path):
+        stats = os.path.splitext(path)[0] + "_stats.json"
+        try:
+            with tf.io.gfile.GFile(stats) as file:
+                return int(json.loads(file.read())["successes"])
+        except (tf.errors.NotFoundError, ValueError, KeyError, TypeError):
+            return count(path)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        progress = tqdm.tqdm(
+            pool.map(length, paths), "counting examples", len(paths), disable=len(paths) < 64
+        )
+        return list(progress)
+
+
+def _guess(source):
+    if tf.io.gfile.exists(os.path.join(source, "manifest.json")):
+        return "embeddings"
+    for form, suffixes in _SUFFIXES.items():
+        if source.endswith(suffixes):
+            return form
+        if tf.io.gfile.isdir(source) and any(
+            tf.io.gfile.glob(os.path.join(source, f"*{suffix}")) for suffix in suffixes
+        ):
+            return form
+    if source.startswith("gs://") or any(c in source for c in "*?{"):
+        raise DataError(
+            f"cannot tell the format of {source}: set data.format to {', '.join(_FORMATS[1:])}"
+        )
+    return "tfds"
+
+
+def _check_feature(name, features, key, kind):
+    feature = features
+    for part in key.split("/"):
+        feature = getattr(feature, "feature", feature)  # what a sequence is of
+        if not hasattr(feature, "keys") or part not in feature.keys():
+            known = ", ".join(sorted(_leaves(features)))
+            raise DataError(f"{name} has no feature {key!r}; it has {known}")
+        feature = feature[part]
+    feature = getattr(feature, "feature", feature)
+    if not isinstance(feature, kind):
+        raise DataError(
+            f"feature {key!r} of {name} is {type(feature).__name__}, not {kind.__name__}"
+        )
+
+
+def _leaves(features, prefix=""):
+    features = getattr(features, "feature", features)
+    if not hasattr(features, "items"):
+        return [prefix.rstrip("/")]
+    return [leaf for k, v in features.items() for leaf in _leaves(v, f"{prefix}{k}/")]
+
+
+def _get(tree, keys):
+    for key in keys:
+        tree = tree[key]
+    return tree
+
+
+def _set(tree, keys, value):
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[keys[-1]] = value

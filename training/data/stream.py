@@ -1,0 +1,184 @@
+"""From shards to an endless, shuffled, seekable stream of undecoded records.
+
+Random access by byte offset would give any order at any position, but object stores punish it
+(every seek is a request, and TensorFlow's GCS client reads 64 MiB ahead of each). Shards are
+therefore read from front to back:
+
+- Every host owns an equal, contiguous range of the examples: whole shards, cut at both ends.
+- An epoch visits the host's shards in an order drawn from (seed, epoch), several at once, and
+  shuffles their records among `shuffle_buffer` of them with a generator seeded by
+  (seed, epoch, segment).
+- A segment is a group of shards large enough to keep the buffer busy. Segments follow each other,
+  so a position in the stream names an epoch, a segment, and records to pass over in it: a resumed
+  run reads, without decoding, at most one segment, and any earlier ones not at all.
+"""
+
+import bisect
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from lit_tf.errors import DataError
+
+_SHARDS_AT_ONCE = 16
+# The buffer drains at a segment's end; the more buffers a segment holds, the rarer that is.
+_BUFFERS_PER_SEGMENT = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Examples [skip, skip + take) of the shard with this number."""
+
+    shard: int
+    skip: int
+    take: int
+
+
+def split_evenly(lengths, host, hosts):
+    """Returns the pieces of shards that a host reads: as many examples as any other host.
+
+    Args:
+        lengths: Examples of every shard.
+        host: Number of this host.
+        hosts: Number of hosts; up to hosts - 1 examples in all are read by none.
+
+    Raises:
+        DataError: Fewer examples than hosts.
+    """
+    each = sum(lengths) // hosts
+    if not each:
+        raise DataError(f"{sum(lengths)} examples are too few for {hosts} hosts")
+    start, end = host * each, (host + 1) * each
+    pieces, first = [], 0
+    for shard, length in enumerate(lengths):
+        skip, stop = max(start - first, 0), min(end - first, length)
+        if skip < stop:
+            pieces.append(Piece(shard, skip, stop - skip))
+        first += length
+    return pieces
+
+
+def segments(pieces, shuffle_buffer, seed, start=0):
+    """Yields (pieces, seed, examples to pass over) of the endless stream from `start` on.
+
+    Args:
+        pieces: What this host reads in an epoch.
+        shuffle_buffer: Examples to shuffle among.
+        seed: Of the order.
+        start: Position in the stream, counted in examples.
+    """
+    epoch, position = divmod(start, sum(p.take for p in pieces))
+    while True:
+        # Sorting Philox's raw output, and not Generator.permutation, whose algorithm NumPy may
+        # change between versions.
+        bits = np.random.Philox(key=[seed % 2**63, epoch]).random_raw(len(pieces))
+        order = [pieces[i] for i in np.argsort(bits, kind="stable")]
+        for number, segment in enumerate(_group(order, shuffle_buffer * _BUFFERS_PER_SEGMENT)):
+            length = sum(p.take for p in segment)
+            if position >= length:
+                position -= length
+                continue
+            raw = np.random.Philox(key=[seed % 2**63, epoch], counter=[0, 0, 1, number])
+            yield segment, (raw.random_raw(2) >> 1).astype(np.int64) | 1, position
+            position = 0
+        epoch += 1
+
+
+def _group(pieces, examples):
+    """Cuts a list of pieces into runs of at least so many examples, the last one perhaps less."""
+    ends = np.cumsum([p.take for p in pieces]).tolist()
+    first = 0
+    while first < len(pieces):
+        before = ends[first - 1] if first else 0
+        last = min(bisect.bisect_left(ends, before + examples), len(pieces) - 1)
+        yield pieces[first : last + 1]
+        first = last + 1
+
+
+def records(source, pieces, shuffle_buffer, seed, start):
+    """Returns the stream as a dataset.
+
+    Args:
+        source: See `sources`.
+        pieces: What this host reads in an epoch.
+        shuffle_buffer: Examples to shuffle among.
+        seed: Of the order.
+        start: Position in the stream, counted in examples.
+
+    Returns:
+        An infinite `tf.data.Dataset` of (position, record): int64 scalar and a dict as `read_piece`
+        yields it.
+    """
+    vector = tf.TensorSpec([None], tf.int64)
+
+    def generate():
+        for segment, segment_seed, skip in segments(pieces, shuffle_buffer, seed, start):
+            rows = np.array([dataclasses.astuple(p) for p in segment], np.int64)
+            yield rows[:, 0], rows[:, 1], rows[:, 2], segment_seed, skip
+
+    def read_segment(shards, skips, takes, segment_seed, skip):
+        dataset = tf.data.Dataset.from_tensor_slices((shards, skips, takes)).interleave(
+            lambda *piece: read_piece(source, *piece),
+            cycle_length=_SHARDS_AT_ONCE,
+            num_parallel_calls=_SHARDS_AT_ONCE,
+            deterministic=True,
+        )
+        return shuffle(dataset, shuffle_buffer, segment_seed).skip(skip)
+
+    dataset = tf.data.Dataset.from_generator(
+        generate, output_signature=(vector, vector, vector, vector, tf.TensorSpec([], tf.int64))
+    )
+    # With a call of its own, the next segment's buffer fills while this one's drains.
+    dataset = dataset.interleave(
+        read_segment, cycle_length=1, num_parallel_calls=1, deterministic=True
+    )
+    return dataset.enumerate(start=start)
+
+
+def read_piece(source, shard, skip, take):
+    """Returns exactly `take` records of a shard as dicts, whatever state it is in.
+
+    The dicts are `source.read`'s, and `shard` and `index` (int64: which record of which shard) and
+    `present` (bool). Where a shard breaks off, records that are not `present` make up for the rest,
+    so that positions in the stream do not depend on damages.
+    """
+    dataset = source.read(shard, skip).take(take).apply(tf.data.Dataset.ignore_errors)
+    missing = tf.nest.map_structure(_blank, dataset.element_spec)
+    dataset = dataset.map(lambda record: (record, True))
+    dataset = dataset.concatenate(tf.data.Dataset.from_tensors((missing, False)).repeat())
+    return (
+        dataset.take(take)
+        .enumerate()
+        .map(
+            lambda i, record: {
+                **record[0],
+                "shard": shard,
+                "index": skip + i,
+                "present": record[1],
+            }
+        )
+    )
+
+
+def _blank(spec):
+    shape = [n or 0 for n in spec.shape]
+    return tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
+
+
+def shuffle(dataset, buffer_size, seed):
+    """`Dataset.shuffle` seeded by an int64 (2,) tensor alone.
+
+    The public method mixes in the global seed, and so depends on whether somebody set that.
+    """
+    spec = dataset.element_spec
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(dataset),
+        buffer_size=tf.constant(buffer_size, tf.int64),
+        seed=seed[0],
+        seed2=seed[1],
+        output_types=[s.dtype for s in tf.nest.flatten(spec)],
+        output_shapes=[s.shape for s in tf.nest.flatten(spec)],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, spec)
