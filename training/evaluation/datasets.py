@@ -15,6 +15,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 
+import absl.logging
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -187,6 +188,23 @@ def _leaves(tree, path=()):
 
 
 @dataclasses.dataclass(frozen=True)
+class Prompts:
+    """The prompts of classes that are more than names to put into templates.
+
+    Attributes:
+        texts: the prompts, used as they are written.
+        labels: the class of each.
+        class_names: what the classes are called in tables.
+        groups: {name: classes} whose accuracy is told apart (always among all classes).
+    """
+
+    texts: list[str]
+    labels: list[int]
+    class_names: list[str]
+    groups: dict[str, list[int]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """How a tfds dataset is evaluated where its features alone do not say so.
 
@@ -197,8 +215,7 @@ class Recipe:
         subset: the name of the subset of ImageNet's classes that may be predicted.
         by_hand: (the file or folder, where it is from) that has to be downloaded by hand.
         tfds_name: its name in tfds, where that is another.
-        prompts: a function without arguments that returns (texts, their classes, class names), for
-            datasets whose classes are more than names to put into templates.
+        prompts: a function from the split to the `Prompts` of a dataset that brings its own.
     """
 
     split: str = "test"
@@ -213,15 +230,21 @@ class Recipe:
 _IMAGENET_BY_HAND = ("ILSVRC2012_img_val.tar", "https://image-net.org/download-images")
 
 
-def _digits_prompts():
-    """The 100 ordered pairs of digits, in the phrasings that no training caption uses."""
+def _digits_prompts(split):
+    """The 100 ordered pairs of digits, in phrasings that no training caption uses."""
     from ..digits import captions
 
-    phrasings = captions.held_out("pair", "test")
+    phrasings = captions.held_out("pair", "validation" if "validation" in split else "test")
     pairs = [(left, right) for left in range(10) for right in range(10)]
-    texts = [p.format(**captions.fields(*pair)) for pair in pairs for p in phrasings]
-    names = [f"{left}{right}" for left, right in pairs]
-    return texts, [i for i in range(100) for _ in phrasings], names
+    return Prompts(
+        texts=[p.format(**captions.fields(*pair)) for pair in pairs for p in phrasings],
+        labels=[i for i in range(100) for _ in phrasings],
+        class_names=[f"{left}{right}" for left, right in pairs],
+        groups={
+            "seen": [10 * left + right for left, right in captions.SEEN_PAIRS],
+            "unseen": [10 * left + right for left, right in captions.UNSEEN_PAIRS],
+        },
+    )
 
 
 RECIPES = {
@@ -246,7 +269,7 @@ RECIPES = {
         ),
     ),
     "coco_captions": Recipe(),
-    "digit_pairs": Recipe(),
+    "digit_pairs": Recipe(prompts=_digits_prompts),
 }
 
 
@@ -262,6 +285,8 @@ def open_tfds(name: str, data_dir: str | None = None):
     """
     if name.split("/")[0] in ("digit_pairs",):
         from .. import datasets as _registers_digit_pairs  # noqa: F401
+    # tfds warns about every dataset that is not prepared yet; what matters is raised below.
+    absl.logging.set_verbosity(absl.logging.ERROR)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as e:
@@ -345,8 +370,7 @@ class Classification:
         images: the images.
         labels: per image its right classes, in [0, len(class_names)); none where nobody said.
         class_names: what the classes are called in tables.
-        texts: prompts of the classes, where they are more than names in templates.
-        text_labels: the class of each of `texts`.
+        prompts: the dataset's own prompts, or None where its names are put into templates.
         notes: what was left out, for people.
         standard: whether this is what a published figure would be of.
     """
@@ -354,8 +378,7 @@ class Classification:
     images: Images
     labels: list[list[int]]
     class_names: list[str]
-    texts: list[str] | None = None
-    text_labels: list[int] | None = None
+    prompts: Prompts | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     standard: bool = False
 
@@ -383,11 +406,12 @@ def open_classification(
     recipe, chosen = _recipe(name, builder, split)
     images = TfdsImages(builder, chosen)
     feature, count = _label_feature(builder, recipe.label)
-    texts = text_labels = None
+    own = None
     if given is not None:
         names = given
     elif recipe.prompts:
-        texts, text_labels, names = recipe.prompts()
+        own = recipe.prompts(chosen)
+        names = own.class_names
     elif recipe.imagenet_names:
         names = list(prompts.imagenet_names())
     else:
@@ -407,9 +431,7 @@ def open_classification(
         names, labels = _restrict(images, names, labels, recipe.subset)
     images.name = name
     standard = split in (None, recipe.split) and given is None and name in RECIPES
-    return _checked(
-        Classification(images, labels, list(names), texts, text_labels, standard=standard)
-    )
+    return _checked(Classification(images, labels, list(names), own, standard=standard))
 
 
 def _given_names(class_names):

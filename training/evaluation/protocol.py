@@ -50,7 +50,7 @@ class Result:
 
 @dataclasses.dataclass
 class ZeroShotResult(Result):
-    """What zero-shot classification found; `metrics` is {"accuracy": ...}.
+    """What zero-shot classification found; `metrics` is accuracy, of all and of groups of classes.
 
     Attributes:
         templates: the prompt templates' name.
@@ -173,8 +173,9 @@ def zero_shot(
     Raises:
         DataError: no image left, unusable names or templates, or embeddings that are not finite.
     """
-    if data.texts is not None:
-        texts, text_labels, templates = data.texts, np.asarray(data.text_labels), "of the dataset"
+    own = data.prompts
+    if own is not None:
+        texts, text_labels, templates = own.texts, np.asarray(own.labels), "the dataset's own"
     else:
         texts, text_labels = zero_shot_lib.make_prompts(data.class_names, templates)
     count = len(data.class_names)
@@ -207,11 +208,11 @@ def zero_shot(
     return ZeroShotResult(
         dataset=data.images.name,
         split=data.images.split,
-        metrics={"accuracy": zero_shot_lib.accuracy(predictions, _padded(labels))},
+        metrics=_accuracies(predictions, labels, own.groups if own is not None else {}),
         images=len(rows),
         texts=len(texts),
         notes=notes,
-        standard=data.standard and (templates == "clip_paper" or data.texts is not None),
+        standard=data.standard and (own is not None or templates == "clip_paper"),
         images_per_second=rate,
         templates=str(templates),
         data=data,
@@ -305,6 +306,18 @@ def _unreadable(images, readable):
         return []
     names = [images.describe(int(i)) for i in bad[:3]]
     return [f"left out: {counted(len(bad), 'unreadable image')}: {some(names, len(bad))}"]
+
+
+def _accuracies(predictions, labels, groups):
+    """Returns the accuracy, and that of images whose first label is in a group of classes."""
+    right = zero_shot_lib.correct(predictions, _padded(labels))
+    first = np.array([row[0] for row in labels])
+    metrics = {"accuracy": float(right.mean())}
+    for name, classes in groups.items():
+        here = np.isin(first, classes)
+        if here.any():
+            metrics[f"accuracy/{name}"] = float(right[here].mean())
+    return metrics
 
 
 def _padded(labels):
