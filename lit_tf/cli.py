@@ -507,7 +507,7 @@ _UPPER = {
     ),
     "tpu-preflight": (
         "whether a training run compiles and fits on a TPU, without one",
-        "lit_tf.training.cli_preflight",
+        "lit_tf.training.preflight.cli",
     ),
 }
 

@@ -1,0 +1,168 @@
+"""`lit-tf tpu-preflight`: whether a run compiles, fits and is fast, before a TPU is rented."""
+
+import argparse
+import json
+import sys
+
+from lit_tf.errors import ConfigError
+
+DOES_NOT_FIT = 3  # exit code
+
+# Every shipped config, on slices of v4 and v5e of the sizes that people rent for it.
+SHIPPED = (
+    ("lit_coco:txt=bert_base,img=B/16", ("v4:2x2x4", "v5e:4x4")),
+    ("siglit_coco:txt=bert_base,img=B/16", ("v4:2x2x4", "v5e:4x4")),
+    ("lit_coco:txt=bert_large,img=L/16", ("v4:2x2x4", "v5e:4x8")),
+    ("digits", ("v4:2x2x1", "v5e:2x4")),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf tpu-preflight`."""
+    what = parser.add_argument_group("what to compile")
+    source = what.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--config",
+        metavar="NAME:ARGS",
+        help="a training config, such as lit_coco:txt=bert_base,img=B/16,batch_size=4096",
+    )
+    source.add_argument(
+        "--shipped",
+        action="store_true",
+        help="every shipped config on v4 and v5e, as a table in Markdown",
+    )
+    what.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the config, as in `lit-tf train`",
+    )
+    what.add_argument(
+        "--what",
+        choices=("train", "encode_image", "encode_text"),
+        default="train",
+        help="the train step (default), or a tower at inference",
+    )
+    what.add_argument(
+        "--batch", type=int, default=256, metavar="N", help="examples per chip at inference"
+    )
+    where = parser.add_argument_group("for what")
+    where.add_argument(
+        "--topology",
+        default="v4:2x2x4",
+        metavar="CHIP:SHAPE",
+        help="chips and how they are connected: v4:2x2x4 (16 chips; default), v5e:4x4, ...",
+    )
+    where.add_argument(
+        "--sweep",
+        metavar="batch_size=N,N,...",
+        help="compile for several global batches, and say which is the largest that fits",
+    )
+    how = parser.add_argument_group("how to say it")
+    how.add_argument(
+        "--slowest", type=int, default=10, metavar="N", help="operations to list (default: 10)"
+    )
+    how.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args) -> int:
+    """Runs `lit-tf tpu-preflight`.
+
+    Returns:
+        0 if what was asked for compiles and fits (of a sweep, any of it), 3 if it does not fit.
+    """
+    from . import report
+    from .compiler import check_installed
+
+    check_installed()
+    if args.shipped:
+        reports = []
+        for spec, topologies in SHIPPED:
+            for topology in topologies:
+                print(f"compiling {spec} for {topology} ...", file=sys.stderr)
+                reports.append(preflight(spec, topology, args.set, slowest=args.slowest))
+        show = report.as_markdown
+    elif args.sweep:
+        reports = []
+        for batch_size in _sweep(args.sweep):
+            print(f"compiling batch_size={batch_size:,} ...", file=sys.stderr)
+            overrides = [*args.set, f"batch_size={batch_size}"]
+            reports.append(preflight(args.config, args.topology, overrides, slowest=0))
+        show = _as_sweep
+    else:
+        reports = [
+            preflight(
+                args.config,
+                args.topology,
+                args.set,
+                what=args.what,
+                batch=args.batch,
+                slowest=args.slowest,
+            )
+        ]
+        show = lambda reports: report.as_text(reports[0])  # noqa: E731
+    if args.json:
+        values = [r.to_dict() for r in reports]
+        print(json.dumps(values if args.shipped or args.sweep else values[0], indent=2))
+    else:
+        print(show(reports))
+    fits = [r.fits for r in reports]
+    return 0 if (any(fits) if args.sweep else all(fits)) else DOES_NOT_FIT
+
+
+def preflight(spec, topology, overrides=(), *, what="train", batch=256, slowest=10):
+    """Compiles what a config describes for a slice, and returns the `Report`.
+
+    Args:
+        spec: "NAME:ARGS", as for `--config`.
+        topology: "CHIP:SHAPE".
+        overrides: "FIELD=VALUE", as for `--set`.
+        what: "train", "encode_image" or "encode_text".
+        batch: Examples per chip, at inference.
+        slowest: How many of the slowest operations to list.
+
+    Raises:
+        ConfigError: The config, or its batch on that many chips, makes no sense.
+        TrainingError: The program holds what TPUs lack, or the compiler refuses it.
+    """
+    from ..config import load_config
+    from . import programs, report
+    from .chips import parse_topology
+    from .compiler import DoesNotFit, compile_stablehlo
+    from .lowering import lower
+
+    topology = parse_topology(topology)
+    config = load_config(spec, overrides)
+    if what == "train":
+        program = programs.train_step(config, topology.chips)
+        title, batch_size = spec, config.batch_size
+    else:
+        program = getattr(programs, what)(config, batch, topology.chips)
+        title, batch_size = f"{spec} {what}", batch * topology.chips
+    about = {"sizes": program.sizes, "model_flops": program.model_flops}
+    stablehlo = lower(program.function, program.arguments)
+    try:
+        compiled = compile_stablehlo(stablehlo, topology, replicas=topology.chips)
+    except DoesNotFit as error:
+        return report.does_not_fit(title, topology, batch_size, error, **about)
+    return report.make_report(title, topology, batch_size, compiled, slowest=slowest, **about)
+
+
+def _sweep(text):
+    field, _, values = text.partition("=")
+    if field != "batch_size" or not all(v.isdigit() for v in values.split(",")):
+        raise ConfigError(f"--sweep {text!r}: expected batch_size=N,N,...")
+    return sorted({int(v) for v in values.split(",")})
+
+
+def _as_sweep(reports):
+    from .report import as_markdown
+
+    fitting = [r.batch_size for r in reports if r.fits]
+    verdict = (
+        f"the largest of these that fits on {reports[0].topology} is {max(fitting):,}"
+        if fitting
+        else f"none of these fits on {reports[0].topology}"
+    )
+    return f"{as_markdown(reports)}\n\n{verdict}"

@@ -1,0 +1,118 @@
+"""From a TensorFlow function to StableHLO, on a CPU, without running anything.
+
+What is lowered is the trainer's own `ReplicaStep`: same model, loss, optimizer and precision. Only
+its collectives are others, because those of tf.distribute need a TPU system to trace against and
+their op (`CrossReplicaSum`) has no lowering on a CPU. `XlaAllReduce` and `XlaReplicaId` have, and
+become the same HLO: all-reduce and replica-id.
+"""
+
+import re
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+from lit_tf.errors import TrainingError
+
+from ..collectives import Collectives
+
+
+class XlaCollectives(Collectives):
+    """Collectives among a given number of replicas, as XLA ops instead of a strategy's.
+
+    Args:
+        replicas: How many replicas the compiled program will have.
+    """
+
+    def __init__(self, replicas: int):
+        self._replicas = replicas
+
+    @property
+    def num_replicas(self) -> int:
+        """How many replicas run the step in sync."""
+        return self._replicas
+
+    def replica_id(self) -> tf.Tensor:
+        """Returns the number of the replica that runs the program, an int32 scalar."""
+        return tf.cast(gen_xla_ops.xla_replica_id(), tf.int32)
+
+    def all_reduce(self, values):
+        """Sums tensors over the replicas."""
+        if self._replicas == 1:
+            return list(values)
+        group = tf.constant([list(range(self._replicas))])
+        return [
+            gen_xla_ops.xla_all_reduce(
+                input=value, group_assignment=group, reduce_op="Add", mode="CrossReplica"
+            )
+            for value in values
+        ]
+
+    def assign(self, variables, values):
+        """Assigns to the variables, of which there is one copy while lowering."""
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+def lower(function, arguments) -> str:
+    """Lowers a function of tensors and captured variables. Traces it; runs nothing.
+
+    Args:
+        function: Takes `arguments`.
+        arguments: `tf.TensorSpec`s of static shape, in any nesting.
+
+    Returns:
+        StableHLO as text, with the name of the TensorFlow op (and so of the Keras layer) at every
+        operation.
+
+    Raises:
+        TrainingError: The function holds an op that XLA cannot compile; names the op and the layer
+            it was called in.
+    """
+
+    def program(*flat):  # the IR can be had for flat arguments only
+        return function(*tf.nest.pack_sequence_as(arguments, flat))
+
+    compiled = tf.function(program, jit_compile=True, autograph=False)
+    try:
+        specs = tf.nest.flatten(arguments)
+        text = compiled.experimental_get_compiler_ir(*specs)(stage="stablehlo")
+    except (tf.errors.OpError, ValueError) as error:
+        raise TrainingError(_unsupported(str(error))) from error
+    return _as_for_tpu(text)
+
+
+def _as_for_tpu(text: str) -> str:
+    """Undoes the two things that lowering for a CPU does otherwise than lowering for a TPU."""
+    # A copy that does nothing, in a dialect that the TPU compiler does not take.
+    text = re.sub(
+        r"mhlo\.copy (%[\w#]+) : (tensor<[^>]*>)", r"stablehlo.reshape \1 : (\2) -> \2", text
+    )
+    # Random bits: tf2xla spells out Philox for CPUs and GPUs, and leaves the algorithm to the
+    # hardware elsewhere (tf2xla/kernels/rng_converter_utils.cc), whose state is two words long.
+    return re.sub(
+        r"^( *)%(\w+), (%\w+) = stablehlo\.rng_bit_generator %(\w+), algorithm = +PHILOX : "
+        r"\(tensor<3xui64>\) -> \(tensor<3xui64>, (tensor<[^>]*>)\)( loc.*)?$",
+        r"\1%seed_\4 = stablehlo.slice %\4 [0:2] : (tensor<3xui64>) -> tensor<2xui64>\n"
+        r"\1%rest_\4 = stablehlo.slice %\4 [2:3] : (tensor<3xui64>) -> tensor<1xui64>\n"
+        r"\1%next_\4, \3 = stablehlo.rng_bit_generator %seed_\4, algorithm = DEFAULT : "
+        r"(tensor<2xui64>) -> (tensor<2xui64>, \5)\6\n"
+        r"\1%\2 = stablehlo.concatenate %next_\4, %rest_\4, dim = 0 : "
+        r"(tensor<2xui64>, tensor<1xui64>) -> tensor<3xui64>",
+        text,
+        flags=re.M,
+    )
+
+
+def _unsupported(message: str) -> str:
+    """In one line: which op, and in which layer."""
+    ops = re.findall(r"(\w+) \(No registered '\w+' OpKernel.*?\{\{node ([^}]+)\}\}", message, re.S)
+    if not ops:
+        return f"XLA cannot compile this: {' '.join(message.split())[:500]}"
+    found = "; ".join(f"{op} at {_layer(node)}" for op, node in dict.fromkeys(ops))
+    return f"no TPU kernel for {found}. Do it on the host, in the input pipeline"
+
+
+def _layer(node: str) -> str:
+    """The layers of a node's name, and the op's place in the innermost: 'a/b/Op' as it is."""
+    *layers, _ = node.split("/")
+    return f"{node} (layer {'/'.join(layers)})" if layers else node

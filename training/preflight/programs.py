@@ -1,0 +1,189 @@
+"""What can be compiled: the train step of a config, and the two towers of its model."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
+from lit_tf.errors import ConfigError
+from lit_tf.model import LitModel
+
+from ..config import TrainConfig, check_batch, parse_sizes
+from ..optimizers import Optimizer
+from ..step import ReplicaStep, trainable_parameters
+from . import flops
+from .lowering import XlaCollectives
+
+# "How to train your ViT?", arXiv:2106.10270, table 2; BERT, arXiv:1810.04805, section 3.
+_VITS = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}
+_BERTS = {"bert_base": (768, 12, 12), "bert_large": (1024, 24, 16)}
+_BERT_VOCABULARY = 30_522
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function to compile, as one replica runs it.
+
+    Attributes:
+        function: Takes `arguments`.
+        arguments: `tf.TensorSpec`s of a replica's share of the batch.
+        sizes: {"parameters", "optimizer"}: bytes that every chip holds of each.
+        model_flops: What the model needs for one step, all replicas together.
+    """
+
+    function: Callable
+    arguments: list
+    sizes: dict
+    model_flops: int
+
+
+def lit_config(config: TrainConfig) -> LitConfig:
+    """Returns the towers of a training config, without reading any checkpoint.
+
+    Raises:
+        ConfigError: A tower's name is unknown.
+    """
+    model = config.model
+    text = _text(model)
+    return LitConfig(
+        image=_image(model, text.embedding_dim),
+        text=text,
+        has_bias=model.bias is not None,
+        token_length=model.token_length,
+    )
+
+
+def train_step(config: TrainConfig, replicas: int) -> Program:
+    """The trainer's step, with its model, loss, optimizer and precision, on zeros.
+
+    Args:
+        config: The run's config.
+        replicas: How many chips share the global batch.
+
+    Raises:
+        ConfigError: The batch cannot be shared among that many.
+    """
+    check_batch(config, replicas)
+    model = _model(config)
+    lock = {"lock_image": config.model.lock_image, "lock_text": config.model.lock_text}
+    optimizer = Optimizer(
+        trainable_parameters(model, **lock),
+        name=config.optimizer.name,
+        learning_rate=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        clip=config.optimizer.clip,
+        total_steps=config.steps,
+        warmup_steps=config.warmup_steps,
+    )
+    step = ReplicaStep(
+        model,
+        optimizer,
+        loss=config.loss.name,
+        **lock,
+        seed=config.seed,
+        loss_chunk=config.loss.chunk,
+        cache_chunk=config.loss.cache_chunk,
+        collectives=XlaCollectives(replicas),
+    )
+    local = config.batch_size // replicas
+    precomputed = config.data.format == "embeddings"
+    images = (
+        {"image_embedding": tf.TensorSpec((local, model.config.embedding_dim))}
+        if precomputed
+        else {"image": _images(local, model)}
+    )
+    return Program(
+        step,
+        [{**images, "tokens": _tokens(local, model)}],
+        {"parameters": _size(model), "optimizer": _size_of(optimizer.variables.values())},
+        flops.train_step(model.config, config.batch_size, precomputed_images=precomputed, **lock),
+    )
+
+
+def encode_image(config: TrainConfig, batch: int, replicas: int) -> Program:
+    """The image tower at inference, `batch` images on each of `replicas` chips."""
+    model = _model(config)
+    return Program(
+        model.embed_images,
+        [_images(batch, model)],
+        {"parameters": _size(model.image_tower)},
+        replicas * batch * flops.image_tower(model.config),
+    )
+
+
+def encode_text(config: TrainConfig, batch: int, replicas: int) -> Program:
+    """The text tower at inference, `batch` texts on each of `replicas` chips."""
+    model = _model(config)
+    return Program(
+        model.embed_tokens,
+        [_tokens(batch, model)],
+        {"parameters": _size(model.text_tower)},
+        replicas * batch * flops.text_tower(model.config),
+    )
+
+
+def _model(config):
+    # Zeros: what is in the variables does not matter to a compiler.
+    dtype = "mixed_bfloat16" if config.dtype == "bfloat16" else config.dtype
+    return LitModel(lit_config(config), seed=None, dtype=dtype)
+
+
+def _images(batch, model):
+    side = model.config.image.image_size
+    return tf.TensorSpec((batch, side, side, 3))
+
+
+def _tokens(batch, model):
+    return tf.TensorSpec((batch, model.config.token_length), tf.int32)
+
+
+def _size(layer):
+    return _size_of(variable.value for variable in layer.canonical_variables().values())
+
+
+def _size_of(variables):
+    return sum(v.shape.num_elements() * v.dtype.size for v in variables)
+
+
+def _image(model, text_width):
+    variant, _, patch = model.image.partition("/")
+    if variant in _VITS and patch:
+        width, depth, heads = _VITS[variant]
+        # `B/16_2` is what the published commands call LiT-B16B_2's tower: the same as `B/16`.
+        sizes = {"patch_size": int(patch.removesuffix("_2")), "width": width, "depth": depth}
+        sizes |= {"num_heads": heads, "mlp_dim": 4 * width}
+    else:
+        sizes = parse_sizes(model.image, [f.name for f in dataclasses.fields(ViTConfig)])
+    head = text_width if model.image_head else None
+    return ViTConfig(**{"image_size": model.resolution, "out_dim": head, **sizes})
+
+
+def _text(model):
+    kind, _, text = model.text.partition(":")
+    if kind in _BERTS:
+        width, depth, heads = _BERTS[kind]
+        sizes = {"width": width, "depth": depth, "num_heads": heads, "mlp_dim": 4 * width}
+    elif kind in ("bert", "transformer"):
+        known = BertConfig if kind == "bert" else TextTransformerConfig
+        sizes = parse_sizes(text, [f.name for f in dataclasses.fields(known)])
+    else:
+        names = ", ".join([*_BERTS, "bert:SIZES", "transformer:SIZES"])
+        raise ConfigError(f"model.text is {model.text!r}; expected one of {names}")
+    sizes = {"vocab_size": _vocabulary(model.vocab), **sizes}
+    # Where the image tower has no head, the text tower's is as wide as the image tower.
+    if not model.image_head:
+        sizes.setdefault("out_dim", _image(model, None).width)
+    else:
+        sizes.setdefault("out_dim", sizes["width"])
+    if kind == "transformer":
+        return TextTransformerConfig(**{"max_length": model.token_length, **sizes})
+    return BertConfig(**{"dropout_rate": model.dropout, **sizes})
+
+
+def _vocabulary(path):
+    """Rows of the token table: the vocabulary's lines where it is at hand, else BERT's."""
+    if path and pathlib.Path(path).is_file():
+        return len(pathlib.Path(path).read_text(encoding="utf-8").splitlines())
+    return _BERT_VOCABULARY

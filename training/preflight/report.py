@@ -1,0 +1,214 @@
+"""What the preflight found, as words, as a table row and as JSON."""
+
+import dataclasses
+
+from .chips import Topology
+from .compiler import Compiled
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """One program on one topology, per chip unless it says otherwise.
+
+    Attributes:
+        title: What was compiled: the config's spec, or the function of the model.
+        topology: Name of the slice.
+        chips: How many chips run it together.
+        batch_size: Global batch.
+        fits: Whether it fits in a chip's memory.
+        memory: {"chip": what it has, "total": what the program takes, and of that "parameters",
+            "optimizer", "inputs", "outputs", "temporaries" (activations among them), "program"}, in
+            bytes. Of a program that does not fit, "total" and "chip" as the compiler counts them.
+        model_flops: What the model needs for a step, all chips together (see `flops`).
+        program_flops: What the compiled program does in a step, loops counted once.
+        roofline_seconds: The compiler's `optimal_seconds`: every operation at the chip's peak
+            arithmetic or memory bandwidth, whichever takes longer, one after the other.
+        schedule_seconds: Sum of the cycles by which the compiler chose each operation's tiling, and
+            the collectives at the links' published bandwidth, none of it overlapped.
+        roofline_mfu: Model FLOPs over what the chips could have done in `roofline_seconds`.
+        schedule_mfu: The same for `schedule_seconds`.
+        collectives: [{"op", "count", "bytes"}, ...].
+        collective_seconds: What they take at the links' published bandwidth.
+        layout_seconds: Part of `schedule_seconds` that only changes layouts.
+        slowest: [{"name", "count", "seconds"}, ...] by `schedule_seconds`.
+        float32_products: [{"name", "count"}, ...], matrix products with float32 operands.
+        compile_seconds: How long the compiler took.
+    """
+
+    title: str
+    topology: str
+    chips: int
+    batch_size: int
+    fits: bool
+    memory: dict
+    model_flops: int
+    program_flops: float = 0.0
+    roofline_seconds: float = 0.0
+    schedule_seconds: float = 0.0
+    roofline_mfu: float = 0.0
+    schedule_mfu: float = 0.0
+    collectives: list = dataclasses.field(default_factory=list)
+    collective_seconds: float = 0.0
+    layout_seconds: float = 0.0
+    slowest: list = dataclasses.field(default_factory=list)
+    float32_products: list = dataclasses.field(default_factory=list)
+    compile_seconds: float = 0.0
+
+    def to_dict(self) -> dict:
+        """Returns plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def make_report(
+    title: str,
+    topology: Topology,
+    batch_size: int,
+    compiled: Compiled,
+    *,
+    sizes: dict,
+    model_flops: int,
+    slowest: int = 10,
+) -> Report:
+    """Sums up a compiled program.
+
+    Args:
+        title: What was compiled.
+        topology: Where it is to run, on all of its chips.
+        batch_size: Global batch.
+        compiled: What the compiler made of it.
+        sizes: {"parameters", "optimizer"}: bytes that a chip holds of each.
+        model_flops: What the model needs for a step, all chips together.
+        slowest: How many of the slowest operations to list.
+    """
+    chip, program = topology.chip, compiled.program
+    collectives = program.collectives()
+    collective_seconds = topology.all_reduce_seconds(sum(size for *_, size in collectives))
+    schedule_seconds = program.cycles / chip.clock + collective_seconds
+    at_peak = model_flops / (topology.chips * chip.peak_flops)
+    return Report(
+        title=title,
+        topology=topology.name,
+        chips=topology.chips,
+        batch_size=batch_size,
+        fits=compiled.memory <= chip.memory,
+        memory={
+            "chip": chip.memory,
+            "total": compiled.memory,
+            **sizes,
+            "inputs": max(0, compiled.arguments - sum(sizes.values())),
+            "outputs": compiled.outputs,
+            "temporaries": compiled.temporaries,
+            "program": compiled.code,
+        },
+        model_flops=model_flops,
+        program_flops=compiled.flops,
+        roofline_seconds=compiled.roofline_seconds,
+        schedule_seconds=schedule_seconds,
+        roofline_mfu=at_peak / compiled.roofline_seconds,
+        schedule_mfu=at_peak / schedule_seconds,
+        collectives=[{"op": op, "count": n, "bytes": size} for op, n, size in collectives],
+        collective_seconds=collective_seconds,
+        layout_seconds=program.cycles_of("copy") / chip.clock,
+        slowest=[
+            {"name": name, "count": n, "seconds": cycles / chip.clock}
+            for name, n, cycles in program.slowest(slowest)
+        ],
+        float32_products=[{"name": name, "count": n} for name, n in program.float32_products()],
+        compile_seconds=compiled.compile_seconds,
+    )
+
+
+def does_not_fit(title, topology, batch_size, error, *, sizes, model_flops) -> Report:
+    """The report of a program that the compiler refused for lack of memory (a `DoesNotFit`)."""
+    return Report(
+        title=title,
+        topology=topology.name,
+        chips=topology.chips,
+        batch_size=batch_size,
+        fits=False,
+        memory={"chip": error.available, "total": error.needed, **sizes},
+        model_flops=model_flops,
+    )
+
+
+def as_text(report: Report) -> str:
+    """Returns the report for a person to read."""
+    memory = report.memory
+    share = memory["total"] / memory["chip"]
+    lines = [
+        f"{report.title}",
+        f"  on {report.topology}: {report.chips} chips, global batch {report.batch_size:,}, "
+        f"{report.batch_size // report.chips:,} per chip",
+        "",
+        f"  memory per chip     {_gib(memory['total'])} of {_gib(memory['chip'])} ({share:.0%})",
+    ]
+    for name in ("parameters", "optimizer", "inputs", "outputs", "temporaries", "program"):
+        if name in memory:
+            lines.append(f"    {name:<17} {_gib(memory[name])}")
+    if not report.fits:
+        lines += ["", f"  DOES NOT FIT: {share:.2f} times what the chip has"]
+        return "\n".join(lines)
+    lines += [
+        f"  model FLOPs         {report.model_flops / report.chips / 1e12:10.2f} T per chip; the "
+        f"program does {report.program_flops / 1e12:.2f} T",
+        f"  estimated step      {_ms(report.roofline_seconds)} by roofline, "
+        f"{_ms(report.schedule_seconds)} by schedule",
+        f"  estimated MFU       {report.roofline_mfu:10.1%}    by roofline, "
+        f"{report.schedule_mfu:10.1%}    by schedule",
+        f"  layout changes      {_ms(report.layout_seconds)} of the schedule",
+        f"  collectives         {_ms(report.collective_seconds)} at the links' bandwidth",
+    ]
+    for entry in report.collectives:
+        lines.append(f"    {entry['op']:<17} {entry['count']:>4} x, {entry['bytes'] / 1e6:,.1f} MB")
+    if report.slowest:
+        lines.append("  slowest operations, by schedule")
+        for entry in report.slowest:
+            lines.append(f"    {_ms(entry['seconds'])}  {entry['count']:>4} x  {entry['name']}")
+    if report.float32_products:
+        lines.append("  matrix products that read float32")
+        for entry in report.float32_products:
+            lines.append(f"    {entry['count']:>4} x  {entry['name']}")
+    lines += ["", f"  FITS (compiled in {report.compile_seconds:.0f} s)"]
+    return "\n".join(lines)
+
+
+COLUMNS = (
+    "config", "topology", "batch per chip", "memory per chip", "step (roofline / schedule)",
+    "MFU (roofline / schedule)", "collectives",
+)  # fmt: skip
+
+
+def as_row(report: Report) -> tuple[str, ...]:
+    """Returns the report as cells of `COLUMNS`."""
+    memory = report.memory
+    cells = (
+        f"`{report.title}`",
+        f"{report.topology} ({report.chips})",
+        f"{report.batch_size // report.chips:,}",
+        f"{memory['total'] / GIB:.1f} of {memory['chip'] / GIB:.1f} GiB",
+    )
+    if not report.fits:
+        return (*cells, "does not fit", "-", "-")
+    size = sum(entry["bytes"] for entry in report.collectives)
+    return (
+        *cells,
+        f"{1e3 * report.roofline_seconds:.0f} / {1e3 * report.schedule_seconds:.0f} ms",
+        f"{report.roofline_mfu:.0%} / {report.schedule_mfu:.0%}",
+        f"{size / 1e6:,.0f} MB",
+    )
+
+
+def as_markdown(reports: list[Report]) -> str:
+    """Returns a table of reports, as Markdown."""
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *map(as_row, reports)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _gib(size):
+    return f"{size / GIB:10.2f} GiB"
+
+
+def _ms(seconds):
+    return f"{1e3 * seconds:10.2f} ms"
