@@ -8,8 +8,30 @@ dimensions are viewed as matrices where they are used, which costs nothing.
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+from tensorflow.python.ops import control_flow_util
 
 from lit_tf.initializers import initial_value
+
+
+def compiled_by_xla() -> bool:
+    """Whether what is being traced will be compiled as a whole: for a TPU, or by jit_compile=True.
+
+    The same products are then written as einsums, whose layouts XLA is free to choose. Elsewhere
+    they are two-dimensional, which oneDNN fuses with bias and GELU.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def materialize(x):
+    """Returns x, for XLA a value to be stored rather than recomputed by whoever reads it."""
+
+    @tf.custom_gradient
+    def barrier(x):
+        return gen_xla_ops.xla_optimization_barrier([x])[0], lambda upstream: upstream
+
+    return barrier(x) if compiled_by_xla() else x
 
 
 class Part(keras.layers.Layer):
@@ -56,7 +78,8 @@ class LayerNorm(Part):
         centered = y - mean
         variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
         scale = tf.cast(self.scale, tf.float32)
-        y = centered * tf.math.rsqrt(variance + self.epsilon) * scale
+        # The scale meets the small factor first: one pass less over the activations.
+        y = centered * (tf.math.rsqrt(variance + self.epsilon) * scale)
         return tf.cast(y + tf.cast(self.bias, tf.float32), x.dtype)
 
 
@@ -77,12 +100,14 @@ class Dense(Part):
         self.bias = self.leaf("bias", out_shape)
         self.built = True
 
-    def call(self, x):
-        """Maps (..., fan_in) to (..., fan_out)."""
+    def call(self, x, gelu=False):
+        """Maps (..., fan_in) to (..., fan_out), then through GELU (tanh form) where asked."""
         # One two-dimensional product: what oneDNN fuses with bias and GELU and XLA tiles best.
         kernel = tf.reshape(tf.cast(self.kernel, x.dtype), (self.fan_in, self.fan_out))
         bias = tf.reshape(tf.cast(self.bias, x.dtype), (self.fan_out,))
         y = tf.nn.bias_add(tf.matmul(tf.reshape(x, (-1, self.fan_in)), kernel), bias)
+        if gelu:  # before the reshape, which would come between what oneDNN fuses
+            y = tf.nn.gelu(y, approximate=True)
         return tf.reshape(y, (-1, *x.shape[1:-1], self.fan_out))
 
 
@@ -127,6 +152,14 @@ class Attention(Part):
         x = tf.reshape(x, (-1, x.shape[1], self.num_heads, self.head_dim))
         return tf.transpose(x, (0, 2, 1, 3))  # (batch, heads, tokens, head_dim)
 
+    def _heads_for_xla(self, dense, x):
+        """Maps (batch, tokens, width) to (batch, tokens, heads, head_dim)."""
+        shape = (-1, self.num_heads, self.head_dim)
+        kernel = tf.reshape(tf.cast(dense.kernel, x.dtype), shape)
+        return tf.einsum("btw,whd->bthd", x, kernel) + tf.reshape(
+            tf.cast(dense.bias, x.dtype), shape[1:]
+        )
+
     def call(self, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
         """Attends from every query to every key.
 
@@ -166,7 +199,7 @@ class Mlp(Part):
 
     def call(self, x):
         """Maps (batch, tokens, width) to the same shape."""
-        return self.out(tf.nn.gelu(self.hidden(x), approximate=True))
+        return self.out(self.hidden(x, gelu=True))
 
 
 class PreNormBlock(Part):
