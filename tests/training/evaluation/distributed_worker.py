@@ -2,8 +2,10 @@
 
 A process of its own, because logical devices have to be made before TensorFlow starts; and one for
 each number above 1, because TensorFlow keeps the size of a group of devices for a process's life.
+With TF_CONFIG in the environment, REPLICAS is how many workers there are.
 """
 
+import os
 import pathlib
 import sys
 
@@ -37,6 +39,12 @@ def evaluate(strategy, checkpoint, photos):
 
 
 def main(checkpoint, folder, counts):
+    photos = folder / "photos"
+    if os.environ.get("TF_CONFIG"):
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        arrays = evaluate(strategy, checkpoint, photos)
+        np.savez(folder / f"worker{strategy.cluster_resolver.task_id}.npz", **arrays)
+        return
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
     for replicas in counts:
@@ -45,7 +53,7 @@ def main(checkpoint, folder, counts):
             strategy = tf.distribute.OneDeviceStrategy(devices[0])
         else:
             strategy = tf.distribute.MirroredStrategy(devices)
-        np.savez(folder / f"{replicas}.npz", **evaluate(strategy, checkpoint, folder / "photos"))
+        np.savez(folder / f"{replicas}.npz", **evaluate(strategy, checkpoint, photos))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Several replicas give one replica's results, to the last example."""
 
+import json
+import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -30,28 +33,66 @@ def results(fixtures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
     write_pictures(folder / "photos")
     command = [sys.executable, WORKER, fixtures / "lit_bert_tiny.npz", folder]
-    processes = [
-        subprocess.Popen([*command, *counts], stderr=subprocess.PIPE, text=True)
-        for counts in (("1", "2"), ("4",))
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors[-3000:]
+    run_together([(*command, "1", "2"), (*command, "4")])
     return {n: dict(np.load(folder / f"{n}.npz")) for n in (1, 2, 4)}
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
-def test_results_equal_one_replicas_to_the_last_example(results, replicas):
-    one, many = results[1], results[replicas]
-    assert int(many["replicas"]) == replicas
+def run_together(commands, environments=None):
+    """Runs processes side by side until all have ended well."""
+    processes = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        for command, environment in zip(
+            commands, environments or [None] * len(commands), strict=True
+        )
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=600)
+            assert process.returncode == 0, errors[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def assert_same(many, one):
     assert set(one) == set(many)
-    for key in one:
-        if key == "replicas":
-            continue
+    for key in set(one) - {"replicas"}:
         if key in ("zimg", "ztxt"):  # another batch shape may add up in another order
             np.testing.assert_allclose(many[key], one[key], rtol=0, atol=1e-6, err_msg=key)
         else:
             np.testing.assert_array_equal(many[key], one[key], err_msg=key)
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_results_equal_one_replicas_to_the_last_example(results, replicas):
+    assert int(results[replicas]["replicas"]) == replicas
+    assert_same(results[replicas], results[1])
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("localhost", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def test_two_workers_share_the_work_and_both_have_all_results(results, fixtures, tmp_path):
+    write_pictures(tmp_path / "photos")
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
+    environments = [
+        os.environ
+        | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})}
+        for i in range(2)
+    ]
+    command = [sys.executable, WORKER, fixtures / "lit_bert_tiny.npz", tmp_path, "2"]
+    run_together([command, command], environments)
+    for i in range(2):
+        worker = dict(np.load(tmp_path / f"worker{i}.npz"))
+        assert int(worker["replicas"]) == 2
+        assert_same(worker, results[1])
 
 
 def test_padding_and_unreadable_images_never_count(results):
