@@ -24,14 +24,10 @@ def compiled_by_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
+@tf.custom_gradient
 def materialize(x):
-    """Returns x, for XLA a value to be stored rather than recomputed by whoever reads it."""
-
-    @tf.custom_gradient
-    def barrier(x):
-        return gen_xla_ops.xla_optimization_barrier([x])[0], lambda upstream: upstream
-
-    return barrier(x) if compiled_by_xla() else x
+    """Returns x, which XLA then stores rather than computes anew within whatever reads it."""
+    return gen_xla_ops.xla_optimization_barrier([x])[0], lambda upstream: upstream
 
 
 class Part(keras.layers.Layer):
@@ -102,9 +98,13 @@ class Dense(Part):
 
     def call(self, x, gelu=False):
         """Maps (..., fan_in) to (..., fan_out), then through GELU (tanh form) where asked."""
-        # One two-dimensional product: what oneDNN fuses with bias and GELU and XLA tiles best.
         kernel = tf.reshape(tf.cast(self.kernel, x.dtype), (self.fan_in, self.fan_out))
         bias = tf.reshape(tf.cast(self.bias, x.dtype), (self.fan_out,))
+        if compiled_by_xla():
+            y = tf.einsum("...i,io->...o", x, kernel) + bias
+            # Stored: a TPU would rather compute GELU again for every tile of the next product.
+            return materialize(tf.nn.gelu(y, approximate=True)) if gelu else y
+        # One two-dimensional product: what oneDNN fuses with bias and GELU.
         y = tf.nn.bias_add(tf.matmul(tf.reshape(x, (-1, self.fan_in)), kernel), bias)
         if gelu:  # before the reshape, which would come between what oneDNN fuses
             y = tf.nn.gelu(y, approximate=True)
@@ -152,13 +152,11 @@ class Attention(Part):
         x = tf.reshape(x, (-1, x.shape[1], self.num_heads, self.head_dim))
         return tf.transpose(x, (0, 2, 1, 3))  # (batch, heads, tokens, head_dim)
 
-    def _heads_for_xla(self, dense, x):
-        """Maps (batch, tokens, width) to (batch, tokens, heads, head_dim)."""
-        shape = (-1, self.num_heads, self.head_dim)
-        kernel = tf.reshape(tf.cast(dense.kernel, x.dtype), shape)
-        return tf.einsum("btw,whd->bthd", x, kernel) + tf.reshape(
-            tf.cast(dense.bias, x.dtype), shape[1:]
-        )
+    def _project(self, dense, x):
+        """Maps (batch, tokens, width) to (batch, tokens, heads, head_dim) in one product."""
+        kernel = tf.reshape(tf.cast(dense.kernel, x.dtype), (-1, self.num_heads, self.head_dim))
+        bias = tf.reshape(tf.cast(dense.bias, x.dtype), (self.num_heads, self.head_dim))
+        return tf.einsum("btw,whd->bthd", x, kernel) + bias
 
     def call(self, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
         """Attends from every query to every key.
@@ -174,14 +172,25 @@ class Attention(Part):
         Returns:
           (batch, queries, width).
         """
-        q = self._heads(self.query(queries) * tf.cast(self.head_dim**-0.5, queries.dtype))
-        k, v = self._heads(self.key(keys)), self._heads(self.value(keys))
-        logits = tf.matmul(q, k, transpose_b=True)  # (batch, heads, queries, keys)
+        # For XLA the heads stay where the projections put them: a transpose between two products
+        # would be a copy of all queries, keys or values, for which it finds no better place.
+        xla = compiled_by_xla()
+        q, k, v = (
+            self._project(dense, x) if xla else self._heads(dense(x))
+            for dense, x in ((self.query, queries), (self.key, keys), (self.value, keys))
+        )
+        q *= tf.cast(self.head_dim**-0.5, q.dtype)
+        # (batch, heads, queries, keys)
+        logits = tf.einsum("bqhd,bkhd->bhqk", q, k) if xla else tf.matmul(q, k, transpose_b=True)
         if padding is not None:
             logits += tf.cast(padding, logits.dtype)
         weights = tf.nn.softmax(logits)
         if dropout_seed is not None:
             weights = dropout(weights, dropout_rate, dropout_seed)
+        if xla:
+            y = tf.einsum("bhqk,bkhd->bqhd", weights, v)
+            kernel = tf.reshape(tf.cast(self.out.kernel, y.dtype), (*y.shape[2:], -1))
+            return tf.einsum("bqhd,hdw->bqw", y, kernel) + tf.cast(self.out.bias, y.dtype)
         y = tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))  # (batch, queries, heads, head_dim)
         return self.out(tf.reshape(y, (-1, y.shape[1], self.num_heads * self.head_dim)))
 
