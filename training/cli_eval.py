@@ -175,8 +175,40 @@ def _open(args, strategies):
         defaults = (config.eval.zero_shot or defaults[0], config.eval.retrieval or defaults[1])
     with strategy.scope():
         model = lit_tf.load(source, **overrides)
+    if config:
+        _check_towers(model.config, config, args.config)
     name = None
     if overrides["resolution"] in (None, 224):
         name = published.published_name(source)
     encoder = encoders.KerasEncoder(model, strategy, batch_size or 64)
     return encoder, str(source), name, *defaults
+
+
+def _check_towers(found, config, spec):
+    """Refuses a checkpoint that is not what the config says; what counts is the checkpoint.
+
+    Raises:
+        ConfigError: names every size that differs.
+    """
+    from .preflight.programs import lit_config
+
+    wanted = lit_config(config)
+    differences = []
+    for tower, sizes in (
+        ("image", ("patch_size", "width", "depth", "num_heads", "mlp_dim")),
+        ("text", ("kind", "width", "depth", "num_heads", "mlp_dim")),
+    ):
+        a, b = getattr(wanted, tower), getattr(found, tower)
+        if b is None:
+            raise ConfigError(f"{config.model.init} has no {tower} tower")
+        for size in sizes:
+            if getattr(a, size) != getattr(b, size):
+                differences.append(f"{tower} {size} {getattr(a, size)}, not {getattr(b, size)}")
+    if (wanted.image.out_dim is None) != (found.image.out_dim is None):
+        has = "no image head, the checkpoint has one (say img_head)"
+        lacks = "an image head, the checkpoint has none (leave out img_head)"
+        differences.append(lacks if wanted.image.out_dim else has)
+    if differences:
+        raise ConfigError(
+            f"--config {spec} says {'; '.join(differences)}: {config.model.init} is another model"
+        )

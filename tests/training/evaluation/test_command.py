@@ -137,6 +137,67 @@ def test_text_embeddings_are_computed_once(fixtures, tiny, templates, monkeypatc
     assert calls == [200, 100]
 
 
+TINY_CONFIG = """
+from lit_tf.training.config import EvalConfig, ModelConfig, TrainConfig, parse_arguments
+
+def get_config(argument=""):
+    args = parse_arguments(argument, init="", img_head=False, width=64)
+    return TrainConfig(
+        name="tiny",
+        model=ModelConfig(
+            init=args.init or None,
+            image=f"patch_size={PATCH},width={args.width},depth=3,num_heads={HEADS},mlp_dim={MLP}",
+            text="bert:width=128,depth=2,num_heads=2,mlp_dim=256,vocab_size=1000",
+            image_head=args.img_head,
+            resolution=32,
+        ),
+        eval=EvalConfig(zero_shot=("cifar100",), retrieval=("coco_captions",), batch_size=8),
+    )
+"""
+
+
+@pytest.fixture
+def config_file(model, tmp_path):
+    image = model.config.image
+    text = TINY_CONFIG.replace("{PATCH}", str(image.patch_size))
+    text = text.replace("{HEADS}", str(image.num_heads)).replace("{MLP}", str(image.mlp_dim))
+    path = tmp_path / "tiny.py"
+    path.write_text(text.replace("width=64", f"width={image.width}"))
+    return path
+
+
+def test_a_config_names_the_checkpoint_and_the_datasets(
+    fixtures, tiny, config_file, templates, tmp_path
+):
+    out = tmp_path / "out.json"
+    run(
+        f"--config={config_file}:init={fixtures / 'lit_bert_tiny.npz'}",
+        f"--templates={templates}",
+        f"--data-dir={tiny.data_dir}",
+        f"--json={out}",
+    )
+    expected = {("cifar100", "accuracy"): tiny.accuracy["cifar100"]}
+    expected |= {("coco_captions", name): value for name, value in tiny.recalls.items()}
+    assert figures(out) == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("", "without init=CHECKPOINT"),
+        ("init=FIXTURE,img_head", "leave out img_head"),
+        ("init=FIXTURE,width=96", "image width 96, not 48"),
+        ("init=FIXTURE,head", "unknown config argument 'head'"),
+    ],
+)
+def test_a_config_that_is_not_of_the_checkpoint_is_refused(
+    fixtures, config_file, argument, message
+):
+    argument = argument.replace("FIXTURE", str(fixtures / "lit_bert_tiny.npz"))
+    with pytest.raises(ConfigError, match=message):
+        run(f"--config={config_file}:{argument}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
