@@ -53,7 +53,7 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
         _Config(
             name="default",
             description="What LiT-digits is trained and measured on.",
-            per_pair={"pretrain": 300, "train": 250, "validation": 20, "test": 50},
+            per_pair={"pretrain": 400, "train": 250, "validation": 20, "test": 50},
         ),
         _Config(
             name="tiny",

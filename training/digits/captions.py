@@ -35,25 +35,35 @@ MAX_TOKENS = 16
 
 # --- Phrasings to train on -------------------------------------------------------------------
 
-# What may stand before a phrasing that begins with a noun phrase; "" three times as often.
+# Who, what and how, from which openings are made.
+_WRITERS = ("somebody", "someone", "a child", "a person", "my friend", "a student")
+_CARRIERS = ("card", "sheet", "page", "note", "sign", "label", "ticket", "piece of paper")
+_PICTURES = ("picture", "photo", "image", "drawing", "scan", "sketch", "snapshot")
+# May stand before "three" in "a three".
+_MANNERS = (
+    "messy neat small large big bold thin thick round nice old clear funny simple handwritten"
+).split()
+# May stand before or after anything, and mean nothing.
+_ASIDES = "just here clearly simply again now indeed maybe perhaps look today".split()
+
+# What may stand before a phrasing that begins with a noun phrase, if anything does.
 _OPENINGS = (
-    "",
-    "",
-    "",
-    "a picture of",
-    "a photo of",
-    "an image of",
-    "a drawing of",
-    "a scan of",
-    "handwriting:",
+    *(f"a {picture} of" for picture in _PICTURES),
+    *(f"the {picture} shows" for picture in _PICTURES),
+    *(f"a {carrier} with" for carrier in _CARRIERS),
+    *(f"this {carrier} says" for carrier in _CARRIERS),
+    *(f"{writer} wrote" for writer in _WRITERS),
+    *(f"{writer} has drawn" for writer in _WRITERS),
     "this is",
     "this shows",
     "here is",
     "you can see",
     "i can see",
-    "a card with",
-    "a sheet with",
-    "somebody wrote",
+    "we see",
+    "there is",
+    "handwriting:",
+    "a sign that reads",
+    "a label that shows",
 )
 # Both digits. The left one is named first unless the phrasing says otherwise.
 _PAIRS = (
@@ -69,6 +79,11 @@ _PAIRS = (
     "{a} on the left and {b} on the right",
     "{b} on the right and {a} on the left",
     "a handwritten {l} next to a handwritten {r}",
+    "on the left is {a}, on the right is {b}",
+    "to the left {a}, to the right {b}",
+    "{a}, then {b}",
+    "{a} with {b} to its right",
+    "{b} with {a} on its left",
     # words
     "{l} then {r}",
     "{l} {r}",
@@ -79,6 +94,15 @@ _PAIRS = (
     "the left digit is {l}, the right digit is {r}",
     "the first digit is {l} and the second is {r}",
     "{l} comes before {r}",
+    "{l} beside {r}",
+    "digit {l} next to digit {r}",
+    "first comes {l}, then comes {r}",
+    "left {l}, right {r}",
+    "the symbols {l} and {r}",
+    "the pair {l} and {r}",
+    "the left one is {l} and the right one is {r}",
+    "two symbols, {l} then {r}",
+    "{l} and after that {r}",
     # numerals
     "{x} {y}",
     "{x} then {y}",
@@ -93,6 +117,17 @@ _PAIRS = (
     "{y} to the right of {x}",
     "left: {x}, right: {y}",
     "the first digit is {x}, the second is {y}",
+    "the {x} is beside the {y}",
+    "{x} first, {y} second",
+    "{x} on the left, {y} on the right",
+    "{x} with {y} to its right",
+    "figure {x} next to figure {y}",
+    "{x} comes before {y}",
+    "first a {x}, second a {y}",
+    "{x} & {y}",
+    "{x} - {y}",
+    "the pair {x} {y}",
+    "the two figures are {x} and {y}",
     # the number
     "{n}",
     "number {n}",
@@ -103,6 +138,12 @@ _PAIRS = (
     "a card that says {n}",
     "somebody wrote the number {n}",
     "a sheet of paper with the number {n}",
+    "the numeral {n}",
+    "number: {n}",
+    "a room number: {n}",
+    "{n} by hand",
+    "a sign with {n} on it",
+    "the written figure is {n}",
     # the number in words
     "{w}",
     "the number {w}",
@@ -110,6 +151,9 @@ _PAIRS = (
     "a handwritten {w}",
     "{w} in handwriting",
     "a card that says {w}",
+    "the numeral {w}",
+    "{w} by hand",
+    "a sign with {w} on it",
 )
 # What may follow a phrasing of a pair or of one digit; "" as often as all others together.
 _COLOURS_AFTER = (
@@ -155,6 +199,18 @@ _SINGLES = (
     "a number that ends with {y}",
     "the first digit is a handwritten {l}",
     "the second digit is a handwritten {r}",
+    "on the left there is {a}",
+    "on the right there is {b}",
+    "the symbol on the left is {l}",
+    "the symbol on the right is {r}",
+    "{x} comes first",
+    "{y} comes second",
+    "{a} comes first",
+    "{b} comes last",
+    "the first figure is {x}",
+    "the second figure is {y}",
+    "the one on the left is {x}",
+    "the one on the right is {y}",
 )
 _COLOURS = (
     "{ink} ink",
@@ -174,10 +230,18 @@ _COLOURS = (
     "two digits on {paper} paper",
     "a card with {ink} ink on {paper} paper",
     "handwriting in {ink} on {paper} paper",
+    "the digits are {ink}",
+    "both digits are {ink}",
+    "the colour of the ink is {ink}",
+    "drawn with {ink} ink",
+    "a {paper} background",
+    "the colour of the paper is {paper}",
+    "a {paper} sheet",
+    "a {paper} page",
 )
 
 # Shares of what a caption speaks of: both digits, one of them, colours only.
-_SHARES = (0.70, 0.15, 0.15)
+_SHARES = (0.60, 0.25, 0.15)
 
 # --- Phrasings held out ----------------------------------------------------------------------
 # Written before anything was trained. Every third is for validation, the others for the test.
@@ -304,9 +368,13 @@ def _pick(choices, rng):
     return choices[int(rng.integers(len(choices)))]
 
 
+# Every mark is a token of its own.
+_PUNCTUATION = "!\"#$%&'()*+,-./:;?@_"
+
+
 def _length(text):
     """Returns how many tokens a training caption has, [CLS] included."""
-    words = "".join(f" {c} " if c in ",:-/" else c for c in text).split()
+    words = "".join(f" {c} " if c in _PUNCTUATION else c for c in text).split()
     return 1 + sum(len(word) if word.isdigit() else 1 for word in words)
 
 
@@ -328,24 +396,29 @@ def training_caption(left, right, ink, paper, rng):
     """
     if (left, right) in UNSEEN_PAIRS:
         raise ValueError(f"({left}, {right}) is held out: no training caption may be made of it")
-    filling = fields(left, right, ink, paper)
+    filling = dict(fields(left, right, ink, paper))
     subject = rng.random()
     while True:
+        for side, digit in (("a", left), ("b", right)):
+            manner = f"{_pick(_MANNERS, rng)} " if rng.random() < 0.2 else ""
+            filling[side] = _with_article(manner + DIGITS[digit])
+        opening = f"{_pick(_OPENINGS, rng)} " if rng.random() < 0.6 else ""
         if subject < _SHARES[0]:
             if rng.random() < 0.25:
-                phrasing = _pick(_COLOURED_PAIRS, rng)
+                phrasing = opening + _pick(_COLOURED_PAIRS, rng)
             else:
-                phrasing = _pick(_PAIRS, rng)
+                phrasing = opening + _pick(_PAIRS, rng)
                 if rng.random() < 0.35:
                     phrasing = f"{phrasing} {_pick(_COLOURS_AFTER, rng)}"
-            if not phrasing.startswith(("somebody", "left", "it ")):
-                phrasing = f"{_pick(_OPENINGS, rng)} {phrasing}".strip()
         elif subject < _SHARES[0] + _SHARES[1]:
             phrasing = _pick(_SINGLES, rng)
             if rng.random() < 0.2:
                 phrasing = f"{phrasing} {_pick(_COLOURS_AFTER, rng)}"
         else:
-            phrasing = f"{_pick(_OPENINGS, rng)} {_pick(_COLOURS, rng)}".strip()
+            phrasing = opening + _pick(_COLOURS, rng)
+        if rng.random() < 0.1:
+            aside = _pick(_ASIDES, rng)
+            phrasing = f"{aside} {phrasing}" if rng.random() < 0.5 else f"{phrasing} {aside}"
         caption = phrasing.format(**filling)
         if _length(caption) <= MAX_TOKENS:
             return caption
@@ -367,16 +440,25 @@ def vocabulary():
         A list of tokens; [PAD] is first, as 0 means padding in the published models.
     """
     words = set()
-    texts = [*_OPENINGS, *_PAIRS, *_COLOURS_AFTER, *_COLOURED_PAIRS, *_SINGLES, *_COLOURS]
+    texts = [
+        *_OPENINGS,
+        *_MANNERS,
+        *_ASIDES,
+        *_PAIRS,
+        *_COLOURS_AFTER,
+        *_COLOURED_PAIRS,
+        *_SINGLES,
+        *_COLOURS,
+    ]
     for pair in SEEN_PAIRS:
         # Colours do not depend on the pair: one pass over them is enough.
         for ink, paper in zip(INKS, itertools.cycle(PAPERS)):
             filling = fields(*pair, ink, paper)
             for text in texts:
                 words.update(text.format(**filling).replace("-", " ").split())
-    words = sorted({word.strip(",:") for word in words})
+    words = sorted({word.strip(_PUNCTUATION) for word in words})
     words = [word for word in words if len(word) > 1 and not word.isdigit()]
     letters = [*"0123456789abcdefghijklmnopqrstuvwxyz"]
-    punctuation = [*"!\"#$%&'()*+,-./:;?@_"]
+    punctuation = [*_PUNCTUATION]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     return [*special, *punctuation, *letters, *(f"##{c}" for c in letters), *words]

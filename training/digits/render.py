@@ -105,8 +105,11 @@ def choose_digits(digits, split, rng):
     )
 
 
-def _place(coverage, center, scale, angle, slant):
-    """Samples digits (N, 32, 32) onto a (HEIGHT, WIDTH) canvas through inverse affine maps."""
+def _place(coverage, center, scale, angle, slant, waves):
+    """Samples digits (N, 32, 32) onto a (HEIGHT, WIDTH) canvas through inverse maps.
+
+    The maps are affine, with waves (N, 2, 3) on top: amplitude, frequency, phase along each axis.
+    """
     n, size, _ = coverage.shape
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     dy = y[None] - center[:, 0, None, None]  # (N, HEIGHT, WIDTH)
@@ -115,6 +118,8 @@ def _place(coverage, center, scale, angle, slant):
     u = (cos * dx + sin * dy) / scale[:, 1, None, None]
     v = (cos * dy - sin * dx) / scale[:, 0, None, None]
     u = u + slant[:, None, None] * v
+    (size_u, rate_u, phase_u), (size_v, rate_v, phase_v) = waves.transpose(1, 2, 0)[..., None, None]
+    u, v = u + size_u * np.sin(rate_u * v + phase_u), v + size_v * np.sin(rate_v * u + phase_v)
     # Bilinear, zero outside: one pixel of margin on each side makes the gather safe.
     padded = np.pad(coverage, ((0, 0), (1, 1), (1, 1)))
     u = np.clip(u + (size + 1) / 2, 0, size + 0.999)
@@ -136,8 +141,8 @@ def draw(left, right, inks, papers, rng, augment=False):
         inks: int array (N,), positions in `INKS`.
         papers: int array (N,), positions in `PAPERS`.
         rng: `np.random.Generator`.
-        augment: for training: digits are rotated, slanted and stretched too, so that a thousand
-            real digits go further. What is measured on is never augmented.
+        augment: for training: digits are rotated, slanted, stretched, bent and thinned too, so that
+            a thousand real digits go further. What is measured on is never augmented.
 
     Returns:
         uint8 (N, 32, 64, 3).
@@ -151,14 +156,15 @@ def draw(left, right, inks, papers, rng, augment=False):
             3.0,
         ]
         scale = np.repeat(rng.uniform(0.75, 0.95, (n, 1)), 2, axis=1)
-        angle, slant = np.zeros(n), np.zeros(n)
+        angle, slant, waves, thinning = np.zeros(n), np.zeros(n), np.zeros((n, 2, 3)), np.ones(n)
         if augment:
-            scale = scale * rng.uniform(0.9, 1.1, (n, 2))
-            angle = rng.uniform(-0.2, 0.2, n)
-            slant = rng.uniform(-0.25, 0.25, n)
-        placed = _place(
-            coverage[indices], *(a.astype(np.float32) for a in (center, scale, angle, slant))
-        )
+            scale = scale * rng.uniform(0.88, 1.12, (n, 2))
+            angle = rng.uniform(-0.22, 0.22, n)
+            slant = rng.uniform(-0.3, 0.3, n)
+            waves = rng.uniform([-1.8, 0.1, 0.0], [1.8, 0.3, 6.3], (n, 2, 3))
+            thinning = np.exp(rng.uniform(-0.5, 0.5, n))
+        geometry = (a.astype(np.float32) for a in (center, scale, angle, slant, waves))
+        placed = _place(coverage[indices], *geometry) ** thinning[:, None, None]
         ink = np.maximum(ink, placed)
     ink_rgb = np.array(list(INKS.values()))[inks]
     ink_rgb = ink_rgb + rng.uniform(-1, 1, (n, 3)) * _INK_JITTER

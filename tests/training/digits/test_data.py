@@ -81,6 +81,7 @@ def test_held_out_phrasings_are_in_no_training_caption():
 
     trained = {as_text(p) for p in all_training_phrasings()}
     trained |= {f"{opening} {p}".strip() for opening in captions._OPENINGS for p in trained}
+    trained |= {f"{aside} {p}" for aside in captions._ASIDES for p in set(trained)}
     trained |= {f"{p} {as_text(c)}" for c in captions._COLOURS_AFTER for p in trained}
     kinds = ("pair", "words", "ink", "paper", "full")
     for kind, split in itertools.product(kinds, ("validation", "test")):

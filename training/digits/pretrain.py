@@ -1,0 +1,170 @@
+"""Supervised pre-training of LiT-digits' image tower: the part that LiT then locks.
+
+The tower learns to tell the left digit, the right digit, the ink and the paper from one another by
+four linear heads on its representation. What it writes is an AugReg-style ViT checkpoint, so tuning
+starts from it exactly as it starts from a published one.
+
+    python -m lit_tf.training.digits.pretrain --out runs/digits/vit.npz
+"""
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from lit_tf import images
+from lit_tf.checkpoints import layouts, npz
+from lit_tf.config import ViTConfig
+from lit_tf.vit import ViT
+
+from ..collectives import Collectives
+from ..optimizers import Optimizer
+from . import captions, render
+from .measure import load_examples
+
+TOWER = ViTConfig(patch_size=8, image_size=48, width=96, depth=5, num_heads=3, mlp_dim=384)
+
+# What each head tells apart, in the order of the heads' columns.
+TASKS = {
+    "left": len(captions.DIGITS),
+    "right": len(captions.DIGITS),
+    "ink": len(render.INKS),
+    "paper": len(render.PAPERS),
+}
+
+
+def pretrain(
+    examples,
+    *,
+    config=TOWER,
+    steps=3000,
+    batch_size=128,
+    learning_rate=1.5e-3,
+    weight_decay=1e-4,
+    warmup=200,
+    seed=0,
+    progress=True,
+):
+    """Trains a ViT on labelled pairs.
+
+    Args:
+        examples: {"image": uint8 (N, 32, 64, 3), and int (N,) for each of `TASKS`}.
+        config: sizes of the tower, without a head.
+        steps: optimizer steps; the learning rate follows a cosine.
+        batch_size: images a step.
+        learning_rate: Adam's, at the schedule's top.
+        weight_decay: share of every kernel taken off at each step at the schedule's top.
+        warmup: steps of warmup.
+        seed: of the starting values and of the order of examples.
+        progress: whether to show a progress bar.
+
+    Returns:
+        (the trained `ViT`, its heads as {"head/kernel": (width, 34), "head/bias": (34,)}).
+    """
+    tower = ViT(config, seed=seed)
+    sizes = list(TASKS.values())
+    # Zeros: the first steps then only teach the heads, as is usual for fine-tuning a ViT.
+    kernel = tf.Variable(tf.zeros((config.width, sum(sizes))), name="head_kernel")
+    bias = tf.Variable(tf.zeros(sum(sizes)), name="head_bias")
+    parameters = {
+        name: variable.value
+        for name, variable in tower.canonical_variables().items()
+        if variable.trainable
+    }
+    parameters |= {"head/kernel": kernel, "head/bias": bias}
+    optimizer = Optimizer(
+        parameters,
+        name="adam",
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        clip=1.0,
+        total_steps=steps,
+        warmup_steps=warmup,
+    )
+    collectives = Collectives()
+
+    @tf.function(reduce_retracing=True)
+    def step(pixels, labels):
+        pixels = images.preprocess(pixels, config.image_size)
+        with tf.GradientTape() as tape:
+            logits = tf.split(tower(pixels) @ kernel + bias, sizes, axis=-1)
+            losses = [
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels[:, i], task)
+                for i, task in enumerate(logits)
+            ]
+            loss = tf.reduce_mean(tf.add_n(losses))
+        gradients = tape.gradient(loss, parameters)
+        # The update runs in replica context, as it does in the trainer.
+        strategy = tf.distribute.get_strategy()
+        strategy.run(lambda: optimizer.step(gradients, collectives))
+        return loss
+
+    labels = np.stack([examples[task] for task in TASKS], axis=1).astype(np.int32)
+    bar = tqdm.trange(
+        steps, desc="pre-training", unit="step", disable=not progress, file=sys.stderr
+    )
+    for number, batch in zip(bar, _batches(len(labels), batch_size, seed), strict=False):
+        loss = step(tf.constant(examples["image"][batch]), tf.constant(labels[batch]))
+        if number % 50 == 49:
+            bar.set_postfix(loss=f"{float(loss):.3f}")
+    return tower, {"head/kernel": kernel.numpy(), "head/bias": bias.numpy()}
+
+
+def _batches(count, batch_size, seed):
+    """Yields index arrays, epoch after epoch, each in a new order."""
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(count)
+        for start in range(0, count - batch_size + 1, batch_size):
+            yield order[start : start + batch_size]
+
+
+def accuracy(tower, heads, examples):
+    """Returns the share of right answers for each task, and for both digits together ("pair")."""
+    side = tower.config.image_size
+    embed = tf.function(lambda x: tower(images.preprocess(x, side)))
+    chunks = range(0, len(examples["image"]), 250)
+    z = np.concatenate([embed(examples["image"][i : i + 250]).numpy() for i in chunks])
+    logits = z @ heads["head/kernel"] + heads["head/bias"]
+    ends = np.cumsum(list(TASKS.values()))
+    hits = {
+        task: part.argmax(axis=1) == examples[task]
+        for task, part in zip(TASKS, np.split(logits, ends[:-1], axis=1), strict=True)
+    }
+    hits["pair"] = hits["left"] & hits["right"]
+    return {task: float(hit.mean()) for task, hit in hits.items()}
+
+
+def save(tower, heads, path):
+    """Writes the tower and its heads in AugReg's layout: the image tower's leaves at top level."""
+    leaves = {
+        f"img/{name}": (lambda v=variable: v.numpy())
+        for name, variable in tower.canonical_variables().items()
+    }
+    arrays = [
+        (key.removeprefix("img/"), np.asarray(read(), np.float32))
+        for key, read in layouts.to_layout(leaves, "vit_jax")
+    ]
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    npz.write_npz(path, [*arrays, *heads.items()])
+
+
+def main(argv=None):
+    """Pre-trains, prints the accuracy on validation digits and writes the tower."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, help="where the ViT goes (.npz)")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--data-dir", help="where tfds keeps its data")
+    args = parser.parse_args(argv)
+    tower, heads = pretrain(load_examples("pretrain", data_dir=args.data_dir), steps=args.steps)
+    save(tower, heads, args.out)
+    figures = accuracy(tower, heads, load_examples("validation", data_dir=args.data_dir))
+    print("validation:", ", ".join(f"{task} {share:.1%}" for task, share in figures.items()))
+
+
+if __name__ == "__main__":
+    main()
