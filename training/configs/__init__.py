@@ -1,0 +1,1 @@
+"""Shipped configs: short Python programs, each with `get_config(arg)`."""
