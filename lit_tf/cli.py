@@ -10,6 +10,7 @@ import contextlib
 import glob
 import importlib
 import json
+import math
 import os
 import pathlib
 import sys
@@ -34,10 +35,29 @@ def _models(args):
     """Lists the names that `lit_tf.load` takes."""
     from lit_tf import registry
     from lit_tf.checkpoints.download import cache_dir
+    from lit_tf.checkpoints.layouts import read_canonical
+    from lit_tf.checkpoints.npz import open_npz
+    from lit_tf.config import config_from_shapes
 
     rows = []
     for name, path in registry.embedded_models().items():
-        rows.append({"name": name, "path": str(path), "embedded": True})
+        checkpoint = read_canonical(open_npz(path))
+        config = config_from_shapes(checkpoint.shapes, layout=checkpoint.layout, source=str(path))
+        image, text = config.image, config.text
+        kind = "BERT" if text.kind == "bert" else "transformer"
+        rows.append(
+            {
+                "name": name,
+                "path": str(path),
+                "embedded": True,
+                "image": f"ViT/{image.patch_size}, width {image.width}, depth {image.depth}",
+                "text": f"{kind}, width {text.width}, depth {text.depth}",
+                "out_dim": (image.out_dim, text.out_dim),
+                "tokenizer": config.tokenizer_kind,
+                "parameters": sum(math.prod(shape) for shape in checkpoint.shapes.values()),
+                "figures": {},
+            }
+        )
     for model in registry.MODELS.values():
         path = cache_dir() / f"{model.name}.npz"
         rows.append(
@@ -64,12 +84,10 @@ def _models(args):
         ("name", "image tower", "text tower", "parameters", "ImageNet", "I->T", "T->I", "file")
     ]
     for row in rows:
-        millions = f"{row['parameters'] / 1e6:.0f} M" if "parameters" in row else "-"
-        cells = [_number(row.get("figures", {}).get(key)) for key in figures]
+        millions = f"{row['parameters'] / 1e6:.3g} M"
+        cells = [_number(row["figures"].get(key)) for key in figures]
         file = "in the package" if row["embedded"] else "in the cache" if row["path"] else "-"
-        table.append(
-            (row["name"], row.get("image", "-"), row.get("text", "-"), millions, *cells, file)
-        )
+        table.append((row["name"], row["image"], row["text"], millions, *cells, file))
     _print_table(table, right=(3, 4, 5, 6))
     print(
         "\nPublished figures in per cent: zero-shot accuracy on ImageNet; Recall@1 on COCO, image "
