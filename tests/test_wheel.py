@@ -29,6 +29,7 @@ for name in ("export", "training", "tests"):
     else:
         raise SystemExit(f"a bare {name} can be imported")
 model = lit_tf.load("lit_bert_tiny.npz")
+assert lit_tf.load("LiT-digits").encode_text(["the number 37"]).shape == (1, 96)
 np.savez("found.npz", zimg=model.encode_image(sorted(pathlib.Path().glob("*.png"))),
          ztxt=model.encode_text(["a photo of a cat"]))
 """
