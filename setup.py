@@ -20,6 +20,7 @@ EXTRAS = {
     ],
     "lite": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.5"],
     "tpu": [f"tensorflow-tpu{TF}"],
+    "bench": ["keras-hub>=0.20"],  # only to be compared with
     "demo": ["matplotlib>=3.7", "pillow", "scikit-learn>=1.3"],
     "dev": ["build", "hypothesis", "pytest", "ruff", "scipy", "setuptools", "wheel"],
 }
