@@ -328,7 +328,7 @@ def open_tfds(name: str, data_dir: str | None = None):
 
 def _unreachable(builder):
     """Returns why nothing can be downloaded, or None. tfds itself retries for minutes first."""
-    hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos}
+    hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or ()}
     if not hosts or urllib.request.getproxies():
         return None
     for host in hosts:

@@ -10,6 +10,9 @@ number of its image, neither can count as an example or move another one's resul
 
 import collections
 import hashlib
+import json
+import os
+import pathlib
 import time
 from typing import NamedTuple
 
@@ -19,6 +22,7 @@ from tqdm import tqdm
 
 from lit_tf import images as images_lib
 from lit_tf.errors import DataError
+from lit_tf.tokenizers import load_tokenizer
 
 from ..collectives import Collectives
 from .datasets import Images
@@ -286,3 +290,131 @@ class KerasEncoder(Encoder):
                 in_flight = _IN_FLIGHT  # the first one alone: it compiles, and starts the clock
         for outputs in pending:
             yield [x.numpy() for x in outputs]
+
+
+# --- Exported artefacts ---------------------------------------------------------------------------
+
+
+class _ArtefactEncoder(Encoder):
+    """What the exporter wrote, read through its signatures and its manifest alone.
+
+    Args:
+        folder: the artefact's folder, with `lit_manifest.json` in it.
+        batch_size: examples at a time.
+
+    Raises:
+        DataError: the folder is no such artefact.
+    """
+
+    def __init__(self, folder: str | os.PathLike, batch_size: int = 64):
+        self.folder, self.batch_size = pathlib.Path(folder), batch_size
+        path = self.folder / "lit_manifest.json"
+        try:
+            self.manifest = json.loads(path.read_text(encoding="utf-8"))
+            self.model_name = str(self.manifest["model"])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise DataError(
+                f"{folder}: expected what `lit-tf export` wrote, with {path.name} in it: {e!r}"
+            ) from e
+
+    def fingerprint(self, tower):
+        """Returns a digest of the artefact's files."""
+        digest = hashlib.sha256(self.name.encode())
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_file() and self._belongs(path, tower):
+                digest.update(str(path.relative_to(self.folder)).encode())
+                with open(path, "rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def _belongs(self, path, tower):
+        return True
+
+
+class SavedModelEncoder(_ArtefactEncoder):
+    """A SavedModel with the signatures `encode_image` and `encode_text`; see `_ArtefactEncoder`."""
+
+    name = "saved_model"
+
+    def __init__(self, folder, batch_size=64):
+        super().__init__(folder, batch_size)
+        import tensorflow_text  # noqa: F401  the tokenizer's ops, without which it does not load
+
+        try:
+            self._loaded = tf.saved_model.load(str(self.folder))
+        except (OSError, ValueError, tf.errors.OpError) as e:
+            raise DataError(f"{folder}: no SavedModel that loads: {e}") from e
+        missing = {"encode_image", "encode_text"} - set(self._loaded.signatures)
+        if missing:
+            raise DataError(
+                f"{folder} has no signature {' or '.join(sorted(missing))}: evaluation needs a "
+                "model exported with both parts"
+            )
+        self.image_size = int(self.manifest["resolution"])
+        temperature = getattr(self._loaded, "temperature", None)
+        if temperature is not None:
+            self.temperature = float(tf.reshape(temperature, []))
+
+    def _embed_pixels(self, pixels):
+        return self._call("encode_image", image=tf.constant(pixels))
+
+    def _embed_strings(self, texts):
+        return self._call("encode_text", text=tf.constant(texts))
+
+    def _call(self, signature, **inputs):
+        return self._loaded.signatures[signature](**inputs)["embedding"].numpy()
+
+
+class TFLiteEncoder(_ArtefactEncoder):
+    """`image_encoder.tflite` and `text_encoder.tflite`; see `_ArtefactEncoder`.
+
+    Texts are tokenized by this library, with the vocabulary beside the graphs.
+    """
+
+    name = "tflite"
+
+    def __init__(self, folder, batch_size=64):
+        super().__init__(folder, batch_size)
+        self._image, shape = self._open("image_encoder.tflite", "image")
+        self._text, tokens = self._open("text_encoder.tflite", "tokens")
+        self.image_size = int(shape[1])
+        self.temperature = self.manifest.get("temperature")
+        self._tokenize = load_tokenizer(self._vocabulary(), length=int(tokens[1]))
+
+    def _open(self, file, name):
+        """Returns a signature's runner and the shape of its input."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        path = self.folder / file
+        if not path.is_file():
+            raise DataError(f"{self.folder} has no {file}: evaluation needs both encoders")
+        try:
+            interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+            runner = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
+            return runner, runner.get_input_details()[name]["shape"]
+        except (ValueError, RuntimeError, KeyError, StopIteration) as e:
+            raise DataError(f"{path}: no TFLite graph with an input {name!r}: {e!r}") from e
+
+    def _vocabulary(self):
+        found = [
+            path
+            for path in sorted(self.folder.iterdir())
+            if path.suffix == ".model" or path.suffix == ".txt" and path.stem != "labels"
+        ]
+        if len(found) != 1:
+            raise DataError(
+                f"{self.folder}: expected one vocabulary (.txt or .model) beside the graphs, found "
+                f"{len(found)}"
+            )
+        return found[0]
+
+    def _belongs(self, path, tower):
+        return path.name == f"{tower}_encoder.tflite" or (
+            tower == "text" and path == self._vocabulary()
+        )
+
+    def _embed_pixels(self, pixels):
+        return self._image(image=pixels)["embedding"]
+
+    def _embed_strings(self, texts):
+        return self._text(tokens=self._tokenize(texts).numpy())["embedding"]

@@ -1,0 +1,152 @@
+"""Keras, SavedModel and float TFLite classify and retrieve the same."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from lit_tf.training.evaluation import datasets, encoders, protocol
+
+import lit_tf
+from lit_tf import images as images_lib
+from lit_tf.errors import DataError
+
+from .test_command import figures, run
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The embedded model, on which a wrong prediction is not a coin's toss."""
+    return lit_tf.load("LiT-digits")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    tfds.disable_progress_bar()
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+def write_manifest(folder, model):
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = {"model": "LiT-digits", "resolution": model.config.image.image_size}
+    (folder / "lit_manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="module")
+def saved_model(digits, tmp_path_factory):
+    """A SavedModel with the exporter's signatures, and nothing else of it."""
+    folder = tmp_path_factory.mktemp("saved_model")
+
+    class Module(tf.Module):
+        def __init__(self):
+            self.weights = [v.value for v in digits.canonical_variables().values()]
+            self.tokenizer = digits.tokenizer
+            self.temperature = tf.constant(digits.temperature, tf.float32)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+        def encode_image(self, image):
+            pixels = images_lib.preprocess(image, digits.config.image.image_size)
+            return {"embedding": digits.embed_images(pixels)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def encode_text(self, text):
+            return {"embedding": digits.embed_tokens(digits.tokenizer(text))}
+
+    module = Module()
+    signatures = {"encode_image": module.encode_image, "encode_text": module.encode_text}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+    write_manifest(folder, digits)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tflite(digits, tmp_path_factory):
+    """Float TFLite graphs with the exporter's signatures."""
+    folder = tmp_path_factory.mktemp("tflite")
+    side, length = digits.config.image.image_size, digits.config.token_length
+
+    def write(name, function, spec):
+        module = tf.Module()
+        module.weights = [v.value for v in digits.canonical_variables().values()]
+        module.encode = tf.function(function, input_signature=[spec])
+        graph = folder / "graph"
+        tf.saved_model.save(module, str(graph), signatures={"encode": module.encode})
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(graph), ["encode"])
+        (folder / name).write_bytes(converter.convert())
+        shutil.rmtree(graph)
+
+    write(
+        "image_encoder.tflite",
+        lambda image: {"embedding": digits.embed_images(tf.cast(image, tf.float32) / 127.5 - 1)},
+        tf.TensorSpec([None, side, side, 3], tf.uint8, name="image"),
+    )
+    write(
+        "text_encoder.tflite",
+        lambda tokens: {"embedding": digits.embed_tokens(tokens)},
+        tf.TensorSpec([None, length], tf.int32, name="tokens"),
+    )
+    (folder / "vocab.txt").write_bytes(digits.tokenizer.to_bytes())
+    write_manifest(folder, digits)
+    return folder
+
+
+def test_all_backends_give_the_same_predictions(digits, saved_model, tflite, data_dir):
+    classification = datasets.open_classification("digit_pairs/tiny", data_dir=data_dir)
+    captioned = datasets.open_captioned("digit_pairs/tiny:test[:60]", data_dir=data_dir)
+    results = {}
+    for encoder in (
+        encoders.KerasEncoder(digits, batch_size=32),
+        encoders.SavedModelEncoder(saved_model, 32),
+        encoders.TFLiteEncoder(tflite, 32),
+    ):
+        results[encoder.name] = (
+            protocol.zero_shot(encoder, classification),
+            protocol.retrieval(encoder, captioned),
+        )
+    zero_shot, found = results.pop("keras")
+    assert zero_shot.metrics["accuracy"] > 0.8  # a model that works, not a tie between guesses
+    for name, (other, other_found) in results.items():
+        np.testing.assert_array_equal(other.predictions, zero_shot.predictions, err_msg=name)
+        assert other.metrics == zero_shot.metrics
+        assert other_found.metrics == found.metrics, name
+        np.testing.assert_allclose(other_found.zimg, found.zimg, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(other_found.ztxt, found.ztxt, atol=1e-4, err_msg=name)
+
+
+def test_the_command_evaluates_each(saved_model, tflite, data_dir, tmp_path):
+    answers = []
+    for source in (
+        ["LiT-digits"],
+        [f"--saved-model={saved_model}"],
+        [f"--tflite={tflite}"],
+    ):
+        out = tmp_path / "out.json"
+        run(
+            *source,
+            "--zero-shot=digit_pairs/tiny",
+            f"--data-dir={data_dir}",
+            f"--json={out}",
+        )
+        answers.append(figures(out))
+    assert answers[0] == answers[1] == answers[2]
+    assert {metric for _, metric in answers[0]} == {
+        "accuracy",
+        "accuracy/seen",
+        "accuracy/unseen",
+    }
+
+
+def test_folders_that_are_no_artefacts_are_refused(tmp_path, digits):
+    for kind in (encoders.SavedModelEncoder, encoders.TFLiteEncoder):
+        with pytest.raises(DataError, match="lit_manifest.json"):
+            kind(tmp_path)
+    write_manifest(tmp_path / "empty", digits)
+    with pytest.raises(DataError, match="no SavedModel that loads"):
+        encoders.SavedModelEncoder(tmp_path / "empty")
+    with pytest.raises(DataError, match="has no image_encoder.tflite"):
+        encoders.TFLiteEncoder(tmp_path / "empty")
+    (tmp_path / "empty" / "image_encoder.tflite").write_bytes(b"no graph at all")
+    with pytest.raises(DataError, match="no TFLite graph with an input 'image'"):
+        encoders.TFLiteEncoder(tmp_path / "empty")
