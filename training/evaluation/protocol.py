@@ -43,6 +43,10 @@ class Result:
     standard: bool
     images_per_second: float | None
 
+    def images_of(self, metric: str) -> int:
+        """Returns how many images a metric is of."""
+        return self.images
+
     def to_dict(self) -> dict:
         """Returns what a program may want to read, as plain values."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(Result)}
@@ -60,6 +64,7 @@ class ZeroShotResult(Result):
         predictions: int (images,), the class that each was taken for.
         confidences: float (images,), the probability of that class; None without a temperature.
         class_embeddings: float32 (classes, D).
+        groups: {metric: its images}, of metrics that are not of all images.
     """
 
     templates: str
@@ -69,6 +74,11 @@ class ZeroShotResult(Result):
     predictions: np.ndarray
     confidences: np.ndarray | None
     class_embeddings: np.ndarray
+    groups: dict[str, int]
+
+    def images_of(self, metric):
+        """Returns how many images a metric is of."""
+        return self.groups.get(metric, self.images)
 
     def to_dict(self):
         """Returns what a program may want to read, accuracy per class included."""
@@ -205,10 +215,12 @@ def zero_shot(
     if absent:
         notes.append(f"without any image: {len(absent)} of {count} classes: {some(absent)}")
     predictions = zero_shot_lib.predict(zimg[rows], classes)
+    metrics, groups = _accuracies(predictions, labels, own.groups if own is not None else {})
     return ZeroShotResult(
         dataset=data.images.name,
         split=data.images.split,
-        metrics=_accuracies(predictions, labels, own.groups if own is not None else {}),
+        metrics=metrics,
+        groups=groups,
         images=len(rows),
         texts=len(texts),
         notes=notes,
@@ -309,15 +321,19 @@ def _unreadable(images, readable):
 
 
 def _accuracies(predictions, labels, groups):
-    """Returns the accuracy, and that of images whose first label is in a group of classes."""
+    """Returns {metric: accuracy}, of all images and of groups of classes, and {metric: images}.
+
+    An image is in the group that its first label is in.
+    """
     right = zero_shot_lib.correct(predictions, _padded(labels))
     first = np.array([row[0] for row in labels])
-    metrics = {"accuracy": float(right.mean())}
+    metrics, counts = {"accuracy": float(right.mean())}, {}
     for name, classes in groups.items():
         here = np.isin(first, classes)
         if here.any():
             metrics[f"accuracy/{name}"] = float(right[here].mean())
-    return metrics
+            counts[f"accuracy/{name}"] = int(here.sum())
+    return metrics, counts
 
 
 def _padded(labels):

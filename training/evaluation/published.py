@@ -52,7 +52,7 @@ def comparison(model: str | None, results: list[Result]) -> list[dict]:
                     "dataset": result.dataset,
                     "split": result.split,
                     "figure": metric,
-                    "images": result.images,
+                    "images": result.images_of(metric),
                     "measured": value,
                     "published": known,
                     "difference": None if known is None else value - known,

@@ -47,7 +47,8 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(460px, 1fr)); gap: 12px; }
 .card { border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px; }
 .pictures { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 8px; }
-img { height: 62px; max-width: 78px; object-fit: cover; border-radius: 3px; display: block; }
+img { width: 80px; height: 60px; object-fit: contain; background: var(--tint);
+  border-radius: 3px; display: block; }
 .right { color: var(--good); } .wrong { color: var(--bad); }
 figure { margin: 0; padding: 3px; border: 2px solid transparent; border-radius: 5px; }
 figure.own { border-color: var(--good); } figcaption { font-size: 12px; color: var(--soft); }

@@ -20,6 +20,7 @@ def test_figures_equal_those_of_the_model_card(model, data_dir):
     assert result.metrics["accuracy/unseen"] == expected["ensemble/unseen"]
     assert result.images == 200 and result.texts == 100 * len(captions.held_out("pair", "test"))
     shares = {"seen": 160, "unseen": 40}
+    assert {group: result.images_of(f"accuracy/{group}") for group in shares} == shares
     total = sum(n * result.metrics[f"accuracy/{group}"] for group, n in shares.items()) / 200
     assert result.metrics["accuracy"] == pytest.approx(total)
     assert len(data.prompts.groups["unseen"]) == 20

@@ -18,6 +18,7 @@ def result(kind, dataset, metrics, standard=True):
         notes=[],
         standard=standard,
         images_per_second=1234.5,
+        groups={"accuracy/few": 7},
     )
     return found
 
@@ -61,6 +62,11 @@ def test_difference_to_the_model_card():
     assert len(lines) == 6 and lines[0].split() == published.HEADS
     assert lines[2].split() == table[1]
     assert {len(line) for line in lines} == {len(lines[0])}
+
+
+def test_figures_of_groups_of_classes_say_how_many_images_they_are_of():
+    found = result(ZeroShotResult, "digits", {"accuracy": 0.5, "accuracy/few": 0.25})
+    assert [row["images"] for row in published.comparison(None, [found])] == [5000, 7]
 
 
 @pytest.mark.parametrize(
