@@ -1,0 +1,316 @@
+"""SavedModels: everything from JPEG and sentence to probabilities inside one graph."""
+
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from lit_tf import images as images_lib
+from lit_tf.errors import ExportError
+from lit_tf.model import LitModel
+
+from . import manifest, verify
+
+PARTS = ("image", "text", "tokens")
+# Largest difference of an embedding to the Keras model's; other precisions are held to a cosine.
+FLOAT_TOLERANCE = 1e-5
+REDUCED_COSINE = 0.999
+
+
+class Served(tf.Module):
+    """What the SavedModel restores to: towers' variables, and one function a signature.
+
+    Args:
+      model: the model.
+      parts: which of `PARTS`.
+      classes: None, or (names, float32 embeddings (C, D)).
+    """
+
+    def __init__(self, model, parts, classes=None):
+        super().__init__()
+        config = model.config
+        keep = {"image": model.image_tower, "text": model.text_tower, "tokens": model.text_tower}
+        towers = {id(keep[p]): keep[p] for p in parts}.values()
+        # Variables only: Keras layers would bring their own traces along.
+        self.weights = [v.value for tower in towers for v in tower.variables]
+        if model.temperature is not None:
+            self.temperature = tf.Variable(model.temperature, trainable=False, dtype=tf.float32)
+            self.bias = tf.Variable(model.bias or 0.0, trainable=False, dtype=tf.float32)
+        self.by_name = {}
+        image, text = "image" in parts, "text" in parts
+        if image:
+            self._add_image(model, config.image.image_size, config.crop)
+        if text or "tokens" in parts:
+            self._add_tokens(model, config.token_length)
+        if text:
+            self._add_text(model)
+        if classes is not None:
+            self._add_classify(*classes)
+        elif image and text:
+            self._add_compare()
+        for name in ("compare", "classify", "encode_image_bytes", "encode_text", "encode_tokens"):
+            if name in self.by_name:
+                self.by_name["serving_default"] = self.by_name[name]
+                break
+
+    def _signature(self, name, function, *specs):
+        function = tf.function(function, input_signature=specs)
+        self.by_name[name] = function
+
+    def _add_image(self, model, size, crop):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "image")])
+        def encode_image(image):
+            return model.embed_images(images_lib.preprocess(image, size, crop))
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+        def encode_image_bytes(image_bytes):
+            _check_formats(image_bytes)
+            pixels = tf.map_fn(
+                lambda data: images_lib.resize_uint8(images_lib.decode_image(data), size, crop),
+                image_bytes,
+                fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
+            )  # (N, size, size, 3)
+            return model.embed_images(images_lib.normalize(pixels))
+
+        self.encode_image, self.encode_image_bytes = encode_image, encode_image_bytes
+        self._signature(
+            "encode_image",
+            lambda image: {"embedding": encode_image(image)},
+            tf.TensorSpec([None, None, None, 3], tf.uint8, "image"),
+        )
+        self._signature(
+            "encode_image_bytes",
+            lambda image_bytes: {"embedding": encode_image_bytes(image_bytes)},
+            tf.TensorSpec([None], tf.string, "image_bytes"),
+        )
+
+    def _add_tokens(self, model, length):
+        @tf.function(input_signature=[tf.TensorSpec([None, length], tf.int32, "tokens")])
+        def encode_tokens(tokens):
+            return model.embed_tokens(tokens)
+
+        self.encode_tokens = encode_tokens
+        self._signature(
+            "encode_tokens",
+            lambda tokens: {"embedding": encode_tokens(tokens)},
+            tf.TensorSpec([None, length], tf.int32, "tokens"),
+        )
+
+    def _add_text(self, model):
+        self.tokenizer = model.tokenizer  # tracked, so that its vocabulary becomes an asset
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+        def encode_text(text):
+            return self.encode_tokens(model.tokenizer(text))
+
+        self.encode_text = encode_text
+        self._signature(
+            "encode_text",
+            lambda text: {"embedding": encode_text(text)},
+            tf.TensorSpec([None], tf.string, "text"),
+        )
+
+    def _logits(self, zimg, ztxt):
+        return self.temperature * tf.matmul(zimg, ztxt, transpose_b=True) + self.bias
+
+    def _add_compare(self):
+        specs = (
+            tf.TensorSpec([None], tf.string, "image_bytes"),
+            tf.TensorSpec([None], tf.string, "text"),
+        )
+
+        @tf.function(input_signature=specs)
+        def compare(image_bytes, text):
+            logits = self._logits(self.encode_image_bytes(image_bytes), self.encode_text(text))
+            return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+
+        self.compare = self.by_name["compare"] = compare
+
+    def _add_classify(self, names, embeddings):
+        embeddings = tf.constant(embeddings)  # (C, D): the text tower is not needed any more
+        names = tf.constant(names)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+        def classify(image_bytes):
+            logits = self._logits(self.encode_image_bytes(image_bytes), embeddings)
+            scores, order = tf.math.top_k(tf.nn.softmax(logits), k=tf.shape(names)[0])
+            return {"classes": tf.gather(names, order), "scores": scores}
+
+        self.classify = self.by_name["classify"] = classify
+
+
+def _check_formats(image_bytes):
+    """Asserts that all encoded images begin like one, naming the places of those that do not."""
+    start = tf.strings.substr(image_bytes, 0, 2)
+    known = tf.constant([[b"\xff\xd8", b"\x89P", b"GI", b"BM"]])
+    bad = tf.reshape(tf.where(~tf.reduce_any(start[:, tf.newaxis] == known, axis=1)), [-1])
+    tf.debugging.Assert(
+        tf.equal(tf.size(bad), 0),
+        ["image_bytes holds no JPEG, PNG, BMP or GIF at these positions:", bad],
+        summarize=16,
+    )
+
+
+def operations(folder) -> set[str]:
+    """Returns the names of all operations in a SavedModel's graph."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    proto = saved_model_pb2.SavedModel()
+    with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
+        proto.ParseFromString(file.read())
+    graph = proto.meta_graphs[0].graph_def
+    nodes = [n.op for n in graph.node]
+    for function in graph.library.function:
+        nodes += [n.op for n in function.node_def]
+    return set(nodes)
+
+
+def is_text(operations) -> bool:
+    """Returns whether there is one that TensorFlow alone does not have, but tensorflow-text."""
+    # In a process that has imported tensorflow-text: what TensorFlow has is in its own registry.
+    marks = ("TFText", "Sentencepiece", "Wordpiece", "CaseFoldUTF8", "NormalizeUTF8", "RegexSplit")
+    return any(mark in op for op in operations for mark in marks)
+
+
+def _check_parts(model, parts, classes):
+    parts = tuple(dict.fromkeys(parts))
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown or not parts:
+        raise ExportError(f"parts must be some of {', '.join(PARTS)}; found {', '.join(unknown)}")
+    if classes is not None:
+        if model.image_tower is None or model.text_tower is None or model.tokenizer is None:
+            raise ExportError("classes need a model with both towers and a vocabulary")
+        return ("image",)
+    if "image" in parts and model.image_tower is None:
+        raise ExportError("this model has no image tower; export parts text or tokens")
+    if {"text", "tokens"} & set(parts) and model.text_tower is None:
+        raise ExportError("this model has no text tower; export parts image")
+    if "text" in parts and model.tokenizer is None:
+        raise ExportError(
+            "this model has no vocabulary, so its graph cannot read text: load it with vocab=PATH, "
+            "or export parts tokens instead of text"
+        )
+    return parts
+
+
+def saved_model(
+    model,
+    path,
+    *,
+    parts=("image", "text"),
+    classes=None,
+    templates="clip_best",
+    dtype=None,
+    source=None,
+) -> dict:
+    """Writes a SavedModel that needs nothing of lit_tf, verified in a process of its own.
+
+    Args:
+      model: a `LitModel`.
+      path: the folder; replaced only by a whole and verified one.
+      parts: some of `image`, `text` (strings and tokens) and `tokens` (without a tokenizer, so that
+        the graph needs TensorFlow alone).
+      classes: class names to bake in as a constant, in place of the text tower.
+      templates: prompt templates for `classes`, as `lit_tf.zero_shot.get_templates` takes them.
+      dtype: None for the model's own precision, or a Keras dtype policy such as `bfloat16`.
+      source: the checkpoint's path, whose digest the manifest records.
+
+    Returns:
+      The parity measured: {signature: {"max_abs_difference": float, "min_cosine": float}}.
+
+    Raises:
+      ExportError: the model lacks what was asked for, `path` holds something else, or what was
+        written does not agree with the model; then nothing is left behind.
+    """
+    parts = _check_parts(model, parts, classes)
+    baked = manifest.read_classes(model, classes, templates) if classes is not None else None
+    exported = model if dtype is None else _with_dtype(model, dtype)
+    served = Served(exported, parts, baked)
+    with manifest.replacing(path) as folder:
+        tf.saved_model.save(served, str(folder), signatures=served.by_name)
+        text_ops = is_text(operations(folder))
+        record = {
+            "parts": list(parts),
+            "dtype": exported.dtype_policy.name,
+            "needs": ["tensorflow", *(["tensorflow_text"] if text_ops else [])],
+            "signatures": _describe(served.by_name),
+        }
+        classes = baked and baked[0]
+        common = dict(source=source, classes=classes, templates=templates)
+        manifest.write(folder, model, "saved_model", **common, **record, parity=None)
+        parity = _verify(model, exported, folder, served.by_name, baked)
+        manifest.write(folder, model, "saved_model", **common, **record, parity=parity)
+    return parity
+
+
+def _describe(signatures):
+    out = {}
+    for name, function in signatures.items():
+        concrete = function.get_concrete_function()
+        inputs = concrete.structured_input_signature[0]
+        spec = lambda s: f"{s.dtype.name} {str(s.shape.as_list()).replace('None', 'N')}"  # noqa: E731
+        out[name] = {
+            "inputs": {s.name: spec(s) for s in inputs},
+            "outputs": {k: spec(s) for k, s in concrete.structured_outputs.items()},
+        }
+    return out
+
+
+def _with_dtype(model, dtype):
+    out = LitModel(model.config, model.tokenizer, seed=None, dtype=dtype, name=model.name)
+    given = model.canonical_variables()
+    for name, variable in out.canonical_variables().items():
+        variable.assign(tf.cast(given[name].value, variable.dtype))
+    return out
+
+
+def _verify(model, exported, folder, signatures, baked):
+    """Compares what the folder answers in a fresh process with the Keras model."""
+    inputs, expected = {}, {}
+    if model.image_tower is not None and "encode_image" in signatures:
+        pictures = manifest.sample_images(model.config.image.image_size)
+        encoded = [tf.io.encode_png(p).numpy() for p in pictures]
+        zimg = exported.encode_image(pictures)
+        pixels = manifest.resized(model, pictures)
+        inputs["encode_image"] = {"image": pixels}
+        inputs["encode_image_bytes"] = {"image_bytes": encoded}
+        expected["encode_image/embedding"] = expected["encode_image_bytes/embedding"] = zimg
+    if "encode_tokens" in signatures:
+        tokens = manifest.sample_tokens(model)
+        inputs["encode_tokens"] = {"tokens": tokens}
+        expected["encode_tokens/embedding"] = exported.encode_tokens(tokens)
+    if "encode_text" in signatures:
+        texts = [t.encode() for t in manifest.SAMPLE_TEXTS]
+        ztxt = exported.encode_text(manifest.SAMPLE_TEXTS)
+        inputs["encode_text"] = {"text": texts}
+        expected["encode_text/embedding"] = ztxt
+    if "compare" in signatures:
+        inputs["compare"] = {"image_bytes": encoded, "text": texts}
+        expected["compare/probabilities"] = tf.nn.softmax(exported.logits(zimg, ztxt)).numpy()
+    if "classify" in signatures:
+        inputs["classify"] = {"image_bytes": encoded}
+        scores = tf.nn.softmax(exported.temperature * zimg @ baked[1].T).numpy()
+        expected["classify/scores"] = -np.sort(-scores, axis=-1)
+    try:
+        got = verify.run_in_process("saved_model", folder, inputs)
+    except RuntimeError as error:
+        raise ExportError(f"the SavedModel does not run alone, so none was left: {error}") from None
+    reduced = exported.dtype_policy.name != "float32"
+    parity = {}
+    for key, want in expected.items():
+        difference = float(np.abs(got[key] - want).max())
+        if key.endswith("/embedding"):
+            bad = not (manifest.cosine(got[key], want).min() >= REDUCED_COSINE) or (
+                not reduced and not difference <= FLOAT_TOLERANCE
+            )
+        else:  # probabilities: the temperature, up to 100, multiplies the embeddings' differences
+            bad = not difference <= (0.1 if reduced else 1e-3)
+        if bad:
+            raise ExportError(
+                f"{key} of the SavedModel differs from the Keras model by {difference:.2e}; "
+                "nothing was written. Please report this with the model's configuration: "
+                f"{json.dumps(model.config.to_dict())}"
+            )
+        parity[key] = {"max_abs_difference": difference}
+    return parity

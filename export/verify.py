@@ -1,0 +1,162 @@
+"""Runs an exported artefact in a process of its own, as its users will.
+
+A script, not a part of the package: it imports NumPy and the runtime, nothing of lit_tf, so what it
+reports is what a machine without lit_tf gets.
+
+    python verify.py saved_model FOLDER INPUTS.npz OUTPUTS.npz
+    python verify.py tflite FILE INPUTS.npz OUTPUTS.npz
+
+INPUTS holds one array for every `signature/argument`; strings as `pack` writes them. OUTPUTS gets
+`signature/output`; for TFLite `delegated` too: a JSON text of how XNNPACK divides the graph.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+PACKED = "strings:"
+
+
+def pack(strings):
+    """Returns strings as (bytes laid end to end, their lengths), which NumPy stores unchanged."""
+    lengths = np.array([len(s) for s in strings], np.int64)
+    return np.frombuffer(b"".join(strings), np.uint8), lengths
+
+
+def write_inputs(path, inputs):
+    """Writes {signature: {argument: array, or list of bytes}}."""
+    arrays = {}
+    for signature, arguments in inputs.items():
+        for name, value in arguments.items():
+            key = f"{signature}/{name}"
+            if isinstance(value, list):
+                arrays[f"{PACKED}{key}"], arrays[f"lengths:{key}"] = pack(value)
+            else:
+                arrays[key] = value
+    np.savez(path, **arrays)
+
+
+def read_inputs(path):
+    """Returns what `write_inputs` wrote."""
+    out = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            if key.startswith("lengths:"):
+                continue
+            value = arrays[key]
+            if key.startswith(PACKED):
+                key = key[len(PACKED) :]
+                ends = np.cumsum(arrays[f"lengths:{key}"])
+                data = value.tobytes()
+                starts = [0, *ends[:-1]]
+                value = [data[a:b] for a, b in zip(starts, ends, strict=True)]
+            signature, name = key.rsplit("/", 1)
+            out.setdefault(signature, {})[name] = value
+    return out
+
+
+def run_in_process(kind, path, inputs):
+    """Runs an artefact in a fresh process.
+
+    Args:
+      kind: `saved_model` or `tflite`.
+      path: its folder or file.
+      inputs: {signature: {argument: array or list of bytes}}.
+
+    Returns:
+      {"signature/output": array}.
+
+    Raises:
+      RuntimeError: that process failed; with the end of what it said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        given, got = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
+        write_inputs(given, inputs)
+        command = [sys.executable, os.path.abspath(__file__), kind, str(path), given, got]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{kind} {path} failed alone: {done.stderr.strip()[-2000:]}")
+        with np.load(got, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def _saved_model(path, inputs):
+    import tensorflow as tf
+
+    with open(os.path.join(path, "lit_manifest.json"), encoding="utf-8") as file:
+        if "tensorflow_text" in json.load(file)["needs"]:
+            import tensorflow_text  # noqa: F401  registers the tokenizer's ops
+    model = tf.saved_model.load(path)
+    out = {}
+    for signature, arguments in inputs.items():
+        found = model.signatures[signature](**{k: tf.constant(v) for k, v in arguments.items()})
+        for name, value in found.items():
+            value = value.numpy()
+            out[f"{signature}/{name}"] = value.astype("S") if value.dtype == object else value
+    return out
+
+
+def delegated(interpreter, plain):
+    """Returns how XNNPACK divides a graph.
+
+    Args:
+      interpreter: with the delegate, tensors allocated.
+      plain: the operations of the same graph without delegates.
+
+    Returns:
+      {"nodes": all, "in_xnnpack": how many of them, "partitions": of XNNPACK, "left": {operation:
+      how many run outside}}.
+    """
+    operations = interpreter._get_ops_details()
+    # The later producer of a tensor is the delegate that took the earlier one's place.
+    producer = {t: i for i, op in enumerate(operations) for t in op["outputs"]}
+    seen, todo = set(), [d["index"] for d in interpreter.get_output_details()]
+    while todo:
+        index = producer.get(todo.pop())
+        if index is not None and index not in seen:
+            seen.add(index)
+            todo.extend(t for t in operations[index]["inputs"] if t >= 0)
+    names = [operations[i]["op_name"] for i in sorted(seen)]
+    left = [n for n in names if n != "DELEGATE"]
+    return {
+        "nodes": len(plain),
+        "in_xnnpack": len(plain) - len(left),
+        "partitions": names.count("DELEGATE"),
+        "left": {n: left.count(n) for n in sorted(set(left))},
+    }
+
+
+def _tflite(path, inputs):
+    from ai_edge_litert import interpreter as litert
+
+    options = {"model_path": path, "num_threads": os.cpu_count()}
+    resolver = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    if path.endswith("_strings.tflite"):
+        from tensorflow_text.core.pybinds import tflite_registrar
+
+        options["custom_op_registerers"] = tflite_registrar.SELECT_TFTEXT_OPS
+        make = litert.InterpreterWithCustomOps
+    else:
+        make = litert.Interpreter
+    plain = make(**options, experimental_op_resolver_type=resolver)._get_ops_details()
+    interpreter = make(**options)
+    out = {}
+    for signature, arguments in inputs.items():
+        runner = interpreter.get_signature_runner(signature)
+        arguments = {
+            k: np.array(v, object) if isinstance(v, list) else v for k, v in arguments.items()
+        }
+        for name, value in runner(**arguments).items():
+            out[f"{signature}/{name}"] = value
+    out["delegated"] = np.array(json.dumps(delegated(interpreter, plain)))
+    return out
+
+
+if __name__ == "__main__":
+    kind, artefact, given, got = sys.argv[1:]
+    run = {"saved_model": _saved_model, "tflite": _tflite}[kind]
+    np.savez(got, **run(artefact, read_inputs(given)))
