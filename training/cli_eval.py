@@ -204,6 +204,8 @@ def _check_towers(found, config, spec):
         for size in sizes:
             if getattr(a, size) != getattr(b, size):
                 differences.append(f"{tower} {size} {getattr(a, size)}, not {getattr(b, size)}")
+    if wanted.token_length != found.token_length:
+        differences.append(f"{wanted.token_length} tokens, not {found.token_length}")
     if (wanted.image.out_dim is None) != (found.image.out_dim is None):
         has = "no image head, the checkpoint has one (say img_head)"
         lacks = "an image head, the checkpoint has none (leave out img_head)"

@@ -312,6 +312,7 @@ class _ArtefactEncoder(Encoder):
         try:
             self.manifest = json.loads(path.read_text(encoding="utf-8"))
             self.model_name = str(self.manifest["model"])
+            self.crop = bool(self.manifest["crop"])
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise DataError(
                 f"{folder}: expected what `lit-tf export` wrote, with {path.name} in it: {e!r}"

@@ -30,7 +30,8 @@ def data_dir(tmp_path_factory):
 
 def write_manifest(folder, model):
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = {"model": "LiT-digits", "resolution": model.config.image.image_size}
+    image = model.config.image
+    manifest = {"model": "LiT-digits", "resolution": image.image_size, "crop": False}
     (folder / "lit_manifest.json").write_text(json.dumps(manifest))
 
 
