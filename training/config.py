@@ -188,7 +188,7 @@ class TrainConfig:
     steps_per_loop: int = 50
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
-    deterministic: bool = False
+    deterministic: bool = True
 
     def __post_init__(self):
         check(self)

@@ -92,6 +92,18 @@ class ReplicaStep:
         metrics = self.optimizer.step(dict(zip(names, reduced, strict=True)), self.collectives)
         return {"loss": loss, **metrics}
 
+    def loss(self, batch):
+        """Returns the loss over the global batch, without dropout; changes nothing.
+
+        Args:
+            batch: As for a step.
+        """
+        z = {
+            "img": self._embed_images(self._image_input(batch), None),
+            "txt": self._embed_tokens(batch["tokens"], None),
+        }
+        return self.collectives.all_reduce([self._loss_of(z)])[0]
+
     def loss_and_gradients(self, batch):
         """Returns this replica's (share of the loss, {name: share of the gradient})."""
         seed = self._dropout_seed()
@@ -104,27 +116,28 @@ class ReplicaStep:
             else:
                 open_towers[tower] = embed
 
-        def loss_of(z):
-            parameters = self.model.canonical_variables()
-            b = parameters.get("b")
-            return self._loss(
-                z["img"],
-                z["txt"],
-                parameters["t"].value,
-                None if b is None else b.value,
-                collectives=self.collectives,
-                chunk=self._loss_chunk,
-            )
-
         return gradient_cache.loss_and_gradients(
             open_towers,
             inputs,
             z,
-            loss_of,
+            self._loss_of,
             self.optimizer.parameters,
             width=self.model.config.embedding_dim,
             seed=seed,
             chunk=self._cache_chunk,
+        )
+
+    def _loss_of(self, z):
+        """This replica's share of the loss of {"img": ..., "txt": ...} embeddings."""
+        parameters = self.model.canonical_variables()
+        b = parameters.get("b")
+        return self._loss(
+            z["img"],
+            z["txt"],
+            parameters["t"].value,
+            None if b is None else b.value,
+            collectives=self.collectives,
+            chunk=self._loss_chunk,
         )
 
     def _dropout_seed(self):

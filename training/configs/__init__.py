@@ -1,1 +1,1 @@
-"""Shipped configs: short Python programs, each with `get_config(arg)`."""
+"""The shipped configs: each module has `get_config(argument)`."""

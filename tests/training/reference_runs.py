@@ -1,0 +1,147 @@
+"""The four runs of expected/train.npz, on any number of replicas.
+
+    python reference_runs.py FOLDER REPLICAS OUT.npz RUN...
+
+Logical CPU devices have to be configured before TensorFlow starts, so runs on several replicas
+take a process of their own.
+"""
+
+import os
+import pathlib
+import sys
+
+import numpy as np
+
+RUNS = {
+    "adam_locked_softmax": {},
+    "adafactor_locked_softmax": {"rule": "adafactor"},
+    "adam_unlocked_softmax": {"lock_image": False},
+    "adam_locked_sigmoid": {"loss": "sigmoid"},
+}
+TOLERANCE = {
+    "loss": 1e-5,
+    "l2_grads": 1e-4,
+    "l2_updates": 1e-4,
+    "l2_params": 1e-4,
+    "schedule": 1e-6,
+    "t": 1e-5,
+}
+
+
+def build_model(folder, *, bias=False, dropout=0.0, dtype=None):
+    """The model that every run starts from; dropout 0 unless said otherwise."""
+    import dataclasses
+
+    import lit_tf
+    from lit_tf.model import LitModel
+
+    loaded = lit_tf.load(str(pathlib.Path(folder) / "train_init_tiny.npz"))
+    config = dataclasses.replace(
+        loaded.config,
+        has_bias=bias,
+        text=dataclasses.replace(loaded.config.text, dropout_rate=dropout),
+    )
+    model = LitModel(config, loaded.tokenizer, seed=None, dtype=dtype)
+    variables = model.canonical_variables()
+    for name, variable in loaded.canonical_variables().items():
+        variables[name].assign(variable)
+    if bias:
+        variables["b"].assign([-2.71])
+    return model
+
+
+def build_step(
+    folder,
+    *,
+    rule="adam",
+    loss="softmax",
+    lock_image=True,
+    dropout=0.0,
+    dtype=None,
+    collectives=None,
+    **options,
+):
+    from lit_tf.training.optimizers import Optimizer
+    from lit_tf.training.step import ReplicaStep, trainable_parameters
+
+    model = build_model(folder, bias=loss == "sigmoid", dropout=dropout, dtype=dtype)
+    optimizer = Optimizer(
+        trainable_parameters(model, lock_image=lock_image, lock_text=False),
+        name=rule,
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+        clip=1.0,
+        total_steps=10,
+        warmup_steps=3,
+    )
+    return ReplicaStep(
+        model, optimizer, loss=loss, lock_image=lock_image, collectives=collectives, **options
+    )
+
+
+def run(strategy, folder, batches, *, steps=10, jit_compile=False, **options):
+    """Takes the steps; returns metrics by name, each (steps,), and final parameters."""
+    import tensorflow as tf
+
+    from lit_tf.training.optimizers import global_norm
+    from lit_tf.training.step import all_parameters
+
+    with strategy.scope():
+        step = build_step(folder, **options)
+    replicas = strategy.num_replicas_in_sync
+    replica_fn = tf.function(step, jit_compile=True) if jit_compile else step
+
+    @tf.function
+    def train_step(batch):
+        return strategy.run(replica_fn, args=(batch,))
+
+    parameters = all_parameters(step.model)
+    history = []
+    for images, tokens in zip(*batches, strict=True):
+        if len(history) == steps:
+            break
+        local = len(tokens) // replicas
+
+        def share(context, images=images, tokens=tokens, local=local):
+            rows = slice(
+                context.replica_id_in_sync_group * local,
+                (context.replica_id_in_sync_group + 1) * local,
+            )
+            return {"image": tf.constant(images[rows]), "tokens": tf.constant(tokens[rows])}
+
+        batch = strategy.experimental_distribute_values_from_function(share)
+        metrics = train_step(batch)
+        metrics = {k: float(strategy.experimental_local_results(v)[-1]) for k, v in metrics.items()}
+        metrics["t"] = float(parameters["t"].numpy()[0])
+        metrics["l2_params"] = float(
+            global_norm(list(map(tf.convert_to_tensor, parameters.values())))
+        )
+        history.append(metrics)
+    out = {k: np.array([m[k] for m in history]) for k in history[0]}
+    return out, {k: v.numpy() for k, v in parameters.items()}
+
+
+def main():
+    folder, replicas, out, *names = sys.argv[1:]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+    from conftest import reference_fixtures
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * int(replicas)
+    )
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(int(replicas))])
+    batches = reference_fixtures().train_batches()
+    results = {}
+    for name in names:
+        metrics, final = run(strategy, folder, batches, **RUNS[name])
+        results |= {f"{name}/{k}": v for k, v in metrics.items()}
+        results |= {f"{name}/final/{k}": v for k, v in final.items()}
+    np.savez(out, **results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`lit-tf train`: runs a config, from its last checkpoint if it has one."""
+
+import argparse
+import json
+
+# EX_TEMPFAIL of sysexits.h: stopped by SIGTERM with a checkpoint written; run it again to go on.
+PREEMPTED = 75
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf train`."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="NAME:ARGS",
+        help="a shipped config or a Python file, with big_vision's arguments, such as "
+        "lit_coco:txt=bert_base,img=B/16",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a field of the config, as in optimizer.lr=3e-4; may be repeated",
+    )
+    parser.add_argument(
+        "--workdir",
+        required=True,
+        metavar="DIR",
+        help="checkpoints, summaries and final.npz of the run, local or gs://; a run that was "
+        "stopped goes on from there",
+    )
+    parser.add_argument(
+        "--strategy",
+        default="auto",
+        choices=("auto", "tpu", "mirrored", "multi_worker", "one_device"),
+        help="what to train on (default: what there is)",
+    )
+    parser.add_argument("--tpu", metavar="NAME", help="name or address of a TPU, or local")
+    parser.add_argument("--json", action="store_true", help="print the last figures as JSON")
+
+
+def run(args) -> int:
+    """Trains.
+
+    Returns:
+        0, or 75 if SIGTERM stopped the run after a checkpoint.
+    """
+    from . import strategies
+    from .config import load_config
+
+    config = load_config(args.config, args.overrides)
+    # Before anything else touches TensorFlow's runtime.
+    strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
+
+    from .loop import Preempted
+    from .train import train
+
+    try:
+        figures = train(config, args.workdir, strategy=strategy)
+    except Preempted as stop:
+        print(f"lit-tf: {stop}; run the same command again to go on")
+        return PREEMPTED
+    if args.json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name}  {value:.4f}")
+        print(f"{args.workdir}/final.npz")
+    return 0

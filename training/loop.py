@@ -1,0 +1,332 @@
+"""The loop around the step: Orbit's controller, checkpoints, summaries, evaluators, preemption."""
+
+import contextlib
+import io
+import math
+import signal
+import sys
+import time
+
+import orbit
+import tensorflow as tf
+from tqdm import tqdm
+
+from lit_tf.errors import TrainingError
+
+from . import strategies
+from .collectives import Collectives
+from .optimizers import global_norm
+from .step import all_parameters
+
+
+class Preempted(Exception):
+    """The run was asked to stop (SIGTERM) and has written a checkpoint."""
+
+
+class Trainer(orbit.StandardTrainer):
+    """Runs a `ReplicaStep` under a strategy, many steps per host call.
+
+    What the host wants to know of a step stays in variables on the device, so that nothing comes
+    back between two host calls.
+
+    Args:
+        strategy: The strategy, in whose scope `step` was built.
+        step: The `ReplicaStep`.
+        dataset: A distributed dataset of its batches.
+    """
+
+    _LAST = ("l2_grads", "l2_updates", "schedule")
+
+    def __init__(self, strategy, step, dataset):
+        super().__init__(dataset, orbit.StandardTrainerOptions(use_tf_while_loop=True))
+        self._strategy, self._step = strategy, step
+        with strategy.scope():
+            self._loss_sum = _metric(0.0)
+            self._last = {name: _metric(0.0) for name in self._LAST}
+            # The first step whose loss or gradients were not finite.
+            self._bad_step = _metric(-1)
+
+    def train_loop_begin(self):
+        """Forgets the last host call's metrics."""
+        self._loss_sum.assign(0.0)
+        self._bad_step.assign(-1)
+        self._first_step = int(self._step.optimizer.iterations.numpy())
+
+    def train_step(self, iterator):
+        """Takes one step on every replica."""
+        self._strategy.run(self._replica_step, args=(next(iterator),))
+
+    def _replica_step(self, batch):
+        step = tf.identity(self._step.optimizer.iterations)
+        metrics = self._step(batch)
+        finite = tf.math.is_finite(metrics["loss"]) & tf.math.is_finite(metrics["l2_grads"])
+        known = tf.identity(self._bad_step)
+        bad_step = tf.where(finite | (known >= 0), known, step)
+        variables = [self._loss_sum, self._bad_step, *self._last.values()]
+        values = [self._loss_sum + metrics["loss"], bad_step, *(metrics[n] for n in self._last)]
+        self._step.collectives.assign(variables, values)
+
+    def train_loop_end(self):
+        """Returns what TensorBoard shows: the mean loss of the call, the rest of its last step."""
+        bad_step = int(self._bad_step.numpy())
+        if bad_step >= 0:
+            raise TrainingError(
+                f"the loss or its gradients became NaN or infinite at step {bad_step}; stopped "
+                "there. The checkpoints before it are whole; try a lower optimizer.lr, a longer "
+                "warmup or float32"
+            )
+        steps = int(self._step.optimizer.iterations.numpy()) - self._first_step
+        model = self._step.model
+        metrics = {
+            "loss": self._loss_sum.numpy() / steps,
+            **{name: v.numpy() for name, v in self._last.items()},
+            "l2_params": self._parameter_norm().numpy(),
+            "temperature": model.temperature,
+        }
+        if model.bias is not None:
+            metrics["bias"] = model.bias
+        return metrics
+
+    @tf.function
+    def _parameter_norm(self):
+        def norm():
+            return global_norm([tf.identity(v) for v in all_parameters(self._step.model).values()])
+
+        return self._strategy.experimental_local_results(self._strategy.run(norm))[0]
+
+
+class LoopEvaluator(orbit.AbstractEvaluator):
+    """All evaluators of a run as one for Orbit.
+
+    Args:
+        functions: Each returns {name: figure}.
+    """
+
+    def __init__(self, functions):
+        self._functions = list(functions)
+
+    def evaluate(self, num_steps):
+        """Returns all figures; always the whole of every evaluator's data."""
+        del num_steps
+        return {k: v for function in self._functions for k, v in function().items()}
+
+
+def make_checkpoint(step) -> tf.train.Checkpoint:
+    """Returns a checkpoint of every parameter and all optimizer state, by their own names.
+
+    (Not of the model object: TensorFlow finds only what hangs on it in ways that it knows, and
+    leaves out the rest without a word.)
+    """
+    return tf.train.Checkpoint(
+        model=all_parameters(step.model), optimizer=dict(step.optimizer.variables)
+    )
+
+
+class Loop:
+    """A run from its last checkpoint to its end.
+
+    Args:
+        strategy: The strategy.
+        step: The `ReplicaStep`, built in its scope.
+        workdir: Where checkpoints and summaries go.
+        total_steps: Steps of the run.
+        steps_per_loop: Steps per host call.
+        checkpoint_every: Steps between checkpoints.
+        keep_checkpoints: How many to keep.
+
+    Attributes:
+        evaluated: What the evaluators said last.
+    """
+
+    def __init__(
+        self,
+        strategy,
+        step,
+        workdir,
+        *,
+        total_steps,
+        steps_per_loop,
+        checkpoint_every,
+        keep_checkpoints,
+    ):
+        self._strategy, self._step, self._workdir = strategy, step, workdir
+        self._total_steps, self._steps_per_loop = total_steps, steps_per_loop
+        self.evaluated = {}
+        self._terminated = False
+        self._folder = f"{workdir}/checkpoints"
+        self._checkpoint = make_checkpoint(step)
+        self._manager = None
+        if strategies.is_chief(strategy):  # replicas agree: one copy of the variables is enough
+            self._manager = tf.train.CheckpointManager(
+                self._checkpoint,
+                self._folder,
+                max_to_keep=keep_checkpoints,
+                step_counter=step.optimizer.iterations,
+                checkpoint_interval=checkpoint_every,
+            )
+
+    def restore(self) -> int:
+        """Restores the last checkpoint, if there is one; returns the step to go on from.
+
+        Raises:
+            TrainingError: It belongs to another model or optimizer, or cannot be read.
+        """
+        path = tf.train.latest_checkpoint(self._folder)
+        if path is not None:
+            try:
+                with self._strategy.scope():
+                    status = self._checkpoint.restore(path)
+                status.assert_existing_objects_matched()
+            except (AssertionError, ValueError, tf.errors.OpError) as error:
+                raise TrainingError(
+                    f"{path} cannot be restored into this run: {str(error).splitlines()[0]}; "
+                    "was it written with another config? Choose another --workdir"
+                ) from error
+        return int(self._step.optimizer.iterations.numpy())
+
+    def run(self, dataset, *, batch_size, evaluators=(), evaluate_every=0, counters=None):
+        """Trains to the end.
+
+        Args:
+            dataset: A distributed dataset that begins with the batch of the restored step.
+            batch_size: Global batch, for the rates that are shown.
+            evaluators: Functions that return {name: figure}.
+            evaluate_every: Steps between evaluations, 0 for the end only.
+            counters: Has `scalars()` for TensorBoard and a context `raising()`, or None.
+
+        Raises:
+            TrainingError: The loss is not finite, or something cannot be written.
+            Preempted: SIGTERM came; a checkpoint has been written.
+        """
+        iterations = self._step.optimizer.iterations
+        start = int(iterations.numpy())
+        chief = self._manager is not None
+        bar = tqdm(total=self._total_steps, initial=start, unit="step", disable=not chief)
+        last = [start, time.monotonic()]
+
+        def after_call(output):
+            step, now = int(iterations.numpy()), time.monotonic()
+            rate = (step - last[0]) * batch_size / max(now - last[1], 1e-9)
+            bar.update(step - last[0])
+            last[:] = [step, now]
+            output["examples_per_second"] = rate
+            if counters is not None:
+                output.update(counters.scalars())
+            bar.set_postfix_str(f"loss {output['loss']:.4f}, {rate:.0f} examples/s")
+            if self._preempted():
+                if chief:
+                    self._manager.save(checkpoint_number=step, check_interval=False)
+                raise Preempted(f"stopped at step {step}, checkpoint written")
+
+        old_handler = _on_sigterm(self._terminate)
+        try:
+            with (
+                bar,
+                counters.raising() if counters is not None else contextlib.nullcontext(),
+                # Orbit prints some lines a call; the bar and TensorBoard say the same.
+                contextlib.redirect_stdout(io.StringIO()),
+                self._explaining_write_errors(),
+            ):
+                controller = orbit.Controller(
+                    global_step=iterations,
+                    trainer=Trainer(self._strategy, self._step, dataset),
+                    evaluator=LoopEvaluator(evaluators) if evaluators else None,
+                    strategy=self._strategy,
+                    steps_per_loop=self._steps_per_loop,
+                    checkpoint_manager=self._manager,
+                    train_actions=[after_call],
+                    summary_dir=f"{self._workdir}/train" if chief else None,
+                    eval_summary_dir=f"{self._workdir}/eval" if chief else None,
+                )
+                # What was due when the run was stopped has perhaps not been done.
+                if evaluators and evaluate_every and 0 < start and start % evaluate_every == 0:
+                    self._evaluate(controller, bar)
+                step = start
+                while step < self._total_steps:
+                    until = self._total_steps
+                    if evaluators and evaluate_every:
+                        until = min(until, (step // evaluate_every + 1) * evaluate_every)
+                    controller.train(until, checkpoint_at_completion=until == self._total_steps)
+                    step = int(iterations.numpy())
+                    if evaluators and step < self._total_steps:
+                        self._evaluate(controller, bar)
+                    last[1] = time.monotonic()
+                if evaluators:
+                    self._evaluate(controller, bar)
+        finally:
+            if old_handler is not None:
+                signal.signal(signal.SIGTERM, old_handler)
+
+    def _evaluate(self, controller, bar):
+        self.evaluated = {k: float(v) for k, v in controller.evaluate().items()}
+        figures = ", ".join(f"{k} {v:.4f}" for k, v in self.evaluated.items())
+        bar.write(f"step {int(controller.global_step.numpy())}: {figures}", file=sys.stderr)
+
+    def _terminate(self, signum, frame):
+        del signum, frame
+        self._terminated = True
+
+    def _preempted(self):
+        """Whether any worker was told to stop; all learn of it after the same call."""
+        if not self._strategy.extended._in_multi_worker_mode():
+            return self._terminated
+        flag = tf.constant(int(self._terminated))
+        flags = self._any_flag(flag)
+        return bool(self._strategy.experimental_local_results(flags)[0].numpy())
+
+    @tf.function
+    def _any_flag(self, flag):
+        return self._strategy.run(lambda x: Collectives().all_reduce([x])[0], args=(flag,))
+
+    @contextlib.contextmanager
+    def _explaining_write_errors(self):
+        """Says what could not be written, and what is left, where TensorFlow says only errno."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            message = str(error)
+            if not isinstance(error, OSError) and self._workdir not in message:
+                raise
+            # Half a checkpoint is of no use, and the room it takes may be what is missing.
+            for leftover in tf.io.gfile.glob(f"{self._folder}/*_temp"):
+                with contextlib.suppress(tf.errors.OpError):
+                    tf.io.gfile.rmtree(leftover)
+            path = tf.train.latest_checkpoint(self._folder)
+            raise TrainingError(
+                f"cannot write to {self._workdir}: {message.splitlines()[0]}. The last whole "
+                f"checkpoint is {path}; make room and run the same command again"
+            ) from error
+
+
+def _metric(value):
+    return tf.Variable(
+        value,
+        dtype=tf.int64 if isinstance(value, int) else tf.float32,
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def _on_sigterm(handler):
+    """Installs a handler; returns the old one, or None where signals are not ours to handle."""
+    try:
+        return signal.signal(signal.SIGTERM, handler)
+    except ValueError:  # not the main thread
+        return None
+
+
+def mean_loss(strategy, step, dataset) -> float:
+    """Mean contrastive loss over a finite distributed dataset, without training.
+
+    Args:
+        strategy: The strategy.
+        step: The `ReplicaStep`.
+        dataset: Distributed batches.
+    """
+
+    @tf.function
+    def loss(batch):
+        return strategy.run(step.loss, args=(batch,))
+
+    losses = [float(strategy.experimental_local_results(loss(b))[0]) for b in dataset]
+    return math.fsum(losses) / len(losses) if losses else math.nan

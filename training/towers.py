@@ -1,0 +1,179 @@
+"""The model that a config describes, before its first step."""
+
+import dataclasses
+
+import tensorflow as tf
+
+import lit_tf
+from lit_tf.checkpoints import download
+from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig
+from lit_tf.errors import ConfigError
+from lit_tf.model import LitModel
+from lit_tf.tokenizers import load_tokenizer, tokenizer_from_bytes
+
+from .config import ModelConfig, TrainConfig, parse_sizes
+
+# Width, depth, heads, MLP: arXiv:2010.11929, table 1; Ti and S of arXiv:2106.10270, table 1.
+_VIT = {
+    "Ti": (192, 12, 3, 768),
+    "S": (384, 12, 6, 1536),
+    "B": (768, 12, 12, 3072),
+    "L": (1024, 24, 16, 4096),
+    "H": (1280, 32, 16, 5120),
+}
+# arXiv:1810.04805, section 3.
+_BERT = {"bert_base": (768, 12, 12, 3072), "bert_large": (1024, 24, 16, 4096)}
+_SIZES = ("width", "depth", "num_heads", "mlp_dim")
+
+
+def build_model(config: TrainConfig) -> LitModel:
+    """Builds the two towers of a run and fills them from their checkpoints.
+
+    Call it in the strategy's scope.
+
+    Args:
+        config: The run's config.
+
+    Returns:
+        The model, in the config's precision, with its tokenizer.
+
+    Raises:
+        ConfigError: A tower should be pre-trained and no checkpoint says how (or the reverse), or
+            there is no vocabulary.
+        CheckpointError: A checkpoint is damaged or of another kind.
+        DownloadError: It is neither here nor reachable.
+    """
+    c = config.model
+    policy = "mixed_bfloat16" if config.dtype == "bfloat16" else "float32"
+    _check_starts(c)
+    if c.init:
+        model = lit_tf.load(c.init, vocab=c.vocab, resolution=c.resolution, dtype=policy)
+    else:
+        model = lit_tf.from_upstream(
+            image=c.image_init or image_config(c.image, c.resolution),
+            text=c.text_init or text_config(c.text, c.vocab, c.token_length),
+            resolution=c.resolution,
+            image_head=c.image_head,
+            seed=config.seed,
+            vocab=c.vocab,
+            temperature=c.temperature,
+            bias=c.bias,
+            dtype=policy,
+        )
+    if model.image_tower is None or model.text_tower is None:
+        raise ConfigError(f"{c.init} has one tower only; training needs both")
+    if model.tokenizer is None:
+        raise ConfigError(
+            "no vocabulary: set model.vocab, or put it beside the text tower's checkpoint "
+            f"({c.text_init or c.init or c.text})"
+        )
+    return _adapt(model, c, policy)
+
+
+def image_config(text: str, resolution: int) -> ViTConfig:
+    """Returns the ViT of "B/16" or of "patch_size=8,width=96,...".
+
+    Raises:
+        ConfigError: There is no such variant or size.
+    """
+    variant, _, patch = text.partition("/")
+    if variant in _VIT and patch.isdigit():
+        sizes = dict(zip(_SIZES, _VIT[variant], strict=True), patch_size=int(patch))
+    elif "=" in text:
+        sizes = parse_sizes(text, (*_SIZES, "patch_size"))
+    else:
+        raise ConfigError(
+            f"model.image is {text!r}; expected one of {', '.join(_VIT)} with a patch size, as in "
+            "B/16, or sizes, as in patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384"
+        )
+    return _made(ViTConfig, text, image_size=resolution, **sizes)
+
+
+def text_config(text: str, vocab: str | None, length: int) -> BertConfig | TextTransformerConfig:
+    """Returns the text tower of "bert_base", "bert:width=128,..." or "transformer:width=192,...".
+
+    Args:
+        text: The tower.
+        vocab: Its vocabulary, which says how many rows the token table has.
+        length: Tokens of a text.
+
+    Raises:
+        ConfigError: There is no such tower, or no vocabulary.
+    """
+    kind, _, sizes = text.partition(":")
+    if vocab is None:
+        raise ConfigError(f"a text tower from scratch ({text}) needs model.vocab")
+    if kind in _BERT and not sizes:
+        made, values = BertConfig, dict(zip(_SIZES, _BERT[kind], strict=True))
+    elif kind in ("bert", "transformer"):
+        made = BertConfig if kind == "bert" else TextTransformerConfig
+        values = parse_sizes(sizes, (*_SIZES, "max_length"))
+        values.setdefault("max_length", length)
+    else:
+        raise ConfigError(
+            f"model.text is {text!r}; expected {', '.join(_BERT)}, or sizes as in "
+            "bert:width=128,depth=3,num_heads=2,mlp_dim=512 or transformer:width=192,..."
+        )
+    tokenizer_kind = "bert" if made is BertConfig else "sentencepiece"
+    tokenizer = load_tokenizer(download.resolve(vocab), tokenizer_kind, length)
+    return _made(made, text, vocab_size=tokenizer.vocab_size, **values)
+
+
+def _made(kind, text, **values):
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"tower {text!r} is incomplete: {error}") from error
+
+
+def _check_starts(c: ModelConfig):
+    for tower, letter, init in (
+        ("image", c.locking[0], c.image_init),
+        ("text", c.locking[1], c.text_init),
+    ):
+        if letter == "u" and init:
+            raise ConfigError(
+                f"model.locking {c.locking!r} starts the {tower} tower from scratch, but "
+                f"model.{tower}_init is {init!r}; clear one of the two"
+            )
+        if letter != "u" and not (init or c.init):
+            raise ConfigError(
+                f"model.locking {c.locking!r} starts from a pre-trained {tower} tower, but "
+                f"neither model.{tower}_init nor model.init says which"
+            )
+        if letter == "u" and c.init:
+            raise ConfigError(
+                f"model.locking {c.locking!r} starts the {tower} tower from scratch, but "
+                f"model.init {c.init!r} brings it"
+            )
+
+
+def _adapt(model, c: ModelConfig, policy):
+    """Returns the model with the config's dropout, bias and token length; itself if it has them."""
+    text = model.config.text
+    if isinstance(text, BertConfig):
+        text = dataclasses.replace(text, dropout_rate=c.dropout)
+    if c.token_length > text.max_length:
+        raise ConfigError(
+            f"model.token_length is {c.token_length}, but the text tower has positions for "
+            f"{text.max_length}"
+        )
+    wanted = dataclasses.replace(
+        model.config,
+        text=text,
+        token_length=c.token_length,
+        has_bias=model.config.has_bias or c.bias is not None,
+    )
+    if wanted == model.config:
+        return model
+    tokenizer = tokenizer_from_bytes(
+        model.tokenizer.kind, model.tokenizer.to_bytes(), c.token_length
+    )
+    adapted = LitModel(wanted, tokenizer, seed=None, dtype=policy)
+    old = model.canonical_variables()
+    for name, variable in adapted.canonical_variables().items():
+        if name in old:
+            variable.assign(tf.convert_to_tensor(old[name]))
+        else:
+            variable.assign([c.bias])
+    return adapted

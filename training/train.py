@@ -1,0 +1,181 @@
+"""Runs a training config: `lit-tf train`, or `python -m lit_tf.training.train`."""
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+
+import keras
+import tensorflow as tf
+
+import lit_tf
+from lit_tf.errors import TrainingError
+
+from . import strategies
+from .config import TrainConfig, check_batch
+from .data import Counters, make_train_dataset, make_validation_dataset
+from .evaluation.evaluators import make_evaluators
+from .loop import Loop, mean_loss
+from .optimizers import Optimizer
+from .step import ReplicaStep, trainable_parameters
+from .towers import build_model
+
+# What may differ between a run and its resumption without making it another run.
+_FREE = ("eval", "steps_per_loop", "checkpoint_every", "keep_checkpoints")
+
+
+def build_step(config: TrainConfig, model, collectives=None) -> ReplicaStep:
+    """Builds the optimizer and the step of a run. Call it in the strategy's scope.
+
+    Args:
+        config: The run's config.
+        model: What `towers.build_model` returned.
+        collectives: How replicas talk; by default through tf.distribute.
+    """
+    locks = {"lock_image": config.model.lock_image, "lock_text": config.model.lock_text}
+    optimizer = Optimizer(
+        trainable_parameters(model, **locks),
+        name=config.optimizer.name,
+        learning_rate=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        clip=config.optimizer.clip,
+        total_steps=config.steps,
+        warmup_steps=config.warmup_steps,
+    )
+    return ReplicaStep(
+        model,
+        optimizer,
+        loss=config.loss.name,
+        seed=config.seed,
+        loss_chunk=config.loss.chunk,
+        cache_chunk=config.loss.cache_chunk,
+        collectives=collectives,
+        **locks,
+    )
+
+
+def train(config: TrainConfig, workdir, *, strategy=None):
+    """Trains from the last checkpoint in `workdir`, or from the beginning, to the end.
+
+    Args:
+        config: The run's config.
+        workdir: Folder of this run, local or gs://. Afterwards it holds `config.json`,
+            `checkpoints/`, TensorBoard's `train/` and `eval/`, and `final.npz` (vit_jax layout)
+            with its vocabulary beside it.
+        strategy: A `tf.distribute` strategy, by default the current one.
+
+    Returns:
+        {name: figure} of the last evaluation.
+
+    Raises:
+        LitError: Something about the config, data, checkpoints or the run itself; says what.
+        loop.Preempted: SIGTERM came; a checkpoint has been written.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    workdir = os.fspath(workdir)
+    check_batch(config, strategy.num_replicas_in_sync)
+    if config.deterministic:
+        keras.utils.set_random_seed(config.seed)
+        tf.config.experimental.enable_op_determinism()
+    _write_config(config, workdir, strategies.is_chief(strategy))
+    with strategy.scope():
+        model = build_model(config)
+        step = build_step(config, model)
+    loop = Loop(
+        strategy,
+        step,
+        workdir,
+        total_steps=config.steps,
+        steps_per_loop=config.steps_per_loop,
+        checkpoint_every=config.checkpoint_every,
+        keep_checkpoints=config.keep_checkpoints,
+    )
+    start = loop.restore()
+    counters = Counters()
+    sizes = {"global_batch_size": config.batch_size, "image_size": config.model.resolution}
+
+    def make_batches(context):
+        return make_train_dataset(
+            config.data,
+            model.tokenizer,
+            seed=config.seed,
+            start_step=start,
+            input_context=context,
+            counters=counters,
+            **sizes,
+        )
+
+    evaluators = [e.run for e in make_evaluators(model, config.eval, strategy)]
+    if config.eval.validation:
+        held_out = dataclasses.replace(config.data, split=config.eval.validation)
+
+        def validation_loss():
+            dataset = strategy.distribute_datasets_from_function(
+                lambda context: make_validation_dataset(
+                    held_out, model.tokenizer, input_context=context, **sizes
+                )
+            )
+            return {"validation/loss": mean_loss(strategy, step, dataset)}
+
+        evaluators.append(validation_loss)
+    loop.run(
+        strategy.distribute_datasets_from_function(make_batches),
+        batch_size=config.batch_size,
+        evaluators=evaluators,
+        evaluate_every=config.eval.every,
+        counters=counters,
+    )
+    if strategies.is_chief(strategy):
+        _save_final(model, workdir)
+        if counters.bad:
+            print(counters.report(), file=sys.stderr)
+    return loop.evaluated
+
+
+def _write_config(config, workdir, chief):
+    """Prints the config and writes it; refuses a folder that belongs to another run."""
+    path = f"{workdir}/config.json"
+    text = json.dumps(config.to_dict(), indent=2)
+    try:
+        if tf.io.gfile.exists(path) and tf.train.latest_checkpoint(f"{workdir}/checkpoints"):
+            with tf.io.gfile.GFile(path) as file:
+                old, new = json.load(file), json.loads(text)
+            changed = [k for k in new if k not in _FREE and old.get(k) != new[k]]
+            if changed:
+                raise TrainingError(
+                    f"{workdir} holds a run with another config (different: "
+                    f"{', '.join(changed)}); choose another --workdir, or the same config to resume"
+                )
+        if chief:
+            print(text, file=sys.stderr)
+            tf.io.gfile.makedirs(workdir)
+            with tf.io.gfile.GFile(f"{path}.new", "w") as file:
+                file.write(text + "\n")
+            tf.io.gfile.rename(f"{path}.new", path, overwrite=True)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise TrainingError(f"cannot write to {workdir}: {str(error).splitlines()[0]}") from error
+
+
+def _save_final(model, workdir):
+    """Writes final.npz and its vocabulary, beside first and then renamed, local or not."""
+    try:
+        with tempfile.TemporaryDirectory() as local:
+            remote = "://" in workdir
+            lit_tf.save_npz(model, f"{local if remote else workdir}/final.npz", layout="vit_jax")
+            for name in os.listdir(local):
+                tf.io.gfile.copy(f"{local}/{name}", f"{workdir}/{name}.new", overwrite=True)
+                tf.io.gfile.rename(f"{workdir}/{name}.new", f"{workdir}/{name}", overwrite=True)
+    except (OSError, tf.errors.OpError) as error:
+        raise TrainingError(f"cannot write {workdir}/final.npz: {error}") from error
+
+
+def main(argv=None) -> int:
+    """Runs `lit-tf train` with the given arguments; returns its exit code."""
+    from lit_tf.cli import main as lit_tf_main
+
+    return lit_tf_main(["train", *(sys.argv[1:] if argv is None else argv)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
