@@ -5,3 +5,4 @@ lit_tf.export.tflite(model, "device", quantization="dynamic_int8")
 """
 
 from .to_saved_model import saved_model
+from .to_tflite import tflite

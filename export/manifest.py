@@ -29,6 +29,10 @@ SAMPLE_TEXTS = [
     "unhappily photographed boats, e-mail@example.com 12:30",
     "",
 ]
+CALIBRATION_NAMES = (
+    "horse,red car,bowl of soup,tall building,guitar player,airplane over the sea,old wooden boat,"
+    "three people,number seven,coffee cup,mountain in winter,kitchen table,yellow flower"
+).split(",")
 
 
 def sample_images(size: int, count: int = 6) -> list[np.ndarray]:
@@ -52,14 +56,15 @@ def sample_images(size: int, count: int = 6) -> list[np.ndarray]:
     return out
 
 
-def sample_tokens(model, count: int = 32) -> np.ndarray:
+def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarray:
     """Returns int32 tokens (N, L): of the sample texts where there is a tokenizer, and random ones.
 
     Args:
       model: the model.
       count: how many random ones.
+      calibration: whether to return others: random ones of another seed, and as many prompts.
     """
-    rng = np.random.default_rng(17)
+    rng = np.random.default_rng(18 if calibration else 17)
     text, length = model.config.text, model.config.token_length
     tokens = rng.integers(2, text.vocab_size, (count, length)).astype(np.int32)
     if text.kind == "bert":  # texts of all lengths, padded
@@ -67,7 +72,14 @@ def sample_tokens(model, count: int = 32) -> np.ndarray:
     else:
         tokens[:, -1] = 1
     if model.tokenizer is not None:
-        tokens = np.concatenate([model.tokenizer(SAMPLE_TEXTS).numpy(), tokens])
+        texts = SAMPLE_TEXTS
+        if calibration:
+            templates = get_templates("clip_paper")
+            texts = [
+                templates[i % len(templates)].format(CALIBRATION_NAMES[i % len(CALIBRATION_NAMES)])
+                for i in range(count)
+            ]
+        tokens = np.concatenate([model.tokenizer(texts).numpy(), tokens])
     return tokens
 
 

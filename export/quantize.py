@@ -1,0 +1,179 @@
+"""Quantizing TFLite graphs with ai-edge-quantizer, where it does better than the converter.
+
+Measured on LiT-B16B_2's sizes, the converter's own dynamic range quantization gave a mean cosine of
+0.9987 for the image tower and 0.9990 for the text tower. What is lost there is won back by keeping
+the patch convolution in float16 (0.9996), and by correcting the biases of the text tower for the
+mean error of their weights (0.9996; Nagel et al., arXiv:1906.04721, section 4.2).
+"""
+
+import functools
+
+import numpy as np
+
+from lit_tf.errors import ExportError
+
+# A name scope whose matrix products stay float: similarities, which the temperature multiplies.
+KEPT_FLOAT = "kept_float"
+
+_WEIGHTLESS = (
+    "LayerNorm, softmax, GELU, residual sums and the two products of attention: they have no "
+    "weights, so they would save no space, and in int8 they cost more accuracy than all the rest"
+)
+_PATCHES = "the patch convolution (float16 weights): it alone would cost more than all other layers"
+STAYS_FLOAT = {
+    "none": ["everything"],
+    "float16": ["all computation; only weights are float16"],
+    "dynamic_int8": [_PATCHES, _WEIGHTLESS],
+    "int8": [
+        _PATCHES,
+        _WEIGHTLESS,
+        "text_encoder_strings.tflite: activations (as in dynamic_int8), for no calibrator runs the "
+        "tokenizer's operations",
+    ],
+}
+
+
+def _recipe(quantization):
+    from ai_edge_quantizer import qtyping, quantizer, recipe_manager
+
+    op, algorithms = qtyping.TFLOperationName, quantizer.AlgorithmName
+    recipe = recipe_manager.RecipeManager()
+    half = qtyping.OpQuantizationConfig(
+        weight_tensor_config=qtyping.TensorQuantizationConfig(
+            num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+        ),
+        compute_precision=qtyping.ComputePrecision.FLOAT,
+        explicit_dequantize=True,
+    )
+
+    def to_half(operation):
+        recipe.add_quantization_config(".*", operation, half, algorithms.FLOAT_CASTING)
+
+    to_half(op.CONV_2D)
+    if quantization == "float16":
+        to_half(op.FULLY_CONNECTED)
+        to_half(op.EMBEDDING_LOOKUP)
+    else:
+        recipe.add_dynamic_config(".*", op.EMBEDDING_LOOKUP, 8)
+        if quantization == "dynamic_int8":
+            recipe.add_dynamic_config(".*", op.FULLY_CONNECTED, 8)
+        else:
+            recipe.add_static_config(".*", op.FULLY_CONNECTED, 8, 8)
+        recipe.add_quantization_config(
+            f".*{KEPT_FLOAT}.*", op.FULLY_CONNECTED, algorithm_key=algorithms.NO_QUANTIZE
+        )
+    return recipe.get_quantization_recipe()
+
+
+def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> bytes:
+    """Returns a graph with its weights, or weights and activations, quantized.
+
+    Args:
+      graph: a float TFLite graph.
+      quantization: `none`, `float16`, `dynamic_int8` or `int8`.
+      calibration: {signature: {argument: array (N, ...)}}, which `int8` needs.
+      means: of `input_means`, to correct biases in `dynamic_int8`; None to leave them.
+
+    Raises:
+      ExportError: ai-edge-quantizer is not installed.
+    """
+    if quantization == "none":
+        return bytes(graph)
+    try:
+        from ai_edge_quantizer import quantizer
+    except ImportError as error:
+        raise ExportError(
+            f"quantization {quantization} needs ai-edge-quantizer: pip install lit_tf[lite]"
+        ) from error
+    worker = quantizer.Quantizer(bytearray(graph), _recipe(quantization))
+    result = None
+    if worker.need_calibration:
+        batches = {}
+        for signature, arguments in calibration.items():
+            count = len(next(iter(arguments.values())))
+            batches[signature] = [
+                {k: v[i : i + 1] for k, v in arguments.items()} for i in range(count)
+            ]
+        result = worker.calibrate(batches, num_threads=2)
+    out = bytes(worker.quantize(result).quantized_model)
+    return out if means is None or quantization != "dynamic_int8" else _corrected(graph, out, means)
+
+
+def _products(model):
+    """Returns the FULLY_CONNECTED operations of a flatbuffer's first subgraph, in order."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    code = schema.BuiltinOperator.FULLY_CONNECTED
+    is_product = [max(c.builtinCode, c.deprecatedBuiltinCode) == code for c in model.operatorCodes]
+    return [op for op in model.subgraphs[0].operators if is_product[op.opcodeIndex]]
+
+
+def _array(model, index, dtype):
+    tensor = model.subgraphs[0].tensors[index]
+    data = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
+    return data.view(dtype).reshape(tensor.shape)
+
+
+@functools.cache
+def _flatbuffers():
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils
+
+
+def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarray]:
+    """Returns the mean input (fan_in,) of every FULLY_CONNECTED of a float graph, in order.
+
+    Args:
+      graph: a float TFLite graph.
+      calibration: {signature: {argument: array (N, ...)}}, one of each.
+      batch_size: how many inputs to run at once.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    model = _flatbuffers().read_model_from_bytearray(bytearray(graph))
+    inputs = [op.inputs[0] for op in _products(model)]
+    interpreter = Interpreter(
+        model_content=bytes(graph),
+        num_threads=2,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    ((_, arguments),) = calibration.items()
+    (array,) = arguments.values()
+    array = array[: len(array) // batch_size * batch_size]
+    entry = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(entry, [batch_size, *array.shape[1:]])
+    interpreter.allocate_tensors()
+    totals = [0.0] * len(inputs)
+    for start in range(0, len(array), batch_size):
+        interpreter.set_tensor(entry, array[start : start + batch_size])
+        interpreter.invoke()
+        for i, index in enumerate(inputs):
+            value = interpreter.get_tensor(index)
+            totals[i] += value.reshape(-1, value.shape[-1]).mean(0, dtype=np.float64)
+    return [t / (len(array) // batch_size) for t in totals]
+
+
+def _corrected(graph, quantized_graph, means):
+    """Takes from every bias what the rounding of its weights adds on average."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    before = _flatbuffers().read_model_from_bytearray(bytearray(graph))
+    after = _flatbuffers().read_model_from_bytearray(bytearray(quantized_graph))
+    tensors = after.subgraphs[0].tensors
+    for old, new, mean in zip(_products(before), _products(after), means, strict=True):
+        weights = tensors[new.inputs[1]]
+        if weights.type != schema.TensorType.INT8 or len(new.inputs) < 3 or new.inputs[2] < 0:
+            continue
+        scale = np.asarray(weights.quantization.scale, np.float64)[:, None]
+        error = _array(after, new.inputs[1], np.int8) * scale - _array(
+            before, old.inputs[1], np.float32
+        )  # (fan_out, fan_in)
+        bias = tensors[new.inputs[2]]
+        value = _array(after, new.inputs[2], np.float32) - error @ mean
+        buffer = schema.BufferT()  # its own: equal biases may have shared one
+        buffer.data = np.frombuffer(value.astype(np.float32).tobytes(), np.uint8)
+        after.buffers.append(buffer)
+        bias.buffer = len(after.buffers) - 1
+    return bytes(_flatbuffers().convert_object_to_bytearray(after))

@@ -1,0 +1,260 @@
+"""TFLite graphs for devices: builtin operations, batch size open, quantized and measured."""
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from lit_tf import images as images_lib
+from lit_tf.errors import ExportError
+from lit_tf.model import LitModel
+
+from . import manifest, quantize, verify
+
+# Mean cosine to the Keras model's embeddings, below which nothing is written.
+LEAST_COSINE = {"none": 0.99999, "float16": 0.9999, "dynamic_int8": 0.999, "int8": 0.99}
+
+
+def tflite(
+    model,
+    out_dir,
+    *,
+    quantization="dynamic_int8",
+    classes=None,
+    templates="clip_best",
+    calibration=None,
+    source=None,
+) -> dict:
+    """Writes TFLite graphs, the vocabulary, labels and a manifest, all verified in LiteRT alone.
+
+    `image_encoder.tflite`, `text_encoder.tflite`, `text_encoder_strings.tflite` (where the model
+    has a vocabulary) and `zero_shot.tflite` (where classes are given).
+
+    Args:
+      model: a `LitModel`.
+      out_dir: the folder; replaced only by a whole and verified one.
+      quantization: `none`, `float16` (weights), `dynamic_int8` (weights; activations as they come)
+        or `int8` (both, which needs `calibration` for the image tower).
+      classes: class names for `zero_shot.tflite`.
+      templates: prompt templates for `classes`.
+      calibration: images (anything `encode_image` takes) on which activations are measured.
+      source: the checkpoint's path, whose digest the manifest records.
+
+    Returns:
+      {file: {"bytes", "min_cosine", "mean_cosine", "delegation", ...}}, as in the manifest.
+
+    Raises:
+      ExportError: the model lacks what was asked for, `out_dir` holds something else, or what was
+        written does not agree with the model; then nothing is left behind.
+    """
+    if quantization not in LEAST_COSINE:
+        raise ExportError(
+            f"quantization must be one of {', '.join(LEAST_COSINE)}; found {quantization!r}"
+        )
+    has_image = model.image_tower is not None
+    if quantization == "int8" and has_image and not calibration:
+        raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
+    if classes is not None and (model.t is None or model.tokenizer is None):
+        raise ExportError("classes need a model with both towers and a vocabulary")
+    model = _in_float32(model)
+    baked = manifest.read_classes(model, classes, templates) if classes is not None else None
+    with manifest.replacing(out_dir) as folder:
+        files = {}
+        if has_image:
+            pixels = None if not calibration else manifest.resized(model, calibration)
+            files["image_encoder.tflite"] = _image(model, folder, quantization, pixels, None)
+            if baked:
+                files["zero_shot.tflite"] = _image(model, folder, quantization, pixels, baked)
+                labels = "".join(f"{name}\n" for name in baked[0])
+                (folder / "labels.txt").write_text(labels, encoding="utf-8")
+        if model.text_tower is not None:
+            files.update(_text(model, folder, quantization))
+        if model.tokenizer is not None:
+            name = {"bert": "vocab.txt", "sentencepiece": "vocab.model"}[model.tokenizer.kind]
+            (folder / name).write_bytes(model.tokenizer.to_bytes())
+        manifest.write(
+            folder,
+            model,
+            "tflite",
+            source=source,
+            classes=baked and baked[0],
+            templates=templates,
+            quantization=quantization,
+            stays_float=quantize.STAYS_FLOAT[quantization],
+            files=files,
+        )
+    return files
+
+
+def _in_float32(model):
+    if model.dtype_policy.name == "float32":
+        return model
+    out = LitModel(model.config, model.tokenizer, seed=None, dtype="float32", name=model.name)
+    given = model.canonical_variables()
+    for name, variable in out.canonical_variables().items():
+        variable.assign(tf.cast(given[name].value, tf.float32))
+    return out
+
+
+def convert(function, tower, signature, custom=False) -> bytes:
+    """Returns a float TFLite graph of a function of one tower.
+
+    Args:
+      function: a `tf.function` with an input signature.
+      tower: whose variables it reads.
+      signature: what to call it in the graph.
+      custom: whether operations that are not TFLite's own are let through.
+    """
+    module = tf.Module()
+    module.weights = [v.value for v in tower.variables]
+    module.function = function
+    folder = tempfile.mkdtemp(prefix="lit_tf_")
+    try:
+        tf.saved_model.save(module, folder, signatures={signature: function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.allow_custom_ops = custom
+        return converter.convert()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _image(model, folder, quantization, pixels, baked):
+    size = model.config.image.image_size
+    temperature = model.temperature
+
+    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, "image")])
+    def run(image):
+        # float32 throughout: TFLite has no float64, for which images.normalize goes
+        z = model.embed_images(tf.cast(image, tf.float32) * (1 / 127.5) - 1.0)
+        if baked is None:
+            return {"embedding": z}
+        with tf.name_scope(quantize.KEPT_FLOAT):
+            similarity = tf.matmul(z, tf.constant(temperature * baked[1]), transpose_b=True)
+        return {"probabilities": tf.nn.softmax(similarity)}
+
+    signature = "encode_image" if baked is None else "zero_shot"
+    file = folder / ("image_encoder.tflite" if baked is None else "zero_shot.tflite")
+    graph = convert(run, model.image_tower, signature)
+    calibration = None if pixels is None else {signature: {"image": pixels}}
+    file.write_bytes(quantize.quantized(graph, quantization, calibration))
+    sample = manifest.resized(model, manifest.sample_images(size))
+    if pixels is not None:
+        sample = np.concatenate([sample, pixels[:16]])
+    want = model.embed_images(images_lib.normalize(tf.constant(sample))).numpy()
+    if baked is not None:
+        want = tf.nn.softmax(temperature * want @ baked[1].T).numpy()
+    return _verify(file, {signature: {"image": sample}}, want, quantization)
+
+
+def _text(model, folder, quantization):
+    length, out = model.config.token_length, {}
+    tokens = manifest.sample_tokens(model)
+    samples = {"text_encoder.tflite": (tokens, model.encode_tokens(tokens))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, length], tf.int32, "tokens")])
+    def encode_tokens(tokens):
+        return {"embedding": model.embed_tokens(tokens)}
+
+    graphs = {}
+    model.text_tower.tokens.lookup = _lookup
+    try:
+        graphs["text_encoder.tflite"] = convert(encode_tokens, model.text_tower, "encode_tokens")
+        if model.tokenizer is not None:
+            tokenize = _device_tokenizer(model.tokenizer)
+
+            @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+            def encode_text(text):
+                return {"embedding": model.embed_tokens(tokenize(text))}
+
+            file = "text_encoder_strings.tflite"
+            graphs[file] = convert(encode_text, model.text_tower, "encode_text", custom=True)
+            texts = [t.encode() for t in manifest.SAMPLE_TEXTS]
+            samples[file] = (texts, model.encode_text(manifest.SAMPLE_TEXTS))
+    finally:
+        del model.text_tower.tokens.lookup
+    # Other tokens than those on which the result is measured.
+    known = {"encode_tokens": {"tokens": manifest.sample_tokens(model, 96, calibration=True)}}
+    means = None
+    if quantization == "dynamic_int8":
+        means = quantize.input_means(graphs["text_encoder.tflite"], known)
+    for file, graph in graphs.items():
+        path, how = folder / file, quantization
+        strings = file.endswith("_strings.tflite")
+        if strings and how == "int8":
+            how = "dynamic_int8"  # no calibrator runs the tokenizer's operations
+        path.write_bytes(quantize.quantized(graph, how, None if strings else known, means))
+        given, want = samples[file]
+        signature, name = ("encode_text", "text") if strings else ("encode_tokens", "tokens")
+        out[file] = _verify(path, {signature: {name: given}}, want, quantization)
+    return out
+
+
+@tf.function(experimental_implements="embedding_matmul", autograph=False)
+def _rows(table, ids):
+    return tf.gather(table, ids)
+
+
+def _lookup(table, ids):
+    """As tf.gather, but becomes TFLite's EMBEDDING_LOOKUP, which can read an int8 table."""
+    rows = _rows(table, tf.reshape(ids, [-1]))
+    return tf.reshape(rows, [-1, ids.shape[1], table.shape[1]])
+
+
+def _device_tokenizer(tokenizer):
+    """Returns a function from strings (N,) to int32 (N, L) of operations that TFLite has too."""
+    import tensorflow_text as tf_text
+
+    length = tokenizer.length
+    if tokenizer.kind == "bert":
+        pieces = tokenizer.to_bytes().decode().split("\n")[:-1]
+        fast = tf_text.FastBertTokenizer(
+            vocab=pieces, support_detokenization=False, lower_case_nfd_strip_accents=True
+        )
+        edge, pad, first = pieces.index("[CLS]"), 0, True
+    else:
+        fast = tf_text.FastSentencepieceTokenizer(tokenizer.to_bytes())
+        edge = pad = tokenizer._eos
+        first = False
+
+    def tokenize(text):
+        ids = fast.tokenize(text).to_tensor(default_value=pad, shape=[None, length - 1])
+        ids = tf.cast(ids, tf.int32)
+        edges = tf.fill([tf.shape(ids)[0], 1], edge)
+        return tf.ensure_shape(
+            tf.concat([edges, ids] if first else [ids, edges], axis=1), [None, length]
+        )
+
+    return tokenize
+
+
+def _verify(file, inputs, want, quantization):
+    """Runs a file in LiteRT alone; returns what the manifest says of it."""
+    name = pathlib.Path(file).name
+    try:
+        got = verify.run_in_process("tflite", file, inputs)
+    except RuntimeError as error:
+        raise ExportError(f"{name} does not run alone, so none was left: {error}") from None
+    record = {"bytes": os.path.getsize(file), "delegation": json.loads(str(got.pop("delegated")))}
+    (found,) = got.values()
+    if not np.isfinite(found).all():
+        raise ExportError(f"{name} answers with NaN or infinity; nothing was written")
+    if name == "zero_shot.tflite":
+        record["max_probability_difference"] = float(np.abs(found - want).max())
+        record["same_class"] = float(np.mean(found.argmax(-1) == want.argmax(-1)))
+        return record
+    cosine = manifest.cosine(found, want)
+    record["mean_cosine"], record["min_cosine"] = float(cosine.mean()), float(cosine.min())
+    record["max_abs_difference"] = float(np.abs(found - want).max())
+    least = LEAST_COSINE[quantization]
+    if not cosine.mean() >= least:
+        raise ExportError(
+            f"{name}: with quantization {quantization} the embeddings' cosine to the Keras model's "
+            f"is {cosine.mean():.5f}, expected at least {least}; nothing was written. Export with "
+            "less quantization, or with calibration images that look like yours"
+        )
+    return record
