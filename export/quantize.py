@@ -95,7 +95,11 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
                 {k: v[i : i + 1] for k, v in arguments.items()} for i in range(count)
             ]
         result = worker.calibrate(batches, num_threads=2)
-    out = bytes(worker.quantize(result).quantized_model)
+    out = bytes(
+        worker.quantize(
+            result, enable_progress_bar=False, enable_progress_report=False
+        ).quantized_model
+    )
     return out if means is None or quantization != "dynamic_int8" else _corrected(graph, out, means)
 
 

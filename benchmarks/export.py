@@ -1,0 +1,113 @@
+"""What exporting costs and gives at B/16 + BERT base: sizes, cosines, speed; ratios in one run.
+
+    python benchmarks/export.py [CHECKPOINT]
+
+Without a checkpoint, a model of LiT-B16B_2's sizes from tests/reference/reference_fixtures.py.
+"""
+
+import argparse
+import pathlib
+import sys
+import tempfile
+import time
+
+import numpy as np
+import tensorflow as tf
+from lit_tf.export import manifest, saved_model, tflite
+
+import lit_tf
+from lit_tf import images as images_lib
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def _fixture(folder):
+    sys.path.insert(0, str(ROOT / "tests" / "reference"))
+    import reference_fixtures
+
+    from lit_tf.checkpoints import npz
+
+    name, path = "LiT-B16B_2", folder / "fixture.npz"
+    shapes = reference_fixtures.shapes(name)
+    seed = reference_fixtures.SEEDS[name]
+    npz.write_npz(path, ((k, reference_fixtures.array(seed, k, s)) for k, s in shapes.items()))
+    return path
+
+
+def _best(functions, rounds=5):
+    """Returns the least seconds of each, taken in turns, so that a busy machine slows all alike."""
+    best = [np.inf] * len(functions)
+    for function in functions:
+        function()
+    for _ in range(rounds):
+        for i, function in enumerate(functions):
+            start = time.perf_counter()
+            function()
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
+
+
+def _lite(path, threads):
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(str(path), num_threads=threads).get_signature_runner()
+
+
+def main():
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", nargs="?")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        model = lit_tf.load(args.checkpoint or _fixture(folder))
+        size = model.config.image.image_size
+        graphs = {}
+        for quantization in ("none", "float16", "dynamic_int8", "int8"):
+            out = folder / quantization
+            calibration = manifest.sample_images(size, 22)[6:]
+            files = tflite(model, out, quantization=quantization, calibration=calibration)
+            for name, found in files.items():
+                left = sum(found["delegation"]["left"].values())
+                print(
+                    f"{quantization:13s} {name:22s} {found['bytes'] / 1e6:8.1f} MB   cosine mean "
+                    f"{found['mean_cosine']:.6f} least {found['min_cosine']:.6f}   "
+                    f"{found['delegation']['in_xnnpack']} of {found['delegation']['nodes']} nodes "
+                    f"in XNNPACK, {left} left",
+                    flush=True,
+                )
+            graphs[quantization] = _lite(out / "image_encoder.tflite", args.threads)
+        saved_model(model, folder / "saved", parts=("image",))
+        served = tf.saved_model.load(str(folder / "saved")).signatures
+        pixels = manifest.resized(model, manifest.sample_images(size, 8))
+        tensor, floats = tf.constant(pixels), images_lib.normalize(tf.constant(pixels))
+        keras = tf.function(model.embed_images)
+        times = _best(
+            [
+                lambda: keras(floats).numpy(),
+                lambda: served["encode_image"](image=tensor)["embedding"].numpy(),
+                lambda: graphs["none"](image=pixels),
+                lambda: graphs["dynamic_int8"](image=pixels),
+                lambda: graphs["int8"](image=pixels),
+            ]
+        )
+        k, s, f, d, i = times
+        print(
+            f"encode_image, 8 images: SavedModel at {k / s:.3f} of the Keras model's rate (>= 0.95)"
+        )
+        print(f"float TFLite at {k / f:.3f} of the Keras model's rate (>= 0.8)")
+        print(f"dynamic_int8 at {f / d:.2f} of float TFLite's rate (>= 2), int8 at {f / i:.2f}")
+        data = tf.constant([tf.io.encode_jpeg(pixels[0]).numpy()])
+        whole, bare = _best(
+            [
+                lambda: served["encode_image_bytes"](image_bytes=data)["embedding"].numpy(),
+                lambda: keras(floats[:1]).numpy(),
+            ],
+            rounds=12,
+        )
+        print(f"one JPEG: {(whole - bare) / whole:.1%} of the call outside the tower (< 5 %)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`lit-tf export`: a checkpoint to what people deploy."""
+
+import argparse
+import glob
+import json
+import os
+
+from lit_tf.errors import ExportError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf export`."""
+    parser.add_argument("model", metavar="CKPT", help="a published or embedded name, or a path")
+    parser.add_argument("out", metavar="OUT", help="the folder to write")
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--saved-model", action="store_true", help="a SavedModel, to serve")
+    kind.add_argument("--tflite", action="store_true", help="TFLite graphs, for devices")
+    parser.add_argument("--vocab", metavar="FILE", help="the vocabulary, if not beside CKPT")
+    parser.add_argument("--resolution", type=int, help="side of the images in pixels")
+    parser.add_argument("--classes", metavar="FILE", help="class names to bake in, one a line")
+    parser.add_argument(
+        "--templates", default="clip_best", help="prompt templates for --classes: a name or a file"
+    )
+    parser.add_argument(
+        "--parts",
+        help="SavedModel: some of image,text,tokens; tokens is text without a tokenizer "
+        "(default: image,text)",
+    )
+    parser.add_argument("--dtype", help="SavedModel: precision, such as bfloat16")
+    parser.add_argument(
+        "--quantization",
+        choices=("none", "float16", "dynamic_int8", "int8"),
+        help="TFLite (default: dynamic_int8)",
+    )
+    parser.add_argument(
+        "--calibration", metavar="GLOB", nargs="+", help="TFLite int8: images like those to come"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `lit-tf export`.
+
+    Returns:
+        0.
+
+    Raises:
+        LitError: whatever stands in the way, for the command line to print.
+    """
+    wrong = ("quantization", "calibration") if args.saved_model else ("parts", "dtype")
+    for name in wrong:
+        if getattr(args, name) is not None:
+            kind = "--saved-model" if args.saved_model else "--tflite"
+            raise ExportError(f"--{name} does not go with {kind}")
+    import lit_tf
+    from lit_tf import zero_shot
+    from lit_tf.checkpoints import download
+
+    from . import saved_model, tflite
+
+    source = download.resolve(args.model)
+    model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
+    common = {
+        "classes": zero_shot.read_lines(args.classes) if args.classes else None,
+        "templates": args.templates,
+        "source": source,
+    }
+    if args.saved_model:
+        if args.parts:
+            parts = args.parts.split(",")
+        elif model.text_tower is None:
+            parts = ("image",)
+        elif model.image_tower is None:
+            parts = ("text",) if model.tokenizer else ("tokens",)
+        else:
+            parts = ("image", "text")
+        measured = saved_model(model, args.out, parts=parts, dtype=args.dtype, **common)
+    else:
+        images = None
+        if args.calibration:
+            images = sorted({p for pattern in args.calibration for p in glob.glob(pattern)})
+            if not images:
+                raise ExportError(f"no image matches {' '.join(args.calibration)}")
+        measured = tflite(
+            model,
+            args.out,
+            quantization=args.quantization or "dynamic_int8",
+            calibration=images,
+            **common,
+        )
+    if args.json:
+        print(json.dumps(measured, indent=2))
+        return 0
+    width = max(map(len, measured))
+    for name, found in measured.items():
+        size = f"{found['bytes'] / 1e6:9.2f} MB  " if "bytes" in found else ""
+        kept = ("mean_cosine", "same_class", "max_abs_difference", "max_probability_difference")
+        numbers = "  ".join(
+            f"{k.replace('_', ' ')} {found[k]:.3g}"
+            if "difference" in k
+            else f"{k.replace('_', ' ')} {found[k]:.6f}"
+            for k in kept
+            if k in found
+        )
+        print(f"{name:{width}}  {size}{numbers}")
+    print(f"Wrote and verified {os.path.abspath(args.out)}")
+    return 0
