@@ -5,6 +5,7 @@ import functools
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 
 from lit_tf.checkpoints import download, layouts, npz, tf1_bert
 from lit_tf.config import (
@@ -19,6 +20,8 @@ from lit_tf.config import (
 from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
 from lit_tf.model import LitModel
 from lit_tf.tokenizers import load_tokenizer
+
+_PIECE = 16 << 20  # bytes
 
 
 def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None) -> LitModel:
@@ -202,7 +205,22 @@ def _fill(model, checkpoint, keys=None):
             continue
         if name == resampled:
             array = layouts.resample_positions(array, model.config.image.grid)
-        variables[name].assign(array)
+        _assign(variables[name], array)
+
+
+def _assign(variable, array):
+    """Assigns an array; a large one piece by piece.
+
+    At once, it would be in memory four times: as read, as a tensor, and as the variable's old and
+    new value. For a token table that is more than the rest of a small model.
+    """
+    target = variable.value
+    if array.nbytes <= _PIECE or isinstance(target, tf.distribute.DistributedValues):
+        variable.assign(array)
+        return
+    rows = max(1, _PIECE // array[0].nbytes)
+    for i in range(0, len(array), rows):
+        target[i : i + rows].assign(tf.cast(array[i : i + rows], target.dtype))
 
 
 def _at_resolution(config, resolution):
