@@ -1,16 +1,14 @@
 """Keras, SavedModel and float TFLite classify and retrieve the same."""
 
 import json
-import shutil
 
+import lit_tf.export
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from lit_tf.training.evaluation import datasets, encoders, protocol
 
 import lit_tf
-from lit_tf import images as images_lib
 from lit_tf.errors import DataError
 
 from .test_command import figures, run
@@ -37,59 +35,17 @@ def write_manifest(folder, model):
 
 @pytest.fixture(scope="module")
 def saved_model(digits, tmp_path_factory):
-    """A SavedModel with the exporter's signatures, and nothing else of it."""
-    folder = tmp_path_factory.mktemp("saved_model")
-
-    class Module(tf.Module):
-        def __init__(self):
-            self.weights = [v.value for v in digits.canonical_variables().values()]
-            self.tokenizer = digits.tokenizer
-            self.temperature = tf.constant(digits.temperature, tf.float32)
-
-        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
-        def encode_image(self, image):
-            pixels = images_lib.preprocess(image, digits.config.image.image_size)
-            return {"embedding": digits.embed_images(pixels)}
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-        def encode_text(self, text):
-            return {"embedding": digits.embed_tokens(digits.tokenizer(text))}
-
-    module = Module()
-    signatures = {"encode_image": module.encode_image, "encode_text": module.encode_text}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
-    write_manifest(folder, digits)
+    """What the exporter writes."""
+    folder = tmp_path_factory.mktemp("artefacts") / "saved_model"
+    lit_tf.export.saved_model(digits, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def tflite(digits, tmp_path_factory):
-    """Float TFLite graphs with the exporter's signatures."""
-    folder = tmp_path_factory.mktemp("tflite")
-    side, length = digits.config.image.image_size, digits.config.token_length
-
-    def write(name, function, spec):
-        module = tf.Module()
-        module.weights = [v.value for v in digits.canonical_variables().values()]
-        module.encode = tf.function(function, input_signature=[spec])
-        graph = folder / "graph"
-        tf.saved_model.save(module, str(graph), signatures={"encode": module.encode})
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(graph), ["encode"])
-        (folder / name).write_bytes(converter.convert())
-        shutil.rmtree(graph)
-
-    write(
-        "image_encoder.tflite",
-        lambda image: {"embedding": digits.embed_images(tf.cast(image, tf.float32) / 127.5 - 1)},
-        tf.TensorSpec([None, side, side, 3], tf.uint8, name="image"),
-    )
-    write(
-        "text_encoder.tflite",
-        lambda tokens: {"embedding": digits.embed_tokens(tokens)},
-        tf.TensorSpec([None, length], tf.int32, name="tokens"),
-    )
-    (folder / "vocab.txt").write_bytes(digits.tokenizer.to_bytes())
-    write_manifest(folder, digits)
+    """What the exporter writes, in float32."""
+    folder = tmp_path_factory.mktemp("artefacts") / "tflite"
+    lit_tf.export.tflite(digits, folder, quantization="none")
     return folder
 
 
