@@ -20,6 +20,12 @@ EXTRAS = {
     ],
     "lite": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.5"],
     "tpu": [f"tensorflow-tpu{TF}"],
+    # The TPU compiler, for machines without a TPU. Its ahead-of-time interface is not a stable one:
+    # these are the versions that the preflight was shown to work with.
+    "tpu-preflight": [
+        f"{package}; python_version >= '3.11'"
+        for package in ("jax==0.10.2", "jaxlib==0.10.2", "libtpu==0.0.52")
+    ],
     "bench": ["keras-hub>=0.20"],  # only to be compared with
     "demo": ["matplotlib>=3.7", "pillow", "scikit-learn>=1.3"],
     "dev": ["build", "hypothesis", "pytest", "ruff", "scipy", "setuptools", "wheel"],

@@ -176,5 +176,27 @@ def _bytes(number, unit):
 
 
 def _place(message, stablehlo):
-    """The compiler's message in one line."""
-    return " ".join(message.split())[:500]
+    """The compiler's message in one line, and the layers that hold the operation it names."""
+    text = " ".join(message.split())[:400]
+    words = re.findall(r"[a-z0-9]+", re.sub(r"[_-]", "", message.lower()))
+    for opcode in sorted(
+        set(re.findall(r"= \"?stablehlo\.(\w+)", stablehlo)), key=len, reverse=True
+    ):
+        if opcode.replace("_", "") in words:
+            places = _places(opcode, stablehlo)
+            if places:
+                return f"{opcode} at {', '.join(places)}: {text}"
+    return text
+
+
+def _places(opcode, stablehlo):
+    """Up to three distinct TensorFlow names of an operation's occurrences."""
+    locations = dict(re.findall(r"^(#loc\d+) = (loc\(.*)$", stablehlo, re.M))
+    places = {}
+    for location in re.findall(rf"= \"?stablehlo\.{opcode}\b.*loc\((#loc\d+)\)", stablehlo):
+        text = locations.get(location, "")
+        first = re.match(r"loc\(fused(?:<.*>)?\[(#loc\d+)", text)  # the op, then its type
+        name = re.match(r'loc\("([^"]+)"', locations.get(first[1], "") if first else text)
+        if name:
+            places[name[1]] = None
+    return list(places)[:3]

@@ -37,14 +37,6 @@ class Operation:
     source: str
     computation: str | None
 
-    @property
-    def size(self) -> int:
-        """Bytes of the result, without padding."""
-        total = 0
-        for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", self.shape):
-            total += _BYTES.get(dtype, 0) * math.prod(int(d) for d in dims.split(",") if d)
-        return total
-
 
 class Program:
     """A parsed program.
@@ -75,10 +67,14 @@ class Program:
         """Returns [(opcode, how many run in a step, their bytes together), ...]."""
         number, size = collections.Counter(), collections.Counter()
         for op in self.operations:
-            opcode = op.opcode.removesuffix("-start")
-            if opcode in _COLLECTIVES:
-                number[opcode] += op.runs
-                size[opcode] += op.size * op.runs
+            # A collective may be hidden in a fusion, or in what an asynchronous operation starts.
+            hidden = () if op.opcode.endswith(("-done", "-update")) else op.computation
+            inner = self._computations.get(hidden, ()) if hidden else ()
+            for opcode, shape in ((op.opcode, op.shape), *((i.opcode, i.shape) for i in inner)):
+                opcode = opcode.removesuffix("-start")
+                if opcode in _COLLECTIVES:
+                    number[opcode] += op.runs
+                    size[opcode] += _size(shape) * op.runs
         return [(opcode, number[opcode], size[opcode]) for opcode in number]
 
     def slowest(self, limit: int) -> list[tuple[str, int, int]]:
@@ -196,6 +192,14 @@ def _split_shape(text):
         if depth == 0:
             return text[: i + 1], text[i + 2 :]
     return text, ""
+
+
+def _size(shape):
+    """Bytes of a shape or tuple of shapes, without padding."""
+    return sum(
+        _BYTES.get(dtype, 0) * math.prod(int(d) for d in dims.split(",") if d)
+        for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shape)
+    )
 
 
 def _generic(source):

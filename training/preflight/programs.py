@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
+from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig
 from lit_tf.errors import ConfigError
 from lit_tf.model import LitModel
 
 from ..config import TrainConfig, check_batch, parse_sizes
 from ..optimizers import Optimizer
 from ..step import ReplicaStep, trainable_parameters
+from ..towers import image_config
 from . import flops
 from .lowering import XlaCollectives
 
-# "How to train your ViT?", arXiv:2106.10270, table 2; BERT, arXiv:1810.04805, section 3.
-_VITS = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}
+# BERT, arXiv:1810.04805, section 3.
 _BERTS = {"bert_base": (768, 12, 12), "bert_large": (1024, 24, 16)}
 _BERT_VOCABULARY = 30_522
 
@@ -148,16 +148,8 @@ def _size_of(variables):
 
 
 def _image(model, text_width):
-    variant, _, patch = model.image.partition("/")
-    if variant in _VITS and patch:
-        width, depth, heads = _VITS[variant]
-        # `B/16_2` is what the published commands call LiT-B16B_2's tower: the same as `B/16`.
-        sizes = {"patch_size": int(patch.removesuffix("_2")), "width": width, "depth": depth}
-        sizes |= {"num_heads": heads, "mlp_dim": 4 * width}
-    else:
-        sizes = parse_sizes(model.image, [f.name for f in dataclasses.fields(ViTConfig)])
-    head = text_width if model.image_head else None
-    return ViTConfig(**{"image_size": model.resolution, "out_dim": head, **sizes})
+    config = image_config(model.image, model.resolution)
+    return dataclasses.replace(config, out_dim=text_width if model.image_head else None)
 
 
 def _text(model):

@@ -1,0 +1,163 @@
+"""What is read off a compiled program, and what is counted by hand; no compiler needed."""
+
+import dataclasses
+import json
+
+import pytest
+from lit_tf.training.preflight import compiler, flops, report
+from lit_tf.training.preflight.chips import CHIPS, parse_topology
+from lit_tf.training.preflight.hlo import Program
+
+from lit_tf.config import BertConfig, LitConfig, ViTConfig
+from lit_tf.errors import TrainingError
+
+HLO = """HloModule m, is_scheduled=true
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  %x = f32[] parameter(0)
+  %y = f32[] parameter(1)
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%fused (p0: f32[8,16], p1: f32[16,4]) -> f32[8,4] {
+  %p0 = f32[8,16]{1,0} parameter(0)
+  %p1 = f32[16,4]{1,0} parameter(1)
+  ROOT %conv = f32[8,4]{1,0} convolution(%p0, %p1), dim_labels=bf_io->bf, metadata={op_name="tower_2/block_7_1/mlp/MatMul"}
+}
+
+%condition (c: (s32[], f32[8,4])) -> pred[] {
+  %c = (s32[], f32[8,4]{1,0}) parameter(0)
+  %bound = s32[] constant(5)
+  %i = s32[] get-tuple-element(%c), index=0
+  ROOT %lt = pred[] compare(%i, %bound), direction=LT
+}
+
+%body (b: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %b = (s32[], f32[8,4]{1,0}) parameter(0)
+  %inner = f32[8,4]{0,1} copy(%b), metadata={op_name="loop/copy"}, backend_config={"window_config":{"estimated_cycles":"10"}}
+  ROOT %next = (s32[], f32[8,4]{1,0}) tuple(%inner)
+}
+
+ENTRY %main (a: f32[8,16], k: f32[16,4]) -> f32[8,4] {
+  %a = f32[8,16]{1,0:T(8,128)} parameter(0)
+  %k = f32[16,4]{1,0:T(8,128)} parameter(1)
+  %fusion.1 = f32[8,4]{1,0:T(8,128)} fusion(%a, %k), kind=kOutput, calls=%fused, metadata={op_name="tower_2/block_7_1/mlp/MatMul"}, backend_config={"window_config":{"estimated_cycles":"700"}}
+  %fusion.2 = f32[8,4]{1,0:T(8,128)} fusion(%a, %k), kind=kOutput, calls=%fused, metadata={op_name="tower_2/block_8_1/mlp/MatMul"}, backend_config={"window_config":{"estimated_cycles":"300"}}
+  %all-reduce.1 = (f32[8,4]{1,0}, bf16[2]{0}) all-reduce(%fusion.1, %fusion.2), replica_groups={{0,1}}, to_apply=%add
+  %init = (s32[], f32[8,4]{1,0}) tuple(%all-reduce.1)
+  ROOT %while.1 = (s32[], f32[8,4]{1,0}) while(%init), condition=%condition, body=%body
+}
+"""  # noqa: E501
+
+B16 = LitConfig(
+    ViTConfig(16, 224, 768, 12, 12, 3072), BertConfig(30522, 768, 12, 12, 3072, out_dim=768)
+)
+
+
+def test_a_program_costs_what_its_operations_do_as_often_as_they_run():
+    program = Program(HLO)
+    assert program.cycles == 700 + 300 + 5 * 10
+    assert program.cycles_of("copy") == 50
+    assert program.collectives() == [("all-reduce", 1, 8 * 4 * 4 + 2 * 2)]
+    assert program.slowest(1) == [("tower/block/mlp/MatMul [fusion]", 2, 1000)]
+    assert program.float32_products() == [("tower/block/mlp/MatMul", 2)]
+
+
+def test_flops_of_published_towers_are_the_published_ones():
+    # "Training data-efficient image transformers", arXiv:2012.12877, table 5: 17.6 G
+    # multiply-accumulates for ViT-B, here without what the last block need not do for patches.
+    last_block_saves = 2 * 196 * (2 * 768**2 + 2 * 197 * 768 + 2 * 768 * 3072)
+    assert flops.image_tower(B16) + last_block_saves == pytest.approx(2 * 17.6e9, rel=0.01)
+    # 12 layers of 12 width^2 weights, two FLOPs a weight and token, attention apart.
+    assert flops.blocks(16, 768, 12, 3072) == pytest.approx(2 * 16 * 12 * 12 * 768**2, rel=0.09)
+
+
+def test_a_locked_tower_costs_a_third_and_stored_embeddings_nothing():
+    tower, text = flops.image_tower(B16), flops.text_tower(B16)
+
+    def step(**kwargs):
+        return flops.train_step(B16, 64, **{"lock_image": True, "lock_text": False, **kwargs}) // 64
+
+    assert step(lock_image=False) - step() == 2 * tower
+    assert step() - step(precomputed_images=True) == tower
+    assert step() - step(lock_text=True) == 2 * text
+
+
+def test_published_peaks_imply_the_known_clocks():
+    # 1.05 GHz is in "TPU v4", arXiv:2304.01433, table 4.
+    assert CHIPS["v4"].clock == pytest.approx(1.05e9, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["v4:4x4", "v5e:2x2x2", "v9:2x2", "v5e", "v5e:0x4", "v4:2x2x4 "])
+def test_topologies_that_do_not_exist_are_refused_with_an_example(name):
+    with pytest.raises(TrainingError, match="v4:2x2|v5e:2x2"):
+        parse_topology(name)
+
+
+def test_an_all_reduce_sends_every_byte_nearly_twice_over_the_links():
+    assert parse_topology("v5e:1x1").all_reduce_seconds(10**9) == 0
+    seconds = parse_topology("v5e:1x8").all_reduce_seconds(10**9)
+    assert seconds == pytest.approx(2 * 7 / 8 * 1e9 / 45e9)
+
+
+@pytest.mark.parametrize(
+    ("message", "needed", "available"),
+    [
+        ("Ran out of memory in memory space hbm. Used 40.25G of 30.75G hbm.", 40.25, 30.75),
+        ("the total memory required for HLO temporaries (0.19T) exceeds available HBM (15.75G)."
+         , 0.19 * 1024, 15.75),
+    ],
+)  # fmt: skip
+def test_lack_of_memory_is_told_in_numbers(message, needed, available):
+    error = compiler._failure({"error": message, "kind": "compiler"}, "")
+    assert isinstance(error, compiler.DoesNotFit)
+    assert error.needed == pytest.approx(needed * 2**30)
+    assert error.available == pytest.approx(available * 2**30)
+
+
+def test_costs_that_the_compiler_does_not_know_are_not_subtracted_from_those_it_does():
+    # 681 custom calls at -1 s each in a step of 131 ms, and in one of 2.131 s.
+    assert compiler._without_sentinels(-680.869, 0.162) == pytest.approx(0.131, abs=1e-3)
+    assert compiler._without_sentinels(-678.869, 2.4) == pytest.approx(2.131, abs=1e-3)
+    assert compiler._without_sentinels(0.131, 0.162) == pytest.approx(0.131)
+
+
+def test_an_operation_that_the_compiler_refuses_is_named_with_its_layer():
+    stablehlo = """#loc5 = loc("my_layer_1/FFT")
+  %2 = stablehlo.fft %1, type =  FFT : (tensor<4xf64>) -> tensor<4xf64> loc(#loc8)
+#loc4 = loc("FFT:")
+#loc8 = loc(fused[#loc5, #loc4])
+"""
+    answer = {"error": "INVALID_ARGUMENT: Unexpected operand for FFT: c128[4]", "kind": "compiler"}
+    message = str(compiler._failure(answer, stablehlo))
+    assert "fft at my_layer_1/FFT" in message and "\n" not in message
+
+
+def test_another_interface_of_the_compiler_is_told_with_the_versions_that_work(monkeypatch):
+    monkeypatch.setattr(compiler.importlib.metadata, "version", lambda name: "99.0")
+    answer = {"error": "AttributeError: no DeviceList", "kind": "interface"}
+    message = str(compiler._failure(answer, ""))
+    assert "libtpu 99.0" in message and "libtpu 0.0.52" in message
+
+
+def test_reports_are_words_rows_and_json():
+    topology = parse_topology("v4:2x2x4")
+    compiled = compiler.Compiled(
+        arguments=3 << 30, outputs=0, temporaries=2 << 30, code=1 << 20, flops=1e12,
+        roofline_seconds=0.05, program=Program(HLO), compile_seconds=9.0,
+    )  # fmt: skip
+    made = report.make_report(
+        "name", topology, 4096, compiled,
+        sizes={"parameters": 1 << 30, "optimizer": 1 << 30}, model_flops=16 * 275e12 * 0.03,
+    )  # fmt: skip
+    assert made.fits and made.roofline_mfu == pytest.approx(0.6)
+    assert made.memory["inputs"] == 1 << 30
+    assert json.loads(json.dumps(made.to_dict())) == dataclasses.asdict(made)
+    text = report.as_text(made)
+    assert "FITS" in text and "60.0%" in text and "all-reduce" in text
+    refused = report.does_not_fit(
+        "name", topology, 4096, compiler.DoesNotFit(40 << 30, 30 << 30), sizes={}, model_flops=1
+    )
+    assert "DOES NOT FIT: 1.33 times" in report.as_text(refused)
+    table = report.as_markdown([made, refused]).splitlines()
+    assert len({line.count("|") for line in table}) == 1 and "does not fit" in table[-1]
