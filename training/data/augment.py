@@ -100,16 +100,16 @@ def rand_augment(image, uniform, magnitude):
         uint8 (H, W, 3).
     """
     shape = image.shape
-    choices = len(OPERATIONS) + 1  # the identity is the last
     for layer in range(uniform.shape[0]):
-        draw = uniform[layer]
-        branches = [
-            lambda name=name, image=image, draw=draw: apply(name, image, draw, magnitude)
-            for name in OPERATIONS
-        ]
-        branches.append(lambda image=image: tf.identity(image))
-        image = tf.switch_case(tf.cast(draw[0] * choices, tf.int32), branches)
+        image = _one_of_all(image, uniform[layer], magnitude)
     return tf.ensure_shape(image, shape)
+
+
+@tf.function  # sixteen operations take seconds to trace: once is enough for all layers
+def _one_of_all(image, draw, magnitude):
+    branches = [lambda name=name: apply(name, image, draw, magnitude) for name in OPERATIONS]
+    branches.append(lambda: tf.identity(image))
+    return tf.switch_case(tf.cast(draw[0] * len(branches), tf.int32), branches)
 
 
 def apply(name, image, draw, magnitude):

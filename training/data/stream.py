@@ -49,7 +49,17 @@ def split_evenly(lengths, host, hosts):
     each = sum(lengths) // hosts
     if not each:
         raise DataError(f"{sum(lengths)} examples are too few for {hosts} hosts")
-    start, end = host * each, (host + 1) * each
+    return cut(lengths, host * each, (host + 1) * each)
+
+
+def cut(lengths, start, end):
+    """Returns the pieces of shards that hold examples [start, end).
+
+    Args:
+        lengths: Examples of every shard.
+        start: First example.
+        end: One after the last.
+    """
     pieces, first = [], 0
     for shard, length in enumerate(lengths):
         skip, stop = max(start - first, 0), min(end - first, length)

@@ -1,0 +1,251 @@
+"""Training batches: a pure function of seed and step, from every source, whatever is damaged."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from lit_tf.training.config import DataConfig
+from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset
+
+from lit_tf import images
+from lit_tf.errors import ConfigError, DataError
+
+from . import shards
+
+COUNT = 100  # in five shards of 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    for i in range(5):
+        rows = shards.pairs(20, first=20 * i)
+        shards.write_tar(folder / f"{i:05d}.tar", rows)
+        shards.write_tfrecord(folder / f"{i:05d}.tfrecord", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(folder):
+    return DataConfig(source=f"{folder}/*.tfrecord", shuffle_buffer=8)
+
+
+def batches(config, start=0, count=1, size=8, seed=1, image_size=16, **kwargs):
+    dataset = make_train_dataset(
+        config,
+        shards.tokenize,
+        global_batch_size=size,
+        image_size=image_size,
+        seed=seed,
+        start_step=start,
+        **kwargs,
+    )
+    return [{k: v.numpy() for k, v in batch.items()} for batch in dataset.take(count)]
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def context(replicas, host=0, hosts=1):
+    return tf.distribute.InputContext(hosts, host, replicas)
+
+
+def test_shapes_are_static_and_values_in_range(config):
+    dataset = make_train_dataset(
+        config, shards.tokenize, global_batch_size=8, image_size=16, seed=0
+    )
+    assert dataset.element_spec == {
+        "image": tf.TensorSpec((8, 16, 16, 3), tf.float32),
+        "tokens": tf.TensorSpec((8, 16), tf.int32),
+    }
+    batch = batches(config)[0]
+    assert batch["image"].min() >= -1 and batch["image"].max() <= 1
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "tar"])
+def test_an_epoch_holds_every_pair_once_and_pixels_are_the_librarys(folder, form):
+    config = DataConfig(source=f"{folder}/*.{form}", shuffle_buffer=8)
+    seen = []
+    for batch in batches(config, count=COUNT // 4, size=4):
+        pictures, captions = shards.numbers(batch)
+        assert pictures == captions
+        seen += captions
+        expected = images.preprocess(shards.picture(captions[0]), 16)
+        np.testing.assert_array_equal(batch["image"][0], expected)
+    assert sorted(seen) == list(range(COUNT))
+    assert seen != sorted(seen)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own(config):
+    first, second = (
+        list(itertools.chain(*(shards.numbers(b)[1] for b in batches(config, s, 5, size=20))))
+        for s in (0, 5)
+    )
+    other = list(
+        itertools.chain(*(shards.numbers(b)[1] for b in batches(config, 0, 5, size=20, seed=2)))
+    )
+    assert sorted(first) == sorted(second) == sorted(other) == list(range(COUNT))
+    assert first != second and first != other
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "tar"])
+@pytest.mark.parametrize("buffer", [8, 1000])
+def test_resumed_batches_are_bit_for_bit_those_of_an_uninterrupted_run(folder, form, buffer):
+    # A batch of 24 divides neither an epoch nor a segment.
+    config = DataConfig(
+        source=f"{folder}/*.{form}", shuffle_buffer=buffer, augment="flip_lr|randaug(2,10)"
+    )
+    whole = batches(config, 0, 12, size=24)
+    for start in (1, 4, 11):
+        tf.random.set_seed(start)  # nobody's business here
+        resumed = batches(config, start, 12 - start, size=24)
+        assert all(equal(a, b) for a, b in zip(resumed, whole[start:], strict=True)), start
+
+
+def test_the_global_seed_and_other_random_ops_change_nothing(config):
+    config = dataclasses.replace(config, augment="flip_lr|randaug(2,10)")
+    tf.random.set_seed(1)
+    first = batches(config, 3)
+    tf.random.set_seed(2)
+    tf.random.uniform([3])
+    assert equal(first[0], batches(config, 3)[0])
+    assert not equal(first[0], batches(config, 3, seed=2)[0])
+
+
+def test_replicas_share_a_global_batch(config):
+    whole = batches(config, 2, 1, size=8)[0]
+    parts = batches(config, 2, 2, size=8, input_context=context(2))
+    assert equal(whole, {k: np.concatenate([p[k] for p in parts]) for k in whole})
+
+
+def test_hosts_read_disjoint_equal_shares(config):
+    shares = [
+        list(
+            itertools.chain(
+                *(
+                    shards.numbers(b)[1]
+                    for b in batches(config, 0, 11, size=9, input_context=context(3, h, 3))
+                )
+            )
+        )
+        for h in range(3)
+    ]
+    # 100 examples over 3 hosts: 33 each, one is left out.
+    assert [len(set(share)) for share in shares] == [33, 33, 33]
+    assert len(set().union(*shares)) == 99
+
+
+def test_captions_are_drawn_among_those_that_are_not_blank(tmp_path):
+    def feature(*values):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    image = shards.encode(shards.picture(0))
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        fields = {"jpg": feature(image), "txt": feature(b"1", b"  ", b"2", b"", b"3")}
+        example = tf.train.Example(features=tf.train.Features(feature=fields))
+        writer.write(example.SerializeToString())
+    config = DataConfig(source=str(tmp_path / "a.tfrecord"), shuffle_buffer=8)
+    drawn = np.concatenate([b["tokens"][:, 0] for b in batches(config, count=30)])
+    counts = np.bincount(drawn, minlength=4)
+    assert counts[0] == 0 and counts[1:].min() > 50 and counts.sum() == 240
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "tar"])
+def test_bad_examples_are_replaced_counted_and_named(tmp_path, form):
+    rows = shards.pairs(64, bad_images=(3, 40), empty_captions=(9,))
+    write = shards.write_tar if form == "tar" else shards.write_tfrecord
+    write(tmp_path / f"0.{form}", rows)
+    config = DataConfig(source=f"{tmp_path}/0.{form}", shuffle_buffer=8, max_bad_share=0.1)
+    counters = Counters()
+    whole = batches(config, 0, 16, size=8, counters=counters)  # two epochs
+    assert counters.scalars() == {
+        "data/examples": 128,
+        "data/corrupt_images": 4,
+        "data/empty_captions": 2,
+        "data/missing_records": 0,
+        "data/bad_share": 6 / 128,
+    }
+    assert f"corrupt image in 0.{form} #3" in counters.report()
+    assert f"empty caption in 0.{form} #9" in counters.report()
+    for batch in whole:
+        pictures, captions = shards.numbers(batch)
+        assert pictures == captions and not {3, 9, 40} & set(captions)
+    # Help comes from the batch before, so nobody meets himself but where an epoch begins anew.
+    assert all(len(set(shards.numbers(batch)[1])) == 8 for batch in (*whole[1:8], *whole[9:]))
+    for start in range(1, 16, 2):
+        assert equal(batches(config, start, 1, size=8)[0], whole[start]), start
+
+
+def test_too_many_bad_examples_stop_the_run_by_name(tmp_path):
+    shards.write_tfrecord(tmp_path / "0.tfrecord", shards.pairs(64, bad_images=range(0, 64, 4)))
+    config = DataConfig(source=f"{tmp_path}/0.tfrecord", shuffle_buffer=8)
+    counters = Counters()
+    with (
+        pytest.raises(DataError, match=r"max_bad_share=0.01.*corrupt image in 0.tfrecord #\d+"),
+        counters.raising(),
+    ):
+        batches(config, 0, 100, size=8, counters=counters)
+    # As soon as they are more than a hundredth of the first thousand: in that batch.
+    assert 11 <= counters.bad <= 18
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "tar"])
+def test_a_truncated_shard_costs_its_missing_examples_and_shifts_no_others(tmp_path, form):
+    write = shards.write_tar if form == "tar" else shards.write_tfrecord
+    for i in range(4):
+        write(tmp_path / f"{i}.{form}", shards.pairs(16, first=16 * i), stats=16)
+    path = tmp_path / f"2.{form}"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    config = DataConfig(source=f"{tmp_path}/*.{form}", shuffle_buffer=64, max_bad_share=0.5)
+    counters = Counters()
+    whole = batches(config, 0, 8, size=8, counters=counters)
+    assert 4 <= counters.missing <= 12
+    assert f"unreadable record in 2.{form} #" in counters.report()
+    damaged = set(range(32, 48))
+    seen = set(itertools.chain(*(shards.numbers(b)[1] for b in whole)))
+    assert set(range(64)) - seen <= damaged
+    assert equal(batches(config, 5, 1, size=8)[0], whole[5])
+
+
+def test_a_corrupt_record_costs_the_rest_of_its_shard_only(tmp_path):
+    for i in range(2):
+        shards.write_tfrecord(tmp_path / f"{i}.tfrecord", shards.pairs(16, first=16 * i))
+    path = tmp_path / "0.tfrecord"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 + 40] ^= 255  # in the middle of a record
+    path.write_bytes(data)
+    config = DataConfig(source=f"{tmp_path}/*.tfrecord", shuffle_buffer=64, max_bad_share=0.5)
+    counters = Counters()
+    seen = {n for b in batches(config, 0, 4, counters=counters) for n in shards.numbers(b)[1]}
+    assert set(range(16, 32)) <= seen and 1 <= counters.missing <= 15
+
+
+def test_validation_is_one_ordered_pass_of_full_batches(config):
+    counters = Counters()
+    dataset = make_validation_dataset(
+        config, shards.tokenize, global_batch_size=16, image_size=16, counters=counters
+    )
+    found = [shards.numbers(batch)[1] for batch in dataset]
+    assert list(itertools.chain(*found)) == list(range(96))
+    assert dataset.element_spec["image"].shape == (16, 16, 16, 3)
+
+
+def test_errors_name_what_is_wrong(config, folder, tmp_path):
+    def replaced(**kwargs):
+        return batches(dataclasses.replace(config, **kwargs))
+
+    with pytest.raises(DataError, match="no tfrecord shards"):
+        replaced(source=f"{tmp_path}/*.tfrecord")
+    with pytest.raises(DataError, match="2 of 3 shards|5 of 6 shards"):
+        replaced(source=f"{folder}/{{00000..00005}}.tar")
+    with pytest.raises(DataError, match="cannot tell the format"):
+        replaced(source=f"{tmp_path}/*")
+    with pytest.raises(DataError, match="expected auto, tfds"):
+        replaced(format="lmdb")
+    with pytest.raises(ConfigError, match="unknown augmentation 'blur'"):
+        replaced(augment="flip_lr|blur")
+    with pytest.raises(DataError, match="too few for 200 hosts"):
+        batches(config, size=200, input_context=context(200, 0, 200))

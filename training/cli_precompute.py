@@ -1,0 +1,88 @@
+"""`lit-tf precompute`: embed a dataset's images once, to train on the embeddings."""
+
+import argparse
+import shlex
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf precompute`."""
+    parser.add_argument("checkpoint", help="name or path of a checkpoint with the image tower")
+    parser.add_argument("output", help="folder to write to, local or gs://")
+    data = parser.add_argument_group("data, as in a training config")
+    data.add_argument("--source", required=True, metavar="NAME|PATTERN")
+    data.add_argument("--format", default="auto", help="auto (default), tfds, tar or tfrecord")
+    data.add_argument("--split", default="train")
+    data.add_argument("--data-dir", metavar="DIR", help="where tfds keeps its data")
+    data.add_argument("--image-key", default="image")
+    data.add_argument("--text-key", default="captions/text")
+    data.add_argument("--max-bad-share", type=float, default=0.01, metavar="SHARE")
+    data.add_argument(
+        "--augment",
+        default="",
+        help="augmentation, such as 'flip_lr|randaug(2,10)'; by default none",
+    )
+    data.add_argument(
+        "--views", type=int, default=1, help="differently augmented embeddings to store per image"
+    )
+    data.add_argument("--seed", type=int, default=0, help="of the augmentation")
+    how = parser.add_argument_group("how")
+    how.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
+    how.add_argument("--dtype", default="float32", help="float32 (default) or mixed_bfloat16")
+    how.add_argument("--batch-size", type=int, default=64, metavar="N")
+    how.add_argument("--shards", type=int, default=16, metavar="N", help="files to write")
+    how.add_argument("--host", type=int, default=0, help="number of this host")
+    how.add_argument("--hosts", type=int, default=1, help="number of hosts")
+    how.add_argument(
+        "--engine",
+        choices=("local", "beam"),
+        default="local",
+        help="local: this process writes its host's shards; beam: an Apache Beam pipeline",
+    )
+    how.add_argument(
+        "--beam-options",
+        default="",
+        metavar="OPTIONS",
+        help="Beam's own options in one string, --runner among them; by default its DirectRunner",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `lit-tf precompute`; run it again to continue after an interruption."""
+    from .config import DataConfig
+    from .precompute import Job, finish, precompute, precompute_with_beam
+
+    data = DataConfig(
+        source=args.source,
+        format=args.format,
+        split=args.split,
+        data_dir=args.data_dir,
+        image_key=args.image_key,
+        text_key=args.text_key,
+        augment=args.augment,
+        max_bad_share=args.max_bad_share,
+    )
+    job = Job(
+        checkpoint=args.checkpoint,
+        data=data,
+        output=args.output,
+        resolution=args.resolution,
+        shards=args.shards,
+        views=args.views,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        dtype=args.dtype,
+    )
+    if args.engine == "beam":
+        precompute_with_beam(job, shlex.split(args.beam_options))
+    else:
+        counters = precompute(job, host=args.host, hosts=args.hosts)
+        if counters.bad:
+            print(counters.report(), file=sys.stderr)
+    if not finish(job):
+        print(f"{args.output}: waiting for the shards of other hosts")
+    elif not args.augment:
+        print(f"{args.output}: complete, without augmentation; train with data.augment=''")
+    else:
+        print(f"{args.output}: complete, {args.views} augmented view(s) per image")
+    return 0

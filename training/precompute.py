@@ -1,0 +1,330 @@
+"""Image embeddings of a whole dataset, computed once: the paper's shortcut for a locked tower.
+
+A tower that never changes gives an image the same embedding in every epoch. `precompute` stores
+them with the texts, and training on the folder (`data.source=FOLDER`, `data.augment=`) never
+touches an image. Augmentation would change the embedding, so there is none; or `views` differently
+augmented embeddings are stored of every image, one of which training draws at random.
+
+The folder holds shards `embeddings-00003-of-00016.tfrecord`, beside each a `.json` that says it is
+complete, and, once all are, `manifest.json`. A shard is a contiguous range of the examples and
+depends on nothing but the settings, so hosts need not talk to each other and a run that was killed
+continues with the shards that are missing.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+import uuid
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+import lit_tf
+from lit_tf import images
+from lit_tf.errors import ConfigError, DataError
+
+from .config import DataConfig
+from .data import augment, stream
+from .data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
+from .data.pipeline import attempt, clean
+from .data.sources import open_source
+
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What to precompute.
+
+    Attributes:
+        checkpoint: Name or path of the image tower's checkpoint.
+        data: The images and texts; `data.augment` is what makes views differ.
+        output: Folder to write to.
+        resolution: Side of the images, or None for the tower's own.
+        shards: Files to write.
+        views: Embeddings per image.
+        batch_size: Images at a time.
+        seed: Of the augmentation.
+        dtype: Compute precision of the tower; embeddings are stored in float32.
+    """
+
+    checkpoint: str
+    data: DataConfig
+    output: str
+    resolution: int | None = None
+    shards: int = 16
+    views: int = 1
+    batch_size: int = 64
+    seed: int = 0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for field in ("shards", "views", "batch_size"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"{field} is {getattr(self, field)}; expected at least 1")
+        if self.views > 1 and not self.data.augment:
+            raise ConfigError(f"{self.views} views without augmentation would all be the same")
+
+    def settings(self) -> dict:
+        """Returns what decides the shards' content, as JSON takes it."""
+        values = dataclasses.asdict(self)
+        for name in ("output", "batch_size"):
+            del values[name]
+        for name in ("shuffle_buffer", "max_bad_share"):
+            del values["data"][name]
+        return values
+
+
+def precompute(job: Job, *, host: int = 0, hosts: int = 1, progress: bool = True) -> Counters:
+    """Writes this host's share of the shards that are missing, and the manifest after the last.
+
+    Args:
+        job: What to precompute.
+        host: Number of this host; it writes the shards host, host + hosts, ...
+        hosts: Number of hosts.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        What this host met.
+
+    Raises:
+        DataError: The data cannot be read, more of it is bad than `job.data.max_bad_share`, or
+            the folder holds shards made with other settings.
+    """
+    counters = Counters()
+    todo = [i for i in range(host, job.shards, hosts) if not _done(job, i)]
+    if todo:
+        embedder = Embedder(job)
+        bar = tqdm.tqdm(total=len(todo), unit="shard", disable=not progress)
+        with bar:
+            for number in todo:
+                embedder.write_shard(number, counters)
+                bar.update()
+    finish(job)
+    return counters
+
+
+def precompute_with_beam(job: Job, options: list[str]) -> None:
+    """Writes the shards that are missing as an Apache Beam pipeline.
+
+    Args:
+        job: What to precompute. Checkpoint, data and output must be reachable for all workers.
+        options: Beam's own options, such as ["--runner=DataflowRunner", ...]; by default its
+            DirectRunner, on this machine.
+
+    Raises:
+        ConfigError: Apache Beam is not installed.
+    """
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as e:
+        raise ConfigError("--engine beam needs Apache Beam: pip install lit_tf[beam]") from e
+
+    class WriteShard(beam.DoFn):
+        """Embeds one shard; every worker process reads the tower once."""
+
+        def setup(self):
+            self._embedder = Embedder(job)
+
+        def process(self, number):
+            counters = Counters()
+            self._embedder.write_shard(number, counters)
+            yield counters.examples
+
+    todo = [i for i in range(job.shards) if not _done(job, i)]
+    if todo:
+        with beam.Pipeline(options=PipelineOptions(options)) as pipeline:
+            _ = pipeline | beam.Create(todo) | beam.Reshuffle() | beam.ParDo(WriteShard())
+    finish(job)
+
+
+class Embedder:
+    """An image tower and a source, opened once, to write any of a job's shards."""
+
+    def __init__(self, job: Job):
+        self._job = job
+        self._source = open_source(job.data)
+        if self._source.embeddings:
+            raise DataError(f"{job.data.source} holds embeddings already, no images")
+        model = lit_tf.load(job.checkpoint, resolution=job.resolution, dtype=job.dtype)
+        if model.config.image is None:
+            raise DataError(f"{job.checkpoint} has no image tower")
+        self._size = model.config.image.image_size
+        self._width = model.config.embedding_dim
+        self._fingerprint = image_fingerprint(model)
+
+        @tf.function(
+            input_signature=[tf.TensorSpec((job.batch_size, self._size, self._size, 3), tf.uint8)]
+        )
+        def embed(pixels):
+            return model.embed_images(images.normalize(pixels))
+
+        self._embed = embed
+
+    def write_shard(self, number: int, counters: Counters) -> None:
+        """Writes one shard, and beside it what says that it is whole.
+
+        Raises:
+            DataError: Too many bad examples.
+        """
+        job, source = self._job, self._source
+        total, path = sum(source.lengths), _path(job, number)
+        start = number * total // job.shards
+        pieces = stream.cut(source.lengths, start, (number + 1) * total // job.shards)
+        partial = f"{path}.{uuid.uuid4().hex}.partial"
+        tf.io.gfile.makedirs(job.output)
+        written = 0
+        try:
+            with tf.io.TFRecordWriter(partial) as writer:
+                for batch in self._batches(pieces, start):
+                    embeddings = self._embed_all(batch["views"].numpy())
+                    status = batch["status"].numpy()
+                    places = batch["shard"].numpy(), batch["index"].numpy()
+                    counters.add(
+                        status,
+                        lambda i, p=places: source.name(int(p[0][i]), int(p[1][i])),
+                        job.data.max_bad_share,
+                    )
+                    for i in np.flatnonzero(status == GOOD):
+                        count = int(batch["count"][i])
+                        texts = batch["texts"][i, :count].numpy().tolist()
+                        writer.write(_example(embeddings[i], texts))
+                        written += 1
+            tf.io.gfile.rename(partial, path, overwrite=True)
+        finally:
+            if tf.io.gfile.exists(partial):
+                tf.io.gfile.remove(partial)
+        about = {
+            "settings": job.settings(),
+            "image_tower": self._fingerprint,
+            "width": self._width,
+            "resolution": self._size,
+            "examples": written,
+        }
+        _write_json(f"{path}.json", about)
+
+    def _batches(self, pieces, start):
+        job = self._job
+        rows = [dataclasses.astuple(p) for p in pieces] or [(0, 0, 0)]
+        columns = np.array(rows, np.int64).T
+        dataset = tf.data.Dataset.from_tensor_slices(tuple(columns))
+        dataset = dataset.flat_map(lambda *piece: stream.read_piece(self._source, *piece))
+        dataset = dataset.enumerate(start=start)
+        dataset = dataset.map(self._prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        # Texts of a batch are padded to as many as the longest list has.
+        dataset = dataset.padded_batch(job.batch_size)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def _prepare(self, position, record):
+        job, size = self._job, self._size
+        transform, draws = augment.parse(job.data.augment)
+        seed = tf.random.fold_in(tf.constant([job.seed, 1], tf.int64), position)
+
+        def decode(record):
+            parsed = self._source.parse(record)
+            image = images.resize_uint8(images.decode_image(parsed["image"]), size)
+            return image, clean(parsed["texts"])
+
+        fallback = tf.zeros((size, size, 3), tf.uint8), tf.zeros([0], tf.string)
+        (image, texts), decoded = attempt(decode, record, fallback)
+        image = tf.ensure_shape(image, (size, size, 3))
+        views = [image] * job.views
+        if draws:
+            uniform = tf.random.stateless_uniform([job.views, draws], seed)
+            views = [transform(image, uniform[view]) for view in range(job.views)]
+        status = tf.where(decoded, tf.where(tf.size(texts) > 0, GOOD, EMPTY_CAPTION), CORRUPT_IMAGE)
+        return {
+            "views": tf.stack(views),
+            "texts": texts,
+            "count": tf.size(texts),
+            "status": tf.where(record["present"], status, MISSING),
+            "shard": record["shard"],
+            "index": record["index"],
+        }
+
+    def _embed_all(self, views):
+        """Returns float32 (examples, views, D) of uint8 (examples, views, side, side, 3)."""
+        flat = views.reshape((-1, *views.shape[2:]))
+        size = self._job.batch_size
+        found = []
+        for i in range(0, len(flat), size):
+            part = flat[i : i + size]
+            padding = np.zeros((size - len(part), *part.shape[1:]), np.uint8)
+            found.append(self._embed(np.concatenate([part, padding])).numpy()[: len(part)])
+        return np.concatenate(found).astype("<f4").reshape((*views.shape[:2], self._width))
+
+
+def image_fingerprint(model) -> str:
+    """Returns a SHA-256 of everything under `img/`: which tower embeddings come from."""
+    digest = hashlib.sha256()
+    for name, variable in sorted(model.canonical_variables().items()):
+        if name.startswith("img/"):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(variable.numpy(), np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def finish(job: Job) -> bool:
+    """Writes the manifest if all shards are there, and says whether they are.
+
+    Raises:
+        DataError: Shards were made with different towers.
+    """
+    if not all(_done(job, i) for i in range(job.shards)):
+        return False
+    shards = [_read_json(f"{_path(job, i)}.json") for i in range(job.shards)]
+    if len({s["image_tower"] for s in shards}) > 1:
+        raise DataError(
+            f"shards in {job.output} come from different image towers though all name "
+            f"{job.checkpoint}; remove them and run again"
+        )
+    manifest = {key: shards[0][key] for key in ("settings", "image_tower", "width", "resolution")}
+    manifest["views"] = job.views
+    manifest["shards"] = [
+        {"name": os.path.basename(_path(job, i)), "examples": s["examples"]}
+        for i, s in enumerate(shards)
+    ]
+    _write_json(os.path.join(job.output, MANIFEST), manifest)
+    return True
+
+
+def _path(job, number):
+    return os.path.join(job.output, f"embeddings-{number:05d}-of-{job.shards:05d}.tfrecord")
+
+
+def _done(job, number):
+    path = f"{_path(job, number)}.json"
+    if not tf.io.gfile.exists(path):
+        return False
+    found, wanted = _read_json(path)["settings"], job.settings()
+    if found != wanted:
+        different = sorted(k for k in wanted if found.get(k) != wanted[k])
+        raise DataError(
+            f"{path} was made with other settings ({', '.join(different)}); choose another folder "
+            "or remove this one"
+        )
+    return True
+
+
+def _example(embedding, texts):
+    def feature(values):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    fields = {"image_embedding": feature([embedding.tobytes()]), "texts": feature(texts)}
+    return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString()
+
+
+def _read_json(path):
+    with tf.io.gfile.GFile(path) as file:
+        return json.loads(file.read())
+
+
+def _write_json(path, value):
+    partial = f"{path}.{os.getpid()}.{time.time_ns()}.partial"
+    with tf.io.gfile.GFile(partial, "w") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+    tf.io.gfile.rename(partial, path, overwrite=True)
