@@ -59,6 +59,7 @@ def build_step(
     dropout=0.0,
     dtype=None,
     collectives=None,
+    total_steps=10,
     **options,
 ):
     from lit_tf.training.optimizers import Optimizer
@@ -71,7 +72,7 @@ def build_step(
         learning_rate=1e-3,
         weight_decay=1e-2,
         clip=1.0,
-        total_steps=10,
+        total_steps=total_steps,
         warmup_steps=3,
     )
     return ReplicaStep(
@@ -82,7 +83,6 @@ def build_step(
 def run(strategy, folder, batches, *, steps=10, jit_compile=False, **options):
     """Takes the steps; returns metrics by name, each (steps,), and final parameters."""
     import tensorflow as tf
-
     from lit_tf.training.optimizers import global_norm
     from lit_tf.training.step import all_parameters
 

@@ -1,0 +1,86 @@
+"""Trains the tiny reference model on a fixed dataset of embeddings: for tests that kill a run.
+
+    python run_worker.py FIXTURES WORKDIR [SLEEP_PER_CALL]
+
+Dropout is on, batches are shuffled by (seed, step), an evaluator runs in the loop.
+"""
+
+import os
+import sys
+import time
+
+
+def main():
+    fixtures, workdir = sys.argv[1:3]
+    pause = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import numpy as np
+    import tensorflow as tf
+    from lit_tf.training import strategies
+    from lit_tf.training.loop import Loop, Preempted
+
+    from lit_tf import save_npz
+
+    sys.path.insert(0, os.path.dirname(__file__))
+    from reference_runs import build_step
+
+    tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(0)
+    strategy = strategies.make_strategy("auto")
+    with strategy.scope():
+        step = build_step(fixtures, dropout=0.1, total_steps=24, seed=5)
+    loop = Loop(
+        strategy,
+        step,
+        workdir,
+        total_steps=24,
+        steps_per_loop=2,
+        checkpoint_every=2,
+        keep_checkpoints=2,
+    )
+    start = loop.restore()
+    rng = np.random.default_rng(0)
+    zimg = tf.constant(rng.normal(size=(64, 48)), tf.float32)
+    tokens = rng.integers(104, 1000, (64, 16)).astype(np.int32)
+    tokens[:, 0] = 101
+    tokens = tf.constant(tokens)
+    batch = 16
+
+    def batches(context):
+        local = batch // context.num_replicas_in_sync
+        workers = context.num_input_pipelines
+
+        def make(k):
+            seed = tf.random.fold_in(tf.constant([7, 0], tf.int64), k)
+            rows = tf.argsort(tf.random.stateless_uniform([64], seed))[:batch]
+            rows = rows[context.input_pipeline_id * batch // workers :][: batch // workers]
+            return {
+                "image_embedding": tf.ensure_shape(tf.gather(zimg, rows), [batch // workers, 48]),
+                "tokens": tf.ensure_shape(tf.gather(tokens, rows), [batch // workers, 16]),
+            }
+
+        dataset = tf.data.Dataset.range(start, 24).map(make).unbatch()
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return dataset.batch(local, drop_remainder=True).with_options(options)
+
+    def figure():
+        time.sleep(pause)
+        return {"temperature": step.model.temperature}
+
+    try:
+        loop.run(
+            strategy.distribute_datasets_from_function(batches),
+            batch_size=batch,
+            evaluators=[figure],
+            evaluate_every=4,
+        )
+    except Preempted as stop:
+        print(stop)
+        sys.exit(75)
+    if strategies.is_chief(strategy):
+        save_npz(step.model, f"{workdir}/final.npz")
+
+
+if __name__ == "__main__":
+    main()

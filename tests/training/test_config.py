@@ -1,0 +1,92 @@
+"""Configs: big_vision's grammar, overrides, and what is refused before anything is compiled."""
+
+import dataclasses
+import json
+
+import pytest
+from lit_tf.training.config import TrainConfig, check_batch, load_config, parse_arguments
+
+from lit_tf.errors import ConfigError
+
+
+def test_arguments_of_the_reference():
+    config = load_config("lit_coco.py:txt=bert_base,img=B/16_2,img_head,init=LiT-B16B.npz,res=384")
+    assert config.model.init == "LiT-B16B.npz"
+    assert config.model.image == "B/16"
+    assert config.model.image_head is True
+    assert config.model.resolution == 384
+    assert (config.batch_size, config.steps, config.warmup_steps) == (4096, 5000, 150)
+    assert load_config("lit_coco:batch_size=512,token_len=32").batch_size == 512
+    assert load_config("lit_coco:runlocal").batch_size < 100
+
+
+def test_bert_large_takes_adafactor_and_siglit_the_sigmoid_loss():
+    assert load_config("lit_coco").optimizer.name == "adam"
+    assert load_config("lit_coco:img=L/16,txt=bert_large").optimizer.name == "adafactor"
+    config = load_config("siglit_coco:img=L/16")
+    assert (config.loss.name, config.model.bias) == ("sigmoid", -2.71)
+
+
+def test_overrides_take_the_type_of_their_field():
+    config = load_config(
+        "lit_coco",
+        ["optimizer.lr=3e-4", "data.augment=", "eval.zero_shot=a,b", "optimizer.warmup=none"],
+    )
+    assert config.optimizer.lr == 3e-4
+    assert config.data.augment == ""
+    assert config.eval.zero_shot == ("a", "b")
+    assert config.optimizer.warmup is None
+
+
+def test_dict_round_trip_through_json():
+    config = load_config("siglit_coco")
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("spec", "overrides", "message"),
+    [
+        ("lit_cocoa", [], "did you mean 'lit_coco'"),
+        ("lit_coco:image=B/16", [], "unknown config argument 'image'"),
+        ("lit_coco:res=big", [], "expected int"),
+        ("lit_coco", ["optimizer.learning_rate=1"], "unknown config key 'optimizer.learning_rate'"),
+        ("lit_coco", ["optimiser.lr=1"], "did you mean 'optimizer.lr'"),
+        ("lit_coco", ["optimizer=adam"], "is a group"),
+        ("lit_coco", ["steps=many"], "expected int"),
+        ("lit_coco", ["steps"], "not of the form key=value"),
+        ("lit_coco", ["steps=100"], "warmup of 100 steps does not fit"),
+        ("lit_coco", ["model.locking=uL"], "model.locking"),
+        ("lit_coco", ["model.bias=1.0"], "softmax loss cannot train it"),
+        ("lit_coco", ["checkpoint_every=75"], "no multiple of steps_per_loop"),
+        ("lit_coco", ["dtype=float16"], "expected one of bfloat16, float32"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(spec, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(spec, overrides)
+
+
+def test_batches_that_replicas_cannot_share_are_refused():
+    config = load_config("lit_coco:batch_size=100")
+    check_batch(config, 4)
+    with pytest.raises(ConfigError, match="100 is not divisible by 8 replicas"):
+        check_batch(config, 8)
+    config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, chunk=15))
+    with pytest.raises(ConfigError, match="loss.chunk 15 does not divide"):
+        check_batch(config, 4)
+
+
+def test_a_bare_name_is_a_boolean():
+    args = parse_arguments("flag,n=3,x=1", flag=False, n=1, x=0.5, text="a")
+    assert (args.flag, args.n, args.x, args.text) == (True, 3, 1.0, "a")
+    assert isinstance(args.x, float)
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from lit_tf.training.config import TrainConfig, parse_arguments\n"
+        "def get_config(argument=''):\n"
+        "    return TrainConfig(steps=parse_arguments(argument, n=300).n)\n"
+    )
+    assert load_config(f"{path}:n=400").steps == 400
