@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: venv test test-full lint format demo bench clean
+.PHONY: venv test test-full lint format demo bench digits-model clean
 
 # The stamp is newer than setup.py when what is installed matches it.
 $(VENV)/.installed: setup.py
@@ -35,6 +35,10 @@ demo: venv
 bench: venv
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python benchmarks/run.py
+
+# Rebuilds the embedded model from nothing; ships it only if it meets its bars.
+digits-model: venv
+	$(BIN)/python -m lit_tf.training.digits.build --workdir runs/digits
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
