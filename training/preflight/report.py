@@ -176,7 +176,7 @@ def as_text(report: Report) -> str:
 
 COLUMNS = (
     "config", "topology", "batch per chip", "memory per chip", "step (roofline / schedule)",
-    "MFU (roofline / schedule)", "collectives",
+    "MFU (roofline / schedule)",
 )  # fmt: skip
 
 
@@ -190,13 +190,11 @@ def as_row(report: Report) -> tuple[str, ...]:
         f"{memory['total'] / GIB:.1f} of {memory['chip'] / GIB:.1f} GiB",
     )
     if not report.fits:
-        return (*cells, "does not fit", "-", "-")
-    size = sum(entry["bytes"] for entry in report.collectives)
+        return (*cells, "does not fit", "-")
     return (
         *cells,
         f"{1e3 * report.roofline_seconds:.0f} / {1e3 * report.schedule_seconds:.0f} ms",
         f"{report.roofline_mfu:.0%} / {report.schedule_mfu:.0%}",
-        f"{size / 1e6:,.0f} MB",
     )
 
 

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from lit_tf.training.config import ModelConfig, TrainConfig
+from lit_tf.training.config import CONFIGS, ModelConfig, TrainConfig, check_batch, load_config
 from lit_tf.training.preflight import programs
+from lit_tf.training.preflight.chips import parse_topology
+from lit_tf.training.preflight.cli import SHIPPED
 from lit_tf.training.preflight.lowering import lower
 
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
@@ -93,3 +95,14 @@ def test_what_xla_compiles_gives_what_runs_elsewhere():
     for a, b in zip(plain(images, tokens), compiled(images, tokens), strict=True):
         np.testing.assert_allclose(a, b, atol=5e-6)
         assert np.any(a.numpy())
+
+
+def test_the_table_covers_every_shipped_config_on_v4_and_v5e():
+    specs = [spec.partition(":")[0] for spec, _ in SHIPPED]
+    assert set(specs) == {p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("_")}
+    for spec, topologies in SHIPPED:
+        config = load_config(spec)
+        assert programs.lit_config(config).image.image_size == config.model.resolution
+        assert {name.partition(":")[0] for name in topologies} == {"v4", "v5e"}
+        for name in topologies:
+            check_batch(config, parse_topology(name).chips)
