@@ -1,0 +1,313 @@
+"""SavedModels: equal to the model, alone in a process, and upright under bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from lit_tf.export import manifest, saved_model
+from lit_tf.export.to_saved_model import is_text, operations
+
+import lit_tf
+from lit_tf.errors import ExportError
+
+NAMES = ("lit_bert_tiny", "lit_bert_head_tiny", "lit_tt_tiny", "lit_small_tiny")
+ALONE = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Blocked())
+import numpy as np, tensorflow as tf
+"""
+
+
+def alone(code, *blocked):
+    """Runs code in a process where some packages cannot be imported; returns what it prints."""
+    code = f"BLOCKED = {blocked!r}\n{ALONE}\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def exported(fixtures, tmp_path_factory):
+    """{name: (model, folder)} of all four fixtures."""
+    out = {}
+    for name in NAMES:
+        folder = tmp_path_factory.mktemp("saved") / name
+        model = lit_tf.load(fixtures / f"{name}.npz")
+        parity = saved_model(model, folder, source=fixtures / f"{name}.npz")
+        assert all(v["max_abs_difference"] <= 1e-5 for k, v in parity.items() if "embedding" in k)
+        out[name] = model, folder
+    return out
+
+
+@pytest.fixture(scope="module")
+def tiny(exported):
+    model, folder = exported["lit_bert_tiny"]
+    return model, tf.saved_model.load(str(folder)), folder
+
+
+@pytest.fixture(scope="module")
+def classifier(exported, tmp_path_factory):
+    """A folder with baked-in classes."""
+    folder = tmp_path_factory.mktemp("classifier") / "1"
+    saved_model(exported["lit_bert_tiny"][0], folder, classes=["cat", "dog", "boat"])
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_fixture_answers_as_the_reference(exported, name, reference, fixture_module):
+    served = tf.saved_model.load(str(exported[name][1]))
+    want = reference("towers")
+    texts, ids = (
+        (fixture_module.sp_texts(), want["sp_tokens"])
+        if name == "lit_tt_tiny"
+        else (fixture_module.TEXTS, want["bert_tokens"])
+    )
+    encoded = [tf.io.encode_png(i).numpy() for i in fixture_module.images()]
+    zimg = served.encode_image_bytes(tf.constant(encoded)).numpy()
+    np.testing.assert_allclose(zimg, want[f"{name}/zimg"], atol=1e-5)
+    ztxt = served.encode_text(tf.constant(texts)).numpy()
+    np.testing.assert_allclose(ztxt, want[f"{name}/ztxt"], atol=1e-5)
+    ztok = served.encode_tokens(tf.constant(ids.astype(np.int32))).numpy()
+    np.testing.assert_allclose(ztok, want[f"{name}/ztxt"], atol=1e-5)
+    logits = served.compare(tf.constant(encoded), tf.constant(texts))["logits"].numpy()
+    np.testing.assert_allclose(logits, want[f"{name}/logits"], atol=4e-4)  # 40 x 1e-5
+
+
+def test_loads_after_moving_where_lit_tf_cannot_be_imported(exported, tmp_path):
+    model, folder = exported["lit_bert_tiny"]
+    moved = tmp_path / "elsewhere"
+    import shutil
+
+    shutil.copytree(folder, moved)
+    out = alone(
+        f"import tensorflow_text\nm = tf.saved_model.load({str(moved)!r})\n"
+        "z = m.encode_text(tf.constant(['a cat'])).numpy()[0, :3].tolist()\n"
+        "print(z, float(m.temperature))",
+        "lit_tf",
+    )
+    z, temperature = out.rsplit(" ", 1)
+    np.testing.assert_allclose(json.loads(z), model.encode_text(["a cat"])[0, :3], atol=1e-5)
+    assert float(temperature) == pytest.approx(model.temperature, rel=1e-6)
+
+
+def test_a_classifier_needs_nothing_but_tensorflow(exported, classifier):
+    model = exported["lit_bert_tiny"][0]
+    assert not is_text(operations(classifier))
+    picture = manifest.sample_images(32, 1)[0]
+    (classifier.parent / "x.png").write_bytes(tf.io.encode_png(picture).numpy())
+    out = alone(
+        f"m = tf.saved_model.load({str(classifier)!r})\n"
+        f"r = m.classify(tf.constant([open({str(classifier.parent / 'x.png')!r}, 'rb').read()]))\n"
+        "print(r['classes'].numpy()[0].tolist(), r['scores'].numpy()[0].tolist(), sep='|')",
+        "lit_tf",
+        "tensorflow_text",
+    )
+    names, scores = out.strip().split("|")
+    want = model.classify([picture], ["cat", "dog", "boat"])[0]
+    order = np.argsort(-want)
+    assert [n.decode() for n in eval(names)] == [["cat", "dog", "boat"][i] for i in order]
+    np.testing.assert_allclose(json.loads(scores), want[order], atol=1e-5)
+    size = sum(f.stat().st_size for f in classifier.rglob("variables.data*"))
+    image = sum(v.value.shape.num_elements() for v in model.image_tower.variables)
+    assert size < 4 * image + 10_000  # the text tower is not in the file
+
+
+def test_graphs_without_strings_hold_no_tensorflow_text_operation(exported, tmp_path):
+    model, folder = exported["lit_bert_tiny"]
+    assert is_text(operations(folder))  # the test can fail
+    for part in ("image", "tokens"):
+        saved_model(model, tmp_path / part, parts=(part,))
+        assert not is_text(operations(tmp_path / part))
+        assert json.loads((tmp_path / part / "lit_manifest.json").read_text())["needs"] == [
+            "tensorflow"
+        ]
+
+
+def test_vocabulary_is_an_asset(exported):
+    folder = exported["lit_bert_tiny"][1]
+    assert [f.name for f in (folder / "assets").iterdir()] == ["vocab.txt"]
+
+
+def test_other_batch_sizes_do_not_retrace(tiny):
+    served = tiny[1]
+    concrete = served.encode_tokens.concrete_functions
+    for n in (1, 3, 7):
+        assert served.encode_tokens(tf.zeros([n, 16], tf.int32)).shape[0] == n
+    assert served.encode_tokens.concrete_functions == concrete and len(concrete) == 1
+    assert served.signatures["encode_image"].inputs[0].shape.as_list() == [None, None, None, 3]
+
+
+def test_works_as_a_layer_of_keras(tiny):
+    model, _, folder = tiny
+    layer = keras.layers.TFSMLayer(str(folder), call_endpoint="encode_image")
+    inputs = keras.Input((32, 32, 3), dtype="uint8")
+    outer = keras.Model(inputs, layer(inputs))
+    pixels = manifest.resized(model, manifest.sample_images(32, 2))
+    np.testing.assert_allclose(outer(pixels), model.encode_image(pixels), atol=1e-5)
+
+
+def test_the_command_line_tool_lists_all_signatures(tiny):
+    meta = tiny[1].signatures
+    assert set(meta) == {
+        "encode_image",
+        "encode_image_bytes",
+        "encode_text",
+        "encode_tokens",
+        "compare",
+        "serving_default",
+    }
+    tool = os.path.join(os.path.dirname(sys.executable), "saved_model_cli")
+    done = subprocess.run(
+        [tool, "show", "--dir", str(tiny[2]), "--tag_set", "serve", "--signature_def", "compare"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in ("image_bytes", "text", "logits", "probabilities", "DT_STRING", "DT_FLOAT"):
+        assert name in done.stdout
+
+
+def test_all_formats_give_what_the_library_gives(tiny):
+    model, served, _ = tiny
+    picture = manifest.sample_images(40, 1)[0]
+    import io
+
+    from PIL import Image
+
+    files = [tf.io.encode_jpeg(picture).numpy(), tf.io.encode_png(picture).numpy()]
+    for kind in ("BMP", "GIF"):
+        buffer = io.BytesIO()
+        second = Image.fromarray(255 - picture)
+        extra = {"save_all": True, "append_images": [second]} if kind == "GIF" else {}
+        Image.fromarray(picture).save(buffer, kind, **extra)
+        files.append(buffer.getvalue())
+    z = served.encode_image_bytes(tf.constant(files)).numpy()
+    np.testing.assert_allclose(z, model.encode_image(files), atol=1e-5)
+
+
+def test_corrupt_images_are_refused_with_their_place(tiny):
+    served = tiny[1]
+    good = tf.io.encode_jpeg(manifest.sample_images(40, 1)[0]).numpy()
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"positions(.|\n)*\[?1 3"):
+        served.encode_image_bytes(tf.constant([good, b"no image", good, b""]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid JPEG"):
+        served.encode_image_bytes(tf.constant([good, good[: len(good) // 2], good]))
+
+
+def test_extreme_inputs_give_sane_embeddings(tiny):
+    served = tiny[1]
+
+    def sane(z, n):
+        assert z.shape[0] == n and np.isfinite(z).all()
+        np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, atol=1e-5)
+
+    large = tf.io.encode_jpeg(tf.zeros([4000, 6000, 3], tf.uint8)).numpy()
+    dot = tf.io.encode_png(tf.zeros([1, 1, 3], tf.uint8)).numpy()
+    sane(served.encode_image_bytes(tf.constant([dot, large])).numpy(), 2)
+    sane(served.encode_image(tf.zeros([2, 1, 1, 3], tf.uint8)).numpy(), 2)
+    texts = [b"word " * 200_000, b"x" * 1_000_000, b"\xff\xfe\x80 cat", b"", b"\x00"]
+    sane(served.encode_text(tf.constant(texts)).numpy(), len(texts))
+
+
+def test_empty_batches_give_empty_answers(tiny):
+    served = tiny[1]
+    none = tf.zeros([0], tf.string)
+    assert served.encode_image_bytes(none).shape == (0, 48)
+    assert served.encode_image(tf.zeros([0, 9, 9, 3], tf.uint8)).shape == (0, 48)
+    assert served.encode_text(none).shape == (0, 48)
+    assert served.encode_tokens(tf.zeros([0, 16], tf.int32)).shape == (0, 48)
+    answer = served.compare(none, tf.constant(["a", "b"]))
+    assert answer["logits"].shape == answer["probabilities"].shape == (0, 2)
+
+
+def test_bfloat16_halves_the_file_and_stays_close(exported, tmp_path):
+    model, folder = exported["lit_bert_tiny"]
+    saved_model(model, tmp_path / "half", dtype="bfloat16")
+    size = lambda f: (f / "variables" / "variables.data-00000-of-00001").stat().st_size  # noqa: E731
+    assert size(tmp_path / "half") < 0.55 * size(folder)
+
+
+def test_manifest_says_what_was_exported(exported, fixtures, classifier):
+    import hashlib
+
+    written = json.loads((exported["lit_bert_tiny"][1] / "lit_manifest.json").read_text())
+    data = (fixtures / "lit_bert_tiny.npz").read_bytes()
+    assert written["checkpoint_sha256"] == hashlib.sha256(data).hexdigest()
+    assert written["model"] == "lit_bert_tiny" and written["resolution"] == 32
+    assert written["signatures"]["compare"]["outputs"]["logits"] == "float32 [N, N]"
+    assert written["parity"] and written["dtype"] == "float32" and written["versions"]["keras"]
+    baked = json.loads((classifier / "lit_manifest.json").read_text())
+    assert baked["classes"] == ["cat", "dog", "boat"] and len(baked["templates"]) == 8
+
+
+def test_a_wrong_or_interrupted_export_leaves_the_old_one(exported, tmp_path, monkeypatch):
+    from lit_tf.export import to_saved_model, verify
+
+    model = exported["lit_bert_tiny"][0]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "lit_manifest.json").write_text("{}")
+    real = verify.run_in_process
+
+    def differs(*args):
+        return {k: v + np.float32(1e-3) for k, v in real(*args).items()}
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    for broken, error in ((differs, ExportError), (interrupted, KeyboardInterrupt)):
+        monkeypatch.setattr(to_saved_model.verify, "run_in_process", broken)
+        with pytest.raises(error):
+            saved_model(model, out, parts=("tokens",))
+        assert [p.name for p in tmp_path.iterdir()] == ["out"]
+        assert (out / "lit_manifest.json").read_text() == "{}"
+
+
+def test_what_was_not_exported_is_never_replaced(exported, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="not written by lit-tf export"):
+        saved_model(exported["lit_bert_tiny"][0], tmp_path, parts=("image",))
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_impossible_requests_are_refused_by_name(fixtures, exported, tmp_path):
+    model = exported["lit_bert_tiny"][0]
+    for match, arguments in {
+        "parts must be": {"parts": ("sound",)},
+        "different names": {"classes": ["cat", "cat"]},
+    }.items():
+        with pytest.raises(ExportError, match=match):
+            saved_model(model, tmp_path / "x", **arguments)
+    vit = lit_tf.load(fixtures / "vit_upstream_tiny.npz")
+    with pytest.raises(ExportError, match="no text tower"):
+        saved_model(vit, tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_example_serves_and_its_request_fits_the_signature(tiny, tmp_path):
+    model, served, folder = tiny
+    picture = tmp_path / "x.png"
+    picture.write_bytes(tf.io.encode_png(manifest.sample_images(40, 1)[0]).numpy())
+    script = os.path.join(os.path.dirname(__file__), "../../examples/serve_saved_model.py")
+    command = [sys.executable, script, str(folder), str(picture), "a cat", "a dog"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert [line.split("  ")[-1] for line in out.splitlines()] == ["a cat", "a dog"]
+    body = subprocess.run([*command, "--serve"], capture_output=True, text=True, check=True).stdout
+    body = json.loads(body)
+    signature = served.signatures[body["signature_name"]]
+    assert set(body["inputs"]) == set(signature.structured_input_signature[1])
+    import base64
+
+    data = [base64.b64decode(x["b64"]) for x in body["inputs"]["image_bytes"]]
+    answer = signature(image_bytes=tf.constant(data), text=tf.constant(body["inputs"]["text"]))
+    percent = float(out.split("%")[0]) / 100
+    assert answer["probabilities"].numpy()[0, 0] == pytest.approx(percent, abs=1e-3)
