@@ -1,0 +1,95 @@
+"""How LiT-digits is made: its image tower is what tuning starts from, and bars are bars."""
+
+import numpy as np
+import pytest
+from lit_tf.training.digits import build, measure, pretrain, render
+
+import lit_tf
+from lit_tf.config import BertConfig, ViTConfig
+
+
+@pytest.fixture(scope="module")
+def trained():
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(10, size=(64, 2))
+    left, right = (render.choose_digits(pairs[:, side], "train", rng) for side in (0, 1))
+    colours = {"ink": rng.integers(8, size=64), "paper": rng.integers(6, size=64)}
+    image = render.draw(left, right, colours["ink"], colours["paper"], rng)
+    examples = {"image": image, "left": pairs[:, 0], "right": pairs[:, 1], **colours}
+    tower = ViTConfig(patch_size=8, image_size=16, width=24, depth=1, num_heads=2, mlp_dim=48)
+    before = pretrain.accuracy(*untrained(tower), examples)
+    tower, heads = pretrain.pretrain(
+        examples, config=tower, steps=60, batch_size=32, warmup=5, progress=False
+    )
+    return tower, heads, examples, before
+
+
+def untrained(config):
+    heads = {"head/kernel": np.zeros((config.width, 34)), "head/bias": np.zeros(34)}
+    return pretrain.ViT(config, seed=0), heads
+
+
+def test_pretraining_learns(trained):
+    tower, heads, examples, before = trained
+    after = pretrain.accuracy(tower, heads, examples)
+    assert after["paper"] > before["paper"] + 0.2
+    assert set(after) == {*pretrain.TASKS, "pair"}
+
+
+def test_tuning_starts_from_the_tower_as_it_was_written(trained, tmp_path):
+    tower, heads, _, _ = trained
+    pretrain.save(tower, heads, tmp_path / "vit.npz")
+    text = BertConfig(vocab_size=50, width=64, depth=1, num_heads=1, mlp_dim=64, max_length=16)
+    model = lit_tf.from_upstream(image=tmp_path / "vit.npz", text=text, resolution=16)
+    found = model.image_tower.canonical_variables()
+    for name, variable in tower.canonical_variables().items():
+        np.testing.assert_array_equal(variable.numpy(), found[name].numpy(), err_msg=name)
+    assert model.image_tower.head is None
+
+
+def test_a_figure_below_its_bar_is_named():
+    good = dict.fromkeys(build.BARS, 1.0)
+    assert build.unmet(good) == []
+    assert "ink is 98.0%" in build.unmet({**good, "ink": 0.98})[0]
+
+
+def test_the_card_is_replaced_between_its_marks_only(tmp_path):
+    card = tmp_path / "card.md"
+    card.write_text("a\n<!-- figures -->\nold\n<!-- /figures -->\nb\n")
+    build.write_card(dict.fromkeys(build.ROWS, 0.5), card)
+    text = card.read_text()
+    assert text.startswith("a\n") and text.endswith("b\n") and "old" not in text
+    assert text.count("50.0%") == len(build.ROWS)
+    with pytest.raises(ValueError, match="study"):
+        build.replace_part(card, "study", "x")
+
+
+def test_perfect_embeddings_measure_as_perfect_and_mirrored_ones_do_not():
+    """Embeddings that state pair, ink and paper; texts are read by a few regular words."""
+    from lit_tf.training.digits import captions
+
+    n = 1000
+    rng = np.random.default_rng(1)
+    pairs = rng.integers(10, size=(n, 2))
+    examples = {"left": pairs[:, 0], "right": pairs[:, 1], "label": pairs @ [10, 1]}
+    examples |= {"ink": rng.integers(8, size=n), "paper": rng.integers(6, size=n)}
+    examples["image"] = np.zeros((n, 1), np.uint8)
+    facts = {}
+    for split_kind in ("pair", "words"):
+        for pair in measure.ALL_PAIRS:
+            for phrasing in captions.held_out(split_kind, "test"):
+                facts[phrasing.format(**captions.fields(*pair))] = 10 * pair[0] + pair[1]
+
+    def encode_text(texts):
+        z = np.zeros((len(texts), 100), np.float32)
+        for row, text in zip(z, texts, strict=True):
+            row[facts.get(text, 0)] = 1
+        return z
+
+    for labels, expected in ((examples["label"], 1.0), (pairs @ [1, 10], 0.2)):
+        zimg = np.eye(100, dtype=np.float32)[labels]
+        figures = measure.measure(lambda images, z=zimg: z, encode_text, examples, "test")
+        if expected == 1.0:
+            assert figures["ensemble/unseen"] == figures["single/seen/worst"] == 1.0
+        else:
+            assert figures["ensemble/seen"] < expected
