@@ -21,7 +21,7 @@ from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
 from lit_tf.model import LitModel
 from lit_tf.tokenizers import load_tokenizer
 
-_PIECE = 16 << 20  # bytes
+_PIECE = 4 << 20  # bytes
 
 
 def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None) -> LitModel:

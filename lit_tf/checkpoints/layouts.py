@@ -54,7 +54,9 @@ class CanonicalCheckpoint:
           CheckpointError: it holds NaN or infinity.
         """
         array = np.asarray(self._readers[key](), dtype=np.float32)
-        if not np.isfinite(array).all():
+        # The sum is finite exactly if all are: in float64 float32 numbers cannot overflow it. No
+        # mask, a quarter of the array's size, is made where nothing is wrong.
+        if not np.isfinite(array.sum(dtype=np.float64)):
             bad = int(array.size - np.isfinite(array).sum())
             raise CheckpointError(
                 f"{self.source}: {key!r} holds {bad} values that are NaN or infinite; "
