@@ -96,7 +96,7 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     sizes = {"global_batch_size": config.batch_size, "image_size": config.model.resolution}
 
     def make_batches(context):
-        return make_train_dataset(
+        batches = make_train_dataset(
             config.data,
             model.tokenizer,
             seed=config.seed,
@@ -105,6 +105,9 @@ def train(config: TrainConfig, workdir, *, strategy=None):
             counters=counters,
             **sizes,
         )
+        # Several workers may else run out of data at different times, thinks tf.distribute, and
+        # gives up the batches' static shape.
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     evaluators = [e.run for e in make_evaluators(model, config.eval, strategy)]
     if config.eval.validation:

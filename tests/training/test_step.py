@@ -1,0 +1,107 @@
+"""What a step leaves alone, what a checkpoint holds, and where a run stops."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from lit_tf.training.collectives import Collectives
+from lit_tf.training.loop import Loop, make_checkpoint
+from lit_tf.training.step import all_parameters
+
+from lit_tf.errors import TrainingError
+
+from .reference_runs import build_step
+
+
+class Replica(Collectives):
+    """The replica of a given number, for what does not talk to others."""
+
+    def __init__(self, number):
+        self._number = number
+
+    def replica_id(self):
+        return tf.constant(self._number)
+
+
+def test_every_variable_is_in_the_checkpoint(fixtures, tmp_path):
+    step = build_step(fixtures, rule="adafactor")
+    path = make_checkpoint(step).save(str(tmp_path / "ckpt"))
+    saved = {
+        tuple(shape)
+        for name, shape in tf.train.list_variables(path)
+        if name.endswith("/.ATTRIBUTES/VARIABLE_VALUE")
+    }
+    names = [n for n, _ in tf.train.list_variables(path) if n.startswith(("model/", "optimizer/"))]
+    expected = [*all_parameters(step.model).values(), *step.optimizer.variables.values()]
+    assert len(names) == len(expected)
+    # As many as the towers themselves count, and no two names for one variable.
+    assert len(all_parameters(step.model)) == len(step.model.weights)
+    assert {tuple(v.shape) for v in expected} <= saved
+
+    before = {k: v.numpy() for k, v in step.optimizer.variables.items()}
+    for variable in expected:
+        variable.assign(tf.ones_like(variable))
+    make_checkpoint(step).restore(path).assert_existing_objects_matched()
+    for name, value in before.items():
+        np.testing.assert_array_equal(step.optimizer.variables[name].numpy(), value)
+
+
+def test_a_locked_tower_has_no_optimizer_state_and_does_not_move(fixtures, fixture_module):
+    step = build_step(fixtures)
+    assert not [name for name in step.optimizer.variables if "img/" in name]
+    before = {k: v.numpy() for k, v in all_parameters(step.model).items() if k.startswith("img/")}
+    images, tokens = fixture_module.train_batches(steps=2)
+    function = tf.function(step)
+    for image, token in zip(images, tokens, strict=True):
+        function({"image": tf.constant(image), "tokens": tf.constant(token)})
+    after = all_parameters(step.model)
+    assert before
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name].numpy(), value)
+
+
+def test_replicas_draw_different_masks_and_the_same_again_at_the_same_step(fixtures):
+    step = build_step(fixtures, dropout=0.1)
+    tokens = tf.constant([[101, 200, 300] + [0] * 13])
+
+    def embed(replica, iteration):
+        step.collectives = Replica(replica)
+        step.optimizer.iterations.assign(iteration)
+        return step._embed_tokens(tokens, step._dropout_seed()).numpy()
+
+    first = embed(0, 3)
+    np.testing.assert_array_equal(embed(0, 3), first)
+    assert np.abs(embed(1, 3) - first).max() > 1e-3
+    assert np.abs(embed(0, 4) - first).max() > 1e-3
+
+
+def test_a_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(
+    fixtures, fixture_module, tmp_path
+):
+    step = build_step(fixtures)
+    images, tokens = fixture_module.train_batches(steps=10)
+    images[5] = np.nan
+    dataset = tf.data.Dataset.from_tensor_slices({"image": images, "tokens": tokens})
+    strategy = tf.distribute.get_strategy()
+    loop = Loop(
+        strategy,
+        step,
+        str(tmp_path),
+        total_steps=10,
+        steps_per_loop=2,
+        checkpoint_every=2,
+        keep_checkpoints=3,
+    )
+    with pytest.raises(TrainingError, match="at step 5"):
+        loop.run(dataset, batch_size=16)
+    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-4")
+
+
+def test_a_checkpoint_of_another_model_is_refused(fixtures, tmp_path):
+    options = {"total_steps": 10, "steps_per_loop": 2, "checkpoint_every": 2, "keep_checkpoints": 1}
+    strategy = tf.distribute.get_strategy()
+    step = build_step(fixtures)
+    loop = Loop(strategy, step, str(tmp_path), **options)
+    loop._manager.save(checkpoint_number=2)
+    other = build_step(fixtures, rule="adafactor")
+    with pytest.raises(TrainingError, match="another config"):
+        Loop(strategy, other, str(tmp_path), **options).restore()
