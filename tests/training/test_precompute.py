@@ -1,0 +1,141 @@
+"""Precomputed embeddings: the tower's own, restartable, shared by hosts, and trained on exactly."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from lit_tf.training.config import DataConfig
+from lit_tf.training.data import Counters, make_train_dataset
+from lit_tf.training.precompute import Embedder, Job, finish, image_fingerprint, precompute
+
+import lit_tf
+from lit_tf.errors import ConfigError, DataError
+
+from .data import shards
+
+COUNT = 50
+
+
+@pytest.fixture(scope="module")
+def job(fixtures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    shards.write_tfrecord(folder / "0.tfrecord", shards.pairs(30, bad_images=(4,)))
+    shards.write_tar(folder / "0.tar", shards.pairs(1))  # another format: not matched
+    shards.write_tfrecord(folder / "1.tfrecord", shards.pairs(20, first=30, empty_captions=(33,)))
+    return Job(
+        checkpoint=str(fixtures / "lit_bert_tiny.npz"),
+        data=DataConfig(source=f"{folder}/*.tfrecord", max_bad_share=0.1),
+        output=str(tmp_path_factory.mktemp("whole")),
+        shards=4,
+        batch_size=8,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(job):
+    counters = precompute(job, progress=False)
+    assert (counters.examples, counters.corrupt_images, counters.empty_captions) == (COUNT, 1, 1)
+    return job
+
+
+def contents(folder):
+    paths = sorted(tf.io.gfile.glob(f"{folder}/*.tfrecord"))
+    return [[r.numpy() for r in tf.data.TFRecordDataset(path)] for path in paths]
+
+
+def trained_on(folder, start=0, count=1, **kwargs):
+    dataset = make_train_dataset(
+        DataConfig(source=str(folder), shuffle_buffer=16),
+        shards.tokenize,
+        global_batch_size=8,
+        image_size=0,
+        seed=1,
+        start_step=start,
+        **kwargs,
+    )
+    return [{k: v.numpy() for k, v in batch.items()} for batch in dataset.take(count)]
+
+
+def test_training_on_them_gives_the_towers_embeddings_beside_their_texts(whole):
+    model = lit_tf.load(whole.checkpoint)
+    counters = Counters()
+    batches = trained_on(whole.output, count=6, counters=counters)
+    tokens = np.concatenate([b["tokens"][:, 0] for b in batches])
+    assert sorted(tokens) == sorted(set(range(COUNT)) - {4, 33}) and counters.bad == 0
+    expected = model.encode_image([shards.picture(n) for n in tokens])
+    found = np.concatenate([b["image_embedding"] for b in batches])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_resumed_run_sees_the_same_embeddings(whole):
+    batches = trained_on(whole.output, count=9)
+    for start in (2, 8):
+        resumed = trained_on(whole.output, start)[0]
+        assert all(np.array_equal(resumed[k], batches[start][k]) for k in resumed)
+
+
+def test_a_killed_run_continues_and_ends_with_the_same_shards(whole, tmp_path):
+    job = dataclasses.replace(whole, output=str(tmp_path))
+    Embedder(job).write_shard(2, Counters())
+    # As SIGKILL leaves it: a shard half written, and one whole whose completion was not noted.
+    (tmp_path / "embeddings-00001-of-00004.tfrecord.0.partial").write_bytes(b"half")
+    (tmp_path / "embeddings-00003-of-00004.tfrecord").write_bytes(b"stale")
+    assert not finish(job)
+    with pytest.raises(DataError, match="has not finished"):
+        trained = DataConfig(source=str(tmp_path), format="embeddings")
+        make_train_dataset(trained, None, global_batch_size=8, image_size=0, seed=0)
+    counters = precompute(job, progress=False)
+    assert 0 < counters.examples < COUNT  # shard 2 was not computed again
+    assert contents(tmp_path) == contents(whole.output)
+
+
+def test_hosts_together_write_what_one_writes(whole, tmp_path):
+    job = dataclasses.replace(whole, output=str(tmp_path))
+    precompute(job, host=0, hosts=2, progress=False)
+    assert not (tmp_path / "manifest.json").exists()
+    precompute(job, host=1, hosts=2, progress=False)
+    assert contents(tmp_path) == contents(whole.output)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["image_tower"] == image_fingerprint(lit_tf.load(job.checkpoint))
+    assert sum(s["examples"] for s in manifest["shards"]) == COUNT - 2
+
+
+def test_views_differ_repeat_and_are_drawn_in_training(whole, tmp_path):
+    data = dataclasses.replace(whole.data, augment="flip_lr|randaug(2,10)")
+    job = dataclasses.replace(whole, output=str(tmp_path / "a"), data=data, views=3, shards=1)
+    precompute(job, progress=False)
+    again = dataclasses.replace(job, output=str(tmp_path / "b"))
+    precompute(again, progress=False)
+    assert contents(job.output) == contents(again.output)
+    seen = {}
+    for batch in trained_on(job.output, count=40):
+        for number, embedding in zip(batch["tokens"][:, 0], batch["image_embedding"], strict=True):
+            seen.setdefault(int(number), set()).add(embedding.tobytes())
+    assert max(map(len, seen.values())) == 3 and len(seen) == COUNT - 2
+
+
+def test_other_settings_in_the_same_folder_are_refused(whole):
+    with pytest.raises(DataError, match=r"other settings \(seed\)"):
+        precompute(dataclasses.replace(whole, seed=5), progress=False)
+    with pytest.raises(ConfigError, match="would all be the same"):
+        dataclasses.replace(whole, views=2)
+    with pytest.raises(ConfigError, match="precomputed embeddings have no pixels"):
+        make_train_dataset(
+            DataConfig(source=whole.output, augment="flip_lr"),
+            shards.tokenize,
+            global_batch_size=8,
+            image_size=0,
+            seed=0,
+        )
+
+
+def test_apache_beam_writes_the_same_shards(whole, tmp_path):
+    pytest.importorskip("apache_beam")
+    from lit_tf.training.precompute import precompute_with_beam
+
+    job = dataclasses.replace(whole, output=str(tmp_path))
+    precompute_with_beam(job, [])
+    assert contents(tmp_path) == contents(whole.output)
