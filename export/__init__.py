@@ -4,5 +4,14 @@ lit_tf.export.saved_model(model, "serving/1")
 lit_tf.export.tflite(model, "device", quantization="dynamic_int8")
 """
 
-from .to_saved_model import saved_model
-from .to_tflite import tflite
+import importlib
+
+# Loaded when first asked for: `lit-tf export --help` needs no TensorFlow.
+_HOMES = {"saved_model": "to_saved_model", "tflite": "to_tflite"}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
