@@ -1,0 +1,166 @@
+"""TFLite graphs: equal to the model, builtin operations only, run in LiteRT alone."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
+from lit_tf.export import manifest, tflite
+
+import lit_tf
+from lit_tf.errors import ExportError
+
+ROOT = pathlib.Path(__file__).parents[2]
+ALONE = """
+import sys, numpy as np
+from ai_edge_litert.interpreter import Interpreter
+folder = sys.argv[1]
+given = np.load(folder + "/given.npz")
+out = {}
+for file, name in (("image_encoder", "image"), ("text_encoder", "tokens"), ("zero_shot", "image")):
+    run = Interpreter(f"{folder}/{file}.tflite").get_signature_runner()
+    for n in (1, 3):
+        out[f"{file}{n}"] = next(iter(run(**{name: given[name][:n]}).values()))
+np.savez(folder + "/got.npz", **out)
+assert not {"tensorflow", "lit_tf"} & set(sys.modules), "imported"
+"""
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return lit_tf.load("LiT-digits")
+
+
+@pytest.mark.parametrize(
+    "name", ["lit_bert_tiny", "lit_bert_head_tiny", "lit_tt_tiny", "lit_small_tiny"]
+)
+def test_float_graphs_equal_the_reference(name, fixtures, reference, fixture_module, tmp_path):
+    from tensorflow_text.core.pybinds import tflite_registrar
+
+    model = lit_tf.load(fixtures / f"{name}.npz")
+    files = tflite(model, tmp_path / "out", quantization="none")
+    want = reference("towers")
+    sp = name == "lit_tt_tiny"
+    texts = fixture_module.sp_texts() if sp else fixture_module.TEXTS
+    tokens = want["sp_tokens" if sp else "bert_tokens"].astype(np.int32)
+    pixels = manifest.resized(model, fixture_module.images())
+
+    run = Interpreter(str(tmp_path / "out/image_encoder.tflite")).get_signature_runner()
+    z = run(image=pixels)["embedding"]
+    np.testing.assert_allclose(z, want[f"{name}/zimg"], atol=1e-4)
+    run = Interpreter(str(tmp_path / "out/text_encoder.tflite")).get_signature_runner()
+    ztok = run(tokens=tokens)["embedding"]
+    np.testing.assert_allclose(ztok, want[f"{name}/ztxt"], atol=1e-4)
+    interpreter = InterpreterWithCustomOps(
+        model_path=str(tmp_path / "out/text_encoder_strings.tflite"),
+        custom_op_registerers=tflite_registrar.SELECT_TFTEXT_OPS,
+    )
+    strings = np.array([t.encode() for t in texts], object)
+    ztxt = interpreter.get_signature_runner("encode_text")(text=strings)["embedding"]
+    np.testing.assert_allclose(ztxt, want[f"{name}/ztxt"], atol=1e-4)
+    # Outside XNNPACK: bytes to floats, rows out of a table, the padding mask of integers.
+    assert files["image_encoder.tflite"]["delegation"]["left"] == {"CAST": 1}
+    left = files["text_encoder.tflite"]["delegation"]["left"]
+    assert set(left) <= {"CAST", "EMBEDDING_LOOKUP", "EQUAL", "RESHAPE"} and sum(left.values()) <= 4
+    for file in ("image_encoder", "text_encoder"):
+        assert files[f"{file}.tflite"]["delegation"]["partitions"] == 1
+        operations = Interpreter(str(tmp_path / f"out/{file}.tflite"))._get_ops_details()
+        names = {op["op_name"] for op in operations}
+        assert not any("Flex" in n or n == "CUSTOM" for n in names)
+        assert "GELU" in names
+
+
+def test_files_run_in_litert_alone_at_any_batch_size(digits, tmp_path):
+    classes = ["three next to seven", "one next to two"]
+    tflite(digits, tmp_path / "out", quantization="none", classes=classes)
+    pictures = manifest.sample_images(48, 3)
+    pixels = manifest.resized(digits, pictures)
+    tokens = digits.tokenize(["a three", "a seven next to a one", "red ink"])
+    np.savez(tmp_path / "out/given.npz", image=pixels, tokens=tokens)
+    subprocess.run([sys.executable, "-c", ALONE, str(tmp_path / "out")], check=True)
+    got = np.load(tmp_path / "out/got.npz")
+    for n in (1, 3):
+        want = digits.encode_image(pictures[:n])
+        np.testing.assert_allclose(got[f"image_encoder{n}"], want, atol=1e-4)
+        want = digits.encode_tokens(tokens[:n])
+        np.testing.assert_allclose(got[f"text_encoder{n}"], want, atol=1e-4)
+        want = digits.classify(pictures[:n], classes)
+        np.testing.assert_allclose(got[f"zero_shot{n}"], want, atol=1e-3)
+    assert (tmp_path / "out/labels.txt").read_text().splitlines() == classes
+
+
+def test_quantized_files_stay_within_their_bounds(digits, tmp_path):
+    images = manifest.sample_images(48, 20)[6:]
+    sizes = {}
+    for quantization, least in {"float16": 0.9999, "dynamic_int8": 0.999, "int8": 0.99}.items():
+        out = tmp_path / quantization
+        files = tflite(digits, out, quantization=quantization, calibration=images)
+        for file, found in files.items():
+            assert found["mean_cosine"] >= least, (quantization, file)
+        sizes[quantization] = files["text_encoder.tflite"]["bytes"]
+        written = json.loads((out / "lit_manifest.json").read_text())
+        assert written["files"] == files and written["quantization"] == quantization
+        assert written["stays_float"] and written["temperature"] == digits.temperature
+    assert sizes["dynamic_int8"] < 0.7 * sizes["float16"]
+
+
+def test_the_device_tokenizer_gives_the_ids_of_the_library(digits):
+    from lit_tf.export.to_tflite import _device_tokenizer
+
+    rng = np.random.default_rng(0)
+    # The code points of which tensorflow-text's fast tokenizer thinks otherwise: separators that
+    # are no spaces elsewhere, and punctuation of Unicode 16.
+    known = {0x1680, 0x2028, 0x2029, 0x1B4E, 0x1B4F, 0x1B7F, 0x10D6E, 0x113D4, 0x113D5, 0x113D7}
+    known |= {0x113D8, 0x11BE1, 0x16D6D, 0x16D6E, 0x16D6F, 0x1E5FF}
+    texts = [
+        f"three{chr(c)}seven" for c in range(0x30000) if not 0xD800 <= c < 0xE000 and c not in known
+    ]
+    texts += ["".join(map(chr, rng.integers(32, 0x2000, 9))) for _ in range(2000)]
+    texts = [t for t in texts if not known & set(map(ord, t))]
+    got = _device_tokenizer(digits.tokenizer)(tf.constant(texts)).numpy()
+    np.testing.assert_array_equal(got, digits.tokenizer(texts).numpy())
+
+
+def test_impossible_requests_are_refused_and_leave_nothing(digits, tmp_path):
+    with pytest.raises(ExportError, match="quantization must be one of"):
+        tflite(digits, tmp_path / "x", quantization="int3")
+    with pytest.raises(ExportError, match="needs calibration images"):
+        tflite(digits, tmp_path / "x", quantization="int8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_exports_and_the_example_runs_on_litert_alone(digits, tmp_path):
+    from lit_tf.cli import main
+
+    out = tmp_path / "device"
+    (tmp_path / "classes.txt").write_text("three next to seven\none next to two\n")
+    classes = str(tmp_path / "classes.txt")
+    assert main(["export", "LiT-digits", str(out), "--tflite", "--classes", classes]) == 0
+    assert json.loads((out / "lit_manifest.json").read_text())["checkpoint_sha256"]
+    assert main(["export", "LiT-digits", str(out), "--tflite", "--dtype", "bfloat16"]) == 2
+    pictures = manifest.sample_images(48, 1)
+    np.save(tmp_path / "x.npy", manifest.resized(digits, pictures)[0])
+    texts = ["a three next to a seven", "red ink"]
+    code = (
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], "
+        "run_name='__main__'); assert 'tensorflow' not in sys.modules"
+    )
+    script = str(ROOT / "examples/on_device.py")
+    command = [sys.executable, "-c", code, script, str(out), str(tmp_path / "x.npy"), *texts]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    got = [float(line.split()[2].rstrip("%")) / 100 for line in done.stdout.splitlines()]
+    logits = digits.temperature * digits.encode_image(pictures) @ digits.encode_text(texts).T
+    np.testing.assert_allclose(got, tf.nn.softmax(logits).numpy()[0], atol=0.02)
+
+
+def test_tokenizer_vectors_are_up_to_date():
+    from lit_tf.export import make_tokenizer_vectors as maker
+
+    assert maker.PATH.read_text(encoding="utf-8") == maker.to_json(maker.vectors())
+    assert os.path.getsize(maker.PATH) < 50_000
