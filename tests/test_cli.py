@@ -53,8 +53,9 @@ def test_help_and_models_import_no_tensorflow():
     code = (
         "import sys; from lit_tf.cli import main\n"
         "assert main(['models']) == 0\n"
-        "try: main(['--help'])\n"
-        "except SystemExit as e: assert e.code == 0\n"
+        f"for words in {[[], *([c] for c in (*cli._OWN, *cli._UPPER))]}:\n"
+        "    try: main([*words, '--help'])\n"
+        "    except SystemExit as e: assert e.code == 0\n"
         "print([m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
