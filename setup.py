@@ -26,8 +26,8 @@ EXTRAS = {
         f"{package}; python_version >= '3.11'"
         for package in ("jax==0.10.2", "jaxlib==0.10.2", "libtpu==0.0.52")
     ],
-    # Beam holds protobuf below 7 and pyarrow below 26, which suits TensorFlow 2.20 but is not forced
-    # upon those who precompute on one machine.
+    # Beam holds protobuf below 7 and pyarrow below 26, which suits TensorFlow 2.20 but is not
+    # forced upon those who precompute on one machine.
     "beam": ["apache-beam>=2.77,<3"],
     "bench": ["keras-hub>=0.20"],  # only to be compared with
     "demo": ["matplotlib>=3.7", "pillow", "scikit-learn>=1.3"],
