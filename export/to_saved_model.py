@@ -65,7 +65,7 @@ class Served(tf.Module):
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
         def encode_image_bytes(image_bytes):
-            _check_formats(image_bytes)
+            image_bytes = _checked(image_bytes)
             pixels = tf.map_fn(
                 lambda data: images_lib.resize_uint8(images_lib.decode_image(data), size, crop),
                 image_bytes,
@@ -140,16 +140,19 @@ class Served(tf.Module):
         self.classify = self.by_name["classify"] = classify
 
 
-def _check_formats(image_bytes):
-    """Asserts that all encoded images begin like one, naming the places of those that do not."""
+def _checked(image_bytes):
+    """Returns encoded images that all begin like one; else an error names the others' places."""
     start = tf.strings.substr(image_bytes, 0, 2)
     known = tf.constant([[b"\xff\xd8", b"\x89P", b"GI", b"BM"]])
     bad = tf.reshape(tf.where(~tf.reduce_any(start[:, tf.newaxis] == known, axis=1)), [-1])
-    tf.debugging.Assert(
+    check = tf.debugging.Assert(
         tf.equal(tf.size(bad), 0),
         ["image_bytes holds no JPEG, PNG, BMP or GIF at these positions:", bad],
         summarize=16,
     )
+    # Decoding waits for the check, or its own error, which names no place, might come first.
+    with tf.control_dependencies([check]):
+        return tf.identity(image_bytes)
 
 
 def operations(folder) -> set[str]:
