@@ -171,7 +171,9 @@ class TfdsSource(Source):
                 f"`tfds build {name} --file_format tfrecord`"
             )
         super().__init__(
-            [str(i.filename) for i in instructions], [i.examples_in_shard for i in instructions]
+            [str(i.filename) for i in instructions],
+            # `examples_in_shard` is what the file holds; a slice takes part of it, -1 for the rest.
+            [i.examples_in_shard - i.skip if i.take == -1 else i.take for i in instructions],
         )
         self._skips = [i.skip for i in instructions]
         self._keys = image_key.split("/"), text_key.split("/")
