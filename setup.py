@@ -31,7 +31,7 @@ EXTRAS = {
     "beam": ["apache-beam>=2.77,<3"],
     "bench": ["keras-hub>=0.20"],  # only to be compared with
     "demo": ["matplotlib>=3.7", "pillow", "scikit-learn>=1.3"],
-    "dev": ["build", "hypothesis", "pytest", "ruff", "scipy", "setuptools", "wheel"],
+    "dev": ["build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools", "wheel"],
 }
 EXTRAS["all"] = sorted({r for name in ("train", "lite", "demo", "dev") for r in EXTRAS[name]})
 
