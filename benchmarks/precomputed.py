@@ -1,0 +1,83 @@
+"""Steps a second of training on precomputed embeddings, beside those through a locked B/16 tower.
+
+Both read their input from files as in a run, photographs here and stored embeddings there, and tune
+BERT base as in `lit_coco`. Weights are random, which costs the same.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from input_pipeline import _write
+from lit_tf.training.config import DataConfig, ModelConfig, TrainConfig
+from lit_tf.training.data import make_train_dataset
+from lit_tf.training.precompute import _example
+from lit_tf.training.train import build_step
+from timing import best_times, verdict
+
+import lit_tf
+from lit_tf.config import BertConfig, ViTConfig
+
+_BATCH = 64
+
+
+def _write_embeddings(folder):
+    name = "embeddings-00000-of-00001.tfrecord"
+    embeddings = np.random.default_rng(0).normal(size=(256, 1, 768)).astype(np.float32)
+    with tf.io.TFRecordWriter(str(folder / name)) as writer:
+        for embedding in embeddings:
+            writer.write(_example(embedding, [b"a photograph"]))
+    manifest = {"views": 1, "width": 768, "shards": [{"name": name, "examples": 256}]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _stepper(step, source):
+    dataset = make_train_dataset(
+        DataConfig(source=str(source), shuffle_buffer=256),
+        lambda texts: tf.fill([tf.shape(texts)[0], 16], 7),
+        global_batch_size=_BATCH,
+        image_size=224,
+        seed=0,
+    )
+    iterator = iter(dataset)
+
+    @tf.function
+    def one_step(batch):
+        return step(batch)
+
+    def run():
+        return tf.nest.map_structure(lambda t: t.numpy(), one_step(next(iterator)))
+
+    return run
+
+
+def main():
+    """Prints the rates and their ratio; returns whether it reaches five."""
+    model = lit_tf.from_upstream(
+        image=ViTConfig(16, 224, 768, 12, 12, 3072),
+        text=BertConfig(30522, 768, 12, 12, 3072, 512, out_dim=768),
+    )
+    config = TrainConfig(model=ModelConfig(locking="LU"), dtype="float32", batch_size=_BATCH)
+    step = build_step(config, model)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        _write(folder / "photographs.tfrecord")
+        _write_embeddings(folder)
+        times = best_times(
+            {
+                "through the tower": _stepper(step, folder / "photographs.tfrecord"),
+                "precomputed": _stepper(step, folder),
+            },
+            rounds=2,
+        )
+    for name, seconds in times.items():
+        print(f"  {name:58s} {1 / seconds:6.3f} steps/s at batch {_BATCH}")
+    ratio = times["through the tower"] / times["precomputed"]
+    return verdict("precomputed / through a locked B/16 tower", ratio, 5)
+
+
+if __name__ == "__main__":
+    sys.exit(not main())
