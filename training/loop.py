@@ -276,7 +276,11 @@ class Loop:
 
     @tf.function
     def _any_flag(self, flag):
-        return self._strategy.run(lambda x: Collectives().all_reduce([x])[0], args=(flag,))
+        def total(x):
+            # A tensor of the replica's own device, which the reduction needs to know.
+            return Collectives().all_reduce([tf.cast(x, tf.float32) + 0.0])[0]
+
+        return self._strategy.run(total, args=(flag,))
 
     @contextlib.contextmanager
     def _explaining_write_errors(self):
