@@ -2,6 +2,8 @@
 
     python reference_runs.py FOLDER REPLICAS OUT.npz RUN...
 
+REPLICAS is a number, or "workers" for a process that TF_CONFIG makes one of several.
+
 Logical CPU devices have to be configured before TensorFlow starts, so runs on several replicas
 take a process of their own.
 """
@@ -128,12 +130,16 @@ def main():
 
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
     from conftest import reference_fixtures
+    from lit_tf.training.strategies import make_strategy
 
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * int(replicas)
-    )
-    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(int(replicas))])
+    if replicas == "workers":
+        strategy = make_strategy("multi_worker")
+    else:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * int(replicas)
+        )
+        strategy = make_strategy("mirrored")
     batches = reference_fixtures().train_batches()
     results = {}
     for name in names:

@@ -1,7 +1,9 @@
 """The ten steps of the published trainer, on one replica and on several."""
 
+import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -64,5 +66,28 @@ def test_replicas_change_no_number(replicas, fixtures, reference, tmp_path):
         results = dict(arrays)
     for name in names:
         mine = {k.removeprefix(f"{name}/"): v for k, v in results.items() if k.startswith(name)}
+        final = {k.removeprefix("final/"): v for k, v in mine.items()}
+        assert_published(name, mine, final, reference("train"))
+
+
+def test_two_workers_give_the_published_numbers(fixtures, reference, tmp_path):
+    with socket.socket() as one, socket.socket() as two:
+        for s in (one, two):
+            s.bind(("localhost", 0))
+        addresses = [f"localhost:{s.getsockname()[1]}" for s in (one, two)]
+    script = pathlib.Path(__file__).parent / "reference_runs.py"
+    name, processes = "adam_unlocked_softmax", []
+    for index in range(2):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, script, fixtures, "workers", tmp_path / f"{index}.npz", name],
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CONFIG": json.dumps(task)},
+            )
+        )
+    assert [p.wait(timeout=300) for p in processes] == [0, 0]
+    for index in range(2):
+        with np.load(tmp_path / f"{index}.npz") as arrays:
+            mine = {k.removeprefix(f"{name}/"): v for k, v in arrays.items()}
         final = {k.removeprefix("final/"): v for k, v in mine.items()}
         assert_published(name, mine, final, reference("train"))
