@@ -14,6 +14,7 @@ import time
 import numpy as np
 import tensorflow as tf
 from lit_tf.export import manifest, saved_model, tflite
+from timing import verdict
 
 import lit_tf
 from lit_tf import images as images_lib
@@ -93,11 +94,12 @@ def main():
             ]
         )
         k, s, f, d, i = times
-        print(
-            f"encode_image, 8 images: SavedModel at {k / s:.3f} of the Keras model's rate (>= 0.95)"
-        )
-        print(f"float TFLite at {k / f:.3f} of the Keras model's rate (>= 0.8)")
-        print(f"dynamic_int8 at {f / d:.2f} of float TFLite's rate (>= 2), int8 at {f / i:.2f}")
+        held = [
+            verdict("SavedModel's encode_image, 8 images, beside the Keras model", k / s, 0.95),
+            verdict("float TFLite beside the Keras model", k / f, 0.8),
+            verdict("dynamic_int8 beside float TFLite", f / d, 2),
+        ]
+        print(f"  int8 beside float TFLite: {f / i:.2f}")
         data = tf.constant([tf.io.encode_jpeg(pixels[0]).numpy()])
         whole, bare = _best(
             [
@@ -106,7 +108,8 @@ def main():
             ],
             rounds=12,
         )
-        print(f"one JPEG: {(whole - bare) / whole:.1%} of the call outside the tower (< 5 %)")
+        held.append(verdict("one JPEG: share of the call inside the tower", bare / whole, 0.95))
+        sys.exit(not all(held))
 
 
 if __name__ == "__main__":

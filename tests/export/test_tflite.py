@@ -164,3 +164,32 @@ def test_tokenizer_vectors_are_up_to_date():
 
     assert maker.PATH.read_text(encoding="utf-8") == maker.to_json(maker.vectors())
     assert os.path.getsize(maker.PATH) < 50_000
+
+
+@pytest.mark.full
+def test_accuracy_on_digits_survives_export(digits, tmp_path):
+    from lit_tf.cli import main
+
+    def accuracy(*source):
+        out = tmp_path / "result.json"
+        assert main(["eval", *source, "--zero-shot", "digits", "--json", str(out)]) == 0
+        found = json.loads(out.read_text())
+        (row,) = [r for r in _rows(found) if r.get("figure") == "accuracy"]
+        return row["measured"]
+
+    def _rows(value):
+        if isinstance(value, dict):
+            yield value
+            value = list(value.values())
+        if isinstance(value, list):
+            for item in value:
+                yield from _rows(item)
+
+    lost = {}
+    whole = accuracy("LiT-digits")
+    for quantization in ("none", "dynamic_int8"):
+        folder = tmp_path / quantization
+        tflite(digits, folder, quantization=quantization)
+        lost[quantization] = whole - accuracy("--tflite", str(folder))
+    assert lost["none"] == pytest.approx(0, abs=1e-6)
+    assert lost["dynamic_int8"] <= 0.5
