@@ -311,3 +311,21 @@ def test_the_example_serves_and_its_request_fits_the_signature(tiny, tmp_path):
     answer = signature(image_bytes=tf.constant(data), text=tf.constant(body["inputs"]["text"]))
     percent = float(out.split("%")[0]) / 100
     assert answer["probabilities"].numpy()[0, 0] == pytest.approx(percent, abs=1e-3)
+
+
+def test_the_request_in_the_readme_fits_the_signature(tiny):
+    import base64
+    import pathlib
+    import re
+
+    readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (body,) = re.findall(r"curl -d '(\{.*?\})' *\\", readme, re.DOTALL)
+    png = tf.io.encode_png(manifest.sample_images(40, 1)[0]).numpy()
+    body = re.sub(r"'\$\(base64 -w0 \S+\)'", base64.b64encode(png).decode(), body)
+    body = json.loads(body)
+    signature = tiny[1].signatures[body["signature_name"]]
+    (name,) = signature.structured_input_signature[1]
+    assert name.endswith("_bytes")  # how the REST interface knows to decode base64
+    data = [base64.b64decode(row[name]["b64"]) for row in body["instances"]]
+    assert all(set(row) == {name} for row in body["instances"])
+    assert signature(**{name: tf.constant(data)})["embedding"].shape == (1, 48)
