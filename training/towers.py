@@ -23,6 +23,7 @@ _VIT = {
 }
 # arXiv:1810.04805, section 3.
 _BERT = {"bert_base": (768, 12, 12, 3072), "bert_large": (1024, 24, 16, 4096)}
+_TEXT_KINDS = {"bert": BertConfig, "transformer": TextTransformerConfig}
 _SIZES = ("width", "depth", "num_heads", "mlp_dim")
 
 
@@ -70,53 +71,75 @@ def build_model(config: TrainConfig) -> LitModel:
     return _adapt(model, c, policy)
 
 
-def image_config(text: str, resolution: int) -> ViTConfig:
+def tower_sizes(name: str) -> tuple[type, dict[str, int]]:
+    """The kind and the sizes of a tower, as `model.image` and `model.text` name it.
+
+    Reads no file. What a name leaves open is not in the sizes: an image's side, the length of a
+    text where none is given, and how many rows the token table has, which the vocabulary says.
+
+    Args:
+        name: "B/16" or any other of the table above with a patch size, "patch_size=8,width=96,...",
+            "bert_base", "bert_large", "bert:width=128,..." or "transformer:width=192,...".
+
+    Returns:
+        (`ViTConfig`, `BertConfig` or `TextTransformerConfig`, {field of it: size}).
+
+    Raises:
+        ConfigError: There is no such tower or size.
+    """
+    variant, _, patch = name.partition("/")
+    kind, _, sizes = name.partition(":")
+    if variant in _VIT and patch.isdigit():
+        return ViTConfig, dict(zip(_SIZES, _VIT[variant], strict=True), patch_size=int(patch))
+    if name in _BERT:
+        return BertConfig, dict(zip(_SIZES, _BERT[name], strict=True))
+    if kind in _TEXT_KINDS:
+        return _TEXT_KINDS[kind], parse_sizes(sizes, (*_SIZES, "max_length", "vocab_size"))
+    if "=" in name:
+        return ViTConfig, parse_sizes(name, (*_SIZES, "patch_size"))
+    raise ConfigError(
+        f"no tower {name!r}; images have {', '.join(_VIT)} with a patch size, as in B/16, or sizes "
+        "as in patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384; texts have "
+        f"{', '.join(_BERT)}, bert:width=128,depth=3,num_heads=2,mlp_dim=512 or "
+        "transformer:width=192,..."
+    )
+
+
+def image_config(name: str, resolution: int) -> ViTConfig:
     """Returns the ViT of "B/16" or of "patch_size=8,width=96,...".
 
     Raises:
         ConfigError: There is no such variant or size.
     """
-    variant, _, patch = text.partition("/")
-    if variant in _VIT and patch.isdigit():
-        sizes = dict(zip(_SIZES, _VIT[variant], strict=True), patch_size=int(patch))
-    elif "=" in text:
-        sizes = parse_sizes(text, (*_SIZES, "patch_size"))
-    else:
-        raise ConfigError(
-            f"model.image is {text!r}; expected one of {', '.join(_VIT)} with a patch size, as in "
-            "B/16, or sizes, as in patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384"
-        )
-    return _made(ViTConfig, text, image_size=resolution, **sizes)
+    kind, sizes = tower_sizes(name)
+    if kind is not ViTConfig:
+        raise ConfigError(f"model.image is {name!r}, which is a text tower")
+    return _made(ViTConfig, name, image_size=resolution, **sizes)
 
 
-def text_config(text: str, vocab: str | None, length: int) -> BertConfig | TextTransformerConfig:
+def text_config(name: str, vocab: str | None, length: int) -> BertConfig | TextTransformerConfig:
     """Returns the text tower of "bert_base", "bert:width=128,..." or "transformer:width=192,...".
 
     Args:
-        text: The tower.
+        name: The tower.
         vocab: Its vocabulary, which says how many rows the token table has.
         length: Tokens of a text.
 
     Raises:
         ConfigError: There is no such tower, or no vocabulary.
     """
-    kind, _, sizes = text.partition(":")
+    kind, sizes = tower_sizes(name)
+    if kind is ViTConfig:
+        raise ConfigError(f"model.text is {name!r}, which is an image tower")
     if vocab is None:
-        raise ConfigError(f"a text tower from scratch ({text}) needs model.vocab")
-    if kind in _BERT and not sizes:
-        made, values = BertConfig, dict(zip(_SIZES, _BERT[kind], strict=True))
-    elif kind in ("bert", "transformer"):
-        made = BertConfig if kind == "bert" else TextTransformerConfig
-        values = parse_sizes(sizes, (*_SIZES, "max_length"))
-        values.setdefault("max_length", length)
-    else:
-        raise ConfigError(
-            f"model.text is {text!r}; expected {', '.join(_BERT)}, or sizes as in "
-            "bert:width=128,depth=3,num_heads=2,mlp_dim=512 or transformer:width=192,..."
-        )
-    tokenizer_kind = "bert" if made is BertConfig else "sentencepiece"
-    tokenizer = load_tokenizer(download.resolve(vocab), tokenizer_kind, length)
-    return _made(made, text, vocab_size=tokenizer.vocab_size, **values)
+        raise ConfigError(f"a text tower from scratch ({name}) needs model.vocab")
+    tokenizer_kind = "bert" if kind is BertConfig else "sentencepiece"
+    rows = load_tokenizer(download.resolve(vocab), tokenizer_kind, length).vocab_size
+    if sizes.setdefault("vocab_size", rows) < rows:
+        raise ConfigError(f"model.text {name!r} has fewer rows than {vocab} tokens ({rows})")
+    if name not in _BERT:  # which have 512 positions, whatever the texts' length
+        sizes.setdefault("max_length", length)
+    return _made(kind, name, **sizes)
 
 
 def _made(kind, text, **values):
