@@ -11,7 +11,7 @@ import orbit
 import tensorflow as tf
 from tqdm import tqdm
 
-from lit_tf.errors import TrainingError
+from lit_tf.errors import DataError, TrainingError
 
 from . import strategies
 from .collectives import Collectives
@@ -131,7 +131,8 @@ class Loop:
         workdir: Where checkpoints and summaries go.
         total_steps: Steps of the run.
         steps_per_loop: Steps per host call.
-        checkpoint_every: Steps between checkpoints.
+        checkpoint_every: Steps between checkpoints: at its multiples, and at the end. Before the
+            first there is nothing to resume; the run then begins again, and ends the same.
         keep_checkpoints: How many to keep.
 
     Attributes:
@@ -151,8 +152,11 @@ class Loop:
     ):
         self._strategy, self._step, self._workdir = strategy, step, workdir
         self._total_steps, self._steps_per_loop = total_steps, steps_per_loop
+        self._checkpoint_every = checkpoint_every
         self.evaluated = {}
-        self._terminated = False
+        self._terminated = self._evaluating = False
+        self._multi_worker = strategy.extended._in_multi_worker_mode()
+        self._saved = None  # the step of the last checkpoint
         self._folder = f"{workdir}/checkpoints"
         self._checkpoint = make_checkpoint(step)
         self._manager = None
@@ -161,8 +165,6 @@ class Loop:
                 self._checkpoint,
                 self._folder,
                 max_to_keep=keep_checkpoints,
-                step_counter=step.optimizer.iterations,
-                checkpoint_interval=checkpoint_every,
             )
 
     def restore(self) -> int:
@@ -182,7 +184,8 @@ class Loop:
                     f"{path} cannot be restored into this run: {str(error).splitlines()[0]}; "
                     "was it written with another config? Choose another --workdir"
                 ) from error
-        return int(self._step.optimizer.iterations.numpy())
+            self._saved = int(self._step.optimizer.iterations.numpy())
+        return self._saved or 0
 
     def run(self, dataset, *, batch_size, evaluators=(), evaluate_every=0, counters=None):
         """Trains to the end.
@@ -214,9 +217,7 @@ class Loop:
                 output.update(counters.scalars())
             bar.set_postfix_str(f"loss {output['loss']:.4f}, {rate:.0f} examples/s")
             if self._preempted():
-                if chief:
-                    self._manager.save(checkpoint_number=step, check_interval=False)
-                raise Preempted(f"stopped at step {step}, checkpoint written")
+                self._stop(step)
 
         old_handler = _on_sigterm(self._terminate)
         try:
@@ -233,7 +234,6 @@ class Loop:
                     evaluator=LoopEvaluator(evaluators) if evaluators else None,
                     strategy=self._strategy,
                     steps_per_loop=self._steps_per_loop,
-                    checkpoint_manager=self._manager,
                     train_actions=[after_call],
                     summary_dir=f"{self._workdir}/train" if chief else None,
                     eval_summary_dir=f"{self._workdir}/eval" if chief else None,
@@ -243,12 +243,14 @@ class Loop:
                     self._evaluate(controller, bar)
                 step = start
                 while step < self._total_steps:
-                    until = self._total_steps
-                    if evaluators and evaluate_every:
-                        until = min(until, (step // evaluate_every + 1) * evaluate_every)
-                    controller.train(until, checkpoint_at_completion=until == self._total_steps)
-                    step = int(iterations.numpy())
-                    if evaluators and step < self._total_steps:
+                    step = self._next_stop(step, evaluate_every if evaluators else 0)
+                    controller.train(step)
+                    # Not left to Orbit, whose checkpoints come one host call, and then every so
+                    # many steps, after whatever step the run was started at.
+                    if step % self._checkpoint_every == 0 or step == self._total_steps:
+                        self._save(step)
+                    due = evaluate_every and step % evaluate_every == 0
+                    if evaluators and due and step < self._total_steps:
                         self._evaluate(controller, bar)
                     last[1] = time.monotonic()
                 if evaluators:
@@ -257,18 +259,47 @@ class Loop:
             if old_handler is not None:
                 signal.signal(signal.SIGTERM, old_handler)
 
+    def _next_stop(self, step, evaluate_every):
+        """The next step after which the host has something to do."""
+        stops = [self._total_steps]
+        for every in filter(None, (self._checkpoint_every, evaluate_every)):
+            stops.append((step // every + 1) * every)
+        return min(stops)
+
+    def _save(self, step):
+        # Not twice: writing over the last whole checkpoint would put it at risk.
+        if self._manager is not None and step != self._saved:
+            self._manager.save(checkpoint_number=step)
+        self._saved = step
+
+    def _stop(self, step):
+        self._save(step)
+        raise Preempted(f"stopped at step {step}, checkpoint written")
+
     def _evaluate(self, controller, bar):
-        self.evaluated = {k: float(v) for k, v in controller.evaluate().items()}
+        step = int(controller.global_step.numpy())
+        self._evaluating = True
+        try:
+            figures = controller.evaluate()
+        except Preempted:
+            self._stop(step)
+        finally:
+            self._evaluating = False
+        self.evaluated = {k: float(v) for k, v in figures.items()}
         figures = ", ".join(f"{k} {v:.4f}" for k, v in self.evaluated.items())
-        bar.write(f"step {int(controller.global_step.numpy())}: {figures}", file=sys.stderr)
+        bar.write(f"step {step}: {figures}", file=sys.stderr)
 
     def _terminate(self, signum, frame):
         del signum, frame
         self._terminated = True
+        # An evaluation may take longer than a machine has left, and changes nothing that is in a
+        # checkpoint. (Several workers have to agree first, which they do after a host call.)
+        if self._evaluating and not self._multi_worker:
+            raise Preempted
 
     def _preempted(self):
         """Whether any worker was told to stop; all learn of it after the same call."""
-        if not self._strategy.extended._in_multi_worker_mode():
+        if not self._multi_worker:
             return self._terminated
         flag = tf.constant(int(self._terminated))
         flags = self._any_flag(flag)
@@ -326,6 +357,9 @@ def mean_loss(strategy, step, dataset) -> float:
         strategy: The strategy.
         step: The `ReplicaStep`.
         dataset: Distributed batches.
+
+    Raises:
+        DataError: There is no batch in it.
     """
 
     @tf.function
@@ -333,4 +367,6 @@ def mean_loss(strategy, step, dataset) -> float:
         return strategy.run(step.loss, args=(batch,))
 
     losses = [float(strategy.experimental_local_results(loss(b))[0]) for b in dataset]
-    return math.fsum(losses) / len(losses) if losses else math.nan
+    if not losses:
+        raise DataError("eval.validation holds fewer examples than one batch of training")
+    return math.fsum(losses) / len(losses)
