@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--augment",
         default="",
-        help="augmentation, such as 'flip_lr|randaug(2,10)'; by default none",
+        help="augmentation, such as 'flip_lr|randaug(2,10)', drawn once for every stored view; by "
+        "default none. Training on embeddings cannot augment images any more",
     )
     data.add_argument(
         "--views", type=int, default=1, help="differently augmented embeddings to store per image"
@@ -28,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--seed", type=int, default=0, help="of the augmentation")
     how = parser.add_argument_group("how")
     how.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
-    how.add_argument("--dtype", default="float32", help="float32 (default) or mixed_bfloat16")
+    how.add_argument(
+        "--dtype",
+        choices=("float32", "mixed_bfloat16"),
+        default="float32",
+        help="precision to compute in (default: float32); embeddings are stored in float32",
+    )
     how.add_argument("--batch-size", type=int, default=64, metavar="N")
     how.add_argument("--shards", type=int, default=16, metavar="N", help="files to write")
     how.add_argument("--host", type=int, default=0, help="number of this host")

@@ -80,7 +80,7 @@ class DataConfig:
         image_key: Feature (tfds), member's extension (tar) or field (TFRecord) of the image.
         text_key: The same of the text, nested names as in "captions/text".
         augment: Steps of augmentation on uint8 images in order: "flip_lr", "randaug(2,10)", joined
-            by "|"; empty for none.
+            by "|"; empty for none, which precomputed embeddings need (augmented views are stored).
         shuffle_buffer: Examples to shuffle among.
         max_bad_share: Share of undecodable images and empty captions beyond which a run stops.
     """
@@ -139,7 +139,8 @@ class EvalConfig:
         every: Steps between evaluations, 0 for none but at the end.
         zero_shot: Datasets of zero-shot classification.
         retrieval: Datasets of retrieval.
-        validation: Split of the training source for a contrastive validation loss, or None.
+        validation: Where to take a contrastive validation loss from, or None: a split of the
+            training dataset (tfds), or other shards or another folder of the same format.
         templates: Prompt templates.
         batch_size: Global batch of the evaluators.
         data_dir: Where tfds keeps their data, or None for its default.
@@ -170,7 +171,8 @@ class TrainConfig:
         seed: Of shuffling, augmentation, dropout and whatever starts from scratch.
         dtype: Compute precision, "bfloat16" or "float32". Parameters and loss are float32.
         steps_per_loop: Steps per host call.
-        checkpoint_every: Steps between checkpoints; a multiple of `steps_per_loop`.
+        checkpoint_every: Steps between checkpoints; a multiple of `steps_per_loop`. They come at
+            its multiples, at SIGTERM and at the end. A run killed before the first begins again.
         keep_checkpoints: How many of them to keep.
         deterministic: Make every op repeat bit for bit (a little slower).
     """

@@ -30,7 +30,7 @@ from .config import DataConfig
 from .data import augment, stream
 from .data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
 from .data.pipeline import attempt, clean
-from .data.sources import open_source
+from .data.sources import open_source, read_manifest
 
 MANIFEST = "manifest.json"
 
@@ -266,6 +266,31 @@ def image_fingerprint(model) -> str:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(variable.numpy(), np.float32).tobytes())
     return digest.hexdigest()
+
+
+def check_embeddings(folder: str, model) -> None:
+    """Refuses stored embeddings that another image tower made than the model's.
+
+    Args:
+        folder: What `precompute` wrote.
+        model: A `LitModel` that is to train on them.
+
+    Raises:
+        DataError: The folder is unfinished, or its embeddings are of another tower or resolution.
+    """
+    manifest = read_manifest(folder)
+    side = model.config.image.image_size
+    if manifest["resolution"] != side:
+        raise DataError(
+            f"{folder} holds embeddings of images of {manifest['resolution']} pixels, but "
+            f"model.resolution is {side}; change it, or precompute again with --resolution {side}"
+        )
+    if manifest["image_tower"] != image_fingerprint(model):
+        raise DataError(
+            f"{folder} holds embeddings of another image tower, from "
+            f"{manifest['settings']['checkpoint']}; train with that one (model.image_init or "
+            "model.init), or precompute again with this run's"
+        )
 
 
 def finish(job: Job) -> bool:

@@ -10,14 +10,15 @@ import keras
 import tensorflow as tf
 
 import lit_tf
-from lit_tf.errors import TrainingError
+from lit_tf.errors import ConfigError, TrainingError
 
 from . import strategies
 from .config import TrainConfig, check_batch
-from .data import Counters, make_train_dataset, make_validation_dataset
+from .data import Counters, make_train_dataset, make_validation_dataset, source_format
 from .evaluation.evaluators import make_evaluators
 from .loop import Loop, mean_loss
 from .optimizers import Optimizer
+from .precompute import check_embeddings
 from .step import ReplicaStep, trainable_parameters
 from .towers import build_model
 
@@ -78,6 +79,12 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     if config.deterministic:
         keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
+    form = source_format(config.data)
+    if form == "embeddings" and not config.model.lock_image:
+        raise ConfigError(
+            f"{config.data.source} holds precomputed image embeddings, of which only a locked "
+            f"tower can make use; model.locking is {config.model.locking!r}"
+        )
     _write_config(config, workdir, strategies.is_chief(strategy))
     with strategy.scope():
         model = build_model(config)
@@ -92,6 +99,10 @@ def train(config: TrainConfig, workdir, *, strategy=None):
         keep_checkpoints=config.keep_checkpoints,
     )
     start = loop.restore()
+    held_out = _held_out(config, form)
+    if form == "embeddings":  # of the tower that final.npz is going to hold
+        for data in filter(None, (config.data, held_out)):
+            check_embeddings(data.source, model)
     counters = Counters()
     sizes = {"global_batch_size": config.batch_size, "image_size": config.model.resolution}
 
@@ -110,8 +121,7 @@ def train(config: TrainConfig, workdir, *, strategy=None):
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     evaluators = [e.run for e in make_evaluators(model, config.eval, strategy)]
-    if config.eval.validation:
-        held_out = dataclasses.replace(config.data, split=config.eval.validation)
+    if held_out is not None:
 
         def validation_loss():
             dataset = strategy.distribute_datasets_from_function(
@@ -134,6 +144,14 @@ def train(config: TrainConfig, workdir, *, strategy=None):
         if counters.bad:
             print(counters.report(), file=sys.stderr)
     return loop.evaluated
+
+
+def _held_out(config, form):
+    """The data of the validation loss, or None."""
+    if not config.eval.validation:
+        return None
+    field = "split" if form == "tfds" else "source"
+    return dataclasses.replace(config.data, **{field: config.eval.validation})
 
 
 def _write_config(config, workdir, chief):

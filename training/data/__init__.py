@@ -9,3 +9,4 @@ read, and `pipeline` for what happens to records that cannot be used.
 
 from .counters import Counters
 from .pipeline import make_train_dataset, make_validation_dataset
+from .sources import source_format

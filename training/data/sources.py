@@ -265,6 +265,21 @@ def read_manifest(folder: str) -> dict:
         raise DataError(f"{path} is no JSON: {e}") from e
 
 
+def source_format(config) -> str:
+    """Returns "tfds", "tar", "tfrecord" or "embeddings", where need be from the source's name.
+
+    Args:
+        config: A `DataConfig`.
+
+    Raises:
+        DataError: There is no such format, or the name does not tell.
+    """
+    form = config.format if config.format != "auto" else _guess(config.source)
+    if form not in _FORMATS:
+        raise DataError(f"data.format is {form!r}; expected auto, {', '.join(_FORMATS)}")
+    return form
+
+
 def open_source(config) -> Source:
     """Returns the source that a data config describes.
 
@@ -274,9 +289,7 @@ def open_source(config) -> Source:
     Raises:
         DataError: There is no such dataset, split, feature or shard.
     """
-    form = config.format if config.format != "auto" else _guess(config.source)
-    if form not in _FORMATS:
-        raise DataError(f"data.format is {form!r}; expected auto, {', '.join(_FORMATS)}")
+    form = source_format(config)
     if form == "tfds":
         return TfdsSource(
             config.source, config.split, config.data_dir, config.image_key, config.text_key
