@@ -212,7 +212,9 @@ def _assign(variable, array):
     """Assigns an array; a large one piece by piece.
 
     At once, it would be in memory four times: as read, as a tensor, and as the variable's old and
-    new value. For a token table that is more than the rest of a small model.
+    new value. For a token table that is more than the rest of a small model. The operation itself,
+    since `target[i:j].assign` first reads target[i:j]: that shares the variable's memory, and
+    TensorFlow copies all of a variable before it changes what somebody else can see.
     """
     target = variable.value
     if array.nbytes <= _PIECE or isinstance(target, tf.distribute.DistributedValues):
@@ -220,7 +222,10 @@ def _assign(variable, array):
         return
     rows = max(1, _PIECE // array[0].nbytes)
     for i in range(0, len(array), rows):
-        target[i : i + rows].assign(tf.cast(array[i : i + rows], target.dtype))
+        piece = tf.cast(array[i : i + rows], target.dtype)
+        tf.raw_ops.ResourceStridedSliceAssign(
+            ref=target.handle, begin=[i], end=[i + rows], strides=[1], value=piece
+        )
 
 
 def _at_resolution(config, resolution):
