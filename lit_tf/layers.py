@@ -72,7 +72,13 @@ class LayerNorm(Part):
         y = tf.cast(x, tf.float32)  # bfloat16 sums would lose the variance
         mean = tf.reduce_mean(y, axis=-1, keepdims=True)
         centered = y - mean
-        variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
+        if compiled_by_xla():
+            # As in the original: both sums in one pass over the activations, or in the pass of the
+            # product that makes them. The difference may round to less than nothing.
+            squares = tf.reduce_mean(tf.square(y), axis=-1, keepdims=True)
+            variance = tf.nn.relu(squares - tf.square(mean))
+        else:
+            variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
         scale = tf.cast(self.scale, tf.float32)
         # The scale meets the small factor first: one pass less over the activations.
         y = centered * (tf.math.rsqrt(variance + self.epsilon) * scale)
@@ -172,9 +178,17 @@ class Attention(Part):
         Returns:
           (batch, queries, width).
         """
+        xla = compiled_by_xla()
+        batch, tokens = keys.shape[:2]
+        packed = _texts_per_row(batch, tokens) if xla and queries.shape[1] == tokens else 1
+        if packed > 1:
+            queries, keys = (
+                tf.reshape(x, (batch // packed, packed * tokens, x.shape[2]))
+                for x in (queries, keys)
+            )
+            padding = _among_own_tokens(padding, packed, tokens)
         # For XLA the heads stay where the projections put them: a transpose between two products
         # would be a copy of all queries, keys or values, for which it finds no better place.
-        xla = compiled_by_xla()
         q, k, v = (
             self._project(dense, x) if xla else self._heads(dense(x))
             for dense, x in ((self.query, queries), (self.key, keys), (self.value, keys))
@@ -190,9 +204,35 @@ class Attention(Part):
         if xla:
             y = tf.einsum("bhqk,bkhd->bqhd", weights, v)
             kernel = tf.reshape(tf.cast(self.out.kernel, y.dtype), (*y.shape[2:], -1))
-            return tf.einsum("bqhd,hdw->bqw", y, kernel) + tf.cast(self.out.bias, y.dtype)
+            y = tf.einsum("bqhd,hdw->bqw", y, kernel) + tf.cast(self.out.bias, y.dtype)
+            return tf.reshape(y, (batch, tokens, y.shape[2])) if packed > 1 else y
         y = tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))  # (batch, queries, heads, head_dim)
         return self.out(tf.reshape(y, (-1, y.shape[1], self.num_heads * self.head_dim)))
+
+
+def _texts_per_row(batch, tokens):
+    """How many short sequences attention takes as one, to fill the 128 rows of a matrix unit."""
+    if batch is None:
+        return 1
+    return max((n for n in range(2, 128 // tokens + 1) if batch % n == 0), default=1)
+
+
+def _among_own_tokens(padding, packed, tokens):
+    """Returns what to add to the logits of `packed` sequences in a row: -inf between two of them.
+
+    Args:
+      padding: None, or float (batch, 1, 1, tokens), as in Attention.
+      packed: sequences in a row.
+      tokens: tokens of each.
+
+    Returns:
+      float32 (batch / packed or 1, 1, packed * tokens, packed * tokens).
+    """
+    sequence = np.arange(packed * tokens) // tokens
+    mask = np.where(sequence[:, None] == sequence, np.float32(0), np.float32(-np.inf))
+    if padding is None:
+        return tf.constant(mask[None, None])
+    return tf.reshape(tf.cast(padding, tf.float32), (-1, 1, 1, packed * tokens)) + mask
 
 
 class Mlp(Part):
