@@ -154,6 +154,8 @@ class LitConfig:
       has_bias: whether logits get a bias, as in SigLIP-style models.
       token_length: tokens per text, 16 in all published models.
       layout: the checkpoint layout that the model was read from.
+      bare: whether that was a big_vision file of parameters alone, without `params/` before their
+        names; it is written back as one.
       crop: whether images are cropped to a square instead of plainly resized.
     """
 
@@ -162,6 +164,7 @@ class LitConfig:
     has_bias: bool = False
     token_length: int = 16
     layout: str = "vit_jax"
+    bare: bool = False
     crop: bool = False
 
     def __post_init__(self):

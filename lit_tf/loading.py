@@ -48,6 +48,7 @@ def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None)
     config = config_from_shapes(
         checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
     )
+    config = dataclasses.replace(config, bare=checkpoint.bare)
     if resolution is not None:
         config = _at_resolution(config, resolution)
     tokenizer = find_tokenizer(path, config, vocab)
@@ -83,7 +84,8 @@ def save_npz(model: LitModel, path, layout: str = "vit_jax", dtype="float32") ->
     Args:
       model: the model.
       path: where to; replaced only when the new file is whole.
-      layout: `vit_jax` or `big_vision`.
+      layout: `vit_jax` or `big_vision`. The latter puts `params/` before every name, unless the
+        model comes from a big_vision file without.
       dtype: `float32`, or `float16` for half the size.
 
     Raises:
@@ -96,7 +98,7 @@ def save_npz(model: LitModel, path, layout: str = "vit_jax", dtype="float32") ->
         name: (lambda v=variable: np.asarray(v.numpy(), np.float32))
         for name, variable in model.canonical_variables().items()
     }
-    leaves = layouts.to_layout(leaves, layout)
+    leaves = layouts.to_layout(leaves, layout, bare=model.config.bare)
     npz.write_npz(path, ((key, read().astype(dtype, copy=False)) for key, read in leaves))
     if model.tokenizer is not None:
         suffix = ".txt" if model.tokenizer.kind == "bert" else ".model"

@@ -36,6 +36,7 @@ class CanonicalCheckpoint:
       source: what to call it in error messages.
       shapes: {canonical name: shape}.
       dtypes: names of the dtypes found in the file.
+      bare: whether it is a big_vision file whose names lack `params/`.
     """
 
     layout: str
@@ -43,6 +44,7 @@ class CanonicalCheckpoint:
     shapes: dict[str, tuple[int, ...]]
     dtypes: tuple[str, ...]
     _readers: dict[str, Callable[[], np.ndarray]]
+    bare: bool = False
 
     def read(self, key: str) -> np.ndarray:
         """Returns one leaf as float32.
@@ -157,7 +159,9 @@ def read_canonical(npz) -> CanonicalCheckpoint:
     if _TEXT_POSITIONS_OLD in plain:
         _put_old_text_positions(npz, source, plain, shapes, readers)
     dtypes = tuple(sorted({npz.dtype(k).name for k in plain.values()}))
-    return CanonicalCheckpoint(layout, source, shapes, dtypes, readers)
+    # big_vision reads both: its own runs' checkpoints, and parameters shared alone.
+    bare = layout == "big_vision" and not any(k.startswith("params/") for k in plain.values())
+    return CanonicalCheckpoint(layout, source, shapes, dtypes, readers, bare)
 
 
 def _put_image_positions(npz, source, key, put):
@@ -192,13 +196,14 @@ def _put_old_text_positions(npz, source, plain, shapes, readers):
 
 
 def to_layout(
-    variables: Mapping[str, Callable[[], np.ndarray]], layout: str
+    variables: Mapping[str, Callable[[], np.ndarray]], layout: str, bare: bool = False
 ) -> list[tuple[str, Callable[[], np.ndarray]]]:
     """Translates canonical leaves to the names and shapes of a published layout.
 
     Args:
       variables: {canonical name: function that returns the float32 array}.
       layout: one of `LAYOUTS`.
+      bare: whether big_vision's names go without `params/`.
 
     Returns:
       (key in the file, function that returns the array) in the order of published files.
@@ -218,7 +223,7 @@ def to_layout(
             cls = out["img/cls"]
             # Adding zeros would turn -0.0 into 0.0: leave the bits alone where there is no row.
             out["img/cls"] = lambda: cls() + row() if row().any() else cls()
-    prefix = "params/" if layout == "big_vision" else ""
+    prefix = "params/" if layout == "big_vision" and not bare else ""
     return [(prefix + key, out[key]) for key in sorted(out)]
 
 

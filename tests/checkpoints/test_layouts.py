@@ -44,10 +44,11 @@ def test_vit_jax_files_are_written_back_bit_for_bit(fixtures, tmp_path, name, la
         assert before[key].tobytes() == after[key].tobytes(), key
 
 
-def test_big_vision_files_are_written_back_bit_for_bit(fixtures, tmp_path):
-    source = {f"params/{k}": v for k, v in read(fixtures / "train_init_tiny.npz").items()}
-    source["params/b"] = np.full((1,), -2.71, np.float32)
-    source["params/img/cls"][0, 0, 0] = -0.0
+@pytest.mark.parametrize("prefix", ["params/", ""])
+def test_big_vision_files_are_written_back_bit_for_bit(fixtures, tmp_path, prefix):
+    source = {f"{prefix}{k}": v for k, v in read(fixtures / "train_init_tiny.npz").items()}
+    source[f"{prefix}b"] = np.full((1,), -2.71, np.float32)
+    source[f"{prefix}img/cls"][0, 0, 0] = -0.0
     write(tmp_path / "in.npz", source)
     lit_tf.save_npz(lit_tf.load(tmp_path / "in.npz"), tmp_path / "out.npz", "big_vision")
     after = read(tmp_path / "out.npz")
