@@ -350,23 +350,34 @@ def _on_sigterm(handler):
         return None
 
 
-def mean_loss(strategy, step, dataset) -> float:
-    """Mean contrastive loss over a finite distributed dataset, without training.
+def validation_loss(strategy, step, dataset, batch_size):
+    """Returns an evaluator: the mean contrastive loss over held-out data, without training.
 
     Args:
         strategy: The strategy.
         step: The `ReplicaStep`.
-        dataset: Distributed batches.
+        dataset: A finite distributed dataset of whole batches.
+        batch_size: Global batch.
 
-    Raises:
-        DataError: There is no batch in it.
+    Returns:
+        A function that returns {"validation/loss": mean}. It raises DataError if there is no batch.
     """
+    local = batch_size // strategy.num_replicas_in_sync
+
+    def replica_loss(batch):
+        # The batches of several workers' finite datasets lose their static size on the way.
+        return step.loss({k: tf.ensure_shape(v, [local, *v.shape[1:]]) for k, v in batch.items()})
 
     @tf.function
     def loss(batch):
-        return strategy.run(step.loss, args=(batch,))
+        return strategy.run(replica_loss, args=(batch,))
 
-    losses = [float(strategy.experimental_local_results(loss(b))[0]) for b in dataset]
-    if not losses:
-        raise DataError("eval.validation holds fewer examples than one batch of training")
-    return math.fsum(losses) / len(losses)
+    def mean():
+        losses = [float(strategy.experimental_local_results(loss(b))[0]) for b in dataset]
+        if not losses:
+            raise DataError(
+                f"eval.validation holds fewer than the {batch_size} examples of a batch"
+            )
+        return {"validation/loss": math.fsum(losses) / len(losses)}
+
+    return mean

@@ -16,7 +16,7 @@ from . import strategies
 from .config import TrainConfig, check_batch
 from .data import Counters, make_train_dataset, make_validation_dataset, source_format
 from .evaluation.evaluators import make_evaluators
-from .loop import Loop, mean_loss
+from .loop import Loop, validation_loss
 from .optimizers import Optimizer
 from .precompute import check_embeddings
 from .step import ReplicaStep, trainable_parameters
@@ -122,16 +122,13 @@ def train(config: TrainConfig, workdir, *, strategy=None):
 
     evaluators = [e.run for e in make_evaluators(model, config.eval, strategy)]
     if held_out is not None:
-
-        def validation_loss():
-            dataset = strategy.distribute_datasets_from_function(
-                lambda context: make_validation_dataset(
-                    held_out, model.tokenizer, input_context=context, **sizes
-                )
+        # Opened here, so that a missing one is refused now and not at the first evaluation.
+        validation = strategy.distribute_datasets_from_function(
+            lambda context: make_validation_dataset(
+                held_out, model.tokenizer, input_context=context, **sizes
             )
-            return {"validation/loss": mean_loss(strategy, step, dataset)}
-
-        evaluators.append(validation_loss)
+        )
+        evaluators.append(validation_loss(strategy, step, validation, config.batch_size))
     loop.run(
         strategy.distribute_datasets_from_function(make_batches),
         batch_size=config.batch_size,

@@ -1,0 +1,258 @@
+"""`train()` from a config to final.npz: what a run leaves behind, and what it refuses to start."""
+
+import os
+import re
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from lit_tf.training import datasets as _registers_digit_pairs  # noqa: F401
+from lit_tf.training import train as train_module
+from lit_tf.training.config import DataConfig, load_config
+from lit_tf.training.precompute import Job, image_fingerprint, precompute
+from lit_tf.training.step import all_parameters, trainable_parameters
+from lit_tf.training.towers import build_model
+from lit_tf.training.train import build_step, train
+
+import lit_tf
+from lit_tf.errors import ConfigError, DataError, LitError, TrainingError
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    tfds.builder("digit_pairs/tiny", data_dir=folder).download_and_prepare()
+    return str(folder)
+
+
+@pytest.fixture
+def config(data_dir):
+    """A function from overrides to a run of four steps on the small dataset of digits."""
+
+    def make(*overrides):
+        return load_config(
+            f"digits:dataset=digit_pairs/tiny,data_dir={data_dir},steps=4,batch_size=16",
+            # Whoever makes ops deterministic makes them so for the whole process.
+            ["steps_per_loop=2", "checkpoint_every=4", "deterministic=false", *overrides],
+        )
+
+    return make
+
+
+def scalars(folder):
+    """{name: {step: value}} of TensorBoard's files."""
+    found = {}
+    for path in sorted(folder.glob("events*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, tmp_path_factory):
+    """A run with evaluators: (workdir, figures, the checkpoint of its locked tower)."""
+    workdir = tmp_path_factory.mktemp("run")
+    run = load_config(
+        f"digits:dataset=digit_pairs/tiny,data_dir={data_dir},steps=6,batch_size=16",
+        [
+            *("steps_per_loop=2", "checkpoint_every=4", "deterministic=false", "eval.every=2"),
+            *("eval.zero_shot=digit_pairs/tiny", "eval.retrieval=digit_pairs/tiny"),
+            *("eval.validation=validation", f"eval.data_dir={data_dir}", "data.augment=flip_lr"),
+        ],
+    )
+    return workdir, train(run, workdir), run.model.image_init
+
+
+def test_final_npz_holds_the_locked_tower_bit_for_bit_and_a_trained_text_tower(finished):
+    workdir, _, image_init = finished
+    before = lit_tf.load(image_init).canonical_variables()
+    after = lit_tf.load(workdir / "final.npz")
+    locked = [k for k in before if k.startswith("img/")]
+    assert len(locked) > 50
+    for name in locked:
+        np.testing.assert_array_equal(
+            after.canonical_variables()[name].numpy(), before[name].numpy(), err_msg=name
+        )
+    assert after.tokenizer.vocab_size == after.config.text.vocab_size
+    assert (workdir / "final.txt").read_bytes() == after.tokenizer.to_bytes()
+    assert np.isfinite(after.encode_text(["a seven and a two"])).all()
+    assert abs(after.temperature - 10.0) > 1e-3
+
+
+def test_final_npz_has_the_keys_of_the_jax_layout(finished, fixtures):
+    def keys(path):
+        with np.load(path) as arrays:
+            return {re.sub(r"\d+", "N", key) for key in arrays}
+
+    assert keys(finished[0] / "final.npz") == keys(fixtures / "lit_bert_tiny.npz")
+
+
+def test_evaluators_run_every_so_many_steps_and_at_the_end_and_show_in_tensorboard(finished):
+    workdir, figures, _ = finished
+    assert set(figures) >= {
+        "zero_shot/digit_pairs/tiny/accuracy",
+        "retrieval/digit_pairs/tiny/img2txt/Recall@1",
+        "validation/loss",
+    }
+    shown = scalars(workdir / "eval")
+    assert set(shown) == set(figures)
+    for name, values in shown.items():
+        assert sorted(values) == [2, 4, 6], name
+        assert values[6] == pytest.approx(figures[name], rel=1e-6), name
+    losses = shown["validation/loss"]
+    assert losses[2] != losses[6]
+    training = scalars(workdir / "train")
+    assert sorted(training["loss"]) == [2, 4, 6]
+    assert {"l2_grads", "l2_params", "temperature", "data/bad_share"} <= set(training)
+
+
+def test_checkpoints_come_at_the_multiples_and_at_the_end(finished):
+    found = {p.stem for p in (finished[0] / "checkpoints").glob("ckpt-*.index")}
+    assert found == {"ckpt-4", "ckpt-6"}
+
+
+# --- locking -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("locking", ["Lu", "LU", "Uu", "UU", "uu"])
+def test_locking_decides_what_trains_what_has_slots_and_where_it_starts(
+    locking, fixtures, fixture_module
+):
+    image, text = fixtures / "vit_upstream_tiny.npz", fixtures / "lit_bert_tiny.npz"
+    run = load_config(
+        "lit_coco:runlocal",
+        [
+            *("model.resolution=32", f"model.locking={locking}", "dtype=float32"),
+            "model.image=patch_size=8,width=48,depth=3,num_heads=4,mlp_dim=96",
+            "model.text=bert:width=64,depth=2,num_heads=1,mlp_dim=96",
+            f"model.vocab={fixtures / 'lit_bert_tiny.txt'}",
+            f"model.image_init={'none' if locking[0] == 'u' else image}",
+            f"model.text_init={'none' if locking[1] == 'u' else text}",
+        ],
+    )
+    model = build_model(run)
+    step = build_step(run, model)
+    before = {k: v.numpy() for k, v in all_parameters(model).items()}
+    for letter, prefix, path in zip(locking, ("img/", "txt/"), (image, text), strict=True):
+        stored = lit_tf.load(path, resolution=32).canonical_variables()
+        kernels = [k for k in stored if k.startswith(prefix) and k.endswith("query/kernel")]
+        assert kernels
+        for name in kernels:
+            assert np.array_equal(before[name], stored[name].numpy()) == (letter != "u"), name
+
+    images, tokens = fixture_module.train_batches(steps=1)
+    step.optimizer.iterations.assign(1)  # warmup starts from 0: the very first step is none
+    step({"image": tf.constant(images[0]), "tokens": tf.constant(tokens[0])})
+    moved = {k for k, v in all_parameters(model).items() if not np.array_equal(v, before[k])}
+    trained = {k for k in trainable_parameters(model, lock_image=False, lock_text=False)}
+    trained = {k for k in trained if not (locking[0] == "L" and k.startswith("img/"))}
+    assert {"t", "txt/head/kernel"} <= moved <= trained
+    # Rows of tables that the batch does not name may stay; no whole variable should.
+    assert trained - moved <= {k for k in trained if "embedders_type_ids" in k}
+    assert ("img/embedding/kernel" in moved) == (locking[0] != "L")
+    slots = {k.partition("/")[2] for k in step.optimizer.variables} - {""}
+    assert slots == trained
+
+
+# --- what is refused, before anything is compiled ------------------------------------------------
+
+
+@pytest.fixture
+def no_step(monkeypatch):
+    """Makes any attempt to train an error of its own."""
+
+    def run(*args, **kwargs):
+        raise AssertionError("the run was started")
+
+    monkeypatch.setattr(train_module.Loop, "run", run)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["model.vocab=none"], ConfigError, "needs model.vocab"),
+        (["model.vocab=/nowhere/vocab.txt"], LitError, "/nowhere/vocab.txt"),
+        (["model.image_init=none"], ConfigError, "neither model.image_init nor model.init"),
+        (["model.locking=uu"], ConfigError, "starts the image tower from scratch"),
+        (["model.token_length=40"], ConfigError, "positions for 16"),
+        (["data.split=nonsense"], DataError, "no split 'nonsense'"),
+        (["data.text_key=captions/words"], DataError, "no feature 'captions/words'"),
+        (["data.augment=mixup"], ConfigError, "unknown augmentation 'mixup'"),
+        (["eval.zero_shot=digit_pears"], DataError, "digit_pairs"),
+        (["eval.validation=nonsense"], DataError, "no split 'nonsense'"),
+    ],
+)
+def test_what_a_run_lacks_is_said_before_anything_is_compiled(
+    overrides, error, message, config, no_step, tmp_path
+):
+    with pytest.raises(error, match=message):
+        train(config(*overrides), tmp_path)
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused_first(config, no_step, tmp_path):
+    strategy = types.SimpleNamespace(num_replicas_in_sync=3)
+    with pytest.raises(ConfigError, match="16 is not divisible by 3 replicas"):
+        train(config(), tmp_path / "run", strategy=strategy)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_workdir_is_refused(config, no_step, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    folders = [str(tmp_path / "file" / "run"), "/proc/run"]
+    if os.geteuid():  # root may write anywhere
+        (tmp_path / "readonly").mkdir(mode=0o500)
+        folders.append(str(tmp_path / "readonly" / "run"))
+    for workdir in folders:
+        with pytest.raises(TrainingError, match=f"cannot write to {workdir}"):
+            train(config(), workdir)
+
+
+def test_a_workdir_of_another_run_is_refused(finished, config, no_step):
+    with pytest.raises(TrainingError, match="another config .different: .*steps"):
+        train(config(), finished[0])
+
+
+# --- precomputed embeddings ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def embeddings(data_dir, tmp_path_factory):
+    checkpoint = load_config("digits").model.image_init
+    job = Job(
+        checkpoint=checkpoint,
+        data=DataConfig(source="digit_pairs/tiny", data_dir=data_dir),
+        output=str(tmp_path_factory.mktemp("embeddings")),
+        shards=2,
+    )
+    precompute(job, progress=False)
+    return job
+
+
+def test_a_run_on_embeddings_ends_with_the_tower_that_made_them(embeddings, config, tmp_path):
+    made_by = image_fingerprint(lit_tf.load(embeddings.checkpoint))
+    figures = train(
+        config(f"data.source={embeddings.output}", f"eval.validation={embeddings.output}"),
+        tmp_path,
+    )
+    assert 0 < figures["validation/loss"] < 10
+    assert image_fingerprint(lit_tf.load(tmp_path / "final.npz")) == made_by
+
+
+def test_embeddings_of_another_tower_are_refused(embeddings, config, no_step, tmp_path):
+    other = lit_tf.load(embeddings.checkpoint)
+    kernel = other.canonical_variables()["img/embedding/kernel"]
+    kernel.assign(kernel + 1e-6 * np.float32(kernel.numpy() == kernel.numpy().max()))
+    lit_tf.save_npz(other, tmp_path / "other.npz")
+    source = f"data.source={embeddings.output}"
+    with pytest.raises(DataError, match="another image tower, from .*LiT-digits"):
+        train(config(source, f"model.image_init={tmp_path / 'other.npz'}"), tmp_path / "run")
+    with pytest.raises(DataError, match="of 48 pixels, but model.resolution is 64"):
+        train(config(source, "model.resolution=64"), tmp_path / "run")
+    with pytest.raises(ConfigError, match="only a locked tower"):
+        train(config(source, "model.locking=Uu"), tmp_path / "run")
+    with pytest.raises(ConfigError, match="precomputed embeddings have no pixels"):
+        train(config(source, "data.augment=flip_lr"), tmp_path / "run")
