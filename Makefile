@@ -13,12 +13,17 @@ $(VENV)/.installed: setup.py
 	$(BIN)/python -m pip install --quiet --editable ".[all]"
 	touch $@
 
+# What only the full tests need: the TPU compiler.
+$(VENV)/.installed-full: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[all,tpu-preflight]"
+	touch $@
+
 venv: $(VENV)/.installed
 
 test: venv lint
 	$(BIN)/python -m pytest tests -m "not full"
 
-test-full: venv
+test-full: $(VENV)/.installed-full
 	$(BIN)/python -m pytest tests
 
 lint: venv
