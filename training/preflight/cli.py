@@ -4,9 +4,9 @@ import argparse
 import json
 import sys
 
-from lit_tf.errors import ConfigError
+from lit_tf.errors import ConfigError, LitError
 
-DOES_NOT_FIT = 3  # exit code
+FAILED, DOES_NOT_FIT = 1, 3  # exit codes
 
 # Every shipped config, on slices of v4 and v5e of the sizes that people rent for it.
 SHIPPED = (
@@ -70,20 +70,16 @@ def run(args) -> int:
     """Runs `lit-tf tpu-preflight`.
 
     Returns:
-        0 if what was asked for compiles and fits (of a sweep, any of it), 3 if it does not fit.
+        0 if what was asked for compiles and fits (of a sweep, any of it), 3 if it does not fit, 1
+        if a shipped config does not compile.
     """
     from . import report
     from .compiler import check_installed
 
     check_installed()
     if args.shipped:
-        reports = []
-        for spec, topologies in SHIPPED:
-            for topology in topologies:
-                print(f"compiling {spec} for {topology} ...", file=sys.stderr)
-                reports.append(preflight(spec, topology, args.set, slowest=args.slowest))
-        show = report.as_markdown
-    elif args.sweep:
+        return _shipped(args)
+    if args.sweep:
         reports = []
         for batch_size in _sweep(args.sweep):
             print(f"compiling batch_size={batch_size:,} ...", file=sys.stderr)
@@ -104,7 +100,7 @@ def run(args) -> int:
         show = lambda reports: report.as_text(reports[0])  # noqa: E731
     if args.json:
         values = [r.to_dict() for r in reports]
-        print(json.dumps(values if args.shipped or args.sweep else values[0], indent=2))
+        print(json.dumps(values if args.sweep else values[0], indent=2))
     else:
         print(show(reports))
     fits = [r.fits for r in reports]
@@ -147,6 +143,37 @@ def preflight(spec, topology, overrides=(), *, what="train", batch=256, slowest=
     except DoesNotFit as error:
         return report.does_not_fit(title, topology, batch_size, error, **about)
     return report.make_report(title, topology, batch_size, compiled, slowest=slowest, **about)
+
+
+def _shipped(args):
+    """Compiles every shipped config; a row is printed as soon as it is known.
+
+    What one of them fails by becomes its row: the others took too long to be lost to it.
+    """
+    from .report import as_row, failed_row, markdown_head, markdown_row
+
+    values, bad = [], []
+    if not args.json:
+        print(markdown_head(), flush=True)
+    for spec, topologies in SHIPPED:
+        for topology in topologies:
+            print(f"compiling {spec} for {topology} ...", file=sys.stderr, flush=True)
+            try:
+                report = preflight(spec, topology, args.set, slowest=args.slowest)
+            except LitError as error:
+                bad.append(FAILED)
+                values.append({"title": spec, "topology": topology, "error": str(error)})
+                row = failed_row(spec, topology, error)
+            else:
+                if not report.fits:
+                    bad.append(DOES_NOT_FIT)
+                values.append(report.to_dict())
+                row = as_row(report)
+            if not args.json:
+                print(markdown_row(row), flush=True)
+    if args.json:
+        print(json.dumps(values, indent=2))
+    return min(bad, default=0)
 
 
 def _sweep(text):

@@ -6,20 +6,18 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig
+from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.errors import ConfigError
 from lit_tf.model import LitModel
 
-from ..config import TrainConfig, check_batch, parse_sizes
+from ..config import TrainConfig, check_batch
 from ..optimizers import Optimizer
 from ..step import ReplicaStep, trainable_parameters
-from ..towers import image_config
+from ..towers import image_config, tower_sizes
 from . import flops
 from .lowering import XlaCollectives
 
-# BERT, arXiv:1810.04805, section 3.
-_BERTS = {"bert_base": (768, 12, 12), "bert_large": (1024, 24, 16)}
-_BERT_VOCABULARY = 30_522
+_BERT_VOCABULARY = 30_522  # arXiv:1810.04805, section 3, of the uncased models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,25 +151,20 @@ def _image(model, text_width):
 
 
 def _text(model):
-    kind, _, text = model.text.partition(":")
-    if kind in _BERTS:
-        width, depth, heads = _BERTS[kind]
-        sizes = {"width": width, "depth": depth, "num_heads": heads, "mlp_dim": 4 * width}
-    elif kind in ("bert", "transformer"):
-        known = BertConfig if kind == "bert" else TextTransformerConfig
-        sizes = parse_sizes(text, [f.name for f in dataclasses.fields(known)])
-    else:
-        names = ", ".join([*_BERTS, "bert:SIZES", "transformer:SIZES"])
-        raise ConfigError(f"model.text is {model.text!r}; expected one of {names}")
-    sizes = {"vocab_size": _vocabulary(model.vocab), **sizes}
+    kind, sizes = tower_sizes(model.text)
+    if kind is ViTConfig:
+        raise ConfigError(f"model.text is {model.text!r}, which is an image tower")
     # Where the image tower has no head, the text tower's is as wide as the image tower.
-    if not model.image_head:
-        sizes.setdefault("out_dim", _image(model, None).width)
-    else:
-        sizes.setdefault("out_dim", sizes["width"])
-    if kind == "transformer":
-        return TextTransformerConfig(**{"max_length": model.token_length, **sizes})
-    return BertConfig(**{"dropout_rate": model.dropout, **sizes})
+    out_dim = sizes.get("width") if model.image_head else _image(model, None).width
+    sizes = {"vocab_size": _vocabulary(model.vocab), "out_dim": out_dim, **sizes}
+    if ":" in model.text:  # published ones have 512 positions, whatever the texts' length
+        sizes.setdefault("max_length", model.token_length)
+    if kind is BertConfig:
+        sizes["dropout_rate"] = model.dropout
+    try:
+        return kind(**sizes)
+    except TypeError as error:
+        raise ConfigError(f"tower {model.text!r} is incomplete: {error}") from error
 
 
 def _vocabulary(path):

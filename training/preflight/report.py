@@ -198,10 +198,25 @@ def as_row(report: Report) -> tuple[str, ...]:
     )
 
 
+def failed_row(title: str, topology: str, error: Exception) -> tuple[str, ...]:
+    """Returns the cells of `COLUMNS` for a program that did not compile."""
+    reason = " ".join(str(error).split()).replace("|", "/")[:200]
+    return (f"`{title}`", topology, "-", "-", f"does not compile: {reason}", "-")
+
+
+def markdown_head() -> str:
+    """Returns the first two lines of a table in Markdown."""
+    return "\n".join(map(markdown_row, (COLUMNS, ("---",) * len(COLUMNS))))
+
+
+def markdown_row(cells: tuple[str, ...]) -> str:
+    """Returns a line of a table in Markdown."""
+    return "| " + " | ".join(cells) + " |"
+
+
 def as_markdown(reports: list[Report]) -> str:
     """Returns a table of reports, as Markdown."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *map(as_row, reports)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join([markdown_head(), *(markdown_row(as_row(r)) for r in reports)])
 
 
 def _gib(size):

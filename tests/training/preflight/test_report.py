@@ -4,10 +4,11 @@ import dataclasses
 import json
 
 import pytest
-from lit_tf.training.preflight import compiler, flops, report
+from lit_tf.training.preflight import cli, compiler, flops, report
 from lit_tf.training.preflight.chips import CHIPS, parse_topology
 from lit_tf.training.preflight.hlo import Program
 
+from lit_tf.cli import main
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.errors import TrainingError
 
@@ -161,3 +162,24 @@ def test_reports_are_words_rows_and_json():
     assert "DOES NOT FIT: 1.33 times" in report.as_text(refused)
     table = report.as_markdown([made, refused]).splitlines()
     assert len({line.count("|") for line in table}) == 1 and "does not fit" in table[-1]
+
+
+def test_the_table_of_shipped_configs_survives_what_one_of_them_fails_by(monkeypatch, capsys):
+    def preflight(spec, topology, *args, **kwargs):
+        printed.append(capsys.readouterr().out)
+        if spec == "digits":
+            raise TrainingError("the TPU compiler refuses\nthe program | here")
+        return report.does_not_fit(
+            spec, parse_topology(topology), 4096, compiler.DoesNotFit(40 << 30, 30 << 30),
+            sizes={}, model_flops=1,
+        )  # fmt: skip
+
+    printed = []
+    monkeypatch.setattr(compiler, "check_installed", lambda: None)
+    monkeypatch.setattr(cli, "SHIPPED", (("digits", ("v4:2x2x1",)), ("big", ("v5e:2x4",))))
+    monkeypatch.setattr(cli, "preflight", preflight)
+    assert main(["tpu-preflight", "--shipped"]) == cli.FAILED
+    printed.append(capsys.readouterr().out)
+    assert "refuses the program / here" in printed[1]  # as it comes, not when all is done
+    assert "does not fit" in printed[2] and "40.0 of 30.0 GiB" in printed[2]
+    assert len({line.count("|") for line in "".join(printed).splitlines()}) == 1
