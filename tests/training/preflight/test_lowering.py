@@ -76,13 +76,15 @@ def test_an_op_that_tpus_lack_is_named_with_its_layer():
 
 
 def test_what_xla_compiles_gives_what_runs_elsewhere():
-    # XLA gets einsums and barriers where others get two-dimensional products.
+    # XLA gets einsums and barriers where others get two-dimensional products, norms in one pass,
+    # and several short sequences in a row, which must not see each other.
     model = LitModel(
         LitConfig(ViTConfig(8, 32, 64, 3, 2, 128), BertConfig(50, 64, 3, 1, 128, out_dim=64)),
         seed=0,
     )
     images = tf.random.stateless_normal((4, 32, 32, 3), [1, 2])
-    tokens = tf.random.stateless_uniform((4, 16), [1, 2], maxval=50, dtype=tf.int32)
+    tokens = tf.random.stateless_uniform((4, 16), [1, 2], 1, 50, dtype=tf.int32)
+    tokens = tf.where(tf.range(16) < [[16], [9], [4], [0]], tokens, 0)  # padding, a text of nothing
     kernel = model.canonical_variables()["img/Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel"]
 
     def step(images, tokens):
