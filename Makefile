@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: venv test test-full lint format demo bench digits-model clean
+.PHONY: venv test test-full lint format demo bench digits-model digits-study clean
 
 # The stamp is newer than setup.py when what is installed matches it.
 $(VENV)/.installed: setup.py
@@ -44,6 +44,10 @@ bench: venv
 # Rebuilds the embedded model from nothing; ships it only if it meets its bars.
 digits-model: venv
 	$(BIN)/python -m lit_tf.training.digits.build --workdir runs/digits
+
+# Locked against unlocked towers, with the image tower that digits-model left in runs/digits.
+digits-study: venv
+	$(BIN)/python -m lit_tf.training.digits.study --workdir runs/digits
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

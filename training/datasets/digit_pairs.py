@@ -47,8 +47,11 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
     `digits`, the positions of the two images in `sklearn.datasets.load_digits()`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "The data of the first LiT-digits."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "The data of the first LiT-digits.",
+        "1.1.0": "More captions speak of both digits.",
+    }
     BUILDER_CONFIGS = [
         _Config(
             name="default",

@@ -21,6 +21,9 @@ DATA = pathlib.Path(lit_tf.__file__).parent / "data"
 NAME = "LiT-digits"
 MAX_BYTES = 3_000_000
 
+# Of tuning; the rest of the recipe is `--config digits`.
+STEPS, BATCH_SIZE = 500, 256
+
 # What a shipped model must reach on the test split.
 BARS = {
     "ensemble/seen": 0.92,
@@ -47,7 +50,7 @@ ROWS = {
 }
 
 
-def tune(workdir, vit, vocab, data_dir=None, **arguments):
+def tune(workdir, vit, vocab, data_dir=None, overrides=(), **arguments):
     """Runs `lit-tf train --config digits` and returns the path of its final.npz.
 
     Args:
@@ -55,15 +58,17 @@ def tune(workdir, vit, vocab, data_dir=None, **arguments):
         vit: checkpoint of the pre-trained image tower.
         vocab: the vocabulary.
         data_dir: where tfds keeps its data, or None for its default.
+        overrides: what `--set` takes, such as "optimizer.weight_decay=1e-3".
         **arguments: further arguments of the config, such as `steps` or `locking`.
     """
     from ..train import main as train
 
-    arguments = {"img": vit, "vocab": vocab, **arguments}
+    arguments = {"steps": STEPS, "batch_size": BATCH_SIZE, "img": vit, "vocab": vocab, **arguments}
     if data_dir:
         arguments["data_dir"] = data_dir
     config = "digits:" + ",".join(f"{key}={value}" for key, value in arguments.items())
-    code = train(["--config", config, "--workdir", str(workdir)])
+    sets = [word for override in overrides for word in ("--set", override)]
+    code = train(["--config", config, *sets, "--workdir", str(workdir)])
     if code:
         raise SystemExit(code)
     return pathlib.Path(workdir) / "final.npz"

@@ -27,6 +27,8 @@ from .measure import load_examples
 
 TOWER = ViTConfig(patch_size=8, image_size=48, width=96, depth=5, num_heads=3, mlp_dim=384)
 
+STEPS, BATCH_SIZE = 3000, 128
+
 # What each head tells apart, in the order of the heads' columns.
 TASKS = {
     "left": len(captions.DIGITS),
@@ -40,8 +42,8 @@ def pretrain(
     examples,
     *,
     config=TOWER,
-    steps=3000,
-    batch_size=128,
+    steps=STEPS,
+    batch_size=BATCH_SIZE,
     learning_rate=1.5e-3,
     weight_decay=1e-4,
     warmup=200,
@@ -157,7 +159,7 @@ def main(argv=None):
     """Pre-trains, prints the accuracy on validation digits and writes the tower."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, help="where the ViT goes (.npz)")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--data-dir", help="where tfds keeps its data")
     args = parser.parse_args(argv)
     tower, heads = pretrain(load_examples("pretrain", data_dir=args.data_dir), steps=args.steps)
