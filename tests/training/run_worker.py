@@ -1,8 +1,9 @@
 """Trains the tiny reference model on a fixed dataset of embeddings: for tests that kill a run.
 
-    python run_worker.py FIXTURES WORKDIR [SLEEP_PER_CALL]
+    python run_worker.py FIXTURES WORKDIR [SLEEP_PER_CALL [DROPOUT]]
 
-Dropout is on, batches are shuffled by (seed, step), an evaluator runs in the loop.
+Dropout is on, batches are shuffled by (seed, step), an evaluator runs in the loop. The batches are
+the same for any number of replicas and workers.
 """
 
 import os
@@ -13,6 +14,7 @@ import time
 def main():
     fixtures, workdir = sys.argv[1:3]
     pause = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+    dropout = float(sys.argv[4]) if len(sys.argv) > 4 else 0.1
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import numpy as np
     import tensorflow as tf
@@ -28,7 +30,7 @@ def main():
     tf.random.set_seed(0)
     strategy = strategies.make_strategy("auto")
     with strategy.scope():
-        step = build_step(fixtures, dropout=0.1, total_steps=24, seed=5)
+        step = build_step(fixtures, dropout=dropout, total_steps=24, seed=5)
     loop = Loop(
         strategy,
         step,
@@ -59,10 +61,11 @@ def main():
                 "tokens": tf.ensure_shape(tf.gather(tokens, rows), [batch // workers, 16]),
             }
 
-        dataset = tf.data.Dataset.range(start, 24).map(make).unbatch()
+        dataset = tf.data.Dataset.range(start, 2**31).map(make).unbatch()
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return dataset.batch(local, drop_remainder=True).with_options(options)
+        dataset = dataset.batch(local, drop_remainder=True).with_options(options)
+        return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     def figure():
         time.sleep(pause)

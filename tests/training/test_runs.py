@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import resource
 import signal
 import socket
@@ -12,14 +13,23 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from lit_tf.training import datasets as _registers_digit_pairs  # noqa: F401
+from lit_tf.training.config import DataConfig
+from lit_tf.training.precompute import Job, precompute
 
 WORKER = pathlib.Path(__file__).parent / "run_worker.py"
 TF_ERRORS = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(fixtures, workdir, pause=0.0, env=None, **options):
+def start(fixtures, workdir, pause=0.0, dropout=0.1, env=None, **options):
+    command = [sys.executable, str(WORKER), str(fixtures), str(workdir), str(pause), str(dropout)]
+    return launch(command, env, **options)
+
+
+def launch(command, env=None, **options):
     return subprocess.Popen(
-        [sys.executable, str(WORKER), str(fixtures), str(workdir), str(pause)],
+        command,
         env={**os.environ, **TF_ERRORS, **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -54,7 +64,7 @@ def uninterrupted(fixtures, tmp_path_factory):
 
 
 def wait_for(pattern, workdir, process):
-    while not list(workdir.glob(pattern)):
+    while not any(workdir.glob(pattern)):
         assert process.poll() is None, process.stderr.read()[-3000:]
         time.sleep(0.002)
 
@@ -105,6 +115,100 @@ def test_no_room_for_a_checkpoint_stops_the_run_and_leaves_the_last_one(
     assert not list((tmp_path / "checkpoints").glob("*_temp"))
     finish(start(fixtures, tmp_path))
     assert_same_bits(parameters(tmp_path / "final.npz"), uninterrupted)
+
+
+def test_two_workers_run_the_loop_as_one_process_does(fixtures, tmp_path):
+    """To rounding, which differs: sums over a batch are added up in another order.
+
+    The keys' biases drift most. A softmax over keys does not depend on them, so their gradient is
+    nothing but rounding, and Adam makes steps of any size out of it.
+    """
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    addresses = [f"localhost:{free_port()}" for _ in range(2)]
+    processes = [start(fixtures, alone, dropout=0.0)]
+    for index in range(2):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        env = {"TF_CONFIG": json.dumps(task)}
+        processes.append(start(fixtures, together, dropout=0.0, env=env))
+    for process in processes:
+        finish(process)
+    expected, found = parameters(alone / "final.npz"), parameters(together / "final.npz")
+    assert expected.keys() == found.keys()
+    without_effect = [k for k in expected if k.endswith("key/bias")]
+    assert len(without_effect) < len(expected) / 10
+    for name, array in expected.items():
+        bound = 5e-3 if name in without_effect else 1e-5
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=bound, err_msg=name)
+
+
+# --- the embedded dataset, from the command line -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A function from (data, workdir) to a started run on the small dataset of digits.
+
+    Six captions and a flip to draw from for every image, dropout, a shuffle buffer smaller than the
+    dataset, so several shuffles of it, and every evaluator.
+    """
+    data_dir = tmp_path_factory.mktemp("tfds")
+    tfds.builder("digit_pairs/tiny", data_dir=data_dir).download_and_prepare()
+    job = Job(
+        checkpoint="LiT-digits",
+        data=DataConfig(source="digit_pairs/tiny", data_dir=str(data_dir), augment="flip_lr"),
+        output=str(tmp_path_factory.mktemp("embeddings")),
+        shards=3,
+        views=2,
+    )
+    precompute(job, progress=False)
+    sources = {
+        "images": ["data.augment=flip_lr", "eval.validation=validation"],
+        "embeddings": [f"data.source={job.output}", f"eval.validation={job.output}"],
+    }
+
+    def begin(data, workdir):
+        settings = [
+            *("steps_per_loop=2", "checkpoint_every=4", "eval.every=8", "data.shuffle_buffer=40"),
+            *("eval.zero_shot=digit_pairs/tiny", "eval.retrieval=digit_pairs/tiny"),
+            *(f"eval.data_dir={data_dir}", *sources[data]),
+        ]
+        config = f"digits:dataset=digit_pairs/tiny,data_dir={data_dir},steps=48,batch_size=16"
+        command = [sys.executable, "-m", "lit_tf.training.train", "--config", config]
+        command += [f"--set={setting}" for setting in settings]
+        return launch([*command, "--workdir", str(workdir)])
+
+    return begin
+
+
+@pytest.mark.parametrize("data", ["images", pytest.param("embeddings", marks=pytest.mark.full)])
+def test_digits_killed_at_any_moment_end_the_same(data, digits, tmp_path):
+    whole = digits(data, tmp_path / "whole")
+    workdir = tmp_path / "killed"
+    process = digits(data, workdir)
+    # In the middle of writing a checkpoint; then wherever the run happens to be.
+    wait_for("checkpoints/ckpt-*_temp*", workdir, process)
+    kill(process)
+    done = len(checkpoints(workdir))
+    process = digits(data, workdir)
+    while len(checkpoints(workdir)) <= done and process.poll() is None:
+        time.sleep(0.002)
+    pause = random.SystemRandom().uniform(0, 2)
+    print(f"killed {pause:.3f} s after its first checkpoint")  # shown if the test fails
+    time.sleep(pause)
+    kill(process)
+    print(f"at {checkpoints(workdir)}")
+    finish(digits(data, workdir))
+    finish(whole)
+    assert_same_bits(parameters(workdir / "final.npz"), parameters(tmp_path / "whole/final.npz"))
+
+
+def checkpoints(workdir):
+    return sorted(p.stem for p in workdir.glob("checkpoints/ckpt-*.index"))
+
+
+def kill(process):
+    process.kill()
+    process.communicate()
 
 
 def free_port():

@@ -74,6 +74,27 @@ def test_replicas_draw_different_masks_and_the_same_again_at_the_same_step(fixtu
     assert np.abs(embed(0, 4) - first).max() > 1e-3
 
 
+def test_bfloat16_computes_in_it_keeps_float32_and_learns(fixtures, fixture_module):
+    step = build_step(fixtures, lock_image=False, dtype="mixed_bfloat16", total_steps=30)
+    (image,), (tokens,) = fixture_module.train_batches(steps=1)
+    batch = {"image": tf.constant(image), "tokens": tf.constant(tokens)}
+    function = tf.function(step).get_concrete_function(batch)
+    products = [op for op in function.graph.get_operations() if op.type in ("Einsum", "MatMul")]
+    in_towers = [op for op in products if "_tower" in op.name]
+    assert len(in_towers) > 50 and all(op.outputs[0].dtype == tf.bfloat16 for op in in_towers)
+    others = [op for op in products if "_tower" not in op.name]
+    assert others and all(op.outputs[0].dtype == tf.float32 for op in others)  # the loss's
+    losses = []
+    for _ in range(12):
+        metrics = function(batch)
+        assert all(value.dtype == tf.float32 for value in metrics.values())
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.9 * losses[0]
+    state = {**all_parameters(step.model), **step.optimizer.variables}
+    del state["iterations"]
+    assert {v.dtype for v in state.values()} == {tf.float32}
+
+
 def test_a_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(
     fixtures, fixture_module, tmp_path
 ):
