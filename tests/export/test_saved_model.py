@@ -272,6 +272,61 @@ def test_a_wrong_or_interrupted_export_leaves_the_old_one(exported, tmp_path, mo
         assert (out / "lit_manifest.json").read_text() == "{}"
 
 
+KILLED = """
+import os, pathlib, signal, sys
+from lit_tf.export import manifest
+
+exchange = manifest._exchange
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def replace(path, moment):
+    def exchange_and_be_killed(*folders):
+        if moment == "before":
+            kill()
+        if moment == "within":  # what takes two steps dies between them
+            sys.addaudithook(lambda event, _: event == "os.rename" and kill())
+        exchange(*folders)
+        kill()
+
+    manifest._exchange = exchange_and_be_killed
+    with manifest.replacing(path) as folder:
+        (folder / manifest.NAME).write_text("new")
+
+for moment in ("before", "within", "after"):
+    out = pathlib.Path(sys.argv[1], moment)
+    out.mkdir()
+    (out / manifest.NAME).write_text("old")
+    if not os.fork():
+        replace(out, moment)
+    assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux swaps folders in one step")
+def test_a_process_killed_while_it_replaces_leaves_a_whole_folder(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True)
+    left = {
+        m: (tmp_path / m / "lit_manifest.json").read_text() for m in ("before", "within", "after")
+    }
+    assert left == {"before": "old", "within": "new", "after": "new"}
+
+
+@pytest.mark.parametrize("system", ["this one", "one that cannot swap"])
+def test_the_new_folder_takes_the_place_of_the_old_one(tmp_path, monkeypatch, system):
+    if system != "this one":
+        monkeypatch.setattr(manifest.sys, "platform", "other")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/lit_manifest.json").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    with manifest.replacing(tmp_path / "link") as folder:
+        (folder / "lit_manifest.json").write_text("new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
+    assert (tmp_path / "link").is_symlink()
+    assert [p.read_text() for p in (tmp_path / "real").iterdir()] == ["new"]
+
+
 def test_what_was_not_exported_is_never_replaced(exported, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ExportError, match="not written by lit-tf export"):
