@@ -278,6 +278,8 @@ class Loop:
 
     def _evaluate(self, controller, bar):
         step = int(controller.global_step.numpy())
+        if self._preempted():
+            self._stop(step)
         self._evaluating = True
         try:
             figures = controller.evaluate()

@@ -1,10 +1,13 @@
 """What a step leaves alone, what a checkpoint holds, and where a run stops."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from lit_tf.training.collectives import Collectives
-from lit_tf.training.loop import Loop, make_checkpoint
+from lit_tf.training.loop import Loop, Preempted, make_checkpoint
 from lit_tf.training.step import all_parameters
 
 from lit_tf.errors import TrainingError
@@ -115,6 +118,28 @@ def test_a_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(
     with pytest.raises(TrainingError, match="at step 5"):
         loop.run(dataset, batch_size=16)
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-4")
+
+
+def test_sigterm_breaks_off_an_evaluation_and_writes_the_checkpoint_that_is_missing(
+    fixtures, fixture_module, tmp_path
+):
+    step = build_step(fixtures)
+    images, tokens = fixture_module.train_batches(steps=6)
+    dataset = tf.data.Dataset.from_tensor_slices({"image": images, "tokens": tokens})
+    options = {"total_steps": 6, "steps_per_loop": 2, "checkpoint_every": 6, "keep_checkpoints": 1}
+    went_on = []
+
+    def figure():
+        os.kill(os.getpid(), signal.SIGTERM)
+        went_on.append(step)
+        return {}
+
+    loop = Loop(tf.distribute.get_strategy(), step, str(tmp_path), **options)
+    with pytest.raises(Preempted, match="stopped at step 2, checkpoint written"):
+        loop.run(dataset, batch_size=16, evaluators=[figure], evaluate_every=2)
+    assert not went_on
+    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-2")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_checkpoint_of_another_model_is_refused(fixtures, tmp_path):
