@@ -77,13 +77,18 @@ def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarr
     if model.tokenizer is not None:
         texts = SAMPLE_TEXTS
         if calibration:
-            templates = get_templates("clip_paper")
-            texts = [
-                templates[i % len(templates)].format(CALIBRATION_NAMES[i % len(CALIBRATION_NAMES)])
-                for i in range(count)
-            ]
+            texts = sample_prompts(count)
         tokens = np.concatenate([model.tokenizer(texts).numpy(), tokens])
     return tokens
+
+
+def sample_prompts(count: int) -> list[str]:
+    """Returns prompts, all templates of CLIP's paper in turn."""
+    templates = get_templates("clip_paper")
+    return [
+        templates[i % len(templates)].format(CALIBRATION_NAMES[i % len(CALIBRATION_NAMES)])
+        for i in range(count)
+    ]
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:

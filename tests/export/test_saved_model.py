@@ -199,8 +199,9 @@ def test_corrupt_images_are_refused_with_their_place(tiny):
     good = tf.io.encode_jpeg(manifest.sample_images(40, 1)[0]).numpy()
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"positions(.|\n)*\[?1 3"):
         served.encode_image_bytes(tf.constant([good, b"no image", good, b""]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid JPEG"):
-        served.encode_image_bytes(tf.constant([good, good[: len(good) // 2], good]))
+    half = good[: len(good) // 2]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"Invalid JPEG.*size {len(half)}"):
+        served.encode_image_bytes(tf.constant([good, half, good]))
 
 
 def test_extreme_inputs_give_sane_embeddings(tiny):

@@ -1,5 +1,6 @@
 """TFLite graphs: equal to the model, builtin operations only, run in LiteRT alone."""
 
+import io
 import json
 import os
 import pathlib
@@ -124,6 +125,25 @@ def test_the_device_tokenizer_gives_the_ids_of_the_library(digits):
     texts = [t for t in texts if not known & set(map(ord, t))]
     got = _device_tokenizer(digits.tokenizer)(tf.constant(texts)).numpy()
     np.testing.assert_array_equal(got, digits.tokenizer(texts).numpy())
+
+
+def test_a_tokenizer_that_devices_would_read_otherwise_is_left_out(fixtures, tmp_path):
+    sentencepiece, written = pytest.importorskip("sentencepiece"), io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(manifest.sample_prompts(300)),
+        model_writer=written,
+        model_type="bpe",
+        vocab_size=150,
+        minloglevel=2,
+    )
+    (tmp_path / "bpe.model").write_bytes(written.getvalue())
+    model = lit_tf.load(fixtures / "lit_tt_tiny.npz", vocab=tmp_path / "bpe.model")
+    with pytest.warns(UserWarning, match=r"no text_encoder_strings\.tflite: .*the model's own"):
+        files = tflite(model, tmp_path / "out", quantization="none")
+    assert set(files) == {"image_encoder.tflite", "text_encoder.tflite"}
+    assert {p.name for p in (tmp_path / "out").glob("*.tflite")} == set(files)
+    written = json.loads((tmp_path / "out/lit_manifest.json").read_text())
+    assert "gives" in written["left_out"]["text_encoder_strings.tflite"]
 
 
 def test_impossible_requests_are_refused_and_leave_nothing(digits, tmp_path):
