@@ -126,8 +126,15 @@ def dropout(x, rate, seed, noise_shape=None):
       seed: int32 (2,), which alone decides the mask.
       noise_shape: shape of the mask, which is broadcast; None for x's.
     """
-    shape = tf.shape(x) if noise_shape is None else noise_shape
-    keep = tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate
+    keep = _kept(tf.shape(x) if noise_shape is None else noise_shape, rate, seed)
+    return _masked(x, keep, rate)
+
+
+def _kept(shape, rate, seed):
+    return tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate
+
+
+def _masked(x, keep, rate):
     return tf.where(keep, x / tf.cast(1 - rate, x.dtype), tf.zeros((), x.dtype))
 
 
@@ -199,7 +206,12 @@ class Attention(Part):
         if padding is not None:
             logits += tf.cast(padding, logits.dtype)
         weights = tf.nn.softmax(logits)
-        if dropout_seed is not None:
+        if dropout_seed is not None and packed > 1:
+            # Every query draws for the keys of its own sequence; all other weights are zero anyway.
+            shape = (batch // packed, self.num_heads, tokens, packed * tokens)
+            keep = tf.tile(_kept(shape, dropout_rate, dropout_seed), (1, 1, packed, 1))
+            weights = _masked(weights, tf.transpose(keep, (0, 1, 3, 2)), dropout_rate)
+        elif dropout_seed is not None:
             weights = dropout(weights, dropout_rate, dropout_seed)
         if xla:
             y = tf.einsum("bhqk,bkhd->bqhd", weights, v)

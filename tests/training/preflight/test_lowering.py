@@ -12,6 +12,7 @@ from lit_tf.training.preflight.lowering import lower
 
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.errors import TrainingError
+from lit_tf.layers import Attention
 from lit_tf.model import LitModel
 
 TINY = ModelConfig(
@@ -97,6 +98,25 @@ def test_what_xla_compiles_gives_what_runs_elsewhere():
     for a, b in zip(plain(images, tokens), compiled(images, tokens), strict=True):
         np.testing.assert_allclose(a, b, atol=5e-6)
         assert np.any(a.numpy())
+
+
+def test_dropout_of_short_sequences_in_a_row_drops_its_share_of_every_one():
+    attention = Attention(2, 1)
+    attention.value.bias.assign([[1.0, 1.0]])
+    attention.out.kernel.assign([[[1.0, 0.0], [0.0, 1.0]]])
+    x = tf.ones((128, 16, 2))
+
+    @tf.function(jit_compile=True)
+    def attend(seed):
+        return attention(x, x, dropout_rate=0.25, dropout_seed=seed)
+
+    # All weights are 1/16 and all values 1: what comes out is the share that was kept, scaled up.
+    y = attend(tf.constant([1, 2]))[..., 0].numpy()
+    kept = y * 16 * 0.75
+    np.testing.assert_allclose(kept, kept.round(), atol=1e-4)
+    assert y.mean() == pytest.approx(1, abs=0.01) and 2 < kept.min() < kept.max() <= 16
+    assert len({tuple(text) for text in kept.round().tolist()}) == len(y)
+    np.testing.assert_array_equal(y, attend(tf.constant([1, 2]))[..., 0])
 
 
 def test_the_table_covers_every_shipped_config_on_v4_and_v5e():
