@@ -141,6 +141,15 @@ def test_another_interface_of_the_compiler_is_told_with_the_versions_that_work(m
     assert "libtpu 99.0" in message and "libtpu 0.0.52" in message
 
 
+def test_a_compiler_without_what_is_called_in_it_is_reported_so(monkeypatch, tmp_path):
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("")  # of a version that moved everything
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(compiler.importlib.metadata, "version", lambda name: "99.0")
+    with pytest.raises(TrainingError, match=r"another interface .*jax 99.0.*known to work: jax 0"):
+        compiler.compile_stablehlo("module {}", parse_topology("v4:2x2x1"), replicas=1)
+
+
 def test_reports_are_words_rows_and_json():
     topology = parse_topology("v4:2x2x4")
     compiled = compiler.Compiled(
