@@ -108,6 +108,8 @@ def read_classes(model, classes, templates) -> tuple[list[str], np.ndarray]:
     Raises:
       ExportError: there are no classes, or one is there twice.
     """
+    if isinstance(classes, str | bytes):
+        raise ExportError(f"classes must be a list of names; found one string, {classes[:40]!r}")
     classes = [str(c).strip() for c in classes]
     shown = canonical_class_names(classes)
     if not classes or len(set(shown)) != len(shown):

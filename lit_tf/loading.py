@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -22,6 +23,7 @@ from lit_tf.model import LitModel
 from lit_tf.tokenizers import load_tokenizer
 
 _PIECE = 4 << 20  # bytes
+_MAX_LOG_TEMPERATURE = np.log(np.finfo(np.float32).max)
 
 
 def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None) -> LitModel:
@@ -41,8 +43,10 @@ def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None)
 
     Raises:
       CheckpointError: the file is damaged or of no known layout.
+      ConfigError: the resolution or the dtype is impossible.
       DownloadError: a published file is neither in the cache nor reachable.
     """
+    dtype = _policy(dtype)
     path = download.resolve(name_or_path)
     checkpoint = open_checkpoint(path)
     config = config_from_shapes(
@@ -138,6 +142,7 @@ def from_upstream(
     Raises:
       CheckpointError: a file is damaged or has no such tower.
     """
+    dtype = _policy(dtype)
     image_config, image_file = _upstream_tower(image, "image", "img/")
     text_config, text_file = _upstream_tower(text, "text", "txt/")
     image_config = dataclasses.replace(image_config, out_dim=None)
@@ -207,6 +212,11 @@ def _fill(model, checkpoint, keys=None):
             continue
         if name == resampled:
             array = layouts.resample_positions(array, model.config.image.grid)
+        if name == "t" and array[0] > _MAX_LOG_TEMPERATURE:
+            raise CheckpointError(
+                f"{checkpoint.source}: 't' is {array[0]:g}, but it is the temperature's logarithm, "
+                "and float32 cannot hold its exponential; was the temperature itself stored?"
+            )
         _assign(variables[name], array)
 
 
@@ -228,6 +238,17 @@ def _assign(variable, array):
         tf.raw_ops.ResourceStridedSliceAssign(
             ref=target.handle, begin=[i], end=[i + rows], strides=[1], value=piece
         )
+
+
+def _policy(dtype):
+    """Returns what Keras makes of a dtype, refused here if it is none, or none of floats."""
+    try:
+        policy = keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError) as e:
+        raise ConfigError(f"dtype {dtype!r}: {e}") from None
+    if not tf.as_dtype(policy.variable_dtype).is_floating:
+        raise ConfigError(f"dtype {dtype!r}: expected floats, such as bfloat16")
+    return policy
 
 
 def _at_resolution(config, resolution):

@@ -30,8 +30,8 @@ def normalize(z: tf.Tensor) -> tf.Tensor:
 
 
 def _check_batch_size(batch_size: int) -> int:
-    if batch_size < 1:
-        raise LitError(f"batch_size must be positive, found {batch_size}")
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise LitError(f"batch_size must be a positive integer, found {batch_size!r}")
     return batch_size
 
 
@@ -237,7 +237,10 @@ class LitModel(keras.Model):
           TokenizerError: the tokens are not integers of that shape, or not in the vocabulary.
         """
         self._tower("text")
-        tokens = np.asarray(tokens)
+        try:
+            tokens = np.asarray(tokens)
+        except ValueError as e:  # lists of different lengths
+            raise TokenizerError(f"tokens are no array: {e}") from None
         length, rows = self.config.token_length, self.config.text.vocab_size
         if tokens.ndim != 2 or tokens.shape[1] != length or tokens.dtype.kind not in "iu":
             raise TokenizerError(

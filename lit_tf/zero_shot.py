@@ -105,6 +105,8 @@ def canonical_class_names(class_names: Iterable[str]) -> list[str]:
         DataError: no classes, or a name of which nothing is left.
     """
     out = []
+    if isinstance(class_names, str | bytes):
+        raise DataError(f"class names: expected a list, found one string, {class_names[:40]!r}")
     for i, name in enumerate(class_names):
         if not isinstance(name, str):
             raise DataError(f"class {i}: expected a name (str), found {type(name).__name__}")

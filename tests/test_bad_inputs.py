@@ -56,6 +56,31 @@ def test_one_image_that_is_no_list_is_refused(model, images):
         model.encode_image(images)
 
 
+@pytest.mark.parametrize("size", [0, -1, None, 1.5, "8"])
+def test_batch_sizes_that_are_none_are_refused(model, size):
+    with pytest.raises(lit_tf.LitError, match="batch_size"):
+        model.encode_image([np.zeros((5, 7, 3), np.uint8)], batch_size=size)
+    with pytest.raises(lit_tf.LitError, match="batch_size"):
+        model.encode_text(["a"], batch_size=size)
+
+
+@pytest.mark.parametrize("names", ["cat", b"cat"])
+def test_one_class_name_that_is_no_list_is_refused(model, names):
+    with pytest.raises(lit_tf.LitError, match="found one string"):
+        model.classify([np.zeros((5, 7, 3), np.uint8)], names)
+
+
+def test_tokens_of_different_lengths_are_refused(model):
+    with pytest.raises(lit_tf.TokenizerError, match="no array"):
+        model.encode_tokens([[1, 2], [3]])
+
+
+@pytest.mark.parametrize("dtype", ["float7", "int8", "int32", 3])
+def test_dtypes_that_no_model_can_have_are_refused(fixtures, dtype):
+    with pytest.raises(lit_tf.ConfigError, match="dtype"):
+        lit_tf.load(fixtures / "lit_bert_tiny.npz", dtype=dtype)
+
+
 @pytest.mark.parametrize(
     "name, vocab, message",
     [

@@ -58,7 +58,10 @@ def resolve(name_or_path) -> pathlib.Path:
       CheckpointError: it is no name, no address and no file.
       DownloadError: it is neither in the cache nor reachable.
     """
-    name = os.fspath(name_or_path)
+    try:
+        name = os.fsdecode(name_or_path)
+    except TypeError as e:
+        raise CheckpointError(f"{name_or_path!r} is no name, no path and no address: {e}") from None
     if name in registry.embedded_models():
         return registry.embedded_models()[name]
     if model := registry.find_published(name):

@@ -55,10 +55,13 @@ class CanonicalCheckpoint:
         Raises:
           CheckpointError: it holds NaN or infinity.
         """
-        array = np.asarray(self._readers[key](), dtype=np.float32)
+        # What float32 cannot hold becomes infinite, which is reported below: no warning besides.
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = np.asarray(self._readers[key](), dtype=np.float32)
+            total = array.sum(dtype=np.float64)
         # The sum is finite exactly if all are: in float64 float32 numbers cannot overflow it. No
         # mask, a quarter of the array's size, is made where nothing is wrong.
-        if not np.isfinite(array.sum(dtype=np.float64)):
+        if not np.isfinite(total):
             bad = int(array.size - np.isfinite(array).sum())
             raise CheckpointError(
                 f"{self.source}: {key!r} holds {bad} values that are NaN or infinite; "
@@ -72,10 +75,15 @@ class CanonicalCheckpoint:
             yield key, self.read(key)
 
 
-def _without_prefixes(keys: Iterable[str]) -> tuple[dict[str, str], str]:
+def _without_prefixes(keys: Iterable[str], source: str) -> tuple[dict[str, str], str]:
     """Returns ({plain name: key in the file}, layout), dropping what is not a parameter."""
     keys = list(keys)
     if any(k.startswith("params/") for k in keys):
+        if both := [k for k in keys if k.startswith(("img/", "txt/"))]:
+            raise CheckpointError(
+                f"{source}: parameters both under params/ and at top level: {both[0]!r}; expected "
+                "either"
+            )
         return {k[len("params/") :]: k for k in keys if k.startswith("params/")}, "big_vision"
     keys = [k for k in keys if not k.startswith(("opt/", "chrono/"))]
     if not any(k.startswith(("img/", "txt/")) for k in keys) and "embedding/kernel" in keys:
@@ -109,7 +117,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
       CheckpointError: it is of no known layout, or contradicts itself.
     """
     source = str(npz.path)
-    plain, layout = _without_prefixes(npz.keys())
+    plain, layout = _without_prefixes(npz.keys(), source)
     if not any(k.startswith(("img/", "txt/")) for k in plain):
         raise CheckpointError(
             f"{source}: no layout that this library knows; expected keys img/... and txt/... "

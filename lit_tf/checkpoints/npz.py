@@ -144,6 +144,9 @@ class NpzFile:
         self.path = os.fspath(path)
         if os.path.isdir(self.path):
             raise CheckpointError(f"{self.path}: expected a .npz file, found a folder")
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            # Opening a pipe waits for its writer, and the end of /dev/zero never comes.
+            raise CheckpointError(f"{self.path}: expected a .npz file, found a device or a pipe")
         try:
             self._file = open(self.path, "rb")
         except FileNotFoundError:

@@ -287,6 +287,12 @@ def test_local_paths_and_embedded_names(tmp_path, monkeypatch):
     assert resolve("a") == path
 
 
+@pytest.mark.parametrize("name", [None, 3, ["a.npz"]])
+def test_what_can_be_no_name_is_refused(name):
+    with pytest.raises(CheckpointError, match="no name, no path and no address"):
+        resolve(name)
+
+
 def test_an_unknown_name_is_met_with_the_nearest_one():
     with pytest.raises(CheckpointError, match="did you mean LiT-B16B_2 or"):
         resolve("LiT-B16B-2")

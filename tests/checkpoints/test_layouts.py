@@ -1,5 +1,7 @@
 """Layouts: what was loaded can be written back; what contradicts itself is refused by name."""
 
+import warnings
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -141,6 +143,18 @@ FAULTS = {
     "integers": (lambda a: a.update({HEAD: a[HEAD].astype(np.int32)}), [HEAD, "int32", "float32"]),
     "not a number": (lambda a: a[HEAD].__setitem__((0, 0), np.nan), [HEAD, "NaN"]),
     "infinity": (lambda a: a[HEAD].__setitem__((0, 0), np.inf), [HEAD, "infinite"]),
+    "more than float32 holds": (
+        lambda a: a.update({HEAD: a[HEAD].astype(np.float64) * 1e300}),
+        [HEAD, "infinite"],
+    ),
+    "an infinite temperature": (
+        lambda a: a.update(t=np.array([100.0], np.float32)),
+        ["'t' is 100", "logarithm"],
+    ),
+    "parameters twice": (
+        lambda a: a.update({f"params/{k}": v for k, v in a.items()}),
+        ["both under params/ and at top level", "img/"],
+    ),
     "missing block": (
         lambda a: [a.pop(k) for k in list(a) if "encoderblock_1/" in k],
         ["encoderblock_1/ is missing"],
@@ -186,7 +200,8 @@ def test_bad_contents_are_refused_by_name(arrays, tmp_path, fault):
     break_it, says = FAULTS[fault]
     break_it(arrays)
     path = write(tmp_path / "broken.npz", arrays)
-    with pytest.raises(lit_tf.CheckpointError) as caught:
+    with warnings.catch_warnings(), pytest.raises(lit_tf.CheckpointError) as caught:
+        warnings.simplefilter("error", RuntimeWarning)  # the error says it all
         lit_tf.load(path)
     import re
 

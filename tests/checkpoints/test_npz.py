@@ -1,6 +1,8 @@
 """The reader believes nothing a file says about itself; the writer leaves nothing half done."""
 
 import io
+import os
+import pathlib
 import pickle
 import resource
 import struct
@@ -111,6 +113,14 @@ def test_big_endian_and_fortran_arrays_come_back_native(tmp_path):
 
 def test_no_such_file(tmp_path):
     refusal(tmp_path / "none.npz", "no such file")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_what_is_no_file_is_refused_without_being_read(tmp_path, kind):
+    path = tmp_path / "pipe" if kind == "pipe" else pathlib.Path("/dev/zero")
+    if kind == "pipe":
+        os.mkfifo(path)
+    refusal(path, "a device or a pipe")
 
 
 def test_a_folder(tmp_path):
