@@ -39,11 +39,15 @@ class Server(http.server.ThreadingHTTPServer):
         self.ranges = True
         self.etag = '"v1"'
         self.break_after = []  # for each answer in turn: how many bytes come before it breaks off
+        self.shift = []  # for each answer in turn: how far its range is from the one asked for
+        self.lengths = True  # else in chunks, the length unknown beforehand
         self.status = []  # for each answer in turn: a status to refuse with
         self.log = []  # (path, Range header, status)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self):
         server, asked = self.server, self.headers.get("Range")
         content = server.files.get(self.path)
@@ -56,6 +60,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 status, start = 206, int(asked.removeprefix("bytes=").rstrip("-"))
                 if start >= len(content):
                     status = 416
+        if status == 206 and server.shift:
+            start += server.shift.pop(0)
         server.log.append((self.path, asked, status))
         self.send_response(status)
         if status >= 300:
@@ -68,13 +74,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         for header in server.headers.items():
             self.send_header(*header)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
+        self.close_connection = True
         sent = content[start:]
+        announced = len(sent)
         if server.break_after:
             sent = sent[: server.break_after.pop(0)]
-        self.wfile.write(sent)
-        self.close_connection = True
+        if server.lengths:
+            self.send_header("Content-Length", str(announced))
+            self.end_headers()
+            self.wfile.write(sent)
+        else:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(sent), sent))
+            if len(sent) == announced:
+                self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *args):
         pass
@@ -145,6 +159,33 @@ def test_a_server_without_ranges_or_versions_starts_over(server, tmp_path, etag)
     assert (tmp_path / "a.npz").read_bytes() == checkpoint()
     assert [s for _, _, s in server.log] == [200, 200]
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("shift", [-10_000, 10_000])
+def test_a_range_that_was_not_asked_for_is_not_appended(server, tmp_path, shift):
+    server.files["/a.npz"] = checkpoint()
+    server.break_after, server.shift = [70_000], [shift]
+    fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_bytes() == checkpoint()
+    assert [r for _, r, _ in server.log] == [None, "bytes=70000-", None]
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.npz", "vocab.txt"])
+def test_a_file_of_unknown_length_is_known_to_be_whole(server, tmp_path, name):
+    server.files[f"/{name}"] = checkpoint()
+    server.lengths, server.break_after = False, [70_000]
+    fetch([f"{server.url}/{name}"], tmp_path / name)
+    assert (tmp_path / name).read_bytes() == checkpoint()
+    assert len(server.log) == 2
+
+
+@pytest.mark.parametrize("announced", [100, 150_000])
+def test_a_server_that_announces_less_than_the_file_is_found_out(server, tmp_path, announced):
+    server.files["/a.npz"] = checkpoint()[:announced]
+    with pytest.raises(DownloadError, match="no checkpoint.*truncated"):
+        fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists() and leftovers(tmp_path) == []
 
 
 def test_a_partial_file_longer_than_the_file_is_dropped(server, tmp_path):
