@@ -141,17 +141,24 @@ class Served(tf.Module):
 
 
 def _checked(image_bytes):
-    """Returns encoded images that all begin like one; else an error names the others' places."""
+    """Returns encoded images, none of which is broken for all to see; else an error says where."""
     start = tf.strings.substr(image_bytes, 0, 2)
     known = tf.constant([[b"\xff\xd8", b"\x89P", b"GI", b"BM"]])
-    bad = tf.reshape(tf.where(~tf.reduce_any(start[:, tf.newaxis] == known, axis=1)), [-1])
-    check = tf.debugging.Assert(
-        tf.equal(tf.size(bad), 0),
-        ["image_bytes holds no JPEG, PNG, BMP or GIF at these positions:", bad],
-        summarize=16,
-    )
-    # Decoding waits for the check, or its own error, which names no place, might come first.
-    with tf.control_dependencies([check]):
+    strange = ~tf.reduce_any(start[:, tf.newaxis] == known, axis=1)
+    # Without its end mark a JPEG is always refused, in words that name no place. Where only the
+    # mark's last byte is missing, the decoder may take it: so that byte is put there.
+    parts = tf.strings.split(image_bytes + b"\xd9", sep=b"\xff\xd9").row_lengths()
+    cut = (start == b"\xff\xd8") & (parts < 2)
+    checks = []
+    for bad, what in (
+        (strange, "image_bytes holds no JPEG, PNG, BMP or GIF at these positions:"),
+        (cut, "image_bytes holds a JPEG that was cut off at these positions:"),
+    ):
+        places = tf.reshape(tf.where(bad), [-1])
+        none = tf.equal(tf.size(places), 0)
+        checks.append(tf.debugging.Assert(none, [what, places], summarize=16))
+    # Decoding waits for the checks, or its own error, which names no place, might come first.
+    with tf.control_dependencies(checks):
         return tf.identity(image_bytes)
 
 

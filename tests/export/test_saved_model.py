@@ -15,7 +15,14 @@ from lit_tf.export.to_saved_model import is_text, operations
 import lit_tf
 from lit_tf.errors import ExportError
 
-NAMES = ("lit_bert_tiny", "lit_bert_head_tiny", "lit_tt_tiny", "lit_small_tiny")
+# Both kinds of text tower, with and without an image head, with and without a bias.
+NAMES = (
+    "lit_bert_tiny",
+    "lit_bert_head_tiny",
+    "lit_tt_tiny",
+    "lit_small_tiny",
+    "bv_checkpoint_tiny",
+)
 ALONE = """
 import sys
 class Blocked:
@@ -37,7 +44,7 @@ def alone(code, *blocked):
 
 @pytest.fixture(scope="module")
 def exported(fixtures, tmp_path_factory):
-    """{name: (model, folder)} of all four fixtures."""
+    """{name: (model, folder)} of these fixtures."""
     out = {}
     for name in NAMES:
         folder = tmp_path_factory.mktemp("saved") / name
@@ -199,9 +206,15 @@ def test_corrupt_images_are_refused_with_their_place(tiny):
     good = tf.io.encode_jpeg(manifest.sample_images(40, 1)[0]).numpy()
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"positions(.|\n)*\[?1 3"):
         served.encode_image_bytes(tf.constant([good, b"no image", good, b""]))
-    half = good[: len(good) // 2]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"Invalid JPEG.*size {len(half)}"):
-        served.encode_image_bytes(tf.constant([good, half, good]))
+    for size in (len(good) // 2, len(good) - 2):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"cut off at(.|\n)*\[?1 2\]"):
+            served.encode_image_bytes(tf.constant([good, good[:size], good[:4], good]))
+    broken = good[:30] + bytes(len(good) - 60) + good[-30:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid JPEG"):
+        served.encode_image_bytes(tf.constant([good, broken]))
+    # Bytes after the end, which cameras and servers like to add, harm nobody.
+    taken = served.encode_image_bytes(tf.constant([good, good + b"\0\0"]))
+    np.testing.assert_allclose(taken[1], taken[0], atol=1e-6)
 
 
 def test_extreme_inputs_give_sane_embeddings(tiny):
