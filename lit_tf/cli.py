@@ -140,8 +140,9 @@ def _info(args):
         bias = "none" if found["bias"] is None else f"{found['bias']:.4g}"
         rows.append(("temperature", f"{found['temperature']:.4g}, bias {bias}"))
     if config["text"] is not None:
-        vocabulary = found["vocabulary"] or "none found"
-        rows.append(("vocabulary", f"{vocabulary} ({found['tokenizer']})"))
+        size = found["vocabulary"]
+        pieces = "none found" if size is None else f"{size:,} tokens"
+        rows.append(("vocabulary", f"{pieces} ({found['tokenizer']})"))
     rows.append(("missing", "; ".join(found["missing"]) or "nothing"))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
