@@ -4,7 +4,8 @@ Peak, memory and bandwidth: cloud.google.com/tpu/docs/v4, .../v5e, .../v5p and .
 specifications". Bandwidth of one interconnect link in one direction: the table in "How to Think
 About TPUs", jax-ml.github.io/scaling-book/tpus. The clock is what the published peak implies:
 peak / (2 * multiply-accumulates per cycle), with 128 x 128 matrix units (256 x 256 from v6e on),
-eight per chip on v4 and v5p, four on v5e and v6e.
+eight per chip on v4 and v5p, four on v5e and v6e. The share of the bandwidth that the compiler
+counts on is no published number: it is what `optimal_seconds` of an optimizer's update implies.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ class Chip:
         peak_flops: bfloat16 multiplications and additions per second.
         memory: Bytes of high-bandwidth memory.
         memory_bandwidth: Bytes per second between it and the cores.
+        counted_bandwidth: What the compiler takes it for in `optimal_seconds`.
         link_bandwidth: Bytes per second that one interconnect link carries in one direction.
         macs_per_cycle: Multiply-accumulates per cycle of all matrix units.
         dimensions: Of the torus that its slices are cut from.
@@ -33,6 +35,7 @@ class Chip:
     peak_flops: float
     memory: int
     memory_bandwidth: float
+    counted_bandwidth: float
     link_bandwidth: float
     macs_per_cycle: int
     dimensions: int
@@ -48,10 +51,10 @@ GIB = 2**30
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 275e12, 32 * GIB, 1.2e12, 45e9, 8 * 128**2, 3, "megacore"),
-        Chip("v5e", 197e12, 16 * GIB, 819e9, 45e9, 4 * 128**2, 2),
-        Chip("v5p", 459e12, 95 * GIB, 2765e9, 90e9, 8 * 128**2, 3),
-        Chip("v6e", 918e12, 32 * GIB, 1640e9, 90e9, 4 * 256**2, 2),
+        Chip("v4", 275e12, 32 * GIB, 1.2e12, 983e9, 45e9, 8 * 128**2, 3, "megacore"),
+        Chip("v5e", 197e12, 16 * GIB, 819e9, 738e9, 45e9, 4 * 128**2, 2),
+        Chip("v5p", 459e12, 95 * GIB, 2765e9, 2350e9, 90e9, 8 * 128**2, 3),
+        Chip("v6e", 918e12, 32 * GIB, 1640e9, 1640e9, 90e9, 4 * 256**2, 2),
     )
 }
 

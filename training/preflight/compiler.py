@@ -45,9 +45,10 @@ class Compiled:
         temporaries: Bytes of activations and scratch at their peak.
         code: Bytes of the program itself.
         flops: Floating-point operations that the program does, loops counted once.
-        roofline_seconds: Sum over operations of what their FLOPs or their bytes would take at the
-            chip's peak, whichever is more (`optimal_seconds`), loops counted once. No operation can
-            be faster; real ones are slower.
+        roofline_seconds: Operations one after the other, each at the chip's peak arithmetic or the
+            counted bandwidth, whichever takes longer, and the copies between the chip's memories.
+        copies_seconds: Those copies' part of it. They run while other operations do.
+        bytes_accessed: What the compiler counts, copies several times (`Program.counted_copies`).
         program: The optimized program.
         compile_seconds: How long the compiler took.
     """
@@ -58,6 +59,8 @@ class Compiled:
     code: int
     flops: float
     roofline_seconds: float
+    copies_seconds: float
+    bytes_accessed: float
     program: Program
     compile_seconds: float
 
@@ -125,15 +128,16 @@ def compile_stablehlo(stablehlo: str, topology: Topology, *, replicas: int) -> C
             raise _failure(answer, stablehlo)
         program = Program((folder / "program").read_text())
     memory, cost = answer["memory"], answer["cost"]
+    operations, copies = program.roofline(topology.chip.peak_flops, topology.chip.counted_bandwidth)
     return Compiled(
         arguments=memory["argument"],
         outputs=memory["output"] - memory["alias"],
         temporaries=memory["temp"],
         code=memory["generated_code"],
         flops=cost["flops"],
-        roofline_seconds=_without_sentinels(
-            cost["optimal_seconds"], program.cycles / topology.chip.clock
-        ),
+        roofline_seconds=operations + copies,
+        copies_seconds=copies,
+        bytes_accessed=cost["bytes accessed"],
         program=program,
         compile_seconds=answer["seconds"],
     )
@@ -159,16 +163,6 @@ def _failure(answer, stablehlo):
     if memory:
         return DoesNotFit(_bytes(memory[1], memory[2]), _bytes(memory[3], memory[4]))
     return TrainingError(f"the TPU compiler refuses the program: {_place(message, stablehlo)}")
-
-
-def _without_sentinels(seconds, scheduled):
-    """Takes out of `optimal_seconds` the -1 that stands for every operation of unknown cost.
-
-    Those are allocations and the like, which cost nothing; what is left is exact up to whole
-    seconds, and the schedule tells how many of these there are.
-    """
-    fraction = seconds % 1
-    return fraction + max(0, round(scheduled - fraction))
 
 
 def _bytes(number, unit):

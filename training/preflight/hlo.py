@@ -15,6 +15,13 @@ _BYTES = {
     "f32": 4, "s64": 8, "u64": 8, "f64": 8,
 }  # fmt: skip
 _COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+# Asynchronous copies between main memory and the chip's own, and how many times its size the
+# compiler counts each.
+_COPIES = {"copy-start": 4, "slice-start": 3}
+_NOTHING_MOVES = {
+    "parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "custom-call",
+    "while", "call", "conditional",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +33,9 @@ class Operation:
         shape: Of the result, with its layout, as HLO text.
         cycles: Estimated cycles of one run; 0 where the compiler states none.
         runs: How often it runs in one step.
+        flops: Of the matrix products and convolutions in one run.
+        bytes: That one run reads and writes, wherever they are, with what tiles are padded by; of
+            an asynchronous copy, its size.
         source: TensorFlow op that it came from, with the Keras layers it was called in.
         computation: HLO computation that a fusion runs, or None.
     """
@@ -34,6 +44,8 @@ class Operation:
     shape: str
     cycles: int
     runs: int
+    flops: int
+    bytes: int
     source: str
     computation: str | None
 
@@ -77,6 +89,35 @@ class Program:
                     size[opcode] += _size(shape) * op.runs
         return [(opcode, number[opcode], size[opcode]) for opcode in number]
 
+    def roofline(self, flops_per_second, bytes_per_second) -> tuple[float, float]:
+        """Returns seconds of a step: (operations one after the other, copies between memories).
+
+        An operation takes as long as its FLOPs or its bytes would at these rates, whichever is
+        more. Asynchronous copies are by themselves, since they run while other operations do; each
+        counts once, for the bytes that it moves.
+        """
+        operations = copies = 0.0
+        for op in self.operations:
+            if op.opcode in _COPIES:
+                copies += op.runs * op.bytes / bytes_per_second
+            else:
+                seconds = max(op.flops / flops_per_second, op.bytes / bytes_per_second)
+                operations += op.runs * seconds
+        return operations, copies
+
+    @property
+    def counted_copies(self) -> int:
+        """Bytes that the compiler's `bytes accessed` holds for asynchronous copies.
+
+        Of a copy it counts four times its size: read and written, where it starts and where it is
+        done. Of a copied slice it is three times.
+        """
+        return sum(
+            op.runs * op.bytes * _COPIES[op.opcode]
+            for op in self.operations
+            if op.opcode in _COPIES
+        )
+
     def slowest(self, limit: int) -> list[tuple[str, int, int]]:
         """Returns [(layer and op, how many run, cycles together), ...], repeated blocks as one."""
         number, cycles = collections.Counter(), collections.Counter()
@@ -112,9 +153,23 @@ class Program:
                     self._walk(branch, runs)
             self.operations.append(
                 Operation(
-                    line.opcode, line.shape, line.cycles, runs, line.source, line.attribute("calls")
+                    opcode=line.opcode,
+                    shape=line.shape,
+                    cycles=line.cycles,
+                    runs=runs,
+                    flops=self._flops(line),
+                    bytes=line.bytes,
+                    source=line.source,
+                    computation=line.attribute("calls"),
                 )
             )
+
+    def _flops(self, line):
+        if line.opcode == "convolution":
+            return line.convolution_flops()
+        if line.opcode.endswith(("-done", "-update")):
+            return 0
+        return sum(map(self._flops, self._computations.get(line.attribute("calls"), ())))
 
     def _trip_count(self, line):
         """How often a loop runs: the bound that its counter is compared with, else 1."""
@@ -155,11 +210,49 @@ class _Line:
             match = re.search(rf"\b{name}=%([\w.\-]+)", self.rest)
         return match[1] if match else None
 
+    @property
+    def operands(self):
+        """Shapes of what it reads."""
+        names = re.findall(r"%([\w.\-]+)", self.rest.split("(", 1)[-1].split(")", 1)[0])
+        return [self.shapes.get(name, "") for name in names]
+
     def operands_are(self, dtype):
-        operands = re.findall(r"%([\w.\-]+)", self.rest.split(")", 1)[0])
-        return bool(operands) and all(
-            self.shapes.get(operand, "").startswith(dtype + "[") for operand in operands
+        operands = self.operands
+        return bool(operands) and all(shape.startswith(dtype + "[") for shape in operands)
+
+    @property
+    def bytes(self):
+        if self.opcode in _NOTHING_MOVES or self.opcode.endswith(("-done", "-update")):
+            return 0
+        if self.opcode == "copy-start":  # (destination, source, context)
+            return _padded(self.shape)[0]
+        if self.opcode == "slice-start":  # ((source), destination, context)
+            return _padded(self.shape)[1]
+        return sum(size for shape in (self.shape, *self.operands) for size in _padded(shape))
+
+    def convolution_flops(self):
+        """Two for every multiplication that the result needs."""
+        out, kernel = (
+            [int(d) for d in re.search(r"\[([\d,]*)\]", shape)[1].split(",") if d]
+            for shape in (self.shape, self.operands[1])
         )
+        labels = re.search(r"dim_labels=\w+_(\w+)->", self.rest)[1]
+        products = math.prod(out) * kernel[labels.index("i")]
+        window = dict(re.findall(r"(\w+)=(\S+)", self._window))
+        sizes = [int(n) for n in window["size"].split("x")] if window else []
+        pads = window["pad"].split("x") if "pad" in window else ["0_0"] * len(sizes)
+        spread = window["lhs_dilate"].split("x") if "lhs_dilate" in window else ["1"] * len(sizes)
+        for size, pad, dilation in zip(sizes, pads, spread, strict=True):
+            # A batch of products is a convolution whose window, as wide as the batch, is padded or
+            # spread so that it meets one of the batch at a time.
+            if pad == "0_0" and dilation == "1":
+                products *= size
+        return 2 * products
+
+    @property
+    def _window(self):
+        match = re.search(r"\bwindow=\{([^}]*)\}", self.rest)
+        return match[1] if match else ""
 
 
 def _computations(text):
@@ -200,6 +293,19 @@ def _size(shape):
         _BYTES.get(dtype, 0) * math.prod(int(d) for d in dims.split(",") if d)
         for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shape)
     )
+
+
+def _padded(shape):
+    """Bytes of every array of a shape or tuple of shapes, with what its tiles are padded by."""
+    sizes = []
+    for dtype, dims, layout in re.findall(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?", shape):
+        dims = [int(d) for d in dims.split(",") if d]
+        tile = re.search(r"T\(([\d,]+)\)", layout)
+        minor_first = [int(axis) for axis in layout.split(":")[0].split(",") if axis]
+        for axis, n in zip(minor_first, reversed(tile[1].split(",")) if tile else (), strict=False):
+            dims[axis] = math.ceil(dims[axis] / int(n)) * int(n)
+        sizes.append(_BYTES.get(dtype, 0) * math.prod(dims))
+    return sizes
 
 
 def _generic(source):

@@ -23,11 +23,14 @@ class Report:
             bytes. Of a program that does not fit, "total" and "chip" as the compiler counts them.
         model_flops: What the model needs for a step, all chips together (see `flops`).
         program_flops: What the compiled program does in a step, loops counted once.
-        roofline_seconds: The compiler's `optimal_seconds`: every operation at the chip's peak
-            arithmetic or memory bandwidth, whichever takes longer, one after the other.
+        roofline_seconds: Every operation at the chip's peak arithmetic or at the memory bandwidth
+            that the compiler counts on, whichever takes longer, and every copy between the chip's
+            memories, one after the other.
+        copies_seconds: Those copies' part of it, which can overlap with the rest.
         schedule_seconds: Sum of the cycles by which the compiler chose each operation's tiling, and
             the collectives at the links' published bandwidth, none of it overlapped.
         roofline_mfu: Model FLOPs over what the chips could have done in `roofline_seconds`.
+        overlapped_mfu: The same without `copies_seconds`.
         schedule_mfu: The same for `schedule_seconds`.
         collectives: [{"op", "count", "bytes"}, ...].
         collective_seconds: What they take at the links' published bandwidth.
@@ -46,8 +49,10 @@ class Report:
     model_flops: int
     program_flops: float = 0.0
     roofline_seconds: float = 0.0
+    copies_seconds: float = 0.0
     schedule_seconds: float = 0.0
     roofline_mfu: float = 0.0
+    overlapped_mfu: float = 0.0
     schedule_mfu: float = 0.0
     collectives: list = dataclasses.field(default_factory=list)
     collective_seconds: float = 0.0
@@ -105,8 +110,10 @@ def make_report(
         model_flops=model_flops,
         program_flops=compiled.flops,
         roofline_seconds=compiled.roofline_seconds,
+        copies_seconds=compiled.copies_seconds,
         schedule_seconds=schedule_seconds,
         roofline_mfu=at_peak / compiled.roofline_seconds,
+        overlapped_mfu=at_peak / (compiled.roofline_seconds - compiled.copies_seconds),
         schedule_mfu=at_peak / schedule_seconds,
         collectives=[{"op": op, "count": n, "bytes": size} for op, n, size in collectives],
         collective_seconds=collective_seconds,
@@ -157,6 +164,8 @@ def as_text(report: Report) -> str:
         f"{_ms(report.schedule_seconds)} by schedule",
         f"  estimated MFU       {report.roofline_mfu:10.1%}    by roofline, "
         f"{report.schedule_mfu:10.1%}    by schedule",
+        f"  copies of memory    {_ms(report.copies_seconds)} of the roofline; "
+        f"{report.overlapped_mfu:.1%} MFU if they overlap",
         f"  layout changes      {_ms(report.layout_seconds)} of the schedule",
         f"  collectives         {_ms(report.collective_seconds)} at the links' bandwidth",
     ]
