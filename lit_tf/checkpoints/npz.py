@@ -207,14 +207,6 @@ class NpzFile:
         """
         member = self._member(key)
         info = member.info
-        if (
-            info.file_size > _MAX_EXPANSION_FROM
-            and info.file_size > _MAX_EXPANSION * info.compress_size
-        ):
-            raise CheckpointError(
-                f"{self.path}: key {key!r}: {info.compress_size:,} bytes would unpack to "
-                f"{info.file_size:,}; expected at most {_MAX_EXPANSION} times as many"
-            )
         shape = member.shape[::-1] if member.fortran else member.shape
         try:
             array = np.empty(shape, member.stored)
@@ -314,6 +306,12 @@ class NpzFile:
             raise fault(f"zip compression {info.compress_type}; expected stored or deflated")
         if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
             raise fault(f"{info.compress_size:,} bytes stored for {info.file_size:,}")
+        if info.file_size > max(_MAX_EXPANSION_FROM, _MAX_EXPANSION * info.compress_size):
+            # Already here, and not where it is read: a model is made from the shapes alone.
+            raise fault(
+                f"{info.compress_size:,} bytes would unpack to {info.file_size:,}; expected at "
+                f"most {_MAX_EXPANSION} times as many"
+            )
         with self._reading(key), self._zip.open(info) as f:
             magic = f.read(8)
             if len(magic) < 8 or magic[:6] != b"\x93NUMPY":

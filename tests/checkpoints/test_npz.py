@@ -226,7 +226,8 @@ def test_newer_npy_versions_are_read(tmp_path):
 
 def test_a_zip_bomb_is_refused_but_a_small_array_of_zeros_is_not(tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros(8 << 20, np.float32))
-    refusal(tmp_path / "bomb.npz", "'x'", "unpack")
+    with pytest.raises(CheckpointError, match="'x'.*unpack"):
+        open_npz(tmp_path / "bomb.npz")  # before a model of that size is made
     np.savez_compressed(tmp_path / "zeros.npz", x=np.zeros(1 << 20, np.float32))
     assert not read_all(tmp_path / "zeros.npz")["x"].any()
 
