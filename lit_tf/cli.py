@@ -6,7 +6,6 @@ offer `add_arguments(parser)` and `run(args) -> int`, as the functions here do.
 """
 
 import argparse
-import contextlib
 import glob
 import importlib
 import json
@@ -17,7 +16,7 @@ import sys
 import textwrap
 import traceback
 
-from lit_tf import __version__
+from lit_tf import __version__, files
 from lit_tf.errors import ConfigError, DataError, ImageError, LitError
 
 ERROR = 2  # exit code of what the user can put right; argparse's, too
@@ -179,7 +178,7 @@ def _embed(args):
         model = _load(args)
         embeddings = _encode_texts(model, texts)
         arrays = {"embeddings": embeddings, "texts": np.array(texts)}
-    with _replacing(args.out) as file:
+    with files.replacing(args.out) as file:
         np.savez(file, **arrays)
     count, width = embeddings.shape
     if args.json:
@@ -476,18 +475,6 @@ def _check_parent(path):
         raise ConfigError(f"{path} cannot be written: there is no folder {folder}")
     if pathlib.Path(path).is_dir():
         raise ConfigError(f"{path} cannot be written: it is a folder")
-
-
-@contextlib.contextmanager
-def _replacing(path):
-    """Opens a file that takes the place of `path` when it is whole."""
-    beside = pathlib.Path(f"{path}.partial")
-    try:
-        with open(beside, "wb") as file:
-            yield file
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _print_json(value):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lit_tf import files
 from lit_tf.checkpoints import download, layouts, npz, tf1_bert
 from lit_tf.config import (
     BertConfig,
@@ -87,26 +88,68 @@ def save_npz(model: LitModel, path, layout: str = "vit_jax", dtype="float32") ->
 
     Args:
       model: the model.
-      path: where to; replaced only when the new file is whole.
+      path: where to, NAME.npz; replaced only when the new file is whole. The vocabulary is
+        NAME.txt or NAME.model; if such a file is there, it must be the same.
       layout: `vit_jax` or `big_vision`. The latter puts `params/` before every name, unless the
         model comes from a big_vision file without.
       dtype: `float32`, or `float16` for half the size.
 
     Raises:
-      CheckpointError: the layout or dtype cannot be written.
+      CheckpointError: the layout or dtype cannot be written, a value is too large for float16, the
+        name does not end in .npz, or another vocabulary is in the way; nothing is written then.
     """
     if dtype not in ("float32", "float16"):
         raise CheckpointError(f"dtype {dtype!r} cannot be written, expected float32 or float16")
     path = pathlib.Path(path)
+    if path.suffix != ".npz":
+        raise CheckpointError(f"{path}: expected a name that ends in .npz")
     leaves = {
         name: (lambda v=variable: np.asarray(v.numpy(), np.float32))
         for name, variable in model.canonical_variables().items()
     }
     leaves = layouts.to_layout(leaves, layout, bare=model.config.bare)
-    npz.write_npz(path, ((key, read().astype(dtype, copy=False)) for key, read in leaves))
-    if model.tokenizer is not None:
-        suffix = ".txt" if model.tokenizer.kind == "bert" else ".model"
-        path.with_suffix(suffix).write_bytes(model.tokenizer.to_bytes())
+    arrays = ((key, _as_dtype(path, key, read(), dtype)) for key, read in leaves)
+    if model.tokenizer is None:
+        npz.write_npz(path, arrays)
+        return
+    vocab = path.with_suffix(".txt" if model.tokenizer.kind == "bert" else ".model")
+    # The vocabulary first: a checkpoint without one would be taken for a model that reads no text.
+    wrote = _write_vocabulary(vocab, model.tokenizer.to_bytes())
+    try:
+        npz.write_npz(path, arrays)
+    except BaseException:
+        if wrote:
+            vocab.unlink(missing_ok=True)
+        raise
+
+
+def _as_dtype(path, key, array, dtype):
+    """Returns a float32 array in the dtype to write; refuses what it cannot hold."""
+    with np.errstate(over="ignore"):  # the error says it
+        out = array.astype(dtype, copy=False)
+    if dtype == "float16" and not np.isfinite(out).all():
+        raise CheckpointError(
+            f"{path}: {key!r} holds values up to {np.abs(array).max():.4g}, but float16 ends at "
+            f"{np.finfo(np.float16).max:,.0f}; write float32"
+        )
+    return out
+
+
+def _write_vocabulary(path, data):
+    """Writes a vocabulary unless it is there; returns whether it was not."""
+    try:
+        if path.exists():
+            if path.read_bytes() == data:
+                return False
+            raise CheckpointError(
+                f"{path} is in the way: the vocabulary belongs there, and it is another file. Move "
+                "it away, or choose another name for the checkpoint"
+            )
+        with files.replacing(path) as f:
+            f.write(data)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be written: {e}") from e
+    return True
 
 
 def from_upstream(
@@ -141,8 +184,11 @@ def from_upstream(
 
     Raises:
       CheckpointError: a file is damaged or has no such tower.
+      ConfigError: the resolution, the temperature or the dtype is impossible.
     """
     dtype = _policy(dtype)
+    if not 0 < temperature < np.inf:
+        raise ConfigError(f"temperature is {temperature}, expected a positive number")
     image_config, image_file = _upstream_tower(image, "image", "img/")
     text_config, text_file = _upstream_tower(text, "text", "txt/")
     image_config = dataclasses.replace(image_config, out_dim=None)

@@ -16,15 +16,14 @@ import contextlib
 import difflib
 import math
 import os
-import pathlib
 import struct
-import uuid
 import zipfile
 import zlib
 
 import ml_dtypes
 import numpy as np
 
+from lit_tf import files
 from lit_tf.errors import CheckpointError
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -397,17 +396,10 @@ def write_npz(path, arrays):
       CheckpointError: if a key is not allowed or comes twice, an array does not hold numbers, or
         the file cannot be written.
     """
-    path = pathlib.Path(path)
     pairs = arrays.items() if hasattr(arrays, "items") else arrays
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        with _removed_on_error(beside):
-            with open(beside, "xb") as f:
-                _write_archive(f, path, pairs)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(beside, path)
-        _sync_folder(path.parent)
+        with files.replacing(path) as f:
+            _write_archive(f, path, pairs)
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be written: {e}") from e
 
@@ -437,24 +429,3 @@ def _write_member(archive, path, key, array):
     member = zipfile.ZipInfo(key + ".npy")
     with archive.open(member, "w", force_zip64=True) as f:
         np.lib.format.write_array(f, array, allow_pickle=False)
-
-
-@contextlib.contextmanager
-def _removed_on_error(path):
-    """Removes `path`, if it is there, where the block raises anything."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        raise
-
-
-def _sync_folder(folder):
-    """Makes a rename in `folder` outlive a power failure, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

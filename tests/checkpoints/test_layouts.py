@@ -235,3 +235,37 @@ def test_an_unknown_layout_cannot_be_written(fixtures, tmp_path):
     with pytest.raises(lit_tf.CheckpointError, match="'torch'.*vit_jax"):
         lit_tf.save_npz(model, tmp_path / "x.npz", layout="torch")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_the_vocabularys_place_is_not_overwritten(fixtures, tmp_path):
+    model = lit_tf.load(fixtures / "lit_bert_tiny.npz")
+    (tmp_path / "pets.txt").write_text("cat\ndog\n")
+    with pytest.raises(lit_tf.CheckpointError, match="pets.txt is in the way"):
+        lit_tf.save_npz(model, tmp_path / "pets.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["pets.txt"]
+    assert (tmp_path / "pets.txt").read_text() == "cat\ndog\n"
+    (tmp_path / "pets.txt").write_bytes(model.tokenizer.to_bytes())  # its own may be there
+    lit_tf.save_npz(model, tmp_path / "pets.npz")
+    assert lit_tf.load(tmp_path / "pets.npz").tokenizer is not None
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.model"])
+def test_a_checkpoint_is_called_npz(fixtures, tmp_path, name):
+    model = lit_tf.load(fixtures / "lit_bert_tiny.npz")
+    with pytest.raises(lit_tf.CheckpointError, match="ends in .npz"):
+        lit_tf.save_npz(model, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_named(fixtures, tmp_path):
+    model = lit_tf.load(fixtures / "lit_bert_tiny.npz")
+    with pytest.raises(lit_tf.CheckpointError, match="nowhere.*cannot be written"):
+        lit_tf.save_npz(model, tmp_path / "nowhere" / "x.npz")
+
+
+def test_what_float16_cannot_hold_is_named_and_nothing_is_left(fixtures, tmp_path):
+    model = lit_tf.load(fixtures / "lit_bert_tiny.npz")
+    model.text_tower.head.bias.assign(np.full(48, 7e4, np.float32))
+    with pytest.raises(lit_tf.CheckpointError, match="'txt/head/bias'.*7e.04.*65,504"):
+        lit_tf.save_npz(model, tmp_path / "x.npz", dtype="float16")
+    assert not list(tmp_path.iterdir())
