@@ -202,7 +202,7 @@ def as_row(report: Report) -> tuple[str, ...]:
         return (*cells, "does not fit", "-")
     return (
         *cells,
-        f"{1e3 * report.roofline_seconds:.0f} / {1e3 * report.schedule_seconds:.0f} ms",
+        f"{1e3 * report.roofline_seconds:.3g} / {1e3 * report.schedule_seconds:.3g} ms",
         f"{report.roofline_mfu:.0%} / {report.schedule_mfu:.0%}",
     )
 
