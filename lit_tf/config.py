@@ -144,6 +144,11 @@ class TextTransformerConfig:
         return self.out_dim or self.width
 
 
+def usual_token_length(text: BertConfig | TextTransformerConfig) -> int:
+    """Returns how many tokens a text tower takes where nobody says: 16, if it has the choice."""
+    return text.max_length if text.kind == "text_transformer" else min(16, text.max_length)
+
+
 @dataclasses.dataclass(frozen=True)
 class LitConfig:
     """Two towers, either of which may be missing.
@@ -152,7 +157,8 @@ class LitConfig:
       image: the image tower, or None.
       text: the text tower, or None.
       has_bias: whether logits get a bias, as in SigLIP-style models.
-      token_length: tokens per text, 16 in all published models.
+      token_length: tokens per text, 16 in all published models; of a text transformer all that it
+        has positions for.
       layout: the checkpoint layout that the model was read from.
       bare: whether that was a big_vision file of parameters alone, without `params/` before their
         names; it is written back as one.
@@ -179,6 +185,12 @@ class LitConfig:
             raise ConfigError(
                 f"token_length {self.token_length} is more than the text tower's "
                 f"{self.text.max_length} positions"
+            )
+        needs_all = self.text and self.text.kind == "text_transformer"
+        if needs_all and self.token_length != self.text.max_length:
+            raise ConfigError(
+                f"token_length is {self.token_length}, but this text tower answers with the last "
+                f"of its {self.text.max_length} positions: it takes exactly as many tokens"
             )
 
     @property
@@ -466,7 +478,7 @@ def config_from_shapes(shapes: Shapes, *, layout: str, source: str) -> LitConfig
             image=image,
             text=text,
             has_bias="b" in shapes,
-            token_length=min(16, text.max_length) if text else 16,
+            token_length=usual_token_length(text) if text else 16,
             layout=layout,
         )
     except ConfigError as error:

@@ -179,6 +179,17 @@ def test_tokens_outside_the_vocabulary_are_refused(model):
         model.encode_text("a cat")
 
 
+@pytest.mark.parametrize("length", [8, 24])
+def test_a_text_transformer_takes_as_many_tokens_as_it_has_positions(tmp_path, length):
+    text = TextTransformerConfig(100, 48, 1, 3, 96, max_length=length, out_dim=48)
+    lit_tf.save_npz(lit_tf.from_upstream(IMAGE, text, resolution=32), tmp_path / "x.npz")
+    model = lit_tf.load(tmp_path / "x.npz")
+    assert model.config.token_length == length
+    assert model.encode_tokens(np.ones((2, length), np.int32)).shape == (2, 48)
+    with pytest.raises(lit_tf.ConfigError, match=f"exactly|more than the text tower's {length}"):
+        LitConfig(image=None, text=text, token_length=16)
+
+
 def test_impossible_configurations_are_refused():
     for change, says in (
         ({"width": 50}, "not a multiple"),
@@ -189,3 +200,9 @@ def test_impossible_configurations_are_refused():
             ViTConfig(**{**vars(IMAGE), **change})
     with pytest.raises(lit_tf.ConfigError, match="48.*64"):
         LitConfig(image=IMAGE, text=BertConfig(100, 64, 2, 1, 128))
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("inf"), float("nan")])
+def test_temperatures_without_a_logarithm_are_refused(temperature):
+    with pytest.raises(lit_tf.ConfigError, match="temperature"):
+        lit_tf.from_upstream(IMAGE, PLAIN, resolution=32, temperature=temperature)
