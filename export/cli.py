@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     from . import saved_model, tflite
 
-    source = download.resolve(args.model)
+    source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
     common = {
         "classes": zero_shot.read_lines(args.classes) if args.classes else None,

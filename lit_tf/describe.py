@@ -28,7 +28,7 @@ def describe(name_or_path, *, vocab=None) -> dict:
         DownloadError: a published file is neither in the cache nor reachable.
         TokenizerError: the vocabulary cannot be used with it.
     """
-    path = download.resolve(name_or_path)
+    path = download.resolve(name_or_path, with_vocab=vocab is None)
     checkpoint = open_checkpoint(path)
     config = config_from_shapes(
         checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source

@@ -18,6 +18,7 @@ from lit_tf.config import (
     canonical_shapes,
     check_shapes,
     config_from_shapes,
+    usual_token_length,
 )
 from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
 from lit_tf.model import LitModel
@@ -48,7 +49,7 @@ def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None)
       DownloadError: a published file is neither in the cache nor reachable.
     """
     dtype = _policy(dtype)
-    path = download.resolve(name_or_path)
+    path = download.resolve(name_or_path, with_vocab=vocab is None)
     checkpoint = open_checkpoint(path)
     config = config_from_shapes(
         checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
@@ -189,21 +190,21 @@ def from_upstream(
     dtype = _policy(dtype)
     if not 0 < temperature < np.inf:
         raise ConfigError(f"temperature is {temperature}, expected a positive number")
-    image_config, image_file = _upstream_tower(image, "image", "img/")
-    text_config, text_file = _upstream_tower(text, "text", "txt/")
+    image_config, image_file = _upstream_tower(image, "image", "img/", with_vocab=False)
+    text_config, text_file = _upstream_tower(text, "text", "txt/", with_vocab=vocab is None)
     image_config = dataclasses.replace(image_config, out_dim=None)
     out_dim = image_config.width
     config = LitConfig(
         image=dataclasses.replace(image_config, out_dim=out_dim if image_head else None),
         text=dataclasses.replace(text_config, out_dim=out_dim),
         has_bias=bias is not None,
-        token_length=min(16, text_config.max_length),
+        token_length=usual_token_length(text_config),
     )
     config = _at_resolution(config, resolution)
     if vocab is None and text_file is None:
         tokenizer = None
     else:
-        folder = None if text_file is None else download.resolve(text)
+        folder = text_file and download.resolve(text, with_vocab=vocab is None)
         tokenizer = find_tokenizer(folder, config, vocab)
     model = LitModel(config, tokenizer, seed=None, dtype=dtype)
     for prefix, tower, file in (
@@ -227,14 +228,14 @@ def from_upstream(
     return model
 
 
-def _upstream_tower(source, kind, prefix):
+def _upstream_tower(source, kind, prefix, with_vocab):
     """Returns (tower's configuration, its checkpoint or None)."""
     configs = (ViTConfig,) if kind == "image" else (BertConfig, TextTransformerConfig)
     if isinstance(source, configs):
         return source, None
     if dataclasses.is_dataclass(source):
         raise ConfigError(f"{type(source).__name__} does not describe the {kind} tower")
-    file = open_checkpoint(download.resolve(source))
+    file = open_checkpoint(download.resolve(source, with_vocab))
     shapes = {k: s for k, s in file.shapes.items() if k.startswith(prefix)}
     if not shapes:
         raise CheckpointError(f"{file.source}: has no {kind} tower ({prefix}...)")

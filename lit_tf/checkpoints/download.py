@@ -6,7 +6,6 @@ done by hand: one range request, one partial file, one rename.
 """
 
 import base64
-import contextlib
 import fcntl
 import glob
 import hashlib
@@ -22,9 +21,9 @@ import warnings
 
 from tqdm import tqdm
 
-from lit_tf import registry
+from lit_tf import registry, wordpiece
 from lit_tf.checkpoints.npz import nearest_keys, open_npz
-from lit_tf.errors import CheckpointError, DownloadError
+from lit_tf.errors import CheckpointError, DownloadError, TokenizerError
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
@@ -44,12 +43,14 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(base).expanduser() / "lit_tf"
 
 
-def resolve(name_or_path) -> pathlib.Path:
+def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
     """Returns the local path of a model's name, a file, or an address; downloads what is not there.
 
     Args:
       name_or_path: the name of an embedded, published or upstream model; an address starting with
-        `https://`, `http://` or `gs://`; or a local file or folder.
+        `https://`, `http://` or `gs://`; or a local file or folder. A checkpoint of that name in
+        the working folder is taken before the model of that name, with a warning.
+      with_vocab: whether the vocabulary is wanted, too.
 
     Returns:
       A path that exists. A vocabulary that belongs to a downloaded file lies beside it.
@@ -62,15 +63,23 @@ def resolve(name_or_path) -> pathlib.Path:
         name = os.fsdecode(name_or_path)
     except TypeError as e:
         raise CheckpointError(f"{name_or_path!r} is no name, no path and no address: {e}") from None
-    if name in registry.embedded_models():
-        return registry.embedded_models()[name]
-    if model := registry.find_published(name):
-        return _published(model)
-    if model := registry.find_upstream(name):
-        return _upstream(model)
-    if "://" in name:
-        return _address(name)
     path = pathlib.Path(name).expanduser()
+    embedded, published = registry.embedded_models().get(name), registry.find_published(name)
+    upstream = registry.find_upstream(name)
+    if embedded or published or upstream:
+        # Not any folder: exports and runs are often called by their model's name.
+        if path.is_file() or (path / "bert_model.ckpt.index").is_file():
+            warnings.warn(
+                f"{name} is a model's name, but also a checkpoint in this folder, which is taken; "
+                f"write ./{name} to mean it, or rename it to mean the model",
+                stacklevel=3,
+            )
+            return path
+        if embedded:
+            return embedded
+        return _published(published, with_vocab) if published else _upstream(upstream, with_vocab)
+    if "://" in name:
+        return _address(name, with_vocab)
     if path.exists() or path.with_name(f"{path.name}.index").exists():
         return path
     near = nearest_keys(name, [*registry.list_models(), *registry.UPSTREAM])
@@ -81,8 +90,8 @@ def resolve(name_or_path) -> pathlib.Path:
     )
 
 
-def _published(model):
-    """Returns the cached file of a published model, with its vocabulary beside it."""
+def _published(model, with_vocab):
+    """Returns the cached file of a published model, with its vocabulary beside it if wanted."""
     path = cache_dir() / f"{model.name}.npz"
     suffix = ".txt" if model.tokenizer == "bert" else ".model"
     vocab = path.with_suffix(suffix)
@@ -91,7 +100,7 @@ def _published(model):
         f"(or another folder, named by LIT_TF_CACHE); they are {model.urls[0]} and "
         f"{model.vocab_url}"
     )
-    if not vocab.exists():
+    if with_vocab and not vocab.exists():
         try:
             fetch((model.vocab_url,), vocab, where)
         except DownloadError as e:
@@ -101,7 +110,7 @@ def _published(model):
     return fetch(model.urls, path, where)
 
 
-def _upstream(model):
+def _upstream(model, with_vocab):
     """Returns the cached file or folder of an upstream checkpoint."""
     url = model.urls[0]
     if url.endswith(".npz"):
@@ -109,21 +118,24 @@ def _upstream(model):
         where = f"Without a network, put {url} into {cache_dir()}"
         return fetch(model.urls, path, where)
     folder = cache_dir() / model.name
-    return _bert_folder(model.urls, folder)
+    return _bert_folder(model.urls, folder, with_vocab)
 
 
-def _bert_folder(urls, folder):
+def _bert_folder(urls, folder, with_vocab):
     """Returns a folder with the files of a TF1 BERT release."""
     where = f"Without a network, put {', '.join(_BERT_FILES)} from {urls[0]} into {folder}"
-    for file in _BERT_FILES:
+    for file in _BERT_FILES if with_vocab else _BERT_FILES[1:]:
         fetch([f"{url}/{file}" for url in urls], folder / file, where)
     return folder
 
 
-def _address(url):
+def _address(url, with_vocab):
     """Returns the cached copy of what is at an address, with the vocabulary beside it if any."""
     url = url.rstrip("/")
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as e:
+        raise DownloadError(f"{url}: is no address: {e}") from None
     name = pathlib.PurePosixPath(urllib.parse.unquote(parts.path)).name
     if parts.scheme not in ("https", "http", "gs") or not parts.netloc or name in ("", ".", ".."):
         raise DownloadError(f"{url}: expected https://HOST/PATH or gs://BUCKET/PATH")
@@ -131,21 +143,31 @@ def _address(url):
     folder = cache_dir() / "addresses" / hashlib.sha256(url.encode()).hexdigest()[:16]
     path = folder / name
     if not path.suffix:
-        return _bert_folder((url,), path)
-    if path.exists() or path.suffix != ".npz":
+        return _bert_folder((url,), path, with_vocab)
+    if path.exists() or path.suffix != ".npz" or not with_vocab:
         return fetch((url,), path)
     stem = name[: -len(".npz")]
     folder_path = parts.path[: parts.path.rfind("/")]
     base = parts._replace(path=folder_path, query="", fragment="").geturl()
     for vocab in (f"{stem}.txt", f"{stem}.model", "vocab.txt"):
-        with contextlib.suppress(_NotThereError):
+        try:
             fetch((f"{base}/{urllib.parse.quote(vocab)}",), folder / vocab)
+            break
+        except _NotThereError:
+            continue
+        except DownloadError as e:
+            # The checkpoint may be had all the same: some servers refuse what they do not list.
+            warnings.warn(
+                f"whether a vocabulary lies beside {url} is unknown: {e}. If there is one, pass it "
+                "as vocab",
+                stacklevel=4,
+            )
             break
     return fetch((url,), path)
 
 
 class _NotThereError(DownloadError):
-    """The server answers, and has no such file."""
+    """The server answers, and has no such file, or says so by sending a web page."""
 
 
 class _RetryError(Exception):
@@ -216,9 +238,26 @@ def _fetch_one(url, path):
         except CheckpointError as e:
             partial.unlink()
             raise DownloadError(f"{url}: what came is no checkpoint: {e}") from e
+    elif wrong := _no_vocabulary(partial, path.suffix):
+        partial.unlink()
+        raise _NotThereError(f"{url}: what came is no vocabulary: {wrong}")
     with open(partial, "rb") as f:
         os.fsync(f.fileno())
     os.replace(partial, path)
+
+
+def _no_vocabulary(partial, suffix):
+    """Returns why what came cannot be kept as a vocabulary or a part of a checkpoint, or None."""
+    with open(partial, "rb") as f:
+        start = f.read(1024).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html")):
+        return "it is a web page"
+    if suffix == ".txt":
+        try:
+            wordpiece.read_vocabulary(partial.read_bytes(), "the file")
+        except TokenizerError as e:
+            return str(e)
+    return None
 
 
 def _partial(path, version):
@@ -236,7 +275,9 @@ def _partials(path):
 
 def _transfer_http(url, path):
     """Receives what is still missing of `url`; returns (partial file, its MD5 or None)."""
-    request = urllib.request.Request(url, headers={"User-Agent": "lit_tf"})
+    # Browsers take addresses with spaces and letters of all kinds; HTTP does not.
+    quoted = urllib.parse.quote(url, safe="/%:@?#[]!$&'()*+,;=~")
+    request = urllib.request.Request(quoted, headers={"User-Agent": "lit_tf"})
     old, done = next(iter(_partials(path)), None), 0
     if old:
         version, done = _version(old), old.stat().st_size
@@ -280,10 +321,14 @@ def _transfer_http(url, path):
         if isinstance(e.reason, TimeoutError | ConnectionResetError):
             raise _RetryError(f"no answer ({e.reason})") from e
         raise DownloadError(f"{url}: cannot be reached ({e.reason})") from e
+    except http.client.InvalidURL as e:
+        raise DownloadError(f"{url}: is no address: {e}") from e
     except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as e:
         raise _RetryError(
             f"the connection broke ({type(e).__name__}); what came is kept: try again"
         ) from e
+    except ValueError as e:  # a host's name that cannot be one
+        raise DownloadError(f"{url}: is no address: {e}") from e
 
 
 def _receive(response, partial, done, total, name):

@@ -7,7 +7,9 @@ import hashlib
 import http.server
 import io
 import os
+import pathlib
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from lit_tf import registry
 from lit_tf.checkpoints import download
 from lit_tf.checkpoints.download import cache_dir, fetch, resolve
 from lit_tf.errors import CheckpointError, DownloadError
+
+VOCAB = b"[UNK]\n[CLS]\n"
 
 
 def checkpoint(seed=0):
@@ -171,7 +175,7 @@ def test_a_range_that_was_not_asked_for_is_not_appended(server, tmp_path, shift)
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["a.npz", "vocab.txt"])
+@pytest.mark.parametrize("name", ["a.npz", "a.model"])
 def test_a_file_of_unknown_length_is_known_to_be_whole(server, tmp_path, name):
     server.files[f"/{name}"] = checkpoint()
     server.lengths, server.break_after = False, [70_000]
@@ -265,7 +269,7 @@ def published(server, monkeypatch):
         vocab_url=f"{server.url}/LiT-B16B_2.txt",
     )
     monkeypatch.setattr(registry, "find_published", {model.name: model}.get)
-    server.files = {"/LiT-B16B_2.npz": checkpoint(), "/LiT-B16B_2.txt": b"[CLS]\n"}
+    server.files = {"/LiT-B16B_2.npz": checkpoint(), "/LiT-B16B_2.txt": VOCAB}
     return model
 
 
@@ -273,7 +277,7 @@ def test_a_published_name_comes_with_its_vocabulary(server, published):
     path = resolve("LiT-B16B_2")
     assert path == cache_dir() / "LiT-B16B_2.npz"
     assert path.read_bytes() == checkpoint()
-    assert path.with_suffix(".txt").read_bytes() == b"[CLS]\n"
+    assert path.with_suffix(".txt").read_bytes() == VOCAB
     server.log.clear()
     assert resolve("LiT-B16B_2") == path
     assert server.log == []
@@ -307,9 +311,46 @@ def test_an_address_brings_the_vocabulary_beside_it(server):
         resolve(f"{server.url}/x/final.npz")
 
 
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><p>404", b"\n<html>", b"no such file\n"])
+def test_a_web_page_is_not_kept_as_a_vocabulary(server, page):
+    server.files = {"/run/final.npz": checkpoint(), "/run/final.txt": page}
+    server.files["/run/vocab.txt"] = VOCAB
+    path = resolve(f"{server.url}/run/final.npz")
+    found = sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))
+    assert found == ["final.npz", "vocab.txt"] and leftovers(path.parent) == []
+    with pytest.raises(DownloadError, match="no vocabulary"):
+        resolve(f"{server.url}/run/final.txt")
+
+
+def test_a_fault_while_looking_for_a_vocabulary_is_a_warning(server):
+    server.files = {"/run/final.npz": checkpoint(), "/run/final.txt": VOCAB}
+    server.status = [401]
+    with pytest.warns(UserWarning, match="vocabulary.*HTTP 401"):
+        assert resolve(f"{server.url}/run/final.npz").read_bytes() == checkpoint()
+
+
+def test_no_vocabulary_is_looked_for_where_one_was_given(server, published):
+    server.files["/run/final.npz"] = checkpoint()
+    resolve(f"{server.url}/run/final.npz", with_vocab=False)
+    resolve("LiT-B16B_2", with_vocab=False)
+    assert [path for path, _, _ in server.log] == ["/run/final.npz", "/LiT-B16B_2.npz"]
+
+
+def test_addresses_may_hold_spaces_and_other_letters(server):
+    server.files["/my%20run/m%C3%BCde%2B.npz"] = checkpoint()
+    assert resolve(f"{server.url}/my run/müde%2B.npz").name == "müde+.npz"
+
+
+@pytest.mark.parametrize("host", ["a b", "[::1", "host:port", "ü" * 70])
+def test_a_host_that_cannot_be_one_is_refused_at_once(server, monkeypatch, host):
+    monkeypatch.setattr(download.time, "sleep", lambda s: pytest.fail("tried again"))
+    with pytest.raises(DownloadError):
+        resolve(f"http://{host}/a.npz", with_vocab=False)
+
+
 def test_the_address_of_a_folder_brings_a_tf1_bert(server):
     names = ("vocab.txt", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001")
-    server.files = {f"/bert/{n}": n.encode() for n in names}
+    server.files = {f"/bert/{n}": VOCAB if n == "vocab.txt" else n.encode() for n in names}
     folder = resolve(f"{server.url}/bert/")
     assert sorted(p.name for p in folder.iterdir()) == sorted(names)
 
@@ -326,6 +367,20 @@ def test_local_paths_and_embedded_names(tmp_path, monkeypatch):
     assert resolve(path) == resolve(str(path)) == path
     monkeypatch.setattr(registry, "DATA", tmp_path)
     assert resolve("a") == path
+
+
+def test_a_checkpoint_here_is_taken_before_the_model_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "LiT-digits").mkdir()  # an export, say
+    assert resolve("LiT-digits") == registry.embedded_models()["LiT-digits"]
+    bert = tmp_path / "uncased_L-12_H-768_A-12"
+    bert.mkdir()
+    (bert / "bert_model.ckpt.index").touch()
+    with pytest.warns(UserWarning, match=r"write \./uncased"):
+        assert resolve(bert.name) == pathlib.Path(bert.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolve(f"./{bert.name}") == pathlib.Path(bert.name)
 
 
 @pytest.mark.parametrize("name", [None, 3, ["a.npz"]])
