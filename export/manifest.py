@@ -19,7 +19,7 @@ import tensorflow as tf
 import lit_tf
 from lit_tf import images as images_lib
 from lit_tf.errors import ExportError
-from lit_tf.zero_shot import canonical_class_names, class_embeddings, get_templates
+from lit_tf.zero_shot import checked_class_names, class_embeddings, get_templates
 
 NAME = "lit_manifest.json"
 SAMPLE_TEXTS = [
@@ -106,17 +106,9 @@ def read_classes(model, classes, templates) -> tuple[list[str], np.ndarray]:
       templates: as `lit_tf.zero_shot.get_templates` takes them.
 
     Raises:
-      ExportError: there are no classes, or one is there twice.
+      DataError: there are no classes, or something is no name.
     """
-    if isinstance(classes, str | bytes):
-        raise ExportError(f"classes must be a list of names; found one string, {classes[:40]!r}")
-    classes = [str(c).strip() for c in classes]
-    shown = canonical_class_names(classes)
-    if not classes or len(set(shown)) != len(shown):
-        raise ExportError(
-            f"classes must be different names, at least one; found {len(classes)}, "
-            f"{len(set(shown))} of them different"
-        )
+    classes = [name.strip() for name in checked_class_names(classes)]
     return classes, class_embeddings(model.encode_text, classes, templates)
 
 

@@ -58,6 +58,13 @@ def tflite(
             f"quantization must be one of {', '.join(LEAST_COSINE)}; found {quantization!r}"
         )
     has_image = model.image_tower is not None
+    if calibration is not None:
+        if getattr(calibration, "ndim", 4) != 4:
+            raise ExportError(
+                f"calibration is an array {calibration.shape}; expected (images, height, width, 3) "
+                "or a list of images"
+            )
+        calibration = list(calibration)
     if quantization == "int8" and has_image and not calibration:
         raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
     if classes is not None and (model.t is None or model.tokenizer is None):

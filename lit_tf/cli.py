@@ -223,7 +223,7 @@ def _classify(args):
     paths = _expand(args.images)
     model = _load(args)
     with _progress("image", paths) as images:
-        probabilities = model.classify(images, classes, args.templates)
+        probabilities = model.classify(images, classes, args.templates, args.batch_size)
     order = (-probabilities).argsort(axis=1, kind="stable")
     if args.json:
         results = [
@@ -454,17 +454,19 @@ def _read_texts(path):
 
 
 def _class_names(value):
-    """Returns the names of classes, given separated by commas or in a file."""
-    if os.path.isfile(value):
+    """Returns the names of classes, given separated by commas or in a file.
+
+    Raises:
+        DataError: if there are none, or what looks like a file's name is none's.
+    """
+    path = "," not in value and (value.endswith(".txt") or os.sep in value)
+    if path or os.path.isfile(value):
         names = [line.strip() for line in _read_texts(value)]
     else:
         names = [name.strip() for name in value.split(",")]
     names = [name for name in names if name]
     if not names:
         raise DataError(f"--classes {value!r} names no class; expected A,B,C or a file")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"--classes names {', '.join(twice[:5])} more than once")
     return names
 
 

@@ -264,19 +264,25 @@ class LitModel(keras.Model):
             return np.zeros((0, self.config.embedding_dim), np.float32)
         return np.concatenate(parts)
 
-    def classify(self, images, class_names, templates="clip_best") -> np.ndarray:
+    def classify(
+        self, images, class_names, templates="clip_best", batch_size: int = 32
+    ) -> np.ndarray:
         """Classifies images among classes named in plain words (paper, section 4.1).
 
         Args:
           images: as for `encode_image`.
           class_names: what the classes are called.
           templates: `clip_best`, `clip_paper`, `class_name_only`, or a list of texts with `{}`.
+          batch_size: how many images go through the tower at once; does not change the result.
 
         Returns:
-          float32 (N, classes), probabilities that sum to 1 for every image.
+          float32 (N, classes), probabilities that sum to 1 for every image. Classes of equal names
+          have equal ones; a warning names them.
         """
+        _check_batch_size(batch_size)
+        class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
-        zimg = self.encode_image(images)
+        zimg = self.encode_image(images, batch_size)
         # The bias is the same for every class: it cannot change a softmax.
         return tf.nn.softmax(zimg @ classes.T * self.temperature).numpy()
 

@@ -6,9 +6,11 @@ names and templates are canonicalized, only the first of several comma-separated
 embeddings of one class's prompts are averaged and the average is brought back to unit length.
 """
 
+import collections
 import os
 import re
 import string
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -91,7 +93,7 @@ def read_lines(path: str | os.PathLike) -> list[str]:
         DataError: the file cannot be read or is not UTF-8.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # Windows likes to begin with a mark
             # Not splitlines(), which ends lines at form feeds and Unicode's separators, too.
             return [line.rstrip("\n") for line in file]
     except (OSError, UnicodeDecodeError) as e:
@@ -116,6 +118,28 @@ def canonical_class_names(class_names: Iterable[str]) -> list[str]:
     if not out:
         raise DataError("no class names: expected at least one")
     return out
+
+
+def checked_class_names(class_names: Iterable[str]) -> list[str]:
+    """Returns class names as they are; warns of those that are the same when canonicalized.
+
+    Such classes have equal probabilities, and no prediction can tell them apart. They are no
+    mistake in every list: ImageNet's own 1,000 names hold "missile" and "sunglasses" twice.
+
+    Raises:
+        DataError: as for `canonical_class_names`.
+    """
+    if not isinstance(class_names, str | bytes):
+        class_names = list(class_names)
+    counts = collections.Counter(canonical_class_names(class_names))
+    if twice := [name for name, count in counts.items() if count > 1]:
+        more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
+        warnings.warn(
+            f"class names that are the same, so that nothing tells these classes apart: "
+            f"{', '.join(twice[:5])}{more}",
+            stacklevel=3,
+        )
+    return class_names
 
 
 def make_prompts(

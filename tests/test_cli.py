@@ -175,6 +175,32 @@ def test_classify_answers_as_the_library_does(run, checkpoint, photos, tmp_path)
         assert line.endswith(f"{names[row.argmax()]} {100 * row.max():.1f} %")
 
 
+def test_classify_heeds_the_batch_size(run, checkpoint, photos, monkeypatch):
+    sizes = []
+    encode = lit_tf.LitModel.encode_image
+    monkeypatch.setattr(
+        lit_tf.LitModel, "encode_image", lambda m, x, n=32: sizes.append(n) or encode(m, x, n)
+    )
+    command = ["classify", checkpoint, photos / "*.png", "--classes", "a,b", "--batch-size"]
+    run(*command, 2)
+    assert sizes == [2]
+    assert "batch_size" in run(*command, 0, code=2)
+
+
+def test_classes_of_equal_names_are_warned_of(run, checkpoint, photos):
+    command = ["classify", checkpoint, photos / "0.png", "--json", "--classes"]
+    with pytest.warns(UserWarning, match="the same.*: red cat$"):
+        found = run(*command, "red cat,dog,Red_cat")
+    a, _, b = found["results"][0]["probabilities"]
+    assert a == pytest.approx(b) and found["classes"] == ["red cat", "dog", "Red_cat"]
+
+
+def test_a_file_of_classes_may_begin_with_a_byte_order_mark(run, checkpoint, photos, tmp_path):
+    (tmp_path / "names").write_text("cat\ndog\n\n", encoding="utf-8-sig")
+    command = ["classify", checkpoint, photos / "0.png", "--json", "--classes", tmp_path / "names"]
+    assert run(*command)["classes"] == ["cat", "dog"]
+
+
 def test_compare_equals_the_reference_and_draws(
     run, checkpoint, photos, fixture_module, reference, tmp_path
 ):
@@ -251,7 +277,8 @@ ERRORS = {
     "no folder": (["embed", "CKPT", "--texts", "EMPTY", "-o", "no/x"], "no folder no"),
     "out is folder": (["embed", "CKPT", "--texts", "EMPTY", "-o", "PHOTOS"], "is a folder"),
     "no classes": (["classify", "CKPT", IMAGE, "--classes", " , "], "names no class"),
-    "class twice": (["classify", "CKPT", IMAGE, "--classes", "a,b,a"], "a more than once"),
+    "no classes file": (["classify", "CKPT", IMAGE, "--classes", "pets.txt"], "pets.txt.*No such"),
+    "no such path": (["classify", "CKPT", IMAGE, "--classes", "no/pets"], "no/pets.*No such"),
     "templates": (["classify", "CKPT", IMAGE, "--classes", "a", "--templates", "x"], "templates"),
     "top": (["classify", "CKPT", IMAGE, "--classes", "a", "--top", "0"], "--top is 0"),
     "batch size": (

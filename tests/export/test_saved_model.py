@@ -352,7 +352,6 @@ def test_impossible_requests_are_refused_by_name(fixtures, exported, tmp_path):
     model = exported["lit_bert_tiny"][0]
     for match, arguments in {
         "parts must be": {"parts": ("sound",)},
-        "different names": {"classes": ["cat", "cat"]},
     }.items():
         with pytest.raises(ExportError, match=match):
             saved_model(model, tmp_path / "x", **arguments)
@@ -360,6 +359,14 @@ def test_impossible_requests_are_refused_by_name(fixtures, exported, tmp_path):
     with pytest.raises(ExportError, match="no text tower"):
         saved_model(vit, tmp_path / "x")
     assert not list(tmp_path.iterdir())
+
+
+def test_classes_of_equal_names_are_exported_with_a_warning(exported):
+    model = exported["lit_bert_tiny"][0]
+    with pytest.warns(UserWarning, match="the same.*: cat$"):
+        names, z = manifest.read_classes(model, ["cat", "Cat ", "dog"], "class_name_only")
+    assert names == ["cat", "Cat", "dog"]
+    np.testing.assert_array_equal(z[0], z[1])
 
 
 def test_the_example_serves_and_its_request_fits_the_signature(tiny, tmp_path):

@@ -96,7 +96,7 @@ def test_files_run_in_litert_alone_at_any_batch_size(digits, tmp_path):
 
 
 def test_quantized_files_stay_within_their_bounds(digits, tmp_path):
-    images = manifest.sample_images(48, 20)[6:]
+    images = manifest.resized(digits, manifest.sample_images(48, 20)[6:])  # an array, or a list
     sizes = {}
     for quantization, least in {"float16": 0.9999, "dynamic_int8": 0.999, "int8": 0.99}.items():
         out = tmp_path / quantization
@@ -151,6 +151,10 @@ def test_impossible_requests_are_refused_and_leave_nothing(digits, tmp_path):
         tflite(digits, tmp_path / "x", quantization="int3")
     with pytest.raises(ExportError, match="needs calibration images"):
         tflite(digits, tmp_path / "x", quantization="int8")
+    with pytest.raises(ExportError, match="needs calibration images"):
+        tflite(digits, tmp_path / "x", quantization="int8", calibration=np.zeros((0, 9, 9, 3)))
+    with pytest.raises(ExportError, match=r"calibration is an array \(9, 9, 3\)"):
+        tflite(digits, tmp_path / "x", quantization="int8", calibration=np.zeros((9, 9, 3)))
     assert not list(tmp_path.iterdir())
 
 
