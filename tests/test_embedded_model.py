@@ -1,11 +1,13 @@
 """The model that ships with the package: that it loads from its name, and that it is good."""
 
 import pathlib
+import re
 import socket
 
 import numpy as np
 import pytest
-from lit_tf.training.digits import build, captions, measure, render
+from lit_tf.training import datasets
+from lit_tf.training.digits import build, captions, measure
 
 import lit_tf
 
@@ -18,22 +20,24 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def examples():
-    """A thousand test images: drawn as the dataset draws them, without writing a dataset."""
-    rng = np.random.default_rng(7)
-    pairs = np.repeat(np.array(measure.ALL_PAIRS), 10, axis=0)
-    left = render.choose_digits(pairs[:, 0], "test", rng)
-    right = render.choose_digits(pairs[:, 1], "test", rng)
-    ink = rng.integers(len(render.INKS), size=len(pairs))
-    paper = rng.integers(len(render.PAPERS), size=len(pairs))
+def examples(tmp_path_factory):
+    """The test split of `digit_pairs`, as the dataset draws it, without writing a dataset."""
+    builder = datasets.DigitPairs(data_dir=tmp_path_factory.mktemp("tfds"))
+    drawn = [example for _, example in builder._generate_examples("test")]
     return {
-        "image": render.draw(left, right, ink, paper, rng),
-        "label": pairs @ [10, 1],
-        "left": pairs[:, 0],
-        "right": pairs[:, 1],
-        "ink": ink,
-        "paper": paper,
+        name: np.stack([example[name] for example in drawn])
+        for name in ("image", "label", "left", "right", "ink", "paper")
     }
+
+
+@pytest.fixture(scope="module")
+def figures(model, examples):
+    return measure.measure(
+        lambda images: model.encode_image(images, batch_size=250),
+        lambda texts: model.encode_text(texts, batch_size=500),
+        examples,
+        "test",
+    )
 
 
 def test_it_is_listed_and_loads_without_a_network(monkeypatch):
@@ -57,37 +61,27 @@ def test_files_are_small_and_in_the_published_layout():
         assert file["t"].shape == (1,)
     assert {k.split("/")[0] for k in keys} == {"img", "txt", "t"}
     vocabulary = (DATA / "LiT-digits.txt").read_text("utf-8").splitlines()
-    # The grammar may have grown since; the special tokens and the spelling of numerals may not.
-    assert vocabulary[:5] == captions.vocabulary()[:5] and {"3", "##7"} <= set(vocabulary)
+    assert vocabulary == captions.vocabulary()
 
 
-@pytest.mark.xfail(
-    reason="the first LiT-digits is below two bars on never-captioned pairs; see its model card",
-    raises=AssertionError,
-    strict=True,
-)
-def test_it_meets_its_bars_on_fresh_test_images(model, examples):
-    figures = measure.measure(model.encode_image, model.encode_text, examples, "test")
+def test_it_meets_its_bars(figures):
     assert not build.unmet(figures), figures
-    assert figures["retrieval/pool"] > 800 and figures["retrieval/txt2img/Recall@1"] > 0.5
+    assert figures["retrieval/pool"] == 1000 and figures["retrieval/txt2img/Recall@1"] > 0.8
 
 
-def test_it_knows_captioned_pairs_and_inks_on_fresh_test_images(model, examples):
-    figures = measure.measure(model.encode_image, model.encode_text, examples, "test")
-    assert figures["ensemble/seen"] >= 0.92 and figures["ink"] >= 0.99
-    assert figures["ensemble/unseen"] >= 0.8
+def test_the_card_states_what_is_measured(figures):
+    card = (DATA / "LiT-digits.md").read_text("utf-8")
+    for name, text in build.ROWS.items():
+        stated = re.search(rf"^\| {re.escape(text)} \| ([0-9.]+)% \|$", card, re.MULTILINE)
+        # Another processor rounds otherwise, and may turn a few of 5,000 images over.
+        assert float(stated[1]) == pytest.approx(100 * figures[name], abs=0.3), name
 
 
 def test_the_bars_catch_a_model_that_reads_right_to_left(model, examples):
-    mirrored = {**examples, "label": 10 * examples["right"] + examples["left"]}
+    fifth = {name: values[::5] for name, values in examples.items()}
+    mirrored = {**fifth, "label": 10 * fifth["right"] + fifth["left"]}
     figures = measure.measure(model.encode_image, model.encode_text, mirrored, "test")
     assert figures["ensemble/unseen"] < 0.3 and build.unmet(figures)
-
-
-def test_the_card_states_what_the_build_measured():
-    card = (DATA / "LiT-digits.md").read_text("utf-8")
-    for text in build.ROWS.values():
-        assert f"| {text} |" in card
 
 
 def test_classify_answers_a_plain_question(model, examples):

@@ -50,13 +50,13 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES = {
         "1.0.0": "The data of the first LiT-digits.",
-        "1.1.0": "More captions speak of both digits.",
+        "1.1.0": "More captions speak of both digits; training digits are altered less.",
     }
     BUILDER_CONFIGS = [
         _Config(
             name="default",
             description="What LiT-digits is trained and measured on.",
-            per_pair={"pretrain": 400, "train": 250, "validation": 20, "test": 50},
+            per_pair={"pretrain": 600, "train": 250, "validation": 20, "test": 50},
         ),
         _Config(
             name="tiny",

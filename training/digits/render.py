@@ -158,11 +158,14 @@ def draw(left, right, inks, papers, rng, augment=False):
         scale = np.repeat(rng.uniform(0.75, 0.95, (n, 1)), 2, axis=1)
         angle, slant, waves, thinning = np.zeros(n), np.zeros(n), np.zeros((n, 2, 3)), np.ones(n)
         if augment:
-            scale = scale * rng.uniform(0.88, 1.12, (n, 2))
-            angle = rng.uniform(-0.22, 0.22, n)
-            slant = rng.uniform(-0.3, 0.3, n)
+            # From not at all to fully: those not augmented are what models are measured on.
+            share = rng.random((n, 1))
+            scale = scale * (1 + share * rng.uniform(-0.12, 0.12, (n, 2)))
+            angle = share[:, 0] * rng.uniform(-0.22, 0.22, n)
+            slant = share[:, 0] * rng.uniform(-0.3, 0.3, n)
             waves = rng.uniform([-1.8, 0.1, 0.0], [1.8, 0.3, 6.3], (n, 2, 3))
-            thinning = np.exp(rng.uniform(-0.5, 0.5, n))
+            waves[:, :, 0] *= share
+            thinning = np.exp(share[:, 0] * rng.uniform(-0.5, 0.5, n))
         geometry = (a.astype(np.float32) for a in (center, scale, angle, slant, waves))
         placed = _place(coverage[indices], *geometry) ** thinning[:, None, None]
         ink = np.maximum(ink, placed)
