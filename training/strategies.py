@@ -60,6 +60,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     )
 
 
+def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
+    """Whether several processes take part, which must all run the same collectives."""
+    return strategy is not None and strategy.extended._in_multi_worker_mode()
+
+
 def _detect(tpu):
     if tpu or os.environ.get("TPU_NAME") or os.path.exists("/dev/accel0"):
         return "tpu"

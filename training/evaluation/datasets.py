@@ -42,6 +42,10 @@ class Images:
     def __len__(self) -> int:
         raise NotImplementedError
 
+    def identity(self) -> tuple:
+        """Returns what is equal for the same images in the same order, and for no others."""
+        raise NotImplementedError
+
     def encoded(self, start: int, stop: int) -> tf.data.Dataset:
         """Returns the images number start to stop - 1, in order, as encoded bytes (scalars)."""
         raise NotImplementedError
@@ -66,6 +70,10 @@ class FileImages(Images):
 
     def __len__(self):
         return len(self._paths)
+
+    def identity(self):
+        """Returns the files' paths; see `Images.identity`."""
+        return ("files", *self._paths)
 
     def encoded(self, start, stop):
         """Returns the files' contents; see `Images.encoded`."""
@@ -114,6 +122,11 @@ class TfdsImages(Images):
 
     def __len__(self):
         return self._to - self._from
+
+    def identity(self):
+        """Returns where the split is and which part of it; see `Images.identity`."""
+        folder = str(self.builder.data_dir)
+        return ("tfds", folder, self._split_name, self._from, self._to, self.image_key)
 
     def _read(self, decoders, start=0, stop=None):
         stop = len(self) if stop is None else stop

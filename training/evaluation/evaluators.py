@@ -1,5 +1,6 @@
 """Zero-shot classification and retrieval in the training loop."""
 
+import collections
 import dataclasses
 
 import tensorflow as tf
@@ -48,6 +49,9 @@ class Evaluator:
         encoder: a `KerasEncoder` of the model, where several evaluators share one.
         image_cache: image embeddings, where several evaluators share them.
 
+    Attributes:
+        prefix: what its figures' names begin with, such as "zero_shot/cifar100".
+
     Raises:
         DataError: no such dataset.
     """
@@ -69,12 +73,10 @@ class Evaluator:
             self.data = open_classification(spec.dataset, data_dir=spec.data_dir)
         else:
             self.data = open_captioned(spec.dataset, data_dir=spec.data_dir)
+        self.prefix = f"{spec.kind}/{self.data.images.name}"
 
-    def run(self, step: int | None = None) -> dict[str, float]:
+    def run(self) -> dict[str, float]:
         """Measures the model as it is now.
-
-        Args:
-            step: the step that the model is at; for the caller's use, nothing depends on it.
 
         Returns:
             {"zero_shot/cifar100/accuracy": ...} or {"retrieval/coco_captions/img2txt/Recall@1":
@@ -83,15 +85,13 @@ class Evaluator:
         Raises:
             DataError: nothing could be read, or the embeddings are not finite.
         """
-        del step
         if self.spec.kind == "zero_shot":
             result = protocol.zero_shot(
                 self._encoder, self.data, self.spec.templates, image_cache=self._images
             )
         else:
             result = protocol.retrieval(self._encoder, self.data, image_cache=self._images)
-        prefix = f"{self.spec.kind}/{result.dataset}"
-        return {f"{prefix}/{name}": value for name, value in result.metrics.items()}
+        return {f"{self.prefix}/{name}": value for name, value in result.metrics.items()}
 
 
 def make_evaluators(model, config, strategy: tf.distribute.Strategy | None = None):
@@ -105,6 +105,7 @@ def make_evaluators(model, config, strategy: tf.distribute.Strategy | None = Non
 
     Raises:
         DataError: a dataset is not there.
+        ConfigError: a dataset is named twice.
     """
     specs = [
         EvaluatorSpec(kind, name, config.templates, config.data_dir)
@@ -113,8 +114,20 @@ def make_evaluators(model, config, strategy: tf.distribute.Strategy | None = Non
     ]
     if not specs:
         return []
+    if len(set(specs)) < len(specs):
+        raise ConfigError(
+            f"eval.zero_shot {', '.join(config.zero_shot)!r} or eval.retrieval "
+            f"{', '.join(config.retrieval)!r} names a dataset twice"
+        )
     shared = {
         "encoder": KerasEncoder(model, strategy, config.batch_size),
         "image_cache": protocol.ImageCache(),
     }
-    return [Evaluator(model, spec, strategy, **shared) for spec in specs]
+    evaluators = [Evaluator(model, spec, strategy, **shared) for spec in specs]
+    # One name for two figures would show one of them only. Datasets of one name (two splits, two
+    # folders called alike) go by what the config calls them, and that is never the same twice.
+    names = collections.Counter(evaluator.prefix for evaluator in evaluators)
+    for evaluator in evaluators:
+        if names[evaluator.prefix] > 1:
+            evaluator.prefix = f"{evaluator.spec.kind}/{evaluator.spec.dataset}"
+    return evaluators

@@ -149,7 +149,7 @@ class ImageCache:
         tower = encoder.fingerprint("image")
         if tower != self._tower:
             self._tower, self._stored = tower, {}
-        key = (images.name, images.split, len(images))
+        key = images.identity()  # names are not unique: two folders may have the same
         if key in self._stored:
             return self._stored[key]
         found = encoder.embed_images(images, progress)

@@ -11,12 +11,17 @@ import tensorflow as tf
 import lit_tf
 from lit_tf.checkpoints import download
 
+from .. import strategies
+
 
 class TextCache:
     """A folder of arrays, each under a digest of all that it was computed from.
 
     That is: the text tower's variables and precision, its tokenizer, the texts, and the versions of
     this library and of TensorFlow. So an entry is never wrong, only unused.
+
+    Several workers do without: each has a folder of its own, and one that found an entry in it
+    would leave the others alone in the collectives of embedding.
 
     Args:
         folder: where to keep them; by default `text_embeddings` in the cache folder.
@@ -35,6 +40,8 @@ class TextCache:
             texts: all strings that the result depends on.
             compute: a function without arguments that returns an array.
         """
+        if strategies.has_workers(encoder.strategy):
+            return compute()
         if id(encoder) not in self._fingerprints:
             self._fingerprints[id(encoder)] = encoder.fingerprint("text")
         digest = hashlib.sha256(f"{lit_tf.__version__} {tf.__version__}".encode())
