@@ -1,10 +1,10 @@
 """`lit-tf export`: a checkpoint to what people deploy."""
 
 import argparse
-import glob
 import json
 import os
 
+from lit_tf import cli
 from lit_tf.errors import ExportError
 
 
@@ -17,7 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--tflite", action="store_true", help="TFLite graphs, for devices")
     parser.add_argument("--vocab", metavar="FILE", help="the vocabulary, if not beside CKPT")
     parser.add_argument("--resolution", type=int, help="side of the images in pixels")
-    parser.add_argument("--classes", metavar="FILE", help="class names to bake in, one a line")
+    parser.add_argument(
+        "--classes",
+        metavar="A,B,C|FILE",
+        help="class names to bake in: separated by commas, or a file with one a line",
+    )
     parser.add_argument(
         "--templates", default="clip_best", help="prompt templates for --classes: a name or a file"
     )
@@ -53,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
             kind = "--saved-model" if args.saved_model else "--tflite"
             raise ExportError(f"--{name} does not go with {kind}")
     import lit_tf
-    from lit_tf import zero_shot
     from lit_tf.checkpoints import download
 
     from . import saved_model, tflite
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
     common = {
-        "classes": zero_shot.read_lines(args.classes) if args.classes else None,
+        "classes": cli.class_names(args.classes) if args.classes else None,
         "templates": args.templates,
         "source": source,
     }
@@ -78,9 +81,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         images = None
         if args.calibration:
-            images = sorted({p for pattern in args.calibration for p in glob.glob(pattern)})
-            if not images:
-                raise ExportError(f"no image matches {' '.join(args.calibration)}")
+            images = cli.expand(args.calibration)
         measured = tflite(
             model,
             args.out,

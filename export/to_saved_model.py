@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from lit_tf import images as images_lib
 from lit_tf.errors import ExportError
-from lit_tf.model import LitModel
+from lit_tf.loading import dtype_policy
 
 from . import manifest, verify
 
@@ -143,7 +143,7 @@ class Served(tf.Module):
 def _checked(image_bytes):
     """Returns encoded images, none of which is broken for all to see; else an error says where."""
     start = tf.strings.substr(image_bytes, 0, 2)
-    known = tf.constant([[b"\xff\xd8", b"\x89P", b"GI", b"BM"]])
+    known = tf.constant([[b"\xff\xd8", b"\x89P", b"RI", b"BM", b"GI"]])  # RI: WebP's RIFF
     strange = ~tf.reduce_any(start[:, tf.newaxis] == known, axis=1)
     # Without its end mark a JPEG is always refused, in words that name no place. Where only the
     # mark's last byte is missing, the decoder may take it: so that byte is put there.
@@ -151,7 +151,7 @@ def _checked(image_bytes):
     cut = (start == b"\xff\xd8") & (parts < 2)
     checks = []
     for bad, what in (
-        (strange, "image_bytes holds no JPEG, PNG, BMP or GIF at these positions:"),
+        (strange, "image_bytes holds no JPEG, PNG, WebP, BMP or GIF at these positions:"),
         (cut, "image_bytes holds a JPEG that was cut off at these positions:"),
     ):
         places = tf.reshape(tf.where(bad), [-1])
@@ -227,15 +227,18 @@ def saved_model(
       source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
-      The parity measured: {signature: {"max_abs_difference": float, "min_cosine": float}}.
+      The parity measured: {"SIGNATURE/OUTPUT": {"max_abs_difference": float}}, the outputs being
+      `embedding`, `probabilities` and `scores`.
 
     Raises:
+      ConfigError: `dtype` is none that a model can have.
       ExportError: the model lacks what was asked for, `path` holds something else, or what was
         written does not agree with the model; then nothing is left behind.
     """
     parts = _check_parts(model, parts, classes)
+    policy = None if dtype is None else dtype_policy(dtype)
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
-    exported = model if dtype is None else _with_dtype(model, dtype)
+    exported = model if policy is None else model.with_dtype(policy)
     served = Served(exported, parts, baked)
     with manifest.replacing(path) as folder:
         tf.saved_model.save(served, str(folder), signatures=served.by_name)
@@ -264,14 +267,6 @@ def _describe(signatures):
             "inputs": {s.name: spec(s) for s in inputs},
             "outputs": {k: spec(s) for k, s in concrete.structured_outputs.items()},
         }
-    return out
-
-
-def _with_dtype(model, dtype):
-    out = LitModel(model.config, model.tokenizer, seed=None, dtype=dtype, name=model.name)
-    given = model.canonical_variables()
-    for name, variable in out.canonical_variables().items():
-        variable.assign(tf.cast(given[name].value, variable.dtype))
     return out
 
 

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from lit_tf import images as images_lib
 from lit_tf.errors import ExportError
-from lit_tf.model import LitModel
 
 from . import manifest, quantize, verify
 
@@ -69,7 +68,7 @@ def tflite(
         raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
     if classes is not None and (model.t is None or model.tokenizer is None):
         raise ExportError("classes need a model with both towers and a vocabulary")
-    model = _in_float32(model)
+    model = model.with_dtype("float32")
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
     with manifest.replacing(out_dir) as folder:
         files, left_out = {}, {}
@@ -105,16 +104,6 @@ def tflite(
             left_out=left_out,
         )
     return files
-
-
-def _in_float32(model):
-    if model.dtype_policy.name == "float32":
-        return model
-    out = LitModel(model.config, model.tokenizer, seed=None, dtype="float32", name=model.name)
-    given = model.canonical_variables()
-    for name, variable in out.canonical_variables().items():
-        variable.assign(tf.cast(given[name].value, tf.float32))
-    return out
 
 
 def convert(function, tower, signature, custom=False) -> bytes:

@@ -40,8 +40,9 @@ def _models(args):
 
     rows = []
     for name, path in registry.embedded_models().items():
-        checkpoint = read_canonical(open_npz(path))
-        config = config_from_shapes(checkpoint.shapes, layout=checkpoint.layout, source=str(path))
+        with read_canonical(open_npz(path)) as checkpoint:
+            layout = checkpoint.layout
+            config = config_from_shapes(checkpoint.shapes, layout=layout, source=str(path))
         image, text = config.image, config.text
         kind = "BERT" if text.kind == "bert" else "transformer"
         rows.append(
@@ -169,7 +170,7 @@ def _embed(args):
 
     _check_parent(args.out)
     if args.images:
-        paths = _expand(args.images)
+        paths = expand(args.images)
         model = _load(args)
         embeddings = _encode_images(model, paths, args.batch_size)
         arrays = {"embeddings": embeddings, "paths": np.array(paths)}
@@ -217,10 +218,10 @@ def _add_classify(parser):
 
 def _classify(args):
     """Tells which class's name fits each image best."""
-    classes = _class_names(args.classes)
+    classes = class_names(args.classes)
     if args.top < 1:
         raise ConfigError(f"--top is {args.top}; expected at least 1")
-    paths = _expand(args.images)
+    paths = expand(args.images)
     model = _load(args)
     with _progress("image", paths) as images:
         probabilities = model.classify(images, classes, args.templates, args.batch_size)
@@ -274,7 +275,7 @@ def _compare(args):
     ]
     if args.plot:
         _check_parent(args.plot)
-    paths = _expand(args.images)
+    paths = expand(args.images)
     model = _load(args)
     zimg = _encode_images(model, paths, args.batch_size)
     ztxt = _encode_texts(model, texts)
@@ -408,7 +409,7 @@ def _progress(unit, items=None, total=None):
     return tqdm(items, total=total, unit=f" {unit}s", disable=None, leave=False)
 
 
-def _expand(patterns):
+def expand(patterns):
     """Returns the files that patterns stand for, each pattern's sorted.
 
     Raises:
@@ -453,7 +454,7 @@ def _read_texts(path):
     return texts
 
 
-def _class_names(value):
+def class_names(value):
     """Returns the names of classes, given separated by commas or in a file.
 
     Raises:

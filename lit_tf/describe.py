@@ -7,7 +7,7 @@ import numpy as np
 
 from lit_tf.checkpoints import download
 from lit_tf.config import config_from_shapes
-from lit_tf.loading import find_tokenizer, open_checkpoint
+from lit_tf.loading import check_log_temperature, find_tokenizer, open_checkpoint
 
 
 def describe(name_or_path, *, vocab=None) -> dict:
@@ -29,10 +29,13 @@ def describe(name_or_path, *, vocab=None) -> dict:
         TokenizerError: the vocabulary cannot be used with it.
     """
     path = download.resolve(name_or_path, with_vocab=vocab is None)
-    checkpoint = open_checkpoint(path)
-    config = config_from_shapes(
-        checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
-    )
+    with open_checkpoint(path) as checkpoint:
+        config = config_from_shapes(
+            checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
+        )
+        scalars = {name: checkpoint.read(name)[0] for name in "tb" if name in checkpoint.shapes}
+    if "t" in scalars:
+        check_log_temperature(scalars["t"], checkpoint.source)
     sizes = {name: math.prod(shape) for name, shape in checkpoint.shapes.items()}
     if checkpoint.layout == "big_vision":
         sizes.pop("img/cls_pos_embedding", None)  # zeros that stand in no such file
@@ -59,8 +62,8 @@ def describe(name_or_path, *, vocab=None) -> dict:
             for tower, prefix in (("image", "img/"), ("text", "txt/"))
         },
         "embedding_dim": config.embedding_dim,
-        "temperature": float(np.exp(checkpoint.read("t")[0])) if "t" in sizes else None,
-        "bias": float(checkpoint.read("b")[0]) if "b" in sizes else None,
+        "temperature": float(np.exp(scalars["t"])) if "t" in scalars else None,
+        "bias": float(scalars["b"]) if "b" in scalars else None,
         "tokenizer": config.tokenizer_kind,
         "vocabulary": tokenizer.vocab_size if tokenizer else None,
         "missing": missing,

@@ -20,10 +20,11 @@ _PIL_MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()
 
 
 def decode_image(data):
-    """Decodes a JPEG, PNG, BMP or GIF, without its alpha, and of an animation the first frame.
+    """Decodes a JPEG, PNG, WebP, BMP or GIF, without its alpha; of an animation the first frame.
 
     Args:
-        data: scalar string tensor, the file's bytes.
+        data: scalar string tensor, the file's bytes. TensorFlow takes a WebP only without alpha and
+            not animated.
 
     Returns:
         uint8 (H, W, 3).
@@ -88,9 +89,10 @@ def to_uint8(image, name="The image"):
     """Returns one image, whatever it is, as a uint8 array (H, W, 3).
 
     Args:
-        image: the bytes or the path (local or gs://) of a JPEG, PNG, BMP or GIF; a PIL image; or an
-            array or eager tensor (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of integers
-            in 0..255 or floats in [0, 1]. Grey becomes RGB; alpha is dropped, as decoders do.
+        image: the bytes or the path (local or gs://) of a JPEG, PNG, WebP, BMP or GIF; a PIL image;
+            or an array or eager tensor (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of
+            integers in 0..255 or floats in [0, 1]. Grey becomes RGB; alpha is dropped, as decoders
+            do.
         name: how errors call the image.
 
     Raises:
@@ -113,8 +115,8 @@ def to_uint8(image, name="The image"):
             return _decode(image, name)
     if not hasattr(image, "__array__") and not isinstance(image, (list, tuple)):
         raise ImageError(
-            f"{name} is {type(image).__name__}; expected an array, the bytes of a JPEG, PNG, BMP "
-            "or GIF, a path, or a PIL image."
+            f"{name} is {type(image).__name__}; expected an array, the bytes of a JPEG, PNG, WebP, "
+            "BMP or GIF, a path, or a PIL image."
         )
     try:
         image = np.asarray(image)
@@ -137,7 +139,7 @@ def _read(path, name):
 def _decode(data, name):
     """Returns the pixels of an encoded image."""
     if not data:
-        raise ImageError(f"{name} is empty; expected the bytes of a JPEG, PNG, BMP or GIF.")
+        raise ImageError(f"{name} is empty; expected the bytes of a JPEG, PNG, WebP, BMP or GIF.")
     try:
         image = decode_image(data).numpy()
     except tf.errors.OpError as e:
@@ -245,21 +247,3 @@ def batches(images, batch_size, size, crop=False):
                 raise
             yield normalize(tf.stack(pixels))
             pending = ahead
-
-
-def to_batch(images, size, crop=False):
-    """Returns all images as one batch for the image tower.
-
-    Args:
-        images: see `batches`.
-        size: side of the result in pixels.
-        crop: see `resize_uint8`.
-
-    Returns:
-        float32 (N, size, size, 3) in [-1, 1].
-
-    Raises:
-        ImageError: if an image cannot be used; the message names its place among `images`.
-    """
-    parts = list(batches(images, 64, size, crop))
-    return tf.concat(parts, 0) if parts else tf.zeros([0, size, size, 3])

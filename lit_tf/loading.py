@@ -48,18 +48,18 @@ def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None)
       ConfigError: the resolution or the dtype is impossible.
       DownloadError: a published file is neither in the cache nor reachable.
     """
-    dtype = _policy(dtype)
+    dtype = dtype_policy(dtype)
     path = download.resolve(name_or_path, with_vocab=vocab is None)
-    checkpoint = open_checkpoint(path)
-    config = config_from_shapes(
-        checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
-    )
-    config = dataclasses.replace(config, bare=checkpoint.bare)
-    if resolution is not None:
-        config = _at_resolution(config, resolution)
-    tokenizer = find_tokenizer(path, config, vocab)
-    model = LitModel(config, tokenizer, seed=None, dtype=dtype, name=_model_name(path))
-    _fill(model, checkpoint)
+    with open_checkpoint(path) as checkpoint:
+        config = config_from_shapes(
+            checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
+        )
+        config = dataclasses.replace(config, bare=checkpoint.bare)
+        if resolution is not None:
+            config = _at_resolution(config, resolution)
+        tokenizer = find_tokenizer(path, config, vocab)
+        model = LitModel(config, tokenizer, seed=None, dtype=dtype, name=_model_name(path))
+        _fill(model, checkpoint)
     return model
 
 
@@ -68,6 +68,9 @@ def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
 
     Args:
       path: a local `.npz` file, or the folder or prefix of a TF1 BERT checkpoint.
+
+    Returns:
+      The checkpoint, to be closed or used as a context manager.
 
     Raises:
       CheckpointError: it is none.
@@ -79,7 +82,12 @@ def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
         return layouts.CanonicalCheckpoint(
             "tf1_bert", arrays.path, arrays.shapes, ("float32",), readers
         )
-    return layouts.read_canonical(npz.open_npz(path))
+    file = npz.open_npz(path)
+    try:
+        return layouts.read_canonical(file)
+    except BaseException:
+        file.close()
+        raise
 
 
 def save_npz(model: LitModel, path, layout: str = "vit_jax", dtype="float32") -> None:
@@ -187,7 +195,7 @@ def from_upstream(
       CheckpointError: a file is damaged or has no such tower.
       ConfigError: the resolution, the temperature or the dtype is impossible.
     """
-    dtype = _policy(dtype)
+    dtype = dtype_policy(dtype)
     if not 0 < temperature < np.inf:
         raise ConfigError(f"temperature is {temperature}, expected a positive number")
     image_config, image_file = _upstream_tower(image, "image", "img/", with_vocab=False)
@@ -216,12 +224,13 @@ def from_upstream(
             continue
         if tower.head is not None:
             tower.initialize_head(seed)
-        keep = {
-            k: s
-            for k, s in file.shapes.items()
-            if k.startswith(prefix) and not k.startswith(f"{prefix}head/")
-        }
-        _fill(model, file, keep)
+        with file:
+            keep = {
+                k: s
+                for k, s in file.shapes.items()
+                if k.startswith(prefix) and not k.startswith(f"{prefix}head/")
+            }
+            _fill(model, file, keep)
     model.t.assign(np.log([temperature]).astype(np.float32))
     if bias is not None:
         model.b.assign([bias])
@@ -259,12 +268,18 @@ def _fill(model, checkpoint, keys=None):
             continue
         if name == resampled:
             array = layouts.resample_positions(array, model.config.image.grid)
-        if name == "t" and array[0] > _MAX_LOG_TEMPERATURE:
-            raise CheckpointError(
-                f"{checkpoint.source}: 't' is {array[0]:g}, but it is the temperature's logarithm, "
-                "and float32 cannot hold its exponential; was the temperature itself stored?"
-            )
+        if name == "t":
+            check_log_temperature(array[0], checkpoint.source)
         _assign(variables[name], array)
+
+
+def check_log_temperature(t, source):
+    """Raises CheckpointError if float32 cannot hold the temperature whose logarithm is `t`."""
+    if t > _MAX_LOG_TEMPERATURE:
+        raise CheckpointError(
+            f"{source}: 't' is {t:g}, but it is the temperature's logarithm, and float32 cannot "
+            "hold its exponential; was the temperature itself stored?"
+        )
 
 
 def _assign(variable, array):
@@ -287,8 +302,15 @@ def _assign(variable, array):
         )
 
 
-def _policy(dtype):
-    """Returns what Keras makes of a dtype, refused here if it is none, or none of floats."""
+def dtype_policy(dtype):
+    """Returns what Keras makes of a dtype.
+
+    Args:
+      dtype: `float32`, `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy of floats.
+
+    Raises:
+      ConfigError: it is none.
+    """
     try:
         policy = keras.dtype_policies.get(dtype)
     except (TypeError, ValueError) as e:

@@ -173,7 +173,7 @@ class LitModel(keras.Model):
 
         Args:
           images: uint8 (N, H, W, 3), or a list of images of any sizes, each an array, encoded
-            bytes (JPEG, PNG, BMP, GIF), a PIL image or a path.
+            bytes (JPEG, PNG, WebP, BMP, GIF), a PIL image or a path.
           batch_size: how many go through the tower at once; does not change the result.
 
         Returns:
@@ -285,6 +285,21 @@ class LitModel(keras.Model):
         zimg = self.encode_image(images, batch_size)
         # The bias is the same for every class: it cannot change a softmax.
         return tf.nn.softmax(zimg @ classes.T * self.temperature).numpy()
+
+    def with_dtype(self, dtype) -> "LitModel":
+        """Returns this model computed and stored in another dtype; itself where it is that already.
+
+        Args:
+          dtype: `float32`, `bfloat16`, or any other Keras dtype policy of floats.
+        """
+        policy = keras.dtype_policies.get(dtype)
+        if policy.name == self.dtype_policy.name:
+            return self
+        out = LitModel(self.config, self.tokenizer, seed=None, dtype=policy, name=self.name)
+        given = self.canonical_variables()
+        for name, variable in out.canonical_variables().items():
+            variable.assign(tf.cast(given[name].value, variable.dtype))
+        return out
 
     # --- checkpoints ---------------------------------------------------------------------------
 

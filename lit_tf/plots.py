@@ -1,11 +1,13 @@
 """Pictures of results; needs matplotlib, which the extra `demo` installs."""
 
 import os
+import pathlib
 import textwrap
 import warnings
 
 import numpy as np
 
+from lit_tf import files
 from lit_tf.errors import LitError
 
 _DRAWN = 400  # cells; more would not be readable
@@ -106,7 +108,10 @@ def heat_map(path, similarities, images, texts, title=None):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # no font here has every script
         try:
-            drawing.savefig(path, dpi=150, bbox_inches="tight")  # whatever a text is wide
+            with files.replacing(path) as f:
+                kind = pathlib.PurePath(path).suffix[1:] or "png"
+                # tight: whatever a text is wide
+                drawing.savefig(f, format=kind, dpi=150, bbox_inches="tight")
         except (OSError, ValueError) as e:  # ValueError: no such format
             raise LitError(f"{os.fspath(path)} cannot be written: {e}") from None
 

@@ -97,6 +97,12 @@ def test_info_describes_every_layout(run, fixtures):
     assert found["config"]["image"]["patch_size"] == 8 and found["missing"] == []
 
 
+def test_info_refuses_the_temperature_that_load_refuses(run, fixtures, tmp_path):
+    with np.load(fixtures / "lit_bert_tiny.npz") as arrays:
+        np.savez(tmp_path / "x.npz", **{**arrays, "t": np.array([200.0], np.float32)})
+    assert "'t' is 200" in run("info", tmp_path / "x.npz", "--json", code=2)
+
+
 def test_info_counts_the_parameters_of_the_file(run, fixtures):
     for name in ("lit_bert_tiny", "bv_scan_tiny", "lit_tt_tiny"):
         file = open_npz(fixtures / f"{name}.npz")
@@ -241,6 +247,22 @@ def test_heat_map_draws_every_shape_of_image_and_text(tmp_path):
         heat_map(tmp_path / "x.png", np.zeros((100, 100)), images, texts)
     with pytest.raises(lit_tf.LitError, match="cannot be written"):
         heat_map(tmp_path / "x.nonsense", similarities, images, texts)
+
+
+def test_a_heat_map_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
+    from matplotlib import figure
+
+    from lit_tf.plots import heat_map
+
+    def half(drawing, file, **_):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(figure.Figure, "savefig", half)
+    (tmp_path / "x.png").write_bytes(b"old")
+    with pytest.raises(lit_tf.LitError, match="no space left"):
+        heat_map(tmp_path / "x.png", [[0.5]], [np.zeros((9, 9, 3), np.uint8)], ["a"])
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
 def test_convert_writes_both_layouts_and_the_vocabulary(run, fixtures, tmp_path):

@@ -37,6 +37,7 @@ class CanonicalCheckpoint:
       shapes: {canonical name: shape}.
       dtypes: names of the dtypes found in the file.
       bare: whether it is a big_vision file whose names lack `params/`.
+      close: closes the file; also called at the end of a `with` block.
     """
 
     layout: str
@@ -45,6 +46,13 @@ class CanonicalCheckpoint:
     dtypes: tuple[str, ...]
     _readers: dict[str, Callable[[], np.ndarray]]
     bare: bool = False
+    close: Callable[[], None] = lambda: None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
 
     def read(self, key: str) -> np.ndarray:
         """Returns one leaf as float32.
@@ -111,7 +119,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
     """Returns a checkpoint of any published layout under canonical names.
 
     Args:
-      npz: an open archive (`lit_tf.checkpoints.npz.open_npz`).
+      npz: an open archive (`lit_tf.checkpoints.npz.open_npz`); closed with the checkpoint.
 
     Raises:
       CheckpointError: it is of no known layout, or contradicts itself.
@@ -127,7 +135,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
         if npz.dtype(key).name not in ("float32", "float16", "bfloat16", "float64"):
             raise CheckpointError(
                 f"{source}: {key!r} has dtype {npz.dtype(key).name}, "
-                "expected float32, float16 or bfloat16"
+                "expected float32, float16, bfloat16 or float64"
             )
     shapes, readers = {}, {}
     stacks = _StackedReader(npz)
@@ -169,7 +177,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
     dtypes = tuple(sorted({npz.dtype(k).name for k in plain.values()}))
     # big_vision reads both: its own runs' checkpoints, and parameters shared alone.
     bare = layout == "big_vision" and not any(k.startswith("params/") for k in plain.values())
-    return CanonicalCheckpoint(layout, source, shapes, dtypes, readers, bare)
+    return CanonicalCheckpoint(layout, source, shapes, dtypes, readers, bare, npz.close)
 
 
 def _put_image_positions(npz, source, key, put):

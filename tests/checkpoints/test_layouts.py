@@ -1,5 +1,7 @@
 """Layouts: what was loaded can be written back; what contradicts itself is refused by name."""
 
+import contextlib
+import gc
 import warnings
 
 import ml_dtypes
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 import lit_tf
+from lit_tf.describe import describe
 
 
 def read(path):
@@ -269,3 +272,21 @@ def test_what_float16_cannot_hold_is_named_and_nothing_is_left(fixtures, tmp_pat
     with pytest.raises(lit_tf.CheckpointError, match="'txt/head/bias'.*7e.04.*65,504"):
         lit_tf.save_npz(model, tmp_path / "x.npz", dtype="float16")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_files_are_closed_after_loading_and_after_a_fault(arrays, fixtures, tmp_path, fault):
+    path = fixtures / "lit_bert_tiny.npz"
+    if fault:
+        arrays["img/pos_embedding"] = np.zeros((1, 16, 48), np.float32)
+        path = write(tmp_path / "x.npz", arrays)
+    gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        for read in (lit_tf.load, describe):
+            with contextlib.suppress(lit_tf.CheckpointError):
+                read(path)
+        if not fault:
+            lit_tf.from_upstream(fixtures / "vit_upstream_tiny.npz", path, resolution=32)
+        gc.collect()
+    assert not [w for w in caught if ".npz" in str(w.message)]

@@ -13,7 +13,7 @@ from lit_tf.export import manifest, saved_model
 from lit_tf.export.to_saved_model import is_text, operations
 
 import lit_tf
-from lit_tf.errors import ExportError
+from lit_tf.errors import ConfigError, ExportError
 
 # Both kinds of text tower, with and without an image head, with and without a bias.
 NAMES = (
@@ -191,7 +191,7 @@ def test_all_formats_give_what_the_library_gives(tiny):
     from PIL import Image
 
     files = [tf.io.encode_jpeg(picture).numpy(), tf.io.encode_png(picture).numpy()]
-    for kind in ("BMP", "GIF"):
+    for kind in ("BMP", "GIF", "WEBP"):
         buffer = io.BytesIO()
         second = Image.fromarray(255 - picture)
         extra = {"save_all": True, "append_images": [second]} if kind == "GIF" else {}
@@ -367,6 +367,25 @@ def test_classes_of_equal_names_are_exported_with_a_warning(exported):
         names, z = manifest.read_classes(model, ["cat", "Cat ", "dog"], "class_name_only")
     assert names == ["cat", "Cat", "dog"]
     np.testing.assert_array_equal(z[0], z[1])
+
+
+def test_a_dtype_that_is_none_is_refused_before_anything_is_written(exported, tmp_path):
+    with pytest.raises(ConfigError, match="dtype 'float99'"):
+        saved_model(exported["lit_bert_tiny"][0], tmp_path / "x", dtype="float99")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_reads_classes_as_classify_does(fixtures, tmp_path, capsys):
+    from lit_tf.cli import main
+
+    (tmp_path / "pets.txt").write_text("cat\n dog\n\n", encoding="utf-8-sig")
+    command = ["export", str(fixtures / "lit_bert_tiny.npz"), str(tmp_path / "out")]
+    assert main([*command, "--saved-model", "--classes", str(tmp_path / "pets.txt")]) == 0
+    written = json.loads((tmp_path / "out/lit_manifest.json").read_text())
+    assert written["classes"] == ["cat", "dog"]
+    assert main([*command, "--saved-model", "--classes", str(tmp_path / "none.txt")]) == 2
+    assert main([*command, "--tflite", "--calibration", str(tmp_path / "no*.png")]) == 2
+    assert "matches none" in capsys.readouterr().err
 
 
 def test_the_example_serves_and_its_request_fits_the_signature(tiny, tmp_path):
