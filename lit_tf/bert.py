@@ -1,14 +1,14 @@
 """The text tower of most published models: BERT (arXiv:1810.04805) that answers with [CLS]."""
 
-import dataclasses
-
 import keras
 import tensorflow as tf
 
 from lit_tf.config import BertConfig
-from lit_tf.layers import Dense, LayerNorm, Part, PostNormBlock, Tower, dropout
+from lit_tf.layers import LayerNorm, Part, PostNormBlock, Tower, dropout
 
-MASKED = -1e9  # added to the logits of padding; finite, so that a text without tokens is no NaN
+# Added to the logits of padding. Finite, so that a text without any token is no NaN; but not in
+# float16, which ends at 65,504: there only texts that begin with [CLS], as all do here, are safe.
+MASKED = -1e9
 
 
 class Table(Part):
@@ -49,6 +49,7 @@ class Bert(Tower):
         "head": "head",
     }
     block_prefix = "BertEncoder_0/encoder_block/layer_sequence/layers_"
+    config_class = BertConfig
 
     def __init__(self, config: BertConfig, seed: int | None = 0, **kwargs):
         super().__init__(**kwargs)
@@ -64,12 +65,7 @@ class Bert(Tower):
             ),
             c.depth,
         )
-        self.head = (
-            Dense((c.width,), (c.out_dim,), dtype=policy, name="head") if c.out_dim else None
-        )
-        self.built = True
-        if seed is not None:
-            self.initialize(seed)
+        self.finish(seed)
 
     def call(self, tokens, training=False, dropout_seed=None):
         """Embeds texts.
@@ -109,17 +105,3 @@ class Bert(Tower):
                 dropout_seeds=None if seeds is None else seeds[1 + 3 * i : 4 + 3 * i],
             )
         return tf.reshape(x, (-1, self.config.width))
-
-    def compute_output_shape(self, input_shape):
-        """Returns (batch, embedding width)."""
-        return (input_shape[0], self.config.embedding_dim)
-
-    def get_config(self):
-        """Returns what `from_config` needs."""
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuilds the tower with all variables at zero, to be filled."""
-        config = dict(config)
-        return cls(BertConfig(**config.pop("config")), seed=None, **config)

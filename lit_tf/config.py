@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 
+from lit_tf.checkpoints.npz import nearest_keys
 from lit_tf.errors import CheckpointError, ConfigError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -355,9 +356,7 @@ def _shape(shapes: Shapes, key: str, rank: int, source: str) -> tuple[int, ...]:
 
 def nearest(key: str, keys) -> str:
     """Returns '; nearest keys: ...' for an error message, or nothing where none is near."""
-    import difflib
-
-    found = difflib.get_close_matches(key, list(keys), n=3, cutoff=0.7)
+    found = nearest_keys(key, keys)
     return f"; nearest keys in the file: {', '.join(found)}" if found else ""
 
 

@@ -5,6 +5,8 @@ whose update depends on the shape (Adafactor) do what the original does. Kernels
 dimensions are viewed as matrices where they are used, which costs nothing.
 """
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -366,6 +368,30 @@ class Tower(Part):
     """
 
     block_prefix = ""
+    config_class = None  # of `config`
+
+    def finish(self, seed):
+        """Makes the head, if there is one, and fills all variables unless `seed` is None."""
+        width, out_dim = self.config.width, self.config.out_dim
+        policy = self.dtype_policy
+        self.head = Dense((width,), (out_dim,), dtype=policy, name="head") if out_dim else None
+        self.built = True
+        if seed is not None:
+            self.initialize(seed)
+
+    def compute_output_shape(self, input_shape):
+        """Returns (batch, embedding width)."""
+        return (input_shape[0], self.config.embedding_dim)
+
+    def get_config(self):
+        """Returns what `from_config` needs."""
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the tower with all variables at zero, to be filled."""
+        config = dict(config)
+        return cls(cls.config_class(**config.pop("config")), seed=None, **config)
 
     def add_blocks(self, make_block, depth):
         """Makes `depth` blocks, where `make_block(name)` makes one."""

@@ -1,13 +1,11 @@
 """The text tower of LiT-L16S and LiT-L16Ti: pre-norm blocks that answer with the last position."""
 
-import dataclasses
-
 import keras
 import tensorflow as tf
 
 from lit_tf.bert import Table
 from lit_tf.config import TextTransformerConfig
-from lit_tf.layers import Dense, LayerNorm, PreNormBlock, Tower
+from lit_tf.layers import LayerNorm, PreNormBlock, Tower
 
 
 @keras.saving.register_keras_serializable("lit_tf")
@@ -26,6 +24,7 @@ class TextTransformer(Tower):
         "head": "head",
     }
     block_prefix = "Encoder_0/encoderblock_"
+    config_class = TextTransformerConfig
 
     def __init__(self, config: TextTransformerConfig, seed: int | None = 0, **kwargs):
         super().__init__(**kwargs)
@@ -38,12 +37,7 @@ class TextTransformer(Tower):
             c.depth,
         )
         self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
-        self.head = (
-            Dense((c.width,), (c.out_dim,), dtype=policy, name="head") if c.out_dim else None
-        )
-        self.built = True
-        if seed is not None:
-            self.initialize(seed)
+        self.finish(seed)
 
     def call(self, tokens, training=False, dropout_seed=None):
         """Embeds texts.
@@ -66,17 +60,3 @@ class TextTransformer(Tower):
         for i, block in enumerate(self.blocks):
             x = block(x, only=last if i == self.depth - 1 else None)
         return tf.reshape(self.encoder_norm(x), (-1, self.config.width))
-
-    def compute_output_shape(self, input_shape):
-        """Returns (batch, embedding width)."""
-        return (input_shape[0], self.config.embedding_dim)
-
-    def get_config(self):
-        """Returns what `from_config` needs."""
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuilds the tower with all variables at zero, to be filled."""
-        config = dict(config)
-        return cls(TextTransformerConfig(**config.pop("config")), seed=None, **config)

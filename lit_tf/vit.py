@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from lit_tf.config import ViTConfig
-from lit_tf.layers import Dense, LayerNorm, Part, PreNormBlock, Tower
+from lit_tf.layers import LayerNorm, Part, PreNormBlock, Tower
 
 
 class PatchEmbedding(Part):
@@ -52,6 +52,7 @@ class ViT(Tower):
         "head": "head",
     }
     block_prefix = "Transformer/encoderblock_"
+    config_class = ViTConfig
 
     def __init__(self, config: ViTConfig, seed: int | None = 0, **kwargs):
         super().__init__(**kwargs)
@@ -68,12 +69,7 @@ class ViT(Tower):
             c.depth,
         )
         self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
-        self.head = (
-            Dense((c.width,), (c.out_dim,), dtype=policy, name="head") if c.out_dim else None
-        )
-        self.built = True
-        if seed is not None:
-            self.initialize(seed)
+        self.finish(seed)
 
     def call(self, images):
         """Embeds images.
@@ -96,19 +92,3 @@ class ViT(Tower):
             x = block(x, only=0 if i == self.depth - 1 else None)
         x = tf.reshape(self.encoder_norm(x), (-1, self.config.width))  # (batch, width)
         return x if self.head is None else self.head(x)
-
-    def compute_output_shape(self, input_shape):
-        """Returns (batch, embedding width)."""
-        return (input_shape[0], self.config.embedding_dim)
-
-    def get_config(self):
-        """Returns what `from_config` needs."""
-        import dataclasses
-
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuilds the tower with all variables at zero, to be filled."""
-        config = dict(config)
-        return cls(ViTConfig(**config.pop("config")), seed=None, **config)

@@ -175,15 +175,6 @@ class NpzFile:
         """Returns the keys, in file order."""
         return list(self._members)
 
-    def __iter__(self):
-        return iter(self._members)
-
-    def __len__(self):
-        return len(self._members)
-
-    def __contains__(self, key):
-        return key in self._members
-
     def shape(self, key):
         """Returns the shape of the array at `key`, a tuple of ints."""
         return self._member(key).shape
