@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 
 # EX_TEMPFAIL of sysexits.h: stopped by SIGTERM with a checkpoint written; run it again to go on.
 PREEMPTED = 75
@@ -54,6 +55,7 @@ def run(args) -> int:
     # Before anything else touches TensorFlow's runtime.
     strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
 
+    print(f"strategy: {strategies.describe(strategy)}", file=sys.stderr)
     from .loop import Preempted
     from .train import train
 
@@ -62,6 +64,8 @@ def run(args) -> int:
     except Preempted as stop:
         print(f"lit-tf: {stop}; run the same command again to go on")
         return PREEMPTED
+    if not strategies.is_chief(strategy):
+        return 0  # every worker has the same figures; one of them tells, and wrote final.npz
     if args.json:
         print(json.dumps(figures))
     else:

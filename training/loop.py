@@ -95,6 +95,35 @@ class Trainer(orbit.StandardTrainer):
         return self._strategy.experimental_local_results(self._strategy.run(norm))[0]
 
 
+class _Summaries(orbit.utils.SummaryManager):
+    """TensorBoard's files, whose write errors are explained.
+
+    Args:
+        folder: Where to write; None for nowhere.
+        step: Variable of the step.
+        explaining: Function without arguments to a context that explains.
+    """
+
+    def __init__(self, folder, step, explaining):
+        super().__init__(folder, tf.summary.scalar, global_step=step)
+        self._explaining = explaining
+
+    def summary_writer(self, relative_path=""):
+        """Returns the writer; the first call opens its file."""
+        with self._explaining():
+            return super().summary_writer(relative_path)
+
+    def write_summaries(self, summary_dict):
+        """Writes {name: value}."""
+        with self._explaining():
+            super().write_summaries(summary_dict)
+
+    def flush(self):
+        """Writes what is still in memory."""
+        with self._explaining():
+            super().flush()
+
+
 class LoopEvaluator(orbit.AbstractEvaluator):
     """All evaluators of a run as one for Orbit.
 
@@ -155,7 +184,7 @@ class Loop:
         self._checkpoint_every = checkpoint_every
         self.evaluated = {}
         self._terminated = self._evaluating = False
-        self._multi_worker = strategy.extended._in_multi_worker_mode()
+        self._multi_worker = strategies.has_workers(strategy)
         self._saved = None  # the step of the last checkpoint
         self._folder = f"{workdir}/checkpoints"
         self._checkpoint = make_checkpoint(step)
@@ -223,10 +252,9 @@ class Loop:
         try:
             with (
                 bar,
-                counters.raising() if counters is not None else contextlib.nullcontext(),
                 # Orbit prints some lines a call; the bar and TensorBoard say the same.
                 contextlib.redirect_stdout(io.StringIO()),
-                self._explaining_write_errors(),
+                counters.raising() if counters is not None else contextlib.nullcontext(),
             ):
                 controller = orbit.Controller(
                     global_step=iterations,
@@ -235,11 +263,15 @@ class Loop:
                     strategy=self._strategy,
                     steps_per_loop=self._steps_per_loop,
                     train_actions=[after_call],
-                    summary_dir=f"{self._workdir}/train" if chief else None,
-                    eval_summary_dir=f"{self._workdir}/eval" if chief else None,
+                    # Orbit compares these: where both are None, it takes one manager for both.
+                    summary_dir=f"{self._workdir}/train",
+                    eval_summary_dir=f"{self._workdir}/eval",
+                    summary_manager=self._summaries("train", iterations),
+                    eval_summary_manager=self._summaries("eval", iterations),
                 )
                 # What was due when the run was stopped has perhaps not been done.
-                if evaluators and evaluate_every and 0 < start and start % evaluate_every == 0:
+                due = evaluate_every and start % evaluate_every == 0
+                if evaluators and due and 0 < start < self._total_steps:
                     self._evaluate(controller, bar)
                 step = start
                 while step < self._total_steps:
@@ -266,10 +298,15 @@ class Loop:
             stops.append((step // every + 1) * every)
         return min(stops)
 
+    def _summaries(self, part, iterations):
+        folder = f"{self._workdir}/{part}" if self._manager is not None else None
+        return _Summaries(folder, iterations, self._explaining_write_errors)
+
     def _save(self, step):
         # Not twice: writing over the last whole checkpoint would put it at risk.
         if self._manager is not None and step != self._saved:
-            self._manager.save(checkpoint_number=step)
+            with self._explaining_write_errors():
+                self._manager.save(checkpoint_number=step)
         self._saved = step
 
     def _stop(self, step):
@@ -288,8 +325,9 @@ class Loop:
         finally:
             self._evaluating = False
         self.evaluated = {k: float(v) for k, v in figures.items()}
-        figures = ", ".join(f"{k} {v:.4f}" for k, v in self.evaluated.items())
-        bar.write(f"step {step}: {figures}", file=sys.stderr)
+        if not bar.disable:  # `write` would write all the same, on every worker
+            figures = ", ".join(f"{k} {v:.4f}" for k, v in self.evaluated.items())
+            bar.write(f"step {step}: {figures}", file=sys.stderr)
 
     def _terminate(self, signum, frame):
         del signum, frame
@@ -317,20 +355,21 @@ class Loop:
 
     @contextlib.contextmanager
     def _explaining_write_errors(self):
-        """Says what could not be written, and what is left, where TensorFlow says only errno."""
+        """Says what could not be written, and what is left, where TensorFlow says only errno.
+
+        Only around what writes, and so on the chief only: whatever else fails (data, the network,
+        another worker) has its own words, and leaves the checkpoints alone.
+        """
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
-            message = str(error)
-            if not isinstance(error, OSError) and self._workdir not in message:
-                raise
             # Half a checkpoint is of no use, and the room it takes may be what is missing.
             for leftover in tf.io.gfile.glob(f"{self._folder}/*_temp"):
                 with contextlib.suppress(tf.errors.OpError):
                     tf.io.gfile.rmtree(leftover)
             path = tf.train.latest_checkpoint(self._folder)
             raise TrainingError(
-                f"cannot write to {self._workdir}: {message.splitlines()[0]}. The last whole "
+                f"cannot write to {self._workdir}: {str(error).splitlines()[0]}. The last whole "
                 f"checkpoint is {path}; make room and run the same command again"
             ) from error
 
@@ -352,7 +391,7 @@ def _on_sigterm(handler):
         return None
 
 
-def validation_loss(strategy, step, dataset, batch_size):
+def validation_loss(strategy, step, dataset, batch_size, counters):
     """Returns an evaluator: the mean contrastive loss over held-out data, without training.
 
     Args:
@@ -360,9 +399,11 @@ def validation_loss(strategy, step, dataset, batch_size):
         step: The `ReplicaStep`.
         dataset: A finite distributed dataset of whole batches.
         batch_size: Global batch.
+        counters: The `Counters` of the dataset. Afterwards they hold what the last pass met.
 
     Returns:
-        A function that returns {"validation/loss": mean}. It raises DataError if there is no batch.
+        A function that returns {"validation/loss": mean}. It raises DataError if there is no batch,
+        or too much of the data cannot be used.
     """
     local = batch_size // strategy.num_replicas_in_sync
 
@@ -375,7 +416,9 @@ def validation_loss(strategy, step, dataset, batch_size):
         return strategy.run(replica_loss, args=(batch,))
 
     def mean():
-        losses = [float(strategy.experimental_local_results(loss(b))[0]) for b in dataset]
+        counters.clear()
+        with counters.raising():
+            losses = [float(strategy.experimental_local_results(loss(b))[0]) for b in dataset]
         if not losses:
             raise DataError(
                 f"eval.validation holds fewer than the {batch_size} examples of a batch"

@@ -103,7 +103,7 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     if form == "embeddings":  # of the tower that final.npz is going to hold
         for data in filter(None, (config.data, held_out)):
             check_embeddings(data.source, model)
-    counters = Counters()
+    counters, validation_counters = Counters(), Counters()
     sizes = {"global_batch_size": config.batch_size, "image_size": config.model.resolution}
 
     def make_batches(context):
@@ -125,10 +125,16 @@ def train(config: TrainConfig, workdir, *, strategy=None):
         # Opened here, so that a missing one is refused now and not at the first evaluation.
         validation = strategy.distribute_datasets_from_function(
             lambda context: make_validation_dataset(
-                held_out, model.tokenizer, input_context=context, **sizes
+                held_out,
+                model.tokenizer,
+                input_context=context,
+                counters=validation_counters,
+                **sizes,
             )
         )
-        evaluators.append(validation_loss(strategy, step, validation, config.batch_size))
+        evaluators.append(
+            validation_loss(strategy, step, validation, config.batch_size, validation_counters)
+        )
     loop.run(
         strategy.distribute_datasets_from_function(make_batches),
         batch_size=config.batch_size,
@@ -138,9 +144,19 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     )
     if strategies.is_chief(strategy):
         _save_final(model, workdir)
-        if counters.bad:
-            print(counters.report(), file=sys.stderr)
+    _report(strategy, {"data": counters, "eval.validation": validation_counters})
     return loop.evaluated
+
+
+def _report(strategy, counters):
+    """Says which examples could not be used; every worker of those that it read."""
+    who = ""
+    if strategies.has_workers(strategy):
+        resolver = strategy.cluster_resolver
+        who = f"{resolver.task_type} {resolver.task_id}: "
+    for what, counted in counters.items():
+        if counted.bad:
+            print(f"{who}{what}: {counted.report()}", file=sys.stderr)
 
 
 def _held_out(config, form):

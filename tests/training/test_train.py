@@ -11,6 +11,9 @@ import tensorflow_datasets as tfds
 from lit_tf.training import datasets as _registers_digit_pairs  # noqa: F401
 from lit_tf.training import train as train_module
 from lit_tf.training.config import DataConfig, load_config
+from lit_tf.training.data import Counters, make_validation_dataset
+from lit_tf.training.data.counters import CORRUPT_IMAGE, GOOD
+from lit_tf.training.loop import validation_loss
 from lit_tf.training.precompute import Job, image_fingerprint, precompute
 from lit_tf.training.step import all_parameters, trainable_parameters
 from lit_tf.training.towers import build_model
@@ -18,6 +21,8 @@ from lit_tf.training.train import build_step, train
 
 import lit_tf
 from lit_tf.errors import ConfigError, DataError, LitError, TrainingError
+
+from .data import shards
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +219,98 @@ def test_an_unwritable_workdir_is_refused(config, no_step, tmp_path):
 def test_a_workdir_of_another_run_is_refused(finished, config, no_step):
     with pytest.raises(TrainingError, match="another config .different: .*steps"):
         train(config(), finished[0])
+
+
+# --- what goes wrong, or is gone on with, while it runs ------------------------------------------
+
+
+class Told:
+    """An evaluator that counts its runs, and may fail."""
+
+    def __init__(self, monkeypatch, error=None):
+        self.runs, self._error = 0, error
+        monkeypatch.setattr(train_module, "make_evaluators", lambda *args: [self])
+
+    def run(self):
+        self.runs += 1
+        if self._error:
+            raise self._error
+        return {"figure": 1.0}
+
+
+@pytest.mark.parametrize("kind", [pytest.param("os", marks=pytest.mark.full), "tf"])
+def test_an_error_that_is_no_write_keeps_its_words_and_leaves_checkpoints(
+    kind, config, monkeypatch, tmp_path
+):
+    error = OSError("the network is down")
+    if kind == "tf":
+        error = tf.errors.DataLossError(None, None, f"{tmp_path}/shard is damaged")
+    Told(monkeypatch, error)
+    another_workers = tmp_path / "checkpoints" / "ckpt-2_temp"
+    another_workers.mkdir(parents=True)
+    with pytest.raises(type(error), match="network|damaged"):
+        train(config("eval.every=2"), tmp_path)
+    assert another_workers.is_dir()
+
+
+def test_summaries_that_cannot_be_written_are_explained(config, tmp_path):
+    (tmp_path / "train").write_text("in the way")
+    with pytest.raises(TrainingError, match=f"cannot write to {tmp_path}: .*same command again"):
+        train(config(), tmp_path)
+
+
+@pytest.mark.full
+def test_bad_data_is_named_whatever_the_workdir_is_called(config, monkeypatch, tmp_path):
+    shards.write_tfrecord(tmp_path / "0.tfrecord", shards.pairs(64, bad_images=range(0, 64, 2)))
+    monkeypatch.chdir(tmp_path)
+    source = (f"data.source={tmp_path}/0.tfrecord", "data.data_dir=none")
+    with pytest.raises(DataError, match="repair the data.*corrupt image in 0.tfrecord"):
+        train(config(*source), "data")
+
+
+def test_bad_validation_data_is_counted_by_pass_and_too_much_of_it_refused(tmp_path):
+    strategy = tf.distribute.get_strategy()
+    step = types.SimpleNamespace(loss=lambda batch: tf.reduce_sum(batch["tokens"][0, :1]) * 0.0)
+
+    def evaluator(bad):
+        path, counters = tmp_path / f"{len(bad)}.tfrecord", Counters()
+        shards.write_tfrecord(path, shards.pairs(32, bad_images=bad))
+        dataset = make_validation_dataset(
+            DataConfig(source=str(path)),
+            lambda texts: tf.cast(shards.tokenize(texts), tf.float32),
+            global_batch_size=8,
+            image_size=16,
+            counters=counters,
+        )
+        return validation_loss(strategy, step, dataset, 8, counters), counters
+
+    evaluate, counters = evaluator((3,))
+    for _ in range(2):
+        assert evaluate() == {"validation/loss": 0.0}
+        assert counters.report().startswith("1 of 32 examples could not be used")
+        assert counters.report().count("corrupt image in 1.tfrecord #3") == 1
+    evaluate, _ = evaluator(range(0, 32, 2))
+    with pytest.raises(DataError, match="corrupt image in 16.tfrecord #0"):
+        evaluate()
+
+
+def test_every_worker_reports_its_own_bad_examples(capsys):
+    counters = Counters()
+    counters.add(np.array([GOOD, CORRUPT_IMAGE]), lambda i: f"a #{i}", 0.5)
+    worker = types.SimpleNamespace(
+        extended=types.SimpleNamespace(_in_multi_worker_mode=lambda: True),
+        cluster_resolver=types.SimpleNamespace(task_type="worker", task_id=1),
+    )
+    train_module._report(worker, {"data": counters, "eval.validation": Counters()})
+    assert capsys.readouterr().err.startswith("worker 1: data: 1 of 2 examples could not be used")
+
+
+def test_a_finished_run_is_evaluated_once_more_and_not_twice(config, monkeypatch, tmp_path):
+    told = Told(monkeypatch)
+    train(config("eval.every=2"), tmp_path)
+    assert told.runs == 2
+    assert train(config("eval.every=2"), tmp_path) == {"figure": 1.0}
+    assert told.runs == 3
 
 
 # --- precomputed embeddings ----------------------------------------------------------------------

@@ -47,7 +47,7 @@ def get_config(argument=""):
         name="digits",
         model=ModelConfig(
             image=IMAGE,
-            image_init=None if args.locking[0] == "u" else args.img,
+            image_init=None if args.locking.startswith("u") else args.img,
             text=TEXT,
             vocab=args.vocab,
             resolution=48,

@@ -67,10 +67,10 @@ def get_config(argument="", *, loss="softmax", bias=None, name="lit_coco"):
         model=ModelConfig(
             init=args.init or None,
             image=variant,
-            image_init=None if args.init or args.locking[0] == "u" else image_init,
+            image_init=None if args.init or args.locking.startswith("u") else image_init,
             image_head=args.img_head,
             text=args.txt,
-            text_init=None if args.init or args.locking[1] == "u" else text_init,
+            text_init=None if args.init or args.locking.endswith("u") else text_init,
             vocab=args.vocab or None,
             resolution=args.res,
             token_length=args.token_len,

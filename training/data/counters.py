@@ -36,9 +36,14 @@ class Counters:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self.examples = self.corrupt_images = self.empty_captions = self.missing = 0
-        self.named: list[str] = []
-        self.error: DataError | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Begins anew, as for another pass over the same examples."""
+        with self._lock:
+            self.examples = self.corrupt_images = self.empty_captions = self.missing = 0
+            self.named: list[str] = []
+            self.error: DataError | None = None
 
     @property
     def bad(self) -> int:
