@@ -152,6 +152,7 @@ def _open(args, strategies):
         return encoder, title, published.published_name(encoder.model_name), *defaults
 
     strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
+    print(f"strategy: {strategies.describe(strategy)}", file=sys.stderr)
     import lit_tf
 
     source, batch_size = args.model, args.batch_size

@@ -1,11 +1,14 @@
 """Names to `tf.distribute` strategies. A strategy is a value; no step asks which one it is."""
 
+import glob
 import json
 import os
 
 import tensorflow as tf
 
 from lit_tf.errors import TrainingError
+
+_GOOGLE_PCI_VENDOR = "0x1ae0"
 
 STRATEGIES = ("auto", "tpu", "mirrored", "multi_worker", "one_device")
 
@@ -66,11 +69,37 @@ def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
 
 
 def _detect(tpu):
-    if tpu or os.environ.get("TPU_NAME") or os.path.exists("/dev/accel0"):
+    if tpu or os.environ.get("TPU_NAME") or _on_tpu_vm():
         return "tpu"
     if len(_workers()) > 1:
         return "multi_worker"
     return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one_device"
+
+
+def _on_tpu_vm(root="/"):
+    """Whether this machine has TPU chips: v2 to v4 show as /dev/accel0, v5e and v6e by VFIO.
+
+    VFIO passes through devices of any maker, so one of them has to be Google's; and a Google VM
+    without TPU has Google's network card, but nothing that goes through VFIO.
+    """
+    if os.path.exists(os.path.join(root, "dev/accel0")):
+        return True
+    if not os.path.exists(os.path.join(root, "dev/vfio/0")):
+        return False
+    for path in glob.glob(os.path.join(root, "sys/bus/pci/devices/*/vendor")):
+        try:
+            with open(path, encoding="ascii") as file:
+                if file.read().strip() == _GOOGLE_PCI_VENDOR:
+                    return True
+        except OSError:  # a device that went away
+            pass
+    return False
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """Returns the kind of a strategy and its number of replicas, for people."""
+    count = strategy.num_replicas_in_sync
+    return f"{type(strategy).__name__}, {count} replica{'s' if count > 1 else ''}"
 
 
 def _workers():
