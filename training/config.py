@@ -123,7 +123,8 @@ class LossConfig:
         name: "softmax" or "sigmoid".
         chunk: Rows of logits to hold at a time on a replica, 0 for all.
         cache_chunk: Examples that a replica embeds at a time with exact gradient caching, 0 for
-            the whole batch at once.
+            the whole batch at once. A locked tower, which keeps nothing for a way back, embeds its
+            share of the batch at once in either case.
     """
 
     name: str = "softmax"

@@ -312,12 +312,13 @@ def open_tfds(name: str, data_dir: str | None = None):
         raise DataError(f"tfds cannot open {name!r}: {str(e).strip().splitlines()[0]}") from e
     if builder.is_prepared():
         return builder
-    root = pathlib.Path(builder._data_dir_root)  # where `data_dir` is after tfds's defaults
-    manual = root / "downloads" / "manual"
+    # Where `data_dir` is after tfds's defaults. (pathlib would make gs:/ of gs://.)
+    root = os.fspath(builder._data_dir_root)
+    manual = os.path.join(root, "downloads", "manual")
     recipe = RECIPES.get(name.split("/")[0])
     if recipe and recipe.by_hand:
         what, source = recipe.by_hand
-        if not (manual / what.split(" ")[0]).exists():
+        if not tf.io.gfile.exists(os.path.join(manual, what.split(" ")[0])):
             raise DataError(
                 f"{name} is not prepared below {root}, and has to be downloaded by hand: put "
                 f"{what}, from {source}, into {manual} and run again; or point --data-dir to a "
