@@ -15,6 +15,14 @@ from lit_tf.errors import ExportError
 # A name scope whose matrix products stay float: similarities, which the temperature multiplies.
 KEPT_FLOAT = "kept_float"
 
+_HEADS = (
+    "the last linear head (float16 weights): its rounding goes straight into the embedding, and "
+    "cost a small text tower more than all other layers"
+)
+# Entries up to which a token table stays float16: there is little to save, and a small vocabulary's
+# rows are few enough for every one to matter (LiT-digits has 31,000 entries, BERT base 23 million).
+_SMALL_TABLE = 1_000_000
+_TABLE = f"a token table of up to {_SMALL_TABLE:,} entries (float16)"
 _WEIGHTLESS = (
     "LayerNorm, softmax, GELU, residual sums and the two products of attention: they have no "
     "weights, so they would save no space, and in int8 they cost more accuracy than all the rest"
@@ -23,9 +31,11 @@ _PATCHES = "the patch convolution (float16 weights): it alone would cost more th
 STAYS_FLOAT = {
     "none": ["everything"],
     "float16": ["all computation; only weights are float16"],
-    "dynamic_int8": [_PATCHES, _WEIGHTLESS],
+    "dynamic_int8": [_PATCHES, _HEADS, _TABLE, _WEIGHTLESS],
     "int8": [
         _PATCHES,
+        _HEADS,
+        _TABLE,
         _WEIGHTLESS,
         "text_encoder_strings.tflite: activations (as in dynamic_int8), for no calibrator runs the "
         "tokenizer's operations",
@@ -33,7 +43,7 @@ STAYS_FLOAT = {
 }
 
 
-def _recipe(quantization):
+def _recipe(quantization, table_size):
     from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
     op, algorithms = qtyping.TFLOperationName, quantizer.AlgorithmName
@@ -46,19 +56,22 @@ def _recipe(quantization):
         explicit_dequantize=True,
     )
 
-    def to_half(operation):
-        recipe.add_quantization_config(".*", operation, half, algorithms.FLOAT_CASTING)
+    def to_half(operation, scope=".*"):
+        recipe.add_quantization_config(scope, operation, half, algorithms.FLOAT_CASTING)
 
     to_half(op.CONV_2D)
-    if quantization == "float16":
-        to_half(op.FULLY_CONNECTED)
+    if quantization == "float16" or table_size <= _SMALL_TABLE:
         to_half(op.EMBEDDING_LOOKUP)
     else:
         recipe.add_dynamic_config(".*", op.EMBEDDING_LOOKUP, 8)
+    if quantization == "float16":
+        to_half(op.FULLY_CONNECTED)
+    else:
         if quantization == "dynamic_int8":
             recipe.add_dynamic_config(".*", op.FULLY_CONNECTED, 8)
         else:
             recipe.add_static_config(".*", op.FULLY_CONNECTED, 8, 8)
+        to_half(op.FULLY_CONNECTED, r".*/head(_\d+)?/MatMul.*")
         recipe.add_quantization_config(
             f".*{KEPT_FLOAT}.*", op.FULLY_CONNECTED, algorithm_key=algorithms.NO_QUANTIZE
         )
@@ -85,7 +98,7 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
         raise ExportError(
             f"quantization {quantization} needs ai-edge-quantizer: pip install lit_tf[lite]"
         ) from error
-    worker = quantizer.Quantizer(bytearray(graph), _recipe(quantization))
+    worker = quantizer.Quantizer(bytearray(graph), _recipe(quantization, _table_size(graph)))
     result = None
     if worker.need_calibration:
         batches = {}
@@ -103,13 +116,25 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
     return out if means is None or quantization != "dynamic_int8" else _corrected(graph, out, means)
 
 
-def _products(model):
-    """Returns the FULLY_CONNECTED operations of a flatbuffer's first subgraph, in order."""
+def _operations(model, name):
+    """Returns the operations of one kind of a flatbuffer's first subgraph, in order."""
     from ai_edge_litert import schema_py_generated as schema
 
-    code = schema.BuiltinOperator.FULLY_CONNECTED
-    is_product = [max(c.builtinCode, c.deprecatedBuiltinCode) == code for c in model.operatorCodes]
-    return [op for op in model.subgraphs[0].operators if is_product[op.opcodeIndex]]
+    code = getattr(schema.BuiltinOperator, name)
+    wanted = [max(c.builtinCode, c.deprecatedBuiltinCode) == code for c in model.operatorCodes]
+    return [op for op in model.subgraphs[0].operators if wanted[op.opcodeIndex]]
+
+
+def _products(model):
+    return _operations(model, "FULLY_CONNECTED")
+
+
+def _table_size(graph):
+    """Returns how many entries the largest table has that rows are looked up in, 0 if none is."""
+    model = _flatbuffers().read_model_from_bytearray(bytearray(graph))
+    lookups = _operations(model, "EMBEDDING_LOOKUP")
+    shapes = [model.subgraphs[0].tensors[op.inputs[1]].shape for op in lookups]
+    return max((int(np.prod(shape)) for shape in shapes), default=0)
 
 
 def _array(model, index, dtype):
