@@ -31,7 +31,11 @@ EXTRAS = {
     "beam": ["apache-beam>=2.77,<3"],
     "bench": ["keras-hub>=0.20"],  # only to be compared with
     "demo": ["matplotlib>=3.7", "pillow", "scikit-learn>=1.3"],
-    "dev": ["build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools", "wheel"],
+    # ipykernel, nbclient and nbformat run the notebook in its test.
+    "dev": [
+        *("build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools", "wheel"),
+        *("ipykernel", "nbclient", "nbformat"),
+    ],
 }
 EXTRAS["all"] = sorted({r for name in ("train", "lite", "demo", "dev") for r in EXTRAS[name]})
 
