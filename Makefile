@@ -37,6 +37,10 @@ format: venv
 demo: venv
 	$(BIN)/python examples/demo.py
 
+# On LiT-B16B_2: the published checkpoint if it can be had, else random weights of its layout.
+demo-full: venv
+	$(BIN)/python examples/demo_full.py
+
 bench: venv
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python benchmarks/run.py

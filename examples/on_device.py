@@ -40,6 +40,7 @@ def main():
     parser.add_argument("pixels")
     parser.add_argument("texts", nargs="+")
     parser.add_argument("--wordpiece", default=here / "lit_tf" / "wordpiece.py")
+    parser.add_argument("--json", action="store_true", help="print the probabilities as JSON")
     args = parser.parse_args()
     manifest = json.loads((args.folder / "lit_manifest.json").read_text(encoding="utf-8"))
     vocabulary = (args.folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
@@ -53,6 +54,9 @@ def main():
     logits = manifest["temperature"] * zimg @ ztxt.T
     logits -= logits.max(-1, keepdims=True)
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    if args.json:
+        print(json.dumps({"texts": args.texts, "probabilities": probabilities.tolist()}))
+        return
     for i, row in enumerate(probabilities):
         for text, probability in zip(args.texts, row, strict=True):
             print(f"image {i}  {probability:6.1%}  {text}")

@@ -36,6 +36,7 @@ def main():
     parser.add_argument("image")
     parser.add_argument("texts", nargs="+")
     parser.add_argument("--serve", action="store_true", help="print TensorFlow Serving's request")
+    parser.add_argument("--json", action="store_true", help="print the probabilities as JSON")
     args = parser.parse_args()
     with open(args.image, "rb") as file:
         image = file.read()
@@ -49,7 +50,11 @@ def main():
     answer = model.signatures["compare"](
         image_bytes=tf.constant([image]), text=tf.constant(args.texts)
     )
-    for text, probability in zip(args.texts, answer["probabilities"][0].numpy(), strict=True):
+    probabilities = answer["probabilities"].numpy()  # (1, texts)
+    if args.json:
+        print(json.dumps({"texts": args.texts, "probabilities": probabilities.tolist()}))
+        return
+    for text, probability in zip(args.texts, probabilities[0], strict=True):
         print(f"{probability:6.1%}  {text}")
 
 

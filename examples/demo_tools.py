@@ -1,0 +1,225 @@
+"""What both demos are made of: commands whose output goes to a log, tables, three runtimes."""
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import PIL.Image
+from sklearn.datasets import load_sample_images
+
+from lit_tf import cli, images
+
+ROOT = pathlib.Path(__file__).parents[1]
+EXAMPLES, REFERENCE = ROOT / "examples", ROOT / "tests" / "reference"
+OUT = pathlib.Path("demo_output")
+LOG = OUT / "log.txt"
+# `lit-tf` in a process of its own, wherever it is installed.
+LIT_TF = (sys.executable, "-c", "import sys; from lit_tf.cli import main; sys.exit(main())")
+
+
+# --- what the commands print goes to a log, so that the demo itself stays readable --------------
+
+
+@contextlib.contextmanager
+def logged():
+    """Sends all output to the log, that of C++ libraries included."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(LOG, "a", encoding="utf-8") as log:
+        try:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for copy, stream in zip(saved, (1, 2), strict=True):
+                os.dup2(copy, stream)
+                os.close(copy)
+
+
+def failed(what):
+    """Ends the demo with the end of the log."""
+    lines = LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+    sys.exit("\n".join([*lines, f"demo: {what} failed; all of its output is in {LOG}"]))
+
+
+def shell(*words):
+    """Returns a command as one would type it."""
+    return shlex.join(str(word) for word in words)
+
+
+def command(*words, show=False):
+    """Runs `lit-tf WORDS...` in this process, which saves importing TensorFlow once more.
+
+    Args:
+        *words: the arguments.
+        show: whether to print what the command prints, too.
+
+    Returns:
+        The seconds that it took.
+    """
+    words = [str(word) for word in words]
+    start = time.perf_counter()
+    print(f"   $ lit-tf {shell(*words)}", flush=True)
+    printed = io.StringIO()
+    with logged(), contextlib.redirect_stdout(printed) if show else contextlib.nullcontext():
+        code = cli.main(words)
+    if code:
+        failed(f"lit-tf {words[0]}")
+    if show:
+        print(textwrap.indent(printed.getvalue(), "   "), end="")
+    return time.perf_counter() - start
+
+
+def title(number, text):
+    """Prints the head of a part."""
+    print(f"\n{number}  {text}", flush=True)
+
+
+def table(rows, left=(0,)):
+    """Prints rows of strings in columns; those numbered in `left` begin at their left side."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("   " + "  ".join(cells).rstrip(), flush=True)
+
+
+# --- the numbers of the JAX code ----------------------------------------------------------------
+
+
+def fixtures():
+    """Returns the module that writes the reference's checkpoints."""
+    spec = importlib.util.spec_from_file_location("fixtures", REFERENCE / "reference_fixtures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compare_numbers(rows):
+    """Prints (what, found, expected, bound) in a table; returns whether all are within bounds."""
+    out, equal = [("", "shape", "largest difference", "allowed")], True
+    for what, found, expected, bound in rows:
+        error = float(np.abs(np.asarray(found, np.float64) - expected).max())
+        equal &= error <= bound
+        out.append((what, str(np.shape(found)), f"{error:.1e}", f"{bound:.0e}" if bound else "0"))
+    table(out)
+    return equal
+
+
+def photographs():
+    """Writes the two photographs that scikit-learn ships; returns their paths."""
+    sample = load_sample_images()
+    paths = []
+    for name, pixels in zip(sample.filenames, sample.images, strict=True):
+        paths.append(OUT / pathlib.Path(name).with_suffix(".png").name)
+        PIL.Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+# --- one checkpoint, three runtimes -------------------------------------------------------------
+
+# Runs a script in a process where some packages cannot be imported, as if they were not installed.
+WITHOUT = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))
+sys.argv = sys.argv[2:]
+sys.path[0] = ""
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def export(checkpoint, quantization, calibration=()):
+    """Exports for servers and for devices; prints commands, times and sizes."""
+    served, device = OUT / "served" / "1", OUT / "device"
+    served.parent.mkdir(exist_ok=True)
+    rows = []
+    for folder, arguments in (
+        (served, ["--saved-model"]),
+        (device, ["--tflite", "--quantization", quantization, *calibration]),
+    ):
+        seconds = command("export", checkpoint, folder, *arguments)
+        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        manifest = json.loads((folder / "lit_manifest.json").read_text(encoding="utf-8"))
+        if folder is served:
+            worst = max(v["max_abs_difference"] for v in manifest["parity"].values())
+            parity = f"differs from Keras by at most {worst:.0e}"
+        else:
+            worst = min(f["mean_cosine"] for f in manifest["files"].values())
+            parity = f"cosine to Keras {worst:.4f}, measured in LiteRT"
+        rows.append(f"{folder}: {size / 1e6:.1f} MB in {seconds:.0f} s, {parity}")
+    print("   " + "\n   ".join(rows), flush=True)
+    return served, device
+
+
+def ask_all(model, checkpoint, served, device, quantization, image, texts):
+    """Asks three runtimes in three processes which text fits an image; returns if they agree."""
+    pixels = OUT / "pixels.npy"
+    np.save(pixels, images.resize_uint8(images.to_uint8(image), model.config.image.image_size))
+    lines = OUT / "texts.txt"
+    lines.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    python = [sys.executable, "-c", WITHOUT]
+    runtimes = {
+        "Keras": [*LIT_TF, "compare", checkpoint, "--images", image, "--texts", f"@{lines}"],
+        "SavedModel": [*python, "lit_tf", EXAMPLES / "serve_saved_model.py", served, image, *texts],
+        # on_device.py reads one file of lit_tf, which imports nothing but Python's own.
+        "TFLite": [
+            *(*python, "tensorflow,keras", EXAMPLES / "on_device.py", device, pixels),
+            *texts,
+        ],
+    }
+    answers = {}
+    for name, words in runtimes.items():
+        with open(LOG, "a", encoding="utf-8") as log:
+            done = subprocess.run(
+                [*map(str, words), "--json"], stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        if done.returncode:
+            failed(f"the answer of {name}")
+        answers[name] = np.array(json.loads(done.stdout)["probabilities"])[0]
+    keras = answers["Keras"]
+    best = keras.argsort()[::-1][:4]
+    rows = [
+        ("", "Keras", "SavedModel", f"TFLite {quantization}"),
+        ("installed beside NumPy", "lit_tf", "TensorFlow", "LiteRT"),
+    ]
+    for i in best:
+        rows.append((f'"{texts[i]}"', *(f"{100 * a[i]:.2f} %" for a in answers.values())))
+    differences = {n: np.abs(a - keras).max() for n, a in answers.items() if n != "Keras"}
+    rows.append(
+        (f"largest difference of {len(texts)}", "-", *map("{:.1e}".format, differences.values()))
+    )
+    table(rows)
+    same = all(a.argmax() == keras.argmax() for a in answers.values())
+    return same and differences["SavedModel"] <= 1e-3
+
+
+# --- beginning and end --------------------------------------------------------------------------
+
+
+def run(demo):
+    """Runs a demo that returns {what: whether it held}, in a new folder; returns the exit code."""
+    start = time.perf_counter()
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    LOG.touch()
+    held = demo()
+    print(f"\n{time.perf_counter() - start:.0f} s. ", end="")
+    print(", ".join(f"{what}: {'yes' if ok else 'NO'}" for what, ok in held.items()) + ".")
+    return 0 if all(held.values()) else 1
