@@ -1,25 +1,83 @@
 """The README's code runs as it stands, and its table is the registry's."""
 
+import glob
+import importlib
 import pathlib
 import re
+import shlex
 
 import pytest
 
-from lit_tf import registry
+from lit_tf import cli, registry
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+# (language, text) of every fenced block.
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-def test_every_python_block_runs_in_order(tmp_path, monkeypatch, capsys):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) >= 5
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder to work in, with the repository's examples."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_python_block_runs_in_order(elsewhere, capsys):
+    blocks = [text for language, text in BLOCKS if language == "python"]
+    assert len(blocks) >= 5
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
-    assert (tmp_path / "device" / "image_encoder.tflite").is_file()
+    assert (elsewhere / "device" / "image_encoder.tflite").is_file()
     assert "(1, 96)" in capsys.readouterr().out
+
+
+def commands():
+    """Every `lit-tf` command in the README's blocks, as a list of words."""
+    for language, text in BLOCKS:
+        lines = text.splitlines() if not language else []
+        yield from (shlex.split(x, comments=True)[1:] for x in lines if x.startswith("lit-tf "))
+
+
+def is_quick(words):
+    """Whether a command needs no network, no data and no minutes."""
+    return words == ["models"] or words[1] == "LiT-digits"
+
+
+@pytest.mark.parametrize("words", filter(is_quick, commands()), ids=" ".join)
+def test_commands_on_the_embedded_model_run(words, elsewhere, capsys):
+    expanded = [w for word in words for w in (sorted(glob.glob(word)) or [word])]  # as a shell does
+    assert cli.main(expanded) == 0
+    out, err = capsys.readouterr()
+    assert "error" not in err
+    if words[0] == "models":
+        assert "LiT-digits" in out
+    else:
+        assert out.count(".png") >= 3
+    if "--plot" in words:
+        assert (elsewhere / words[words.index("--plot") + 1]).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("words", [w for w in commands() if not is_quick(w)], ids=" ".join)
+def test_other_commands_name_options_configs_and_models_that_there_are(words):
+    args = cli._build_parser(words[0]).parse_args(words)
+    config = getattr(args, "config", None)
+    if config:
+        assert importlib.import_module("lit_tf.training.config").load_config(config)
+    else:
+        assert words[1] in registry.MODELS
+
+
+def test_commands_are_found():
+    found = [words[0] for words in commands()]
+    assert {"models", "classify", "compare", "train", "eval"} <= set(found)
+    assert sum(map(is_quick, commands())) >= 3
+
+
+def test_make_targets_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)`", README)) | {"demo", "test"} <= targets
 
 
 def test_the_table_of_published_models_is_the_registrys():
