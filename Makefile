@@ -34,8 +34,6 @@ format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Without TensorFlow's remarks about GPUs that are not there.
-demo demo-full: export TF_CPP_MIN_LOG_LEVEL = 3
 demo: venv
 	$(BIN)/python examples/demo.py
 

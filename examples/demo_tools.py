@@ -13,7 +13,8 @@ import sys
 import textwrap
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Not as a default: make sets 2, which lets through what is said of GPUs that are not there.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
 import PIL.Image
