@@ -85,6 +85,12 @@ class Program:
             for opcode, shape in ((op.opcode, op.shape), *((i.opcode, i.shape) for i in inner)):
                 opcode = opcode.removesuffix("-start")
                 if opcode in _COLLECTIVES:
+                    # Where the update of large parameters is shared among the chips, an all-reduce
+                    # stands within the fusion that makes it one half of one.
+                    if hidden and hidden.startswith("all-reduce-scatter"):
+                        opcode = "reduce-scatter"
+                    elif hidden and hidden.startswith("all-gather"):
+                        opcode = "all-gather"
                     number[opcode] += op.runs
                     size[opcode] += _size(shape) * op.runs
         return [(opcode, number[opcode], size[opcode]) for opcode in number]

@@ -89,7 +89,11 @@ def make_report(
     """
     chip, program = topology.chip, compiled.program
     collectives = program.collectives()
-    collective_seconds = topology.all_reduce_seconds(sum(size for *_, size in collectives))
+    collective_seconds = sum(
+        # A sum that stays scattered, or a gather, sends a byte once where an all-reduce sends two.
+        topology.all_reduce_seconds(size) * (1 if op == "all-reduce" else 0.5)
+        for op, _, size in collectives
+    )
     schedule_seconds = program.cycles / chip.clock + collective_seconds
     at_peak = model_flops / (topology.chips * chip.peak_flops)
     return Report(

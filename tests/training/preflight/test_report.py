@@ -71,6 +71,35 @@ def test_a_program_costs_what_its_operations_do_as_often_as_they_run():
     assert program.float32_products() == [("tower/block/mlp/MatMul", 2)]
 
 
+def test_the_two_halves_of_a_shared_update_cost_what_one_all_reduce_does():
+    program = Program("""HloModule m
+%all-reduce-scatter.1 (p: f32[1024,1024]) -> f32[128,1024] {
+  %p = f32[1024,1024]{1,0} parameter(0)
+  ROOT %r = f32[1024,1024]{1,0} all-reduce(%p), to_apply=%add
+}
+
+%all-gather.1 (p: f32[1024,1024]) -> f32[1024,1024] {
+  %p = f32[1024,1024]{1,0} parameter(0)
+  ROOT %r = f32[1024,1024]{1,0} all-reduce(%p), to_apply=%add
+}
+
+ENTRY %main (p: f32[1024,1024]) -> f32[1024,1024] {
+  %p = f32[1024,1024]{1,0} parameter(0)
+  %s = f32[128,1024]{1,0} fusion(%p), kind=kCustom, calls=%all-reduce-scatter.1
+  ROOT %g = f32[1024,1024]{1,0} fusion(%s), kind=kCustom, calls=%all-gather.1
+}
+""")
+    size = 4 << 20
+    assert program.collectives() == [("reduce-scatter", 1, size), ("all-gather", 1, size)]
+    topology = parse_topology("v5e:2x4")
+    compiled = compiler.Compiled(
+        arguments=0, outputs=0, temporaries=0, code=0, flops=0, roofline_seconds=1.0,
+        copies_seconds=0.0, bytes_accessed=0, program=program, compile_seconds=1.0,
+    )  # fmt: skip
+    made = report.make_report("name", topology, 8, compiled, sizes={}, model_flops=1)
+    assert made.collective_seconds == pytest.approx(topology.all_reduce_seconds(size))
+
+
 def test_flops_of_published_towers_are_the_published_ones():
     # "Training data-efficient image transformers", arXiv:2012.12877, table 5: 17.6 G
     # multiply-accumulates for ViT-B, here without what the last block need not do for patches.
