@@ -28,7 +28,7 @@ def load_full():
         print(
             f"   The published checkpoint is neither in the cache nor reachable ({LOG} says more)."
         )
-    module, path = fixtures(), OUT / f"{FULL}.npz"
+    module, path = fixtures(), OUT / f"{FULL}-random.npz"
     shapes, seed = module.shapes(FULL), module.SEEDS[FULL]
     npz.write_npz(path, ((key, module.array(seed, key, shape)) for key, shape in shapes.items()))
     shutil.copy(REFERENCE / "vocab.txt", path.with_suffix(".txt"))
