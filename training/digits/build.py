@@ -51,10 +51,10 @@ ROWS = {
 
 
 def tune(workdir, vit, vocab, data_dir=None, overrides=(), **arguments):
-    """Runs `lit-tf train --config digits` and returns the path of its final.npz.
+    """Runs `lit-tf train --config digits` from the start and returns the path of its final.npz.
 
     Args:
-        workdir: the run's folder.
+        workdir: the run's folder; a run that is in it is deleted.
         vit: checkpoint of the pre-trained image tower.
         vocab: the vocabulary.
         data_dir: where tfds keeps its data, or None for its default.
@@ -68,6 +68,8 @@ def tune(workdir, vit, vocab, data_dir=None, overrides=(), **arguments):
         arguments["data_dir"] = data_dir
     config = "digits:" + ",".join(f"{key}={value}" for key, value in arguments.items())
     sets = [word for override in overrides for word in ("--set", override)]
+    # A finished run would only be resumed, though the data may be other than it was.
+    shutil.rmtree(workdir, ignore_errors=True)
     code = train(["--config", config, *sets, "--workdir", str(workdir)])
     if code:
         raise SystemExit(code)
@@ -118,7 +120,6 @@ def main(argv=None):
     vocab.write_text("\n".join(captions.vocabulary()) + "\n", encoding="utf-8")
 
     print(f"2/4 tuning the text tower ({time.time() - start:.0f} s so far)", flush=True)
-    shutil.rmtree(workdir / "Lu", ignore_errors=True)  # or a finished run would be resumed
     final = tune(workdir / "Lu", vit, vocab, args.data_dir)
 
     print(f"3/4 rounding to float16 and measuring ({time.time() - start:.0f} s)", flush=True)
