@@ -11,6 +11,8 @@ from lit_tf.errors import ConfigError
 # What big_vision's `lit_coco` is evaluated on, and what is where nothing else is asked for.
 DEFAULT_ZERO_SHOT = ("imagenet2012",)
 DEFAULT_RETRIEVAL = ("coco_captions",)
+# A config that evaluates nothing (`runlocal`) is for a trial: a few images show that all works.
+TRIAL = (("imagenet2012:validation[:64]",), ("coco_captions:test[:64]",))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +175,8 @@ def _open(args, strategies):
         overrides["vocab"] = args.vocab or config.model.vocab
         overrides["resolution"] = args.resolution or config.model.resolution
         batch_size = batch_size or config.eval.batch_size
-        defaults = (config.eval.zero_shot or defaults[0], config.eval.retrieval or defaults[1])
+        defaults = (config.eval.zero_shot, config.eval.retrieval)
+        defaults = defaults if any(defaults) else TRIAL
     with strategy.scope():
         model = lit_tf.load(source, **overrides)
     if config:
@@ -191,7 +194,7 @@ def _check_towers(found, config, spec):
     Raises:
         ConfigError: names every size that differs.
     """
-    from .preflight.programs import lit_config
+    from .towers import lit_config
 
     wanted = lit_config(config)
     differences = []

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf precompute`; run it again to continue after an interruption."""
     from .config import DataConfig
-    from .precompute import Job, finish, precompute, precompute_with_beam
+    from .precompute import Job, is_finished, precompute, precompute_with_beam
 
     data = DataConfig(
         source=args.source,
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         counters = precompute(job, host=args.host, hosts=args.hosts)
         if counters.bad:
             print(counters.report(), file=sys.stderr)
-    if not finish(job):
+    if not is_finished(job):
         print(f"{args.output}: waiting for the shards of other hosts")
     elif not args.augment:
         print(f"{args.output}: complete, without augmentation; train with data.augment=''")

@@ -61,11 +61,6 @@ class ModelConfig:
         """Whether the image tower is locked."""
         return self.locking[0] == "L"
 
-    @property
-    def lock_text(self) -> bool:
-        """Whether the text tower is locked."""
-        return self.locking[1] == "L"
-
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:

@@ -317,6 +317,11 @@ def finish(job: Job) -> bool:
     return True
 
 
+def is_finished(job: Job) -> bool:
+    """Whether all shards are there, and training can read the folder."""
+    return tf.io.gfile.exists(os.path.join(job.output, MANIFEST))
+
+
 def _path(job, number):
     return os.path.join(job.output, f"embeddings-{number:05d}-of-{job.shards:05d}.tfrecord")
 

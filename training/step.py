@@ -15,19 +15,17 @@ from .losses import LOSSES
 _NEVER_TRAINED = ("img/cls_pos_embedding",)
 
 
-def trainable_parameters(model, *, lock_image: bool, lock_text: bool) -> dict[str, tf.Variable]:
+def trainable_parameters(model, *, lock_image: bool) -> dict[str, tf.Variable]:
     """Returns {canonical name: tf.Variable} of what training may change.
 
     Args:
         model: A `lit_tf.LitModel`.
         lock_image: Leave out everything under `img/`.
-        lock_text: Leave out everything under `txt/`.
     """
-    locked = (("img/",) if lock_image else ()) + (("txt/",) if lock_text else ())
     return {
         name: variable.value
         for name, variable in model.canonical_variables().items()
-        if name not in _NEVER_TRAINED and not name.startswith(locked)
+        if name not in _NEVER_TRAINED and not (lock_image and name.startswith("img/"))
     }
 
 
@@ -45,7 +43,6 @@ class ReplicaStep:
         optimizer: An `optimizers.Optimizer` over `trainable_parameters(model, ...)`.
         loss: "softmax" or "sigmoid".
         lock_image: Run the image tower outside the tape and without dropout.
-        lock_text: The same for the text tower.
         seed: Seed of dropout.
         loss_chunk: Rows of logits to hold at a time, 0 for all (see `losses`).
         cache_chunk: Examples to embed at a time with gradient caching, 0 for none (see
@@ -60,7 +57,6 @@ class ReplicaStep:
         *,
         loss="softmax",
         lock_image=True,
-        lock_text=False,
         seed=0,
         loss_chunk=0,
         cache_chunk=0,
@@ -69,15 +65,15 @@ class ReplicaStep:
         self.model, self.optimizer = model, optimizer
         self.collectives = collectives or Collectives()
         self._loss, self._loss_chunk = LOSSES[loss], loss_chunk
-        self._locked = {"img": lock_image, "txt": lock_text}
+        self._lock_image = lock_image
         self._seed, self._cache_chunk = seed, cache_chunk
 
     def __call__(self, batch):
         """Takes one step.
 
         Args:
-            batch: {"tokens": int32 (local batch, length)} and either {"image": float32 in [-1, 1]
-                or uint8, (local batch, side, side, 3)} or {"image_embedding": float32 (local batch,
+            batch: {"tokens": int32 (local batch, length)} and either {"image": uint8, or float32 in
+                [-1, 1], (local batch, side, side, 3)} or {"image_embedding": float32 (local batch,
                 width), of the locked tower}. Static shapes.
 
         Returns:
@@ -99,7 +95,7 @@ class ReplicaStep:
             batch: As for a step.
         """
         z = {
-            "img": self._embed_images(self._image_input(batch), None),
+            "img": self._embed_images(_image_input(batch), None),
             "txt": self._embed_tokens(batch["tokens"], None),
         }
         return self.collectives.all_reduce([self._loss_of(z)])[0]
@@ -108,16 +104,14 @@ class ReplicaStep:
         """Returns this replica's (share of the loss, {name: share of the gradient})."""
         seed = self._dropout_seed()
         towers = {"img": self._embed_images, "txt": self._embed_tokens}
-        inputs = {"img": self._image_input(batch), "txt": batch["tokens"]}
-        z, open_towers = {}, {}
-        for tower, embed in towers.items():
-            if self._locked[tower]:
-                z[tower] = tf.stop_gradient(embed(inputs[tower], None))
-            else:
-                open_towers[tower] = embed
+        inputs = {"img": _image_input(batch), "txt": batch["tokens"]}
+        z = {}
+        if self._lock_image:
+            embed = towers.pop("img")
+            z["img"] = tf.stop_gradient(embed(inputs["img"], None))
 
         return gradient_cache.loss_and_gradients(
-            open_towers,
+            towers,
             inputs,
             z,
             self._loss_of,
@@ -146,19 +140,18 @@ class ReplicaStep:
         seed = fold_in(tf.constant([self._seed, 0]), tf.cast(self.optimizer.iterations, tf.int32))
         return fold_in(seed, self.collectives.replica_id())
 
-    def _image_input(self, batch):
-        if "image_embedding" in batch:
-            return batch["image_embedding"]
-        image = batch["image"]
-        if image.dtype == tf.uint8:  # a quarter of float32's bytes on the way to the device
-            image = tf.cast(image, tf.float32) / 127.5 - 1.0
-        return image
-
     def _embed_images(self, images, seed):
         if images.shape.rank == 2:
             # Stored embeddings; those of augmented views may come unnormalized.
             return tf.math.divide_no_nan(images, tf.norm(images, axis=-1, keepdims=True))
+        if images.dtype == tf.uint8:
+            # Within an ulp of `lit_tf.images.normalize`, whose float64 a TPU could only emulate.
+            images = tf.cast(images, tf.float32) / 127.5 - 1.0
         return self.model.embed_images(images)
 
     def _embed_tokens(self, tokens, seed):
         return self.model.embed_tokens(tokens, training=seed is not None, dropout_seed=seed)
+
+
+def _image_input(batch):
+    return batch["image_embedding"] if "image_embedding" in batch else batch["image"]

@@ -1,12 +1,13 @@
 """The model that a config describes, before its first step."""
 
 import dataclasses
+import pathlib
 
 import tensorflow as tf
 
 import lit_tf
 from lit_tf.checkpoints import download
-from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig
+from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import ConfigError
 from lit_tf.model import LitModel
 from lit_tf.tokenizers import load_tokenizer, tokenizer_from_bytes
@@ -23,6 +24,7 @@ _VIT = {
 }
 # arXiv:1810.04805, section 3.
 _BERT = {"bert_base": (768, 12, 12, 3072), "bert_large": (1024, 24, 16, 4096)}
+_BERT_VOCABULARY = 30_522  # the same, of the uncased models
 _TEXT_KINDS = {"bert": BertConfig, "transformer": TextTransformerConfig}
 _SIZES = ("width", "depth", "num_heads", "mlp_dim")
 
@@ -140,6 +142,40 @@ def text_config(name: str, vocab: str | None, length: int) -> BertConfig | TextT
     if name not in _BERT:  # which have 512 positions, whatever the texts' length
         sizes.setdefault("max_length", length)
     return _made(kind, name, **sizes)
+
+
+def lit_config(config: TrainConfig) -> LitConfig:
+    """Returns the two towers of a training config, without reading any checkpoint.
+
+    Raises:
+        ConfigError: There is no such tower.
+    """
+    c = config.model
+    kind, sizes = tower_sizes(c.text)
+    if kind is ViTConfig:
+        raise ConfigError(f"model.text is {c.text!r}, which is an image tower")
+    image = image_config(c.image, c.resolution)
+    # Where the image tower has no head, the text tower's is as wide as the image tower.
+    out_dim = sizes.get("width") if c.image_head else image.width
+    sizes = {"vocab_size": _vocabulary_size(c.vocab), "out_dim": out_dim, **sizes}
+    if c.text not in _BERT:
+        sizes.setdefault("max_length", c.token_length)
+    if kind is BertConfig:
+        sizes["dropout_rate"] = c.dropout
+    text = _made(kind, c.text, **sizes)
+    return LitConfig(
+        image=dataclasses.replace(image, out_dim=text.embedding_dim if c.image_head else None),
+        text=text,
+        has_bias=c.bias is not None,
+        token_length=c.token_length,
+    )
+
+
+def _vocabulary_size(path):
+    """Rows of the token table: the vocabulary's lines where it is at hand, else BERT's."""
+    if path and pathlib.Path(path).is_file():
+        return len(pathlib.Path(path).read_text(encoding="utf-8").splitlines())
+    return _BERT_VOCABULARY
 
 
 def _made(kind, text, **values):

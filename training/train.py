@@ -34,9 +34,8 @@ def build_step(config: TrainConfig, model, collectives=None) -> ReplicaStep:
         model: What `towers.build_model` returned.
         collectives: How replicas talk; by default through tf.distribute.
     """
-    locks = {"lock_image": config.model.lock_image, "lock_text": config.model.lock_text}
     optimizer = Optimizer(
-        trainable_parameters(model, **locks),
+        trainable_parameters(model, lock_image=config.model.lock_image),
         name=config.optimizer.name,
         learning_rate=config.optimizer.lr,
         weight_decay=config.optimizer.weight_decay,
@@ -48,11 +47,11 @@ def build_step(config: TrainConfig, model, collectives=None) -> ReplicaStep:
         model,
         optimizer,
         loss=config.loss.name,
+        lock_image=config.model.lock_image,
         seed=config.seed,
         loss_chunk=config.loss.chunk,
         cache_chunk=config.loss.cache_chunk,
         collectives=collectives,
-        **locks,
     )
 
 
@@ -173,8 +172,7 @@ def _write_config(config, workdir, chief):
     text = json.dumps(config.to_dict(), indent=2)
     try:
         if tf.io.gfile.exists(path) and tf.train.latest_checkpoint(f"{workdir}/checkpoints"):
-            with tf.io.gfile.GFile(path) as file:
-                old, new = json.load(file), json.loads(text)
+            old, new = _read_config(path), json.loads(text)
             changed = [k for k in new if k not in _FREE and old.get(k) != new[k]]
             if changed:
                 raise TrainingError(
@@ -189,6 +187,19 @@ def _write_config(config, workdir, chief):
             tf.io.gfile.rename(f"{path}.new", path, overwrite=True)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise TrainingError(f"cannot write to {workdir}: {str(error).splitlines()[0]}") from error
+
+
+def _read_config(path):
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            config = json.load(file)
+    except ValueError as error:
+        raise TrainingError(
+            f"{path} is damaged: expected the JSON of a config ({error})"
+        ) from error
+    if not isinstance(config, dict):
+        raise TrainingError(f"{path} is damaged: expected the JSON of a config")
+    return config
 
 
 def _save_final(model, workdir):

@@ -69,7 +69,7 @@ def build_step(
 
     model = build_model(folder, bias=loss == "sigmoid", dropout=dropout, dtype=dtype)
     optimizer = Optimizer(
-        trainable_parameters(model, lock_image=lock_image, lock_text=False),
+        trainable_parameters(model, lock_image=lock_image),
         name=rule,
         learning_rate=1e-3,
         weight_decay=1e-2,

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset
+from lit_tf.training.data.sources import read_manifest
 from lit_tf.training.precompute import Embedder, Job, finish, image_fingerprint, precompute
 
 import lit_tf
@@ -115,6 +117,23 @@ def test_views_differ_repeat_and_are_drawn_in_training(whole, tmp_path):
         for number, embedding in zip(batch["tokens"][:, 0], batch["image_embedding"], strict=True):
             seen.setdefault(int(number), set()).add(embedding.tobytes())
     assert max(map(len, seen.values())) == 3 and len(seen) == COUNT - 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"views": "many"},
+        {"width": 0},
+        {"shards": None},
+        {"shards": [{"name": "a"}]},
+        {"shards": [{"name": 1, "examples": 1}]},
+    ],
+)
+def test_a_damaged_manifest_is_called_that(whole, tmp_path, damage):
+    manifest = json.loads((pathlib.Path(whole.output) / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, **damage}))
+    with pytest.raises(DataError, match="manifest.json is damaged: expected views, width"):
+        read_manifest(str(tmp_path))
 
 
 def test_other_settings_in_the_same_folder_are_refused(whole):

@@ -10,6 +10,7 @@ from lit_tf.training.collectives import Collectives
 from lit_tf.training.loop import Loop, Preempted, make_checkpoint
 from lit_tf.training.step import all_parameters
 
+from lit_tf import images
 from lit_tf.errors import TrainingError
 
 from .reference_runs import build_step
@@ -46,6 +47,19 @@ def test_every_variable_is_in_the_checkpoint(fixtures, tmp_path):
     make_checkpoint(step).restore(path).assert_existing_objects_matched()
     for name, value in before.items():
         np.testing.assert_array_equal(step.optimizer.variables[name].numpy(), value)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_step_takes_pixels_as_the_pipeline_sends_them(fixtures, fixture_module, jit_compile):
+    step = build_step(fixtures)
+    tokens = tf.constant(fixture_module.train_batches(steps=1)[1][0])
+    pixels = np.random.default_rng(0).integers(0, 256, (len(tokens), 32, 32, 3), np.uint8)
+    loss = tf.function(step.loss, jit_compile=jit_compile)
+    sent, normalized = (
+        float(loss({"image": tf.constant(image), "tokens": tokens}))
+        for image in (pixels, images.normalize(pixels))
+    )
+    assert sent == pytest.approx(normalized, abs=1e-6)
 
 
 def test_a_locked_tower_has_no_optimizer_state_and_does_not_move(fixtures, fixture_module):

@@ -72,7 +72,7 @@ def trace(depth):
                 seed=None,
                 dtype="mixed_bfloat16",
             )
-            parameters = trainable_parameters(model, lock_image=True, lock_text=False)
+            parameters = trainable_parameters(model, lock_image=True)
             optimizer = Optimizer(
                 parameters,
                 name="adam",
@@ -86,7 +86,7 @@ def trace(depth):
         batches = Batches(
             strategy,
             {
-                "image": tf.TensorSpec([LOCAL, 224, 224, 3]),
+                "image": tf.TensorSpec([LOCAL, 224, 224, 3], tf.uint8),
                 "tokens": tf.TensorSpec([LOCAL, 16], tf.int32),
             },
         )
@@ -117,6 +117,12 @@ def test_the_train_loop_is_one_that_a_tpu_can_run(depth):
         if any(value.type == tf.string.as_datatype_enum for value in node.attr.values())
     ]
     assert not strings
+    doubles = [
+        node.name
+        for node in device
+        if any(value.type == tf.float64.as_datatype_enum for value in node.attr.values())
+    ]
+    assert not doubles  # which a TPU can only emulate
 
     names = {node.name: node for node in device}
     dynamic = [

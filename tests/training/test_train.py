@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import types
 
 import numpy as np
@@ -153,7 +154,7 @@ def test_locking_decides_what_trains_what_has_slots_and_where_it_starts(
     step.optimizer.iterations.assign(1)  # warmup starts from 0: the very first step is none
     step({"image": tf.constant(images[0]), "tokens": tf.constant(tokens[0])})
     moved = {k for k, v in all_parameters(model).items() if not np.array_equal(v, before[k])}
-    trained = {k for k in trainable_parameters(model, lock_image=False, lock_text=False)}
+    trained = {k for k in trainable_parameters(model, lock_image=False)}
     trained = {k for k in trained if not (locking[0] == "L" and k.startswith("img/"))}
     assert {"t", "txt/head/kernel"} <= moved <= trained
     # Rows of tables that the batch does not name may stay; no whole variable should.
@@ -214,6 +215,15 @@ def test_an_unwritable_workdir_is_refused(config, no_step, tmp_path):
     for workdir in folders:
         with pytest.raises(TrainingError, match=f"cannot write to {workdir}"):
             train(config(), workdir)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_a_damaged_config_is_called_that(content, finished, config, no_step, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "config.json").write_text(content)
+    with pytest.raises(TrainingError, match="config.json is damaged: expected the JSON"):
+        train(config(), workdir)
 
 
 def test_a_workdir_of_another_run_is_refused(finished, config, no_step):

@@ -31,7 +31,7 @@ _TAR_CHUNK = 32
 
 
 class Source:
-    """Shards of records.
+    """Shards of records, TFRecords unless `read` says otherwise.
 
     Attributes:
         paths: Paths of the shards.
@@ -51,7 +51,8 @@ class Source:
             shard: int64 scalar tensor, number of the shard.
             skip: int64 scalar tensor.
         """
-        raise NotImplementedError
+        dataset = tf.data.TFRecordDataset(self._path(shard), buffer_size=_READ_BUFFER)
+        return dataset.skip(skip).map(lambda record: {"record": record})
 
     def parse(self, record):
         """Returns {"image": encoded, string scalar, "texts": string (n,)} of a record.
@@ -71,7 +72,16 @@ class Source:
         return tf.gather(tf.constant(self.paths), shard)
 
 
-class TFRecordSource(Source):
+class _PairSource(Source):
+    """Shards whose records have an image and texts under names of their own."""
+
+    def __init__(self, paths, lengths, image_key="image", text_key="captions/text"):
+        super().__init__(paths, lengths)
+        self._image_names = _IMAGE_NAMES.get(image_key, (image_key,))
+        self._text_names = _TEXT_NAMES.get(text_key, (text_key,))
+
+
+class TFRecordSource(_PairSource):
     """TFRecords of tf.train.Examples with the fields of img2dataset.
 
     Args:
@@ -80,16 +90,6 @@ class TFRecordSource(Source):
         image_key: Field of the encoded image.
         text_key: Field of the text, one or several strings.
     """
-
-    def __init__(self, paths, lengths, image_key="image", text_key="captions/text"):
-        super().__init__(paths, lengths)
-        self._image_names = _IMAGE_NAMES.get(image_key, (image_key,))
-        self._text_names = _TEXT_NAMES.get(text_key, (text_key,))
-
-    def read(self, shard, skip):
-        """See `Source`."""
-        dataset = tf.data.TFRecordDataset(self._path(shard), buffer_size=_READ_BUFFER)
-        return dataset.skip(skip).map(lambda record: {"record": record})
 
     def parse(self, record):
         """See `Source`."""
@@ -102,7 +102,7 @@ class TFRecordSource(Source):
         return {"image": tf.concat([images, [""]], 0)[0], "texts": texts}
 
 
-class TarSource(Source):
+class TarSource(_PairSource):
     """Webdataset tars.
 
     Args:
@@ -111,11 +111,6 @@ class TarSource(Source):
         image_key: Extension of the image's member.
         text_key: Extension of the text's member, or "json/NAME" for a field of the JSON member.
     """
-
-    def __init__(self, paths, lengths, image_key="image", text_key="captions/text"):
-        super().__init__(paths, lengths)
-        self._image_names = _IMAGE_NAMES.get(image_key, (image_key,))
-        self._text_names = _TEXT_NAMES.get(text_key, (text_key,))
 
     def read(self, shard, skip):
         """See `Source`."""
@@ -190,9 +185,7 @@ class TfdsSource(Source):
 
     def read(self, shard, skip):
         """See `Source`."""
-        dataset = tf.data.TFRecordDataset(self._path(shard), buffer_size=_READ_BUFFER)
-        skip += tf.gather(tf.constant(self._skips, tf.int64), shard)
-        return dataset.skip(skip).map(lambda record: {"record": record})
+        return super().read(shard, skip + tf.gather(tf.constant(self._skips, tf.int64), shard))
 
     def parse(self, record):
         """See `Source`."""
@@ -225,11 +218,6 @@ class EmbeddingSource(Source):
         )
         self._shape = (self.manifest["views"], self.manifest["width"])
 
-    def read(self, shard, skip):
-        """See `Source`."""
-        dataset = tf.data.TFRecordDataset(self._path(shard), buffer_size=_READ_BUFFER)
-        return dataset.skip(skip).map(lambda record: {"record": record})
-
     def parse(self, record):
         """See `Source`."""
         fields = tf.io.parse_single_example(
@@ -255,7 +243,7 @@ def read_manifest(folder: str) -> dict:
     path = os.path.join(folder, "manifest.json")
     try:
         with tf.io.gfile.GFile(path) as file:
-            return json.loads(file.read())
+            manifest = json.loads(file.read())
     except tf.errors.NotFoundError as e:
         raise DataError(
             f"no {path}: not a folder of precomputed embeddings, or `lit-tf precompute` has not "
@@ -263,6 +251,19 @@ def read_manifest(folder: str) -> dict:
         ) from e
     except ValueError as e:
         raise DataError(f"{path} is no JSON: {e}") from e
+    try:
+        counts = [manifest["views"], manifest["width"]]
+        counts += [s["examples"] for s in manifest["shards"]]
+        whole = all(isinstance(n, int) and n >= 0 for n in counts) and min(counts[:2]) > 0
+        whole = whole and all(isinstance(s["name"], str) for s in manifest["shards"])
+    except (TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise DataError(
+            f"{path} is damaged: expected views, width and shards with name and examples; remove "
+            "it and run `lit-tf precompute` again, which keeps the shards"
+        )
+    return manifest
 
 
 def source_format(config) -> str:

@@ -41,7 +41,7 @@ def total_flops(config, steps, *, locking, pretraining_steps=0):
         Model FLOPs, as `preflight.flops` counts them.
     """
     lock_image = locking[0] == "L"
-    step = flops.train_step(config, build.BATCH_SIZE, lock_image=lock_image, lock_text=False)
+    step = flops.train_step(config, build.BATCH_SIZE, lock_image=lock_image)
     pretraining_step = 3 * flops.image_tower(config) * pretrain.BATCH_SIZE
     return steps * step + pretraining_steps * pretraining_step
 

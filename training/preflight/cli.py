@@ -1,10 +1,12 @@
 """`lit-tf tpu-preflight`: whether a run compiles, fits and is fast, before a TPU is rented."""
 
 import argparse
+import concurrent.futures
 import json
+import multiprocessing
 import sys
 
-from lit_tf.errors import ConfigError, LitError
+from lit_tf.errors import ConfigError, LitError, TrainingError
 
 FAILED, DOES_NOT_FIT = 1, 3  # exit codes
 
@@ -84,7 +86,7 @@ def run(args) -> int:
         for batch_size in _sweep(args.sweep):
             print(f"compiling batch_size={batch_size:,} ...", file=sys.stderr)
             overrides = [*args.set, f"batch_size={batch_size}"]
-            reports.append(preflight(args.config, args.topology, overrides, slowest=0))
+            reports.append(run_apart(preflight, args.config, args.topology, overrides, slowest=0))
         show = _as_sweep
     else:
         reports = [
@@ -159,7 +161,7 @@ def _shipped(args):
         for topology in topologies:
             print(f"compiling {spec} for {topology} ...", file=sys.stderr, flush=True)
             try:
-                report = preflight(spec, topology, args.set, slowest=args.slowest)
+                report = run_apart(preflight, spec, topology, args.set, slowest=args.slowest)
             except LitError as error:
                 bad.append(FAILED)
                 values.append({"title": spec, "topology": topology, "error": str(error)})
@@ -174,6 +176,23 @@ def _shipped(args):
     if args.json:
         print(json.dumps(values, indent=2))
     return min(bad, default=0)
+
+
+def run_apart(function, *args, **kwargs):
+    """Returns function(*args, **kwargs), called in a process of its own.
+
+    The compiler keeps memory of every program that it has seen: gigabytes after a few of them.
+
+    Raises:
+        TrainingError: The process was killed, as the system does where memory runs out.
+        Exception: What the function raises.
+    """
+    fresh = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        try:
+            return pool.submit(function, *args, **kwargs).result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise TrainingError("the compiler's process was killed; is memory short?") from error
 
 
 def _sweep(text):

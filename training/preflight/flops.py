@@ -41,7 +41,6 @@ def train_step(
     batch_size: int,
     *,
     lock_image: bool,
-    lock_text: bool,
     precomputed_images: bool = False,
 ) -> int:
     """FLOPs of one training step over the global batch.
@@ -51,6 +50,6 @@ def train_step(
     train.
     """
     image = 0 if precomputed_images else image_tower(config) * (1 if lock_image else 3)
-    text = text_tower(config) * (1 if lock_text else 3)
+    text = text_tower(config) * 3
     logits = 3 * 2 * 2 * batch_size * config.embedding_dim
     return batch_size * (image + text + logits)

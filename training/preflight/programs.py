@@ -1,23 +1,17 @@
 """What can be compiled: the train step of a config, and the two towers of its model."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from lit_tf.config import BertConfig, LitConfig, ViTConfig
-from lit_tf.errors import ConfigError
 from lit_tf.model import LitModel
 
 from ..config import TrainConfig, check_batch
-from ..optimizers import Optimizer
-from ..step import ReplicaStep, trainable_parameters
-from ..towers import image_config, tower_sizes
+from ..towers import lit_config
+from ..train import build_step
 from . import flops
 from .lowering import XlaCollectives
-
-_BERT_VOCABULARY = 30_522  # arXiv:1810.04805, section 3, of the uncased models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +31,6 @@ class Program:
     model_flops: int
 
 
-def lit_config(config: TrainConfig) -> LitConfig:
-    """Returns the towers of a training config, without reading any checkpoint.
-
-    Raises:
-        ConfigError: A tower's name is unknown.
-    """
-    model = config.model
-    text = _text(model)
-    return LitConfig(
-        image=_image(model, text.embedding_dim),
-        text=text,
-        has_bias=model.bias is not None,
-        token_length=model.token_length,
-    )
-
-
 def train_step(config: TrainConfig, replicas: int) -> Program:
     """The trainer's step, with its model, loss, optimizer and precision, on zeros.
 
@@ -65,38 +43,24 @@ def train_step(config: TrainConfig, replicas: int) -> Program:
     """
     check_batch(config, replicas)
     model = _model(config)
-    lock = {"lock_image": config.model.lock_image, "lock_text": config.model.lock_text}
-    optimizer = Optimizer(
-        trainable_parameters(model, **lock),
-        name=config.optimizer.name,
-        learning_rate=config.optimizer.lr,
-        weight_decay=config.optimizer.weight_decay,
-        clip=config.optimizer.clip,
-        total_steps=config.steps,
-        warmup_steps=config.warmup_steps,
-    )
-    step = ReplicaStep(
-        model,
-        optimizer,
-        loss=config.loss.name,
-        **lock,
-        seed=config.seed,
-        loss_chunk=config.loss.chunk,
-        cache_chunk=config.loss.cache_chunk,
-        collectives=XlaCollectives(replicas),
-    )
+    step = build_step(config, model, XlaCollectives(replicas))
     local = config.batch_size // replicas
     precomputed = config.data.format == "embeddings"
     images = (
         {"image_embedding": tf.TensorSpec((local, model.config.embedding_dim))}
         if precomputed
-        else {"image": _images(local, model)}
+        else {"image": tf.TensorSpec(_images(local, model).shape, tf.uint8)}
     )
     return Program(
         step,
         [{**images, "tokens": _tokens(local, model)}],
-        {"parameters": _size(model), "optimizer": _size_of(optimizer.variables.values())},
-        flops.train_step(model.config, config.batch_size, precomputed_images=precomputed, **lock),
+        {"parameters": _size(model), "optimizer": _size_of(step.optimizer.variables.values())},
+        flops.train_step(
+            model.config,
+            config.batch_size,
+            lock_image=config.model.lock_image,
+            precomputed_images=precomputed,
+        ),
     )
 
 
@@ -143,32 +107,3 @@ def _size(layer):
 
 def _size_of(variables):
     return sum(v.shape.num_elements() * v.dtype.size for v in variables)
-
-
-def _image(model, text_width):
-    config = image_config(model.image, model.resolution)
-    return dataclasses.replace(config, out_dim=text_width if model.image_head else None)
-
-
-def _text(model):
-    kind, sizes = tower_sizes(model.text)
-    if kind is ViTConfig:
-        raise ConfigError(f"model.text is {model.text!r}, which is an image tower")
-    # Where the image tower has no head, the text tower's is as wide as the image tower.
-    out_dim = sizes.get("width") if model.image_head else _image(model, None).width
-    sizes = {"vocab_size": _vocabulary(model.vocab), "out_dim": out_dim, **sizes}
-    if ":" in model.text:  # published ones have 512 positions, whatever the texts' length
-        sizes.setdefault("max_length", model.token_length)
-    if kind is BertConfig:
-        sizes["dropout_rate"] = model.dropout
-    try:
-        return kind(**sizes)
-    except TypeError as error:
-        raise ConfigError(f"tower {model.text!r} is incomplete: {error}") from error
-
-
-def _vocabulary(path):
-    """Rows of the token table: the vocabulary's lines where it is at hand, else BERT's."""
-    if path and pathlib.Path(path).is_file():
-        return len(pathlib.Path(path).read_text(encoding="utf-8").splitlines())
-    return _BERT_VOCABULARY

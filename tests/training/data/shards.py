@@ -76,5 +76,5 @@ def tokenize(texts):
 
 def numbers(batch):
     """Returns the numbers of a batch's pictures and of its captions."""
-    red = np.round((np.array(batch["image"])[:, 0, 0, 0] + 1) * 127.5 / 2).astype(int)
+    red = np.round(np.array(batch["image"])[:, 0, 0, 0] / 2).astype(int)
     return red.tolist(), np.array(batch["tokens"])[:, 0].tolist()

@@ -8,6 +8,7 @@ import urllib.request
 import numpy as np
 import pytest
 from lit_tf.training import cli_eval
+from lit_tf.training.config import load_config
 
 from lit_tf import zero_shot
 from lit_tf.errors import ConfigError, DataError, LitError
@@ -179,6 +180,28 @@ def test_a_config_names_the_checkpoint_and_the_datasets(
     expected = {("cifar100", "accuracy"): tiny.accuracy["cifar100"]}
     expected |= {("coco_captions", name): value for name, value in tiny.recalls.items()}
     assert figures(out) == expected
+
+
+def test_a_config_that_evaluates_nothing_is_tried_on_a_few_images(
+    fixtures, config_file, templates, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cli_eval, "TRIAL", (("cifar100:test[:7]",), ("coco_captions:test[:5]",)))
+    text = config_file.read_text()
+    text = text.replace('zero_shot=("cifar100",), retrieval=("coco_captions",), ', "")
+    config_file.write_text(text)
+    out = tmp_path / "out.json"
+    run(
+        f"--config={config_file}:init={fixtures / 'lit_bert_tiny.npz'}",
+        f"--templates={templates}",
+        f"--data-dir={tiny.data_dir}",
+        f"--json={out}",
+    )
+    rows = json.loads(out.read_text())["rows"]
+    assert {(r["dataset"], r["split"]) for r in rows} == {
+        ("cifar100", "test[:7]"),
+        ("coco_captions", "test[:5]"),
+    }
+    assert not any(load_config("lit_coco:runlocal").eval.zero_shot)  # one of those
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from lit_tf.training.preflight import programs
 from lit_tf.training.preflight.chips import parse_topology
 from lit_tf.training.preflight.cli import SHIPPED
 from lit_tf.training.preflight.lowering import lower
+from lit_tf.training.towers import lit_config
 
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.errors import TrainingError
@@ -124,7 +125,7 @@ def test_the_table_covers_every_shipped_config_on_v4_and_v5e():
     assert set(specs) == {p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("_")}
     for spec, topologies in SHIPPED:
         config = load_config(spec)
-        assert programs.lit_config(config).image.image_size == config.model.resolution
+        assert lit_config(config).image.image_size == config.model.resolution
         assert {name.partition(":")[0] for name in topologies} == {"v4", "v5e"}
         for name in topologies:
             check_batch(config, parse_topology(name).chips)

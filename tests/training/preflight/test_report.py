@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 from lit_tf.training.preflight import cli, compiler, flops, report
@@ -10,7 +11,7 @@ from lit_tf.training.preflight.hlo import Program
 
 from lit_tf.cli import main
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
-from lit_tf.errors import TrainingError
+from lit_tf.errors import ConfigError, TrainingError
 
 HLO = """HloModule m, is_scheduled=true
 
@@ -113,11 +114,13 @@ def test_a_locked_tower_costs_a_third_and_stored_embeddings_nothing():
     tower, text = flops.image_tower(B16), flops.text_tower(B16)
 
     def step(**kwargs):
-        return flops.train_step(B16, 64, **{"lock_image": True, "lock_text": False, **kwargs}) // 64
+        return flops.train_step(B16, 64, **{"lock_image": True, **kwargs}) // 64
 
     assert step(lock_image=False) - step() == 2 * tower
     assert step() - step(precomputed_images=True) == tower
-    assert step() - step(lock_text=True) == 2 * text
+    # Text tower and logits, forward and twice that backward; logits from both sides.
+    logits = 2 * 2 * 64 * B16.embedding_dim
+    assert step(precomputed_images=True) == 3 * (text + logits)
 
 
 def test_published_peaks_imply_the_known_clocks():
@@ -246,8 +249,18 @@ def test_the_table_of_shipped_configs_survives_what_one_of_them_fails_by(monkeyp
     monkeypatch.setattr(compiler, "check_installed", lambda: None)
     monkeypatch.setattr(cli, "SHIPPED", (("digits", ("v4:2x2x1",)), ("big", ("v5e:2x4",))))
     monkeypatch.setattr(cli, "preflight", preflight)
+    monkeypatch.setattr(cli, "run_apart", lambda function, *a, **k: function(*a, **k))
     assert main(["tpu-preflight", "--shipped"]) == cli.FAILED
     printed.append(capsys.readouterr().out)
     assert "refuses the program / here" in printed[1]  # as it comes, not when all is done
     assert "does not fit" in printed[2] and "40.0 of 30.0 GiB" in printed[2]
     assert len({line.count("|") for line in "".join(printed).splitlines()}) == 1
+
+
+def test_a_program_compiled_apart_returns_or_fails_as_here():
+    assert cli.run_apart(os.path.basename, "a/b") == "b"
+    assert cli.run_apart(os.getpid) != os.getpid()
+    with pytest.raises(ConfigError, match="nonsense"):
+        cli.run_apart(parse_topology, "nonsense")
+    with pytest.raises(TrainingError, match="process was killed"):
+        cli.run_apart(os._exit, 9)
