@@ -193,10 +193,8 @@ def _read_config(path):
     try:
         with tf.io.gfile.GFile(path) as file:
             config = json.load(file)
-    except ValueError as error:
-        raise TrainingError(
-            f"{path} is damaged: expected the JSON of a config ({error})"
-        ) from error
+    except ValueError:
+        config = None
     if not isinstance(config, dict):
         raise TrainingError(f"{path} is damaged: expected the JSON of a config")
     return config
