@@ -36,6 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="precision to compute in (default: float32); embeddings are stored in float32",
     )
     how.add_argument("--batch-size", type=int, default=64, metavar="N")
+    how.add_argument(
+        "--strategy",
+        choices=("auto", "tpu", "mirrored", "one_device"),
+        default="auto",
+        help="what this host computes on (default: what there is); with --engine beam, one device "
+        "a worker",
+    )
+    how.add_argument("--tpu", metavar="NAME", help="name or address of a TPU, or local")
     how.add_argument("--shards", type=int, default=16, metavar="N", help="files to write")
     how.add_argument("--host", type=int, default=0, help="number of this host")
     how.add_argument("--hosts", type=int, default=1, help="number of hosts")
@@ -82,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if args.engine == "beam":
         precompute_with_beam(job, shlex.split(args.beam_options))
     else:
-        counters = precompute(job, host=args.host, hosts=args.hosts)
+        counters = precompute(job, host=args.host, hosts=args.hosts, strategy=_strategy(args))
         if counters.bad:
             print(counters.report(), file=sys.stderr)
     if not is_finished(job):
@@ -92,3 +100,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{args.output}: complete, {args.views} augmented view(s) per image")
     return 0
+
+
+def _strategy(args):
+    from lit_tf.errors import ConfigError
+
+    from . import strategies
+
+    strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
+    if strategies.has_workers(strategy):
+        raise ConfigError(
+            "TF_CONFIG lists several workers, but hosts share precomputing without talking to each "
+            "other: clear it, and tell each its number with --host and --hosts"
+        )
+    print(f"strategy: {strategies.describe(strategy)}", file=sys.stderr)
+    return strategy

@@ -26,6 +26,7 @@ import lit_tf
 from lit_tf import images
 from lit_tf.errors import ConfigError, DataError
 
+from .collectives import Collectives
 from .config import DataConfig
 from .data import augment, stream
 from .data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
@@ -78,7 +79,9 @@ class Job:
         return values
 
 
-def precompute(job: Job, *, host: int = 0, hosts: int = 1, progress: bool = True) -> Counters:
+def precompute(
+    job: Job, *, host: int = 0, hosts: int = 1, progress: bool = True, strategy=None
+) -> Counters:
     """Writes this host's share of the shards that are missing, and the manifest after the last.
 
     Args:
@@ -86,6 +89,8 @@ def precompute(job: Job, *, host: int = 0, hosts: int = 1, progress: bool = True
         host: Number of this host; it writes the shards host, host + hosts, ...
         hosts: Number of hosts.
         progress: Whether to show a progress bar.
+        strategy: A `tf.distribute` strategy of this process, whose replicas share a batch; by
+            default the current one.
 
     Returns:
         What this host met.
@@ -97,7 +102,7 @@ def precompute(job: Job, *, host: int = 0, hosts: int = 1, progress: bool = True
     counters = Counters()
     todo = [i for i in range(host, job.shards, hosts) if not _done(job, i)]
     if todo:
-        embedder = Embedder(job)
+        embedder = Embedder(job, strategy)
         bar = tqdm.tqdm(total=len(todo), unit="shard", disable=not progress)
         with bar:
             for number in todo:
@@ -143,25 +148,37 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
 
 
 class Embedder:
-    """An image tower and a source, opened once, to write any of a job's shards."""
+    """An image tower and a source, opened once, to write any of a job's shards.
 
-    def __init__(self, job: Job):
+    Args:
+        job: What to precompute.
+        strategy: See `precompute`.
+    """
+
+    def __init__(self, job: Job, strategy: tf.distribute.Strategy | None = None):
         self._job = job
+        self._strategy = strategy or tf.distribute.get_strategy()
+        # A replica's share of a batch; the shares of all are no less than was asked for.
+        self._local = -(-job.batch_size // self._strategy.num_replicas_in_sync)
         self._source = open_source(job.data)
         if self._source.embeddings:
             raise DataError(f"{job.data.source} holds embeddings already, no images")
-        model = lit_tf.load(job.checkpoint, resolution=job.resolution, dtype=job.dtype)
+        with self._strategy.scope():
+            model = lit_tf.load(job.checkpoint, resolution=job.resolution, dtype=job.dtype)
         if model.config.image is None:
             raise DataError(f"{job.checkpoint} has no image tower")
         self._size = model.config.image.image_size
         self._width = model.config.embedding_dim
         self._fingerprint = image_fingerprint(model)
 
-        @tf.function(
-            input_signature=[tf.TensorSpec((job.batch_size, self._size, self._size, 3), tf.uint8)]
-        )
+        def on_replica(pixels):
+            return Collectives().gather(model.embed_images(images.normalize(pixels)))
+
+        @tf.function
         def embed(pixels):
-            return model.embed_images(images.normalize(pixels))
+            # After the gather every replica holds the whole batch.
+            gathered = self._strategy.run(on_replica, args=(pixels,))
+            return self._strategy.experimental_local_results(gathered)[0]
 
         self._embed = embed
 
@@ -249,12 +266,19 @@ class Embedder:
     def _embed_all(self, views):
         """Returns float32 (examples, views, D) of uint8 (examples, views, side, side, 3)."""
         flat = views.reshape((-1, *views.shape[2:]))
-        size = self._job.batch_size
+        local, size = self._local, self._local * self._strategy.num_replicas_in_sync
         found = []
         for i in range(0, len(flat), size):
             part = flat[i : i + size]
-            padding = np.zeros((size - len(part), *part.shape[1:]), np.uint8)
-            found.append(self._embed(np.concatenate([part, padding])).numpy()[: len(part)])
+            whole = np.zeros((size, *part.shape[1:]), np.uint8)
+            whole[: len(part)] = part
+
+            def share(context, whole=whole):
+                first = context.replica_id_in_sync_group * local
+                return tf.constant(whole[first : first + local])
+
+            shares = self._strategy.experimental_distribute_values_from_function(share)
+            found.append(self._embed(shares).numpy()[: len(part)])
         return np.concatenate(found).astype("<f4").reshape((*views.shape[:2], self._width))
 
 

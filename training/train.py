@@ -16,6 +16,7 @@ from . import strategies
 from .config import TrainConfig, check_batch
 from .data import Counters, make_train_dataset, make_validation_dataset, source_format
 from .evaluation.evaluators import make_evaluators
+from .feed import distribute
 from .loop import Loop, validation_loss
 from .optimizers import Optimizer
 from .precompute import check_embeddings
@@ -122,20 +123,21 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     evaluators = [e.run for e in make_evaluators(model, config.eval, strategy)]
     if held_out is not None:
         # Opened here, so that a missing one is refused now and not at the first evaluation.
-        validation = strategy.distribute_datasets_from_function(
+        validation = distribute(
+            strategy,
             lambda context: make_validation_dataset(
                 held_out,
                 model.tokenizer,
                 input_context=context,
                 counters=validation_counters,
                 **sizes,
-            )
+            ),
         )
         evaluators.append(
             validation_loss(strategy, step, validation, config.batch_size, validation_counters)
         )
     loop.run(
-        strategy.distribute_datasets_from_function(make_batches),
+        distribute(strategy, make_batches),
         batch_size=config.batch_size,
         evaluators=evaluators,
         evaluate_every=config.eval.every,

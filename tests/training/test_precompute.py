@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -103,6 +105,39 @@ def test_hosts_together_write_what_one_writes(whole, tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["image_tower"] == image_fingerprint(lit_tf.load(job.checkpoint))
     assert sum(s["examples"] for s in manifest["shards"]) == COUNT - 2
+
+
+REPLICAS = """
+import json, sys
+import tensorflow as tf
+from lit_tf.training.config import DataConfig
+from lit_tf.training.precompute import Job, precompute
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
+job = json.loads(sys.argv[1])
+job = Job(**{**job, "data": DataConfig(**job["data"])})
+strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(3)])
+precompute(job, progress=False, strategy=strategy)
+"""
+
+
+def test_replicas_together_write_what_one_writes(whole, tmp_path):
+    job = dataclasses.replace(whole, output=str(tmp_path))
+    text = json.dumps(dataclasses.asdict(job))
+    subprocess.run([sys.executable, "-c", REPLICAS, text], check=True, capture_output=True)
+    for mine, theirs in zip(contents(tmp_path), contents(whole.output), strict=True):
+        for a, b in zip(map(parsed, mine), map(parsed, theirs), strict=True):
+            assert a["texts"] == b["texts"]
+            np.testing.assert_allclose(a["image_embedding"], b["image_embedding"], atol=1e-6)
+
+
+def parsed(record):
+    fields = tf.train.Example.FromString(record).features.feature
+    return {
+        "texts": list(fields["texts"].bytes_list.value),
+        "image_embedding": np.frombuffer(fields["image_embedding"].bytes_list.value[0], "<f4"),
+    }
 
 
 def test_views_differ_repeat_and_are_drawn_in_training(whole, tmp_path):

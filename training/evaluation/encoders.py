@@ -25,6 +25,7 @@ from lit_tf.errors import DataError
 from lit_tf.tokenizers import load_tokenizer
 
 from ..collectives import Collectives
+from ..feed import distribute
 from .datasets import Images
 
 # Batches whose results have not been fetched yet: the device has work while the host reads.
@@ -279,8 +280,9 @@ class KerasEncoder(Encoder):
 
     def _run(self, kind, batches):
         """Yields the numbers and embeddings of batch after batch."""
-        dataset = self.strategy.distribute_datasets_from_function(
-            lambda context: batches(context.get_per_replica_batch_size(self.batch_size), context)
+        dataset = distribute(
+            self.strategy,
+            lambda context: batches(context.get_per_replica_batch_size(self.batch_size), context),
         )
         pending, in_flight = collections.deque(), 1
         for index, inputs in dataset:

@@ -1,0 +1,77 @@
+"""Batches for the replicas of a strategy, from pipelines that run where they can.
+
+The pipelines decode with Python's help, count what is damaged, and tokenize with tensorflow-text's
+ops. Where tf.distribute would build them on machines that run nothing but TensorFlow's own server
+(every host of a TPU slice but this one, or all of a TPU that is reached over the network), they
+would find none of that. There, one pipeline on this machine feeds all replicas.
+"""
+
+import tensorflow as tf
+from tensorflow.python.distribute.values import PerReplica
+
+
+def distribute(strategy, make_dataset):
+    """Returns a distributed dataset of what `make_dataset` builds.
+
+    Args:
+        strategy: A `tf.distribute` strategy.
+        make_dataset: As for `Strategy.distribute_datasets_from_function`: a function of a
+            `tf.distribute.InputContext` to a dataset of a replica's batches, successive ones for
+            the replicas of a host.
+
+    Returns:
+        An iterable of per-replica batches. Its iterators work in a `tf.function`, too.
+    """
+    if _is_remote(strategy):
+        return FedFromHere(strategy.num_replicas_in_sync, make_dataset)
+    return strategy.distribute_datasets_from_function(make_dataset)
+
+
+class FedFromHere:
+    """The batches of one pipeline on this machine, for all replicas wherever they are.
+
+    Args:
+        replicas: How many there are.
+        make_dataset: See `distribute`.
+    """
+
+    def __init__(self, replicas, make_dataset):
+        self._replicas = replicas
+        context = tf.distribute.InputContext(
+            num_input_pipelines=1, input_pipeline_id=0, num_replicas_in_sync=replicas
+        )
+        # Read ahead by a step of all replicas: a host call must not wait for the first of them.
+        self._dataset = make_dataset(context).prefetch(replicas)
+
+    def __iter__(self):
+        return _Iterator(iter(self._dataset), self._replicas)
+
+
+class _Iterator:
+    def __init__(self, iterator, replicas):
+        self._iterator, self._replicas = iterator, replicas
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        """Returns a batch for each replica. Eagerly, raises StopIteration at the end."""
+        try:
+            with tf.device("CPU:0"):
+                batches = [self._iterator.get_next() for _ in range(self._replicas)]
+        except tf.errors.OutOfRangeError:
+            raise StopIteration from None
+        return tf.nest.map_structure(lambda *parts: PerReplica(parts), *batches)
+
+
+def _is_remote(strategy):
+    """Whether any of a TPU's hosts is another machine."""
+    if not isinstance(strategy, tf.distribute.TPUStrategy):
+        return False  # workers of other strategies are processes of this program
+    workers = {_task(device) for device in strategy.extended.worker_devices}
+    return not workers <= {_task(tf.zeros([]).device), (None, None)}
+
+
+def _task(device):
+    spec = tf.DeviceSpec.from_string(device)
+    return spec.job, spec.task
