@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", metavar="GLOB", nargs="+", help="TFLite int8: images like those to come"
     )
+    parser.add_argument(
+        "--accuracy",
+        metavar="DATASET",
+        help="TFLite: measure what zero-shot accuracy is lost, on NAME[:SPLIT] of tfds or a folder "
+        "that holds one folder per class",
+    )
     parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
 
 
@@ -51,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         LitError: whatever stands in the way, for the command line to print.
     """
-    wrong = ("quantization", "calibration") if args.saved_model else ("parts", "dtype")
+    of_tflite = ("quantization", "calibration", "accuracy")
+    wrong = of_tflite if args.saved_model else ("parts", "dtype")
     for name in wrong:
         if getattr(args, name) is not None:
             kind = "--saved-model" if args.saved_model else "--tflite"
@@ -59,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     import lit_tf
     from lit_tf.checkpoints import download
 
-    from . import saved_model, tflite
+    from . import manifest, saved_model, tflite
 
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
@@ -87,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             quantization=args.quantization or "dynamic_int8",
             calibration=images,
+            accuracy=args.accuracy,
             **common,
         )
     if args.json:
@@ -104,5 +112,11 @@ def run(args: argparse.Namespace) -> int:
             if k in found
         )
         print(f"{name:{width}}  {size}{numbers}")
+    if args.accuracy:
+        found = manifest.read(args.out)["accuracy"]
+        print(
+            f"zero-shot accuracy on {found['images']:,} images of {found['dataset']}: "
+            f"{found['tflite']:.2%}, {100 * found['lost']:.2f} points below the Keras model's"
+        )
     print(f"Wrote and verified {os.path.abspath(args.out)}")
     return 0

@@ -164,6 +164,17 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
     pathlib.Path(folder, NAME).write_text(text + "\n", encoding="utf-8")
 
 
+def read(folder) -> dict:
+    """Returns what `write` wrote."""
+    return json.loads(pathlib.Path(folder, NAME).read_text(encoding="utf-8"))
+
+
+def add(folder, **more) -> None:
+    """Adds fields to the `lit_manifest.json` of a folder."""
+    text = json.dumps({**read(folder), **more}, indent=2, ensure_ascii=False)
+    pathlib.Path(folder, NAME).write_text(text + "\n", encoding="utf-8")
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Gives a new folder beside `path`, which takes its place if all goes well, else vanishes.

@@ -27,6 +27,7 @@ def tflite(
     classes=None,
     templates="clip_best",
     calibration=None,
+    accuracy=None,
     source=None,
 ) -> dict:
     """Writes TFLite graphs, the vocabulary, labels and a manifest, all verified in LiteRT alone.
@@ -43,6 +44,9 @@ def tflite(
       classes: class names for `zero_shot.tflite`.
       templates: prompt templates for `classes`.
       calibration: images (anything `encode_image` takes) on which activations are measured.
+      accuracy: a labelled dataset, as `lit-tf eval --zero-shot` takes it (NAME[:SPLIT] of tfds, or
+        a folder that holds one folder per class), to classify before and after with `templates`;
+        the manifest then says how much accuracy was lost. Needs the extra `train`.
       source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
@@ -51,6 +55,7 @@ def tflite(
     Raises:
       ExportError: the model lacks what was asked for, `out_dir` holds something else, or what was
         written does not agree with the model; then nothing is left behind.
+      DataError: the dataset for `accuracy` cannot be read.
     """
     if quantization not in LEAST_COSINE:
         raise ExportError(
@@ -68,6 +73,7 @@ def tflite(
         raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
     if classes is not None and (model.t is None or model.tokenizer is None):
         raise ExportError("classes need a model with both towers and a vocabulary")
+    labelled = None if accuracy is None else _labelled(model, accuracy)
     model = model.with_dtype("float32")
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
     with manifest.replacing(out_dir) as folder:
@@ -103,7 +109,41 @@ def tflite(
             files=files,
             left_out=left_out,
         )
+        if labelled is not None:
+            manifest.add(folder, accuracy=_accuracy(model, folder, labelled, templates))
     return files
+
+
+def _labelled(model, name):
+    """Opens a labelled dataset: before anything is converted, so that a missing one shows now."""
+    if model.image_tower is None or model.text_tower is None or model.tokenizer is None:
+        raise ExportError("accuracy needs a model with both towers and a vocabulary")
+    try:
+        from lit_tf.training.evaluation.datasets import open_classification
+    except ImportError as error:
+        raise ExportError(f"accuracy needs lit_tf[train] to read datasets: {error}") from None
+    return open_classification(name)
+
+
+def _accuracy(model, folder, labelled, templates):
+    """Zero-shot accuracy of the model and of the graphs in a folder, as the manifest has it."""
+    from lit_tf.training.evaluation import protocol
+    from lit_tf.training.evaluation.encoders import KerasEncoder, TFLiteEncoder
+
+    results = {
+        name: protocol.zero_shot(encoder, labelled, templates)
+        for name, encoder in (("keras", KerasEncoder(model)), ("tflite", TFLiteEncoder(folder)))
+    }
+    shares = {name: result.metrics["accuracy"] for name, result in results.items()}
+    result = results["tflite"]
+    return {
+        "dataset": result.dataset,
+        "split": result.split,
+        "images": result.images,
+        "templates": result.templates,
+        **shares,
+        "lost": shares["keras"] - shares["tflite"],
+    }
 
 
 def convert(function, tower, signature, custom=False) -> bytes:

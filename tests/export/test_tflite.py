@@ -190,30 +190,35 @@ def test_tokenizer_vectors_are_up_to_date():
     assert os.path.getsize(maker.PATH) < 50_000
 
 
-@pytest.mark.full
-def test_accuracy_on_digits_survives_export(digits, tmp_path):
+def test_accuracy_lost_is_measured_at_export(digits, tmp_path, capsys):
+    for number, (digit, name) in enumerate([(3, "three"), (7, "seven"), (3, "three")]):
+        folder = tmp_path / "photos" / f"two {name}s"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = manifest.sample_images(48, digit + 1)[digit]
+        tf.io.write_file(str(folder / f"{number}.png"), tf.io.encode_png(picture))
     from lit_tf.cli import main
 
-    def accuracy(*source):
-        out = tmp_path / "result.json"
-        assert main(["eval", *source, "--zero-shot", "digits", "--json", str(out)]) == 0
-        found = json.loads(out.read_text())
-        (row,) = [r for r in _rows(found) if r.get("figure") == "accuracy"]
-        return row["measured"]
+    out = tmp_path / "out"
+    command = ["export", "LiT-digits", str(out), "--tflite", "--quantization", "none"]
+    assert main([*command, "--accuracy", str(tmp_path / "photos")]) == 0
+    found = manifest.read(out)["accuracy"]
+    assert (found["dataset"], found["images"], found["lost"]) == ("photos", 3, 0)
+    paths = sorted((tmp_path / "photos").rglob("*.png"))
+    truth = [path.parent.name for path in paths]
+    names = sorted(set(truth))
+    guesses = digits.classify([str(p) for p in paths], names).argmax(-1)
+    right = np.mean([names[g] == name for g, name in zip(guesses, truth, strict=True)])
+    assert found["keras"] == found["tflite"] == pytest.approx(right)
+    assert "on 3 images of photos" in capsys.readouterr().out
+    assert main([*command, "--accuracy", "no_such_dataset"]) == 2
+    assert manifest.read(out)["accuracy"] == found  # the old one is left
 
-    def _rows(value):
-        if isinstance(value, dict):
-            yield value
-            value = list(value.values())
-        if isinstance(value, list):
-            for item in value:
-                yield from _rows(item)
 
+@pytest.mark.full
+def test_accuracy_on_digits_survives_export(digits, tmp_path):
     lost = {}
-    whole = accuracy("LiT-digits")
     for quantization in ("none", "dynamic_int8"):
-        folder = tmp_path / quantization
-        tflite(digits, folder, quantization=quantization)
-        lost[quantization] = whole - accuracy("--tflite", str(folder))
+        tflite(digits, tmp_path / quantization, quantization=quantization, accuracy="digits")
+        lost[quantization] = manifest.read(tmp_path / quantization)["accuracy"]["lost"]
     assert lost["none"] == pytest.approx(0, abs=1e-6)
-    assert lost["dynamic_int8"] <= 0.5
+    assert lost["dynamic_int8"] <= 0.005  # half a point
