@@ -117,6 +117,13 @@ def test_no_room_for_a_checkpoint_stops_the_run_and_leaves_the_last_one(
     assert_same_bits(parameters(tmp_path / "final.npz"), uninterrupted)
 
 
+def two_workers():
+    addresses = [f"localhost:{free_port()}" for _ in range(2)]
+    for index in range(2):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        yield {"TF_CONFIG": json.dumps(task)}
+
+
 def test_two_workers_run_the_loop_as_one_process_does(fixtures, tmp_path):
     """To rounding, which differs: sums over a batch are added up in another order.
 
@@ -124,11 +131,8 @@ def test_two_workers_run_the_loop_as_one_process_does(fixtures, tmp_path):
     nothing but rounding, and Adam makes steps of any size out of it.
     """
     alone, together = tmp_path / "alone", tmp_path / "together"
-    addresses = [f"localhost:{free_port()}" for _ in range(2)]
     processes = [start(fixtures, alone, dropout=0.0)]
-    for index in range(2):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        env = {"TF_CONFIG": json.dumps(task)}
+    for env in two_workers():
         processes.append(start(fixtures, together, dropout=0.0, env=env))
     for process in processes:
         finish(process)
@@ -166,7 +170,7 @@ def digits(tmp_path_factory):
         "embeddings": [f"data.source={job.output}", f"eval.validation={job.output}"],
     }
 
-    def begin(data, workdir):
+    def begin(data, workdir, env=None):
         settings = [
             *("steps_per_loop=2", "checkpoint_every=4", "eval.every=8", "data.shuffle_buffer=40"),
             *("eval.zero_shot=digit_pairs/tiny", "eval.retrieval=digit_pairs/tiny"),
@@ -175,7 +179,7 @@ def digits(tmp_path_factory):
         config = f"digits:dataset=digit_pairs/tiny,data_dir={data_dir},steps=48,batch_size=16"
         command = [sys.executable, "-m", "lit_tf.training.train", "--config", config]
         command += [f"--set={setting}" for setting in settings]
-        return launch([*command, "--workdir", str(workdir)])
+        return launch([*command, "--workdir", str(workdir)], env)
 
     return begin
 
@@ -200,6 +204,16 @@ def test_digits_killed_at_any_moment_end_the_same(data, digits, tmp_path):
     finish(digits(data, workdir))
     finish(whole)
     assert_same_bits(parameters(workdir / "final.npz"), parameters(tmp_path / "whole/final.npz"))
+
+
+@pytest.mark.full
+def test_two_workers_train_from_the_command_line_with_every_evaluator(digits, tmp_path):
+    processes = [digits("images", tmp_path, env) for env in two_workers()]
+    printed = [finish(process)[0] for process in processes]
+    for out in printed:
+        assert {"validation/loss", "zero_shot/digit_pairs/tiny/accuracy"} <= set(out.split())
+    assert (tmp_path / "final.npz").is_file()
+    assert checkpoints(tmp_path)[-1] == "ckpt-48"
 
 
 def checkpoints(workdir):
