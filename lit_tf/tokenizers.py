@@ -112,6 +112,17 @@ class _Tokenizer(tf.Module):
         """Returns the vocabulary's file; `tokenizer_from_bytes` makes the tokenizer again."""
         return self._data
 
+    def _own_file(self, name):
+        """Writes the vocabulary to a file that lives as long as the tokenizer.
+
+        A SavedModel copies its assets when it is saved, and by then the file that the caller read
+        may be gone, or there never was one.
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="lit_tf_", ignore_cleanup_errors=True)
+        path = pathlib.Path(self._folder.name) / name
+        path.write_bytes(self._data)
+        return path
+
     def __reduce__(self):
         # Neither tables nor resources can be pickled, but Beam and multiprocessing have to.
         return tokenizer_from_bytes, (self.kind, self.to_bytes(), self.length)
@@ -152,11 +163,7 @@ class BertTokenizer(_Tokenizer):
         self._data = "".join(f"{piece}\n" for piece in pieces).encode()
         self.vocab_size = len(pieces)
         self._cls = pieces.index("[CLS]")
-        # A file of our own: a SavedModel copies its assets when it is saved, and by then the one
-        # that the caller read may be gone, or there never was one.
-        self._folder = tempfile.TemporaryDirectory(prefix="lit_tf_", ignore_cleanup_errors=True)
-        path = pathlib.Path(self._folder.name) / "vocab.txt"
-        path.write_bytes(self._data)
+        path = self._own_file("vocab.txt")
         with tf.init_scope():
             self._tokenizer = tf_text.BertTokenizer(
                 str(path), token_out_type=tf.int32, lower_case=True
@@ -212,6 +219,8 @@ class SentencePieceTokenizer(_Tokenizer):
             self._eos = int(self._tokenizer.string_to_id("</s>"))
             if self._tokenizer.id_to_string(self._eos) != b"</s>":
                 raise TokenizerError(f"{source} has no piece </s>, with which LiT ends its texts.")
+            # For whoever opens a SavedModel: its operation holds the model itself.
+            self._asset = tf.saved_model.Asset(str(self._own_file("vocab.model")))
 
     def _encode(self, texts):
         ids = self._tokenizer.tokenize(texts)  # (N, pieces), ragged

@@ -139,9 +139,13 @@ def test_graphs_without_strings_hold_no_tensorflow_text_operation(exported, tmp_
         ]
 
 
-def test_vocabulary_is_an_asset(exported):
-    folder = exported["lit_bert_tiny"][1]
-    assert [f.name for f in (folder / "assets").iterdir()] == ["vocab.txt"]
+@pytest.mark.parametrize(
+    ("name", "file"), [("lit_bert_tiny", "vocab.txt"), ("lit_tt_tiny", "vocab.model")]
+)
+def test_vocabulary_is_an_asset(exported, name, file):
+    model, folder = exported[name][:2]
+    (asset,) = (folder / "assets").iterdir()
+    assert asset.name == file and asset.read_bytes() == model.tokenizer.to_bytes()
 
 
 def test_other_batch_sizes_do_not_retrace(tiny):
