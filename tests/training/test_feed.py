@@ -62,7 +62,7 @@ def test_orbits_loop_takes_batches_from_here_for_a_tpu_of_two_hosts():
             self.optimizer = self
             self.iterations = tf.Variable(0, dtype=tf.int64)
 
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default():
         strategy = tf.distribute.TPUStrategy(TwoHosts(0))
         with strategy.scope():
             trainer = Trainer(strategy, Step(), None)
@@ -70,12 +70,11 @@ def test_orbits_loop_takes_batches_from_here_for_a_tpu_of_two_hosts():
         trainer._replica_step = lambda batch: seen.append(batch["x"])
         dataset = feed.FedFromHere(REPLICAS, make_dataset)._dataset
         iterator = tf.compat.v1.data.make_one_shot_iterator(dataset)
-        loop = trainer.create_train_loop_fn()
-        loop.get_concrete_function(
+        loop = trainer.create_train_loop_fn().get_concrete_function(
             feed._Iterator(iterator, REPLICAS), tf.compat.v1.placeholder(tf.int32, [])
         )
     assert seen and seen[0].shape == [3]
-    nodes = [n for f in graph.as_graph_def().library.function for n in f.node_def]
+    nodes = [n for f in loop.graph.as_graph_def().library.function for n in f.node_def]
     fetched = [n for n in nodes if n.op == "IteratorGetNext"]
     assert len(fetched) == REPLICAS
     assert not [n.name for n in fetched if "/task:" in n.device]  # on no other host
