@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="class names to bake in: separated by commas, or a file with one a line",
     )
     parser.add_argument(
-        "--templates", default="clip_best", help="prompt templates for --classes: a name or a file"
+        "--templates",
+        default="clip_best",
+        help="prompt templates for --classes and --accuracy: a name or a file (default: clip_best)",
     )
     parser.add_argument(
         "--parts",
@@ -97,8 +99,10 @@ def run(args: argparse.Namespace) -> int:
             accuracy=args.accuracy,
             **common,
         )
+    accuracy = manifest.read(args.out)["accuracy"] if args.accuracy else None
     if args.json:
-        print(json.dumps(measured, indent=2))
+        more = {"accuracy": accuracy} if accuracy else {}
+        print(json.dumps({**measured, **more}, indent=2))
         return 0
     width = max(map(len, measured))
     for name, found in measured.items():
@@ -112,11 +116,10 @@ def run(args: argparse.Namespace) -> int:
             if k in found
         )
         print(f"{name:{width}}  {size}{numbers}")
-    if args.accuracy:
-        found = manifest.read(args.out)["accuracy"]
+    if accuracy:
         print(
-            f"zero-shot accuracy on {found['images']:,} images of {found['dataset']}: "
-            f"{found['tflite']:.2%}, {100 * found['lost']:.2f} points below the Keras model's"
+            f"zero-shot accuracy on {accuracy['images']:,} images of {accuracy['dataset']}: "
+            f"{accuracy['tflite']:.2%}, {100 * accuracy['lost']:.2f} points below the Keras model's"
         )
     print(f"Wrote and verified {os.path.abspath(args.out)}")
     return 0

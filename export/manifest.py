@@ -19,6 +19,7 @@ import tensorflow as tf
 import lit_tf
 from lit_tf import images as images_lib
 from lit_tf.errors import ExportError
+from lit_tf.files import sha256
 from lit_tf.zero_shot import checked_class_names, class_embeddings, get_templates
 
 NAME = "lit_manifest.json"
@@ -127,13 +128,7 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
     config = model.config
     digest = None
     if source is not None and os.path.isfile(source):
-        with open(source, "rb") as file:
-            digest = (
-                hashlib.file_digest(file, "sha256")
-                if hasattr(hashlib, "file_digest")
-                else (hashlib.sha256(file.read()))
-            )
-        digest = digest.hexdigest()
+        digest = sha256(source)
     weights = hashlib.sha256()
     for name, variable in model.canonical_variables().items():
         weights.update(name.encode() + np.ascontiguousarray(variable.numpy()).tobytes())

@@ -251,9 +251,9 @@ def saved_model(
         }
         classes = baked and baked[0]
         common = dict(source=source, classes=classes, templates=templates)
-        manifest.write(folder, model, "saved_model", **common, **record, parity=None)
+        manifest.write(folder, model, "saved_model", **common, **record)
         parity = _verify(model, exported, folder, served.by_name, baked)
-        manifest.write(folder, model, "saved_model", **common, **record, parity=parity)
+        manifest.add(folder, parity=parity)
     return parity
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from lit_tf import images as images_lib
 from lit_tf.errors import ExportError
+from lit_tf.zero_shot import get_templates
 
 from . import manifest, quantize, verify
 
@@ -42,11 +43,12 @@ def tflite(
       quantization: `none`, `float16` (weights), `dynamic_int8` (weights; activations as they come)
         or `int8` (both, which needs `calibration` for the image tower).
       classes: class names for `zero_shot.tflite`.
-      templates: prompt templates for `classes`.
+      templates: prompt templates for `classes` and `accuracy`.
       calibration: images (anything `encode_image` takes) on which activations are measured.
       accuracy: a labelled dataset, as `lit-tf eval --zero-shot` takes it (NAME[:SPLIT] of tfds, or
-        a folder that holds one folder per class), to classify before and after with `templates`;
-        the manifest then says how much accuracy was lost. Needs the extra `train`.
+        a folder that holds one folder per class), to classify before and after; the manifest then
+        says how much accuracy was lost. A dataset with prompts of its own is given those, not
+        `templates`. Needs the extra `train`.
       source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
@@ -73,7 +75,7 @@ def tflite(
         raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
     if classes is not None and (model.t is None or model.tokenizer is None):
         raise ExportError("classes need a model with both towers and a vocabulary")
-    labelled = None if accuracy is None else _labelled(model, accuracy)
+    labelled = None if accuracy is None else _labelled(model, accuracy, templates)
     model = model.with_dtype("float32")
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
     with manifest.replacing(out_dir) as folder:
@@ -114,14 +116,15 @@ def tflite(
     return files
 
 
-def _labelled(model, name):
-    """Opens a labelled dataset: before anything is converted, so that a missing one shows now."""
+def _labelled(model, name, templates):
+    """Opens a labelled dataset: before anything is converted, so that what is wrong shows now."""
     if model.image_tower is None or model.text_tower is None or model.tokenizer is None:
         raise ExportError("accuracy needs a model with both towers and a vocabulary")
     try:
         from lit_tf.training.evaluation.datasets import open_classification
     except ImportError as error:
         raise ExportError(f"accuracy needs lit_tf[train] to read datasets: {error}") from None
+    get_templates(templates)
     return open_classification(name)
 
 

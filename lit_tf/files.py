@@ -1,6 +1,7 @@
-"""Writing files so that whoever looks finds the old one or the whole new one."""
+"""Writing files so that whoever looks finds the old one or the whole new one; their digests."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import uuid
@@ -45,3 +46,12 @@ def _sync_folder(folder):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def sha256(path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:  # hashlib.file_digest is of Python 3.11
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

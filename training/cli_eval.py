@@ -42,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument(
         "--templates",
-        default="clip_paper",
         metavar="NAME|FILE",
         help="prompt templates: clip_paper (81, default), clip_best (8), class_name_only, or a "
         "file with one template per line",
@@ -94,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     from .evaluation.text_cache import TextCache
 
     encoder, title, model_name, zero_shot, retrieval = _open(args, strategies)
+    templates = args.templates or "clip_paper"
     zero_shot = _names(args.zero_shot, zero_shot, args.retrieval)
     retrieval = _names(args.retrieval, retrieval, args.zero_shot)
     if args.class_names and len(zero_shot) != 1:
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     captioned = [open_captioned(name, data_dir=args.data_dir) for name in retrieval]
 
     shared = {"text_cache": TextCache(), "progress": True}
-    results = [protocol.zero_shot(encoder, data, args.templates, **shared) for data in opened]
+    results = [protocol.zero_shot(encoder, data, templates, **shared) for data in opened]
     results += [protocol.retrieval(encoder, data, **shared) for data in captioned]
     if encoder.strategy is not None and not strategies.is_chief(encoder.strategy):
         return 0  # every worker has the same figures; one of them tells
@@ -172,6 +172,8 @@ def _open(args, strategies):
         name = published.published_name(source)
         if name and not os.path.exists(source):
             source = name  # init=LiT-B16B.npz, as people know it, means the published file
+        args.templates = args.templates or config.eval.templates
+        args.data_dir = args.data_dir or config.eval.data_dir
         overrides["vocab"] = args.vocab or config.model.vocab
         overrides["resolution"] = args.resolution or config.model.resolution
         batch_size = batch_size or config.eval.batch_size

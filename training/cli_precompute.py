@@ -4,6 +4,8 @@ import argparse
 import shlex
 import sys
 
+from lit_tf.errors import ConfigError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf precompute`."""
@@ -40,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--strategy",
         choices=("auto", "tpu", "mirrored", "one_device"),
         default="auto",
-        help="what this host computes on (default: what there is); with --engine beam, one device "
-        "a worker",
+        help="what this host computes on (default: what there is)",
     )
     how.add_argument("--tpu", metavar="NAME", help="name or address of a TPU, or local")
     how.add_argument("--shards", type=int, default=16, metavar="N", help="files to write")
@@ -88,6 +89,11 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
     )
     if args.engine == "beam":
+        if args.strategy != "auto" or args.tpu or args.host or args.hosts != 1:
+            raise ConfigError(
+                "--strategy, --tpu, --host and --hosts do not go with --engine beam, whose runner "
+                "decides where its workers run (--beam-options)"
+            )
         precompute_with_beam(job, shlex.split(args.beam_options))
     else:
         counters = precompute(job, host=args.host, hosts=args.hosts, strategy=_strategy(args))
@@ -103,15 +109,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _strategy(args):
-    from lit_tf.errors import ConfigError
-
     from . import strategies
 
-    strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
-    if strategies.has_workers(strategy):
+    if args.strategy == "auto" and len(strategies.listed_workers()) > 1:
         raise ConfigError(
             "TF_CONFIG lists several workers, but hosts share precomputing without talking to each "
             "other: clear it, and tell each its number with --host and --hosts"
         )
+    strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
     print(f"strategy: {strategies.describe(strategy)}", file=sys.stderr)
     return strategy

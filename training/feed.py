@@ -69,7 +69,7 @@ def _is_remote(strategy):
     if not isinstance(strategy, tf.distribute.TPUStrategy):
         return False  # workers of other strategies are processes of this program
     workers = {_task(device) for device in strategy.extended.worker_devices}
-    return not workers <= {_task(tf.zeros([]).device), (None, None)}
+    return workers != {_task(tf.zeros([]).device)}
 
 
 def _task(device):

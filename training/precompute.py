@@ -99,6 +99,7 @@ def precompute(
         DataError: The data cannot be read, more of it is bad than `job.data.max_bad_share`, or
             the folder holds shards made with other settings.
     """
+    _check_folder(job)
     counters = Counters()
     todo = [i for i in range(host, job.shards, hosts) if not _done(job, i)]
     if todo:
@@ -140,6 +141,7 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
             self._embedder.write_shard(number, counters)
             yield counters.examples
 
+    _check_folder(job)
     todo = [i for i in range(job.shards) if not _done(job, i)]
     if todo:
         with beam.Pipeline(options=PipelineOptions(options)) as pipeline:
@@ -342,8 +344,22 @@ def finish(job: Job) -> bool:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether all shards are there, and training can read the folder."""
-    return tf.io.gfile.exists(os.path.join(job.output, MANIFEST))
+    """Whether all of a job's shards are there, and training can read the folder.
+
+    Raises:
+        DataError: The folder holds another job's.
+    """
+    if not tf.io.gfile.exists(os.path.join(job.output, MANIFEST)):
+        return False
+    _check_folder(job)
+    return True
+
+
+def _check_folder(job):
+    """Refuses a folder that another job, with other shards perhaps, has finished."""
+    path = os.path.join(job.output, MANIFEST)
+    if tf.io.gfile.exists(path):
+        _check_settings(job, path, read_manifest(job.output)["settings"])
 
 
 def _path(job, number):
@@ -354,14 +370,18 @@ def _done(job, number):
     path = f"{_path(job, number)}.json"
     if not tf.io.gfile.exists(path):
         return False
-    found, wanted = _read_json(path)["settings"], job.settings()
+    _check_settings(job, path, _read_json(path)["settings"])
+    return True
+
+
+def _check_settings(job, path, found):
+    wanted = job.settings()
     if found != wanted:
         different = sorted(k for k in wanted if found.get(k) != wanted[k])
         raise DataError(
             f"{path} was made with other settings ({', '.join(different)}); choose another folder "
             "or remove this one"
         )
-    return True
 
 
 def _example(embedding, texts):

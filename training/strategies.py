@@ -71,7 +71,7 @@ def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
 def _detect(tpu):
     if tpu or os.environ.get("TPU_NAME") or _on_tpu_vm():
         return "tpu"
-    if len(_workers()) > 1:
+    if len(listed_workers()) > 1:
         return "multi_worker"
     return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one_device"
 
@@ -102,7 +102,12 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     return f"{type(strategy).__name__}, {count} replica{'s' if count > 1 else ''}"
 
 
-def _workers():
+def listed_workers() -> list[str]:
+    """Returns the addresses of all workers that TF_CONFIG lists.
+
+    Raises:
+        TrainingError: It is not what it should be.
+    """
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
         return [w for job in ("chief", "worker") for w in cluster.get(job, [])]
@@ -135,7 +140,7 @@ def _mirrored_strategy():
 
 
 def _multi_worker_strategy():
-    if len(_workers()) < 2:
+    if len(listed_workers()) < 2:
         raise TrainingError(
             "strategy 'multi_worker' needs TF_CONFIG in the environment, listing the workers and "
             "which one this is"

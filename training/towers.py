@@ -1,7 +1,6 @@
 """The model that a config describes, before its first step."""
 
 import dataclasses
-import pathlib
 
 import tensorflow as tf
 
@@ -119,26 +118,34 @@ def image_config(name: str, resolution: int) -> ViTConfig:
     return _made(ViTConfig, name, image_size=resolution, **sizes)
 
 
-def text_config(name: str, vocab: str | None, length: int) -> BertConfig | TextTransformerConfig:
+def text_config(
+    name: str, vocab: str | None, length: int, default_rows: int | None = None
+) -> BertConfig | TextTransformerConfig:
     """Returns the text tower of "bert_base", "bert:width=128,..." or "transformer:width=192,...".
 
     Args:
         name: The tower.
         vocab: Its vocabulary, which says how many rows the token table has.
         length: Tokens of a text.
+        default_rows: Rows without a vocabulary, where the name does not say; None if there has to
+            be one.
 
     Raises:
         ConfigError: There is no such tower, or no vocabulary.
+        TokenizerError: The vocabulary cannot be read.
     """
     kind, sizes = tower_sizes(name)
     if kind is ViTConfig:
         raise ConfigError(f"model.text is {name!r}, which is an image tower")
-    if vocab is None:
+    if vocab is not None:
+        tokenizer_kind = "bert" if kind is BertConfig else "sentencepiece"
+        rows = load_tokenizer(download.resolve(vocab), tokenizer_kind, length).vocab_size
+        if sizes.setdefault("vocab_size", rows) < rows:
+            raise ConfigError(f"model.text {name!r} has fewer rows than {vocab} tokens ({rows})")
+    elif default_rows is not None:
+        sizes.setdefault("vocab_size", default_rows)
+    else:
         raise ConfigError(f"a text tower from scratch ({name}) needs model.vocab")
-    tokenizer_kind = "bert" if kind is BertConfig else "sentencepiece"
-    rows = load_tokenizer(download.resolve(vocab), tokenizer_kind, length).vocab_size
-    if sizes.setdefault("vocab_size", rows) < rows:
-        raise ConfigError(f"model.text {name!r} has fewer rows than {vocab} tokens ({rows})")
     if name not in _BERT:  # which have 512 positions, whatever the texts' length
         sizes.setdefault("max_length", length)
     return _made(kind, name, **sizes)
@@ -149,33 +156,21 @@ def lit_config(config: TrainConfig) -> LitConfig:
 
     Raises:
         ConfigError: There is no such tower.
+        TokenizerError: `model.vocab` cannot be read; without one, BERT's size is assumed.
     """
     c = config.model
-    kind, sizes = tower_sizes(c.text)
-    if kind is ViTConfig:
-        raise ConfigError(f"model.text is {c.text!r}, which is an image tower")
     image = image_config(c.image, c.resolution)
+    text = text_config(c.text, c.vocab, c.token_length, _BERT_VOCABULARY)
     # Where the image tower has no head, the text tower's is as wide as the image tower.
-    out_dim = sizes.get("width") if c.image_head else image.width
-    sizes = {"vocab_size": _vocabulary_size(c.vocab), "out_dim": out_dim, **sizes}
-    if c.text not in _BERT:
-        sizes.setdefault("max_length", c.token_length)
-    if kind is BertConfig:
-        sizes["dropout_rate"] = c.dropout
-    text = _made(kind, c.text, **sizes)
+    text = dataclasses.replace(text, out_dim=text.width if c.image_head else image.width)
+    if isinstance(text, BertConfig):
+        text = dataclasses.replace(text, dropout_rate=c.dropout)
     return LitConfig(
-        image=dataclasses.replace(image, out_dim=text.embedding_dim if c.image_head else None),
+        image=dataclasses.replace(image, out_dim=text.out_dim if c.image_head else None),
         text=text,
         has_bias=c.bias is not None,
         token_length=c.token_length,
     )
-
-
-def _vocabulary_size(path):
-    """Rows of the token table: the vocabulary's lines where it is at hand, else BERT's."""
-    if path and pathlib.Path(path).is_file():
-        return len(pathlib.Path(path).read_text(encoding="utf-8").splitlines())
-    return _BERT_VOCABULARY
 
 
 def _made(kind, text, **values):

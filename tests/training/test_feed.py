@@ -18,33 +18,39 @@ from .test_tpu_tracing import REPLICAS, EightCores
 WORKER = pathlib.Path(__file__).parent / "feed_worker.py"
 
 
-class TwoHosts(EightCores):
-    """Eight cores of two machines, the first of them this one or neither."""
+class Hosts(EightCores):
+    """Eight cores of some machines, named as TensorFlow does."""
 
-    def __init__(self, first_task):
+    def __init__(self, *hosts):
         super().__init__()
-        self._first_task = first_task
+        self._hosts = hosts
 
     def get_tpu_system_metadata(self):
         from tensorflow.python.client.session import _DeviceAttributes
 
-        half = REPLICAS // 2
+        each = REPLICAS // len(self._hosts)
         names = [
-            f"/job:worker/replica:0/task:{self._first_task + host}/device:TPU:{core}"
-            for host in range(2)
-            for core in range(half)
+            f"/{host}/device:TPU:{core}".replace("/task", "/replica:0/task")
+            for host in self._hosts
+            for core in range(each)
         ]
         devices = [_DeviceAttributes(name, "TPU", 0, i) for i, name in enumerate(names)]
-        return metadata_lib.TPUSystemMetadata(REPLICAS, 2, half, None, devices)
+        return metadata_lib.TPUSystemMetadata(REPLICAS, len(self._hosts), each, None, devices)
+
+
+TWO = ("job:worker/task:0", "job:worker/task:1")
 
 
 def test_pipelines_of_a_tpu_run_on_its_hosts_only_if_that_is_here():
-    with tf.Graph().as_default():
-        here = tf.distribute.TPUStrategy(EightCores())
-        assert not feed._is_remote(here)
-        there = tf.distribute.TPUStrategy(TwoHosts(0))
-        assert feed._is_remote(there)
-        assert isinstance(feed.distribute(there, make_dataset), feed.FedFromHere)
+    def strategy(*hosts):
+        with tf.Graph().as_default():
+            return tf.distribute.TPUStrategy(Hosts(*hosts))
+
+    assert not feed._is_remote(strategy("job:localhost/task:0"))  # as eager tensors are called
+    for elsewhere in (TWO, TWO[:1], ("job:localhost/task:0", "job:worker/task:1")):
+        assert feed._is_remote(strategy(*elsewhere)), elsewhere
+    fed = feed.distribute(strategy(*TWO), make_dataset)
+    assert isinstance(fed, feed.FedFromHere)
     assert not feed._is_remote(tf.distribute.OneDeviceStrategy("CPU:0"))
 
 
@@ -63,7 +69,7 @@ def test_orbits_loop_takes_batches_from_here_for_a_tpu_of_two_hosts():
             self.iterations = tf.Variable(0, dtype=tf.int64)
 
     with tf.Graph().as_default():
-        strategy = tf.distribute.TPUStrategy(TwoHosts(0))
+        strategy = tf.distribute.TPUStrategy(Hosts(*TWO))
         with strategy.scope():
             trainer = Trainer(strategy, Step(), None)
         seen = []

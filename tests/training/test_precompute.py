@@ -12,7 +12,14 @@ import tensorflow as tf
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset
 from lit_tf.training.data.sources import read_manifest
-from lit_tf.training.precompute import Embedder, Job, finish, image_fingerprint, precompute
+from lit_tf.training.precompute import (
+    Embedder,
+    Job,
+    finish,
+    image_fingerprint,
+    is_finished,
+    precompute,
+)
 
 import lit_tf
 from lit_tf.errors import ConfigError, DataError
@@ -162,6 +169,8 @@ def test_views_differ_repeat_and_are_drawn_in_training(whole, tmp_path):
         {"shards": None},
         {"shards": [{"name": "a"}]},
         {"shards": [{"name": 1, "examples": 1}]},
+        {"settings": {}},
+        {"image_tower": None},
     ],
 )
 def test_a_damaged_manifest_is_called_that(whole, tmp_path, damage):
@@ -172,8 +181,12 @@ def test_a_damaged_manifest_is_called_that(whole, tmp_path, damage):
 
 
 def test_other_settings_in_the_same_folder_are_refused(whole):
-    with pytest.raises(DataError, match=r"other settings \(seed\)"):
-        precompute(dataclasses.replace(whole, seed=5), progress=False)
+    for field, value in (("seed", 5), ("shards", 2)):
+        other = dataclasses.replace(whole, **{field: value})
+        with pytest.raises(DataError, match=rf"other settings \({field}\)"):
+            precompute(other, progress=False)
+        with pytest.raises(DataError, match=rf"other settings \({field}\)"):
+            is_finished(other)
     with pytest.raises(ConfigError, match="would all be the same"):
         dataclasses.replace(whole, views=2)
     with pytest.raises(ConfigError, match="precomputed embeddings have no pixels"):

@@ -252,16 +252,19 @@ def read_manifest(folder: str) -> dict:
     except ValueError as e:
         raise DataError(f"{path} is no JSON: {e}") from e
     try:
-        counts = [manifest["views"], manifest["width"]]
-        counts += [s["examples"] for s in manifest["shards"]]
-        whole = all(isinstance(n, int) and n >= 0 for n in counts) and min(counts[:2]) > 0
-        whole = whole and all(isinstance(s["name"], str) for s in manifest["shards"])
+        sizes = [manifest["views"], manifest["width"], manifest["resolution"]]
+        counts = [*sizes, *(s["examples"] for s in manifest["shards"])]
+        names = [manifest["image_tower"], manifest["settings"]["checkpoint"]]
+        names += [s["name"] for s in manifest["shards"]]
+        whole = all(isinstance(n, int) and n >= 0 for n in counts) and min(sizes) > 0
+        whole = whole and all(isinstance(name, str) for name in names)
     except (TypeError, KeyError):
         whole = False
     if not whole:
         raise DataError(
-            f"{path} is damaged: expected views, width and shards with name and examples; remove "
-            "it and run `lit-tf precompute` again, which keeps the shards"
+            f"{path} is damaged: expected views, width, resolution, image_tower, settings and "
+            "shards with name and examples; remove it and run `lit-tf precompute` again, which "
+            "keeps the shards"
         )
     return manifest
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lit_tf import images as images_lib
 from lit_tf.errors import DataError
+from lit_tf.files import sha256
 from lit_tf.tokenizers import load_tokenizer
 
 from ..collectives import Collectives
@@ -326,8 +327,7 @@ class _ArtefactEncoder(Encoder):
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and self._belongs(path, tower):
                 digest.update(str(path.relative_to(self.folder)).encode())
-                with open(path, "rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+                digest.update(sha256(path).encode())
         return digest.hexdigest()
 
     def _belongs(self, path, tower):

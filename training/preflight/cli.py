@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("for what")
     where.add_argument(
         "--topology",
-        default="v4:2x2x4",
         metavar="CHIP:SHAPE",
         help="chips and how they are connected: v4:2x2x4 (16 chips; default), v5e:4x4, ...",
     )
@@ -78,9 +77,11 @@ def run(args) -> int:
     from . import report
     from .compiler import check_installed
 
+    _check_combination(args)
     check_installed()
     if args.shipped:
         return _shipped(args)
+    args.topology = args.topology or "v4:2x2x4"
     if args.sweep:
         reports = []
         for batch_size in _sweep(args.sweep):
@@ -147,6 +148,13 @@ def preflight(spec, topology, overrides=(), *, what="train", batch=256, slowest=
     return report.make_report(title, topology, batch_size, compiled, slowest=slowest, **about)
 
 
+def _check_combination(args):
+    if args.shipped and (args.topology or args.sweep or args.what != "train"):
+        raise ConfigError("--shipped has its own topologies, and compiles train steps only")
+    if args.sweep and args.what != "train":
+        raise ConfigError(f"--sweep is of train steps; for --what {args.what}, say --batch")
+
+
 def _shipped(args):
     """Compiles every shipped config; a row is printed as soon as it is known.
 
@@ -184,7 +192,7 @@ def run_apart(function, *args, **kwargs):
     The compiler keeps memory of every program that it has seen: gigabytes after a few of them.
 
     Raises:
-        TrainingError: The process was killed, as the system does where memory runs out.
+        TrainingError: The process ended without an answer, as where memory runs out.
         Exception: What the function raises.
     """
     fresh = multiprocessing.get_context("spawn")
@@ -192,7 +200,9 @@ def run_apart(function, *args, **kwargs):
         try:
             return pool.submit(function, *args, **kwargs).result()
         except concurrent.futures.process.BrokenProcessPool as error:
-            raise TrainingError("the compiler's process was killed; is memory short?") from error
+            raise TrainingError(
+                "the compiler's process ended without an answer; is memory short?"
+            ) from error
 
 
 def _sweep(text):

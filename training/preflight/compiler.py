@@ -34,6 +34,9 @@ class DoesNotFit(TrainingError):
             f"{available / 2**30:.2f} GiB"
         )
 
+    def __reduce__(self):
+        return DoesNotFit, (self.needed, self.available)
+
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:

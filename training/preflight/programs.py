@@ -49,7 +49,7 @@ def train_step(config: TrainConfig, replicas: int) -> Program:
     images = (
         {"image_embedding": tf.TensorSpec((local, model.config.embedding_dim))}
         if precomputed
-        else {"image": tf.TensorSpec(_images(local, model).shape, tf.uint8)}
+        else {"image": _images(local, model, tf.uint8)}
     )
     return Program(
         step,
@@ -92,9 +92,9 @@ def _model(config):
     return LitModel(lit_config(config), seed=None, dtype=dtype)
 
 
-def _images(batch, model):
+def _images(batch, model, dtype=tf.float32):
     side = model.config.image.image_size
-    return tf.TensorSpec((batch, side, side, 3))
+    return tf.TensorSpec((batch, side, side, 3), dtype)
 
 
 def _tokens(batch, model):
