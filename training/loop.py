@@ -35,7 +35,7 @@ class Trainer(orbit.StandardTrainer):
         dataset: A distributed dataset of its batches.
     """
 
-    _LAST = ("l2_grads", "l2_updates", "schedule")
+    _LAST = ("l2_grads", "schedule")
 
     def __init__(self, strategy, step, dataset):
         super().__init__(dataset, orbit.StandardTrainerOptions(use_tf_while_loop=True))
@@ -80,7 +80,7 @@ class Trainer(orbit.StandardTrainer):
         metrics = {
             "loss": self._loss_sum.numpy() / steps,
             **{name: v.numpy() for name, v in self._last.items()},
-            "l2_params": self._parameter_norm().numpy(),
+            **{name: v.numpy() for name, v in self._norms().items()},
             "temperature": model.temperature,
         }
         if model.bias is not None:
@@ -88,11 +88,16 @@ class Trainer(orbit.StandardTrainer):
         return metrics
 
     @tf.function
-    def _parameter_norm(self):
-        def norm():
-            return global_norm([tf.identity(v) for v in all_parameters(self._step.model).values()])
+    def _norms(self):
+        def norms():
+            parameters = [tf.identity(v) for v in all_parameters(self._step.model).values()]
+            return {
+                "l2_params": global_norm(parameters),
+                "l2_updates": self._step.optimizer.last_change_norm(),
+            }
 
-        return self._strategy.experimental_local_results(self._strategy.run(norm))[0]
+        local = self._strategy.experimental_local_results
+        return {k: local(v)[0] for k, v in self._strategy.run(norms).items()}
 
 
 class _Summaries(orbit.utils.SummaryManager):

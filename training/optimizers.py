@@ -65,11 +65,22 @@ class Adam:
         mu_var, nu_var = self._mu[name], self._nu[name]
         mu = self._b1 * mu_var + (1 - self._b1) * gradient
         nu = self._b2 * nu_var + (1 - self._b2) * tf.square(gradient)
+        return self._direction(mu, nu, step), [(mu_var, mu), (nu_var, nu)]
+
+    def last_update(self, name, step):
+        """The update that `update` returned last, from the state that it left.
+
+        Args:
+            name: The parameter's name.
+            step: Steps taken before that one, int64 scalar.
+        """
+        return self._direction(self._mu[name], self._nu[name], step)
+
+    def _direction(self, mu, nu, step):
         count = tf.cast(step + 1, tf.float32)
         mu_hat = mu / (1 - tf.pow(self._b1, count))
         nu_hat = nu / (1 - tf.pow(self._b2, count))
-        update = mu_hat / (tf.sqrt(nu_hat) + self._epsilon)
-        return update, [(mu_var, mu), (nu_var, nu)]
+        return mu_hat / (tf.sqrt(nu_hat) + self._epsilon)
 
 
 class Adafactor:
@@ -142,6 +153,16 @@ class Adafactor:
         new.append((self._momentum[name], tf.cast(update, tf.bfloat16)))
         return update, new
 
+    def last_update(self, name, step):
+        """The update that `update` returned last, rounded to bfloat16 as it was stored.
+
+        Args:
+            name: The parameter's name.
+            step: Of no influence.
+        """
+        del step
+        return tf.cast(self._momentum[name], tf.float32)
+
 
 RULES = {"adam": Adam, "adafactor": Adafactor}
 
@@ -204,35 +225,49 @@ class Optimizer:
             collectives: How to assign on every replica.
 
         Returns:
-            {"l2_grads": norm before clipping, "l2_updates": norm of the change made, "schedule":
-            the multiplier used}, float32 scalars.
+            {"l2_grads": norm before clipping, "schedule": the multiplier used}, float32 scalars.
         """
         steps_before = tf.identity(self.iterations)
-        multiplier = warmup_cosine(
-            steps_before, total_steps=self._total_steps, warmup_steps=self._warmup_steps
-        )
+        multiplier = self._multiplier(steps_before)
         norm = global_norm(gradients.values())
         factor = tf.ones([])
         if self._clip:
             factor = tf.where(norm < self._clip, 1.0, self._clip / norm)
 
-        variables, values, changes = [self.iterations], [steps_before + 1], []
+        variables, values = [self.iterations], [steps_before + 1]
         for name, parameter in self.parameters.items():
             update, state = self._rule.update(name, gradients[name] * factor, steps_before)
             update = self._learning_rate * update
             if name.split("/")[-1] == "kernel":
                 update += self._weight_decay * parameter
-            change = -multiplier * update
-            changes.append(change)
-            for variable, value in [(parameter, parameter + change), *state]:
+            for variable, value in [(parameter, parameter - multiplier * update), *state]:
                 variables.append(variable)
                 values.append(value)
         collectives.assign(variables, values)
-        return {
-            "l2_grads": norm,
-            "l2_updates": global_norm(changes),
-            "schedule": multiplier,
-        }
+        return {"l2_grads": norm, "schedule": multiplier}
+
+    def last_change_norm(self):
+        """Returns the norm of the change that the last step made to all parameters.
+
+        From the state that it left, and so not part of the step: a norm of all changes would read
+        as much memory as a third of the update does, at every step, and is shown once a host call.
+        """
+        steps_before = self.iterations - 1
+        multiplier = self._multiplier(steps_before)
+        changes = []
+        for name, parameter in self.parameters.items():
+            update = self._learning_rate * self._rule.last_update(name, steps_before)
+            if name.split("/")[-1] == "kernel":
+                # Decay was of the parameter before: p_new = p - m (u + w p).
+                decay = self._weight_decay
+                update = (update + decay * parameter) / (1 - multiplier * decay)
+            changes.append(multiplier * update)
+        return global_norm(changes)
+
+    def _multiplier(self, steps_before):
+        return warmup_cosine(
+            steps_before, total_steps=self._total_steps, warmup_steps=self._warmup_steps
+        )
 
 
 def _zeros(shape, name, dtype=tf.float32):

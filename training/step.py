@@ -77,8 +77,8 @@ class ReplicaStep:
                 width), of the locked tower}. Static shapes.
 
         Returns:
-            {"loss" (before the update), "l2_grads", "l2_updates", "schedule"}, float32 scalars,
-            equal on every replica.
+            {"loss" (before the update), "l2_grads", "schedule"}, float32 scalars, equal on every
+            replica.
         """
         share, gradients = self.loss_and_gradients(batch)
         names = list(gradients)
