@@ -1,6 +1,5 @@
 """TFLite graphs: equal to the model, builtin operations only, run in LiteRT alone."""
 
-import dataclasses
 import io
 import json
 import os
@@ -227,7 +226,7 @@ def test_what_is_lost_is_the_graphs_own_loss(digits, tmp_path, monkeypatch):
 
         def embed_images(self, images, progress=False):
             found = super().embed_images(images, progress)
-            return dataclasses.replace(found, z=-found.z)
+            return found._replace(z=-found.z)
 
     for name in ("red ink", "blue ink"):
         (tmp_path / name).mkdir()
