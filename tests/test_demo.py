@@ -46,7 +46,7 @@ def check(out, folder):
     assert "runtimes agree: yes" in out
     for line in out.splitlines():
         assert len(line) <= 100 or line.startswith("   $ "), line
-    paths = re.findall(r"demo_output/[\w./]*\w", out)
+    paths = re.findall(r"demo_output/[\w./-]*\w", out)
     assert paths and all((folder / path).exists() for path in paths)
     assert (folder / "demo_output" / "device" / "image_encoder.tflite").is_file()
 
