@@ -186,17 +186,16 @@ def test_a_config_that_evaluates_nothing_is_tried_on_a_few_images(
     fixtures, config_file, templates, tiny, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(cli_eval, "TRIAL", (("cifar100:test[:7]",), ("coco_captions:test[:5]",)))
+    # Templates and the data's folder are the config's own, too.
+    own = f"templates={str(templates)!r}, data_dir={str(tiny.data_dir)!r}, "
     text = config_file.read_text()
-    text = text.replace('zero_shot=("cifar100",), retrieval=("coco_captions",), ', "")
+    text = text.replace('zero_shot=("cifar100",), retrieval=("coco_captions",), ', own)
     config_file.write_text(text)
     out = tmp_path / "out.json"
-    run(
-        f"--config={config_file}:init={fixtures / 'lit_bert_tiny.npz'}",
-        f"--templates={templates}",
-        f"--data-dir={tiny.data_dir}",
-        f"--json={out}",
-    )
-    rows = json.loads(out.read_text())["rows"]
+    run(f"--config={config_file}:init={fixtures / 'lit_bert_tiny.npz'}", f"--json={out}")
+    found = json.loads(out.read_text())
+    assert found["results"][0]["templates"] == str(templates)
+    rows = found["rows"]
     assert {(r["dataset"], r["split"]) for r in rows} == {
         ("cifar100", "test[:7]"),
         ("coco_captions", "test[:5]"),
