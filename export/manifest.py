@@ -155,8 +155,7 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
             "python": platform.python_version(),
         },
     }
-    text = json.dumps(manifest, indent=2, ensure_ascii=False)
-    pathlib.Path(folder, NAME).write_text(text + "\n", encoding="utf-8")
+    _put(folder, manifest)
 
 
 def read(folder) -> dict:
@@ -166,7 +165,11 @@ def read(folder) -> dict:
 
 def add(folder, **more) -> None:
     """Adds fields to the `lit_manifest.json` of a folder."""
-    text = json.dumps({**read(folder), **more}, indent=2, ensure_ascii=False)
+    _put(folder, {**read(folder), **more})
+
+
+def _put(folder, manifest):
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
     pathlib.Path(folder, NAME).write_text(text + "\n", encoding="utf-8")
 
 

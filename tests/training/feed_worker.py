@@ -54,7 +54,7 @@ def feed(address, where):
             replicas = batch["count"].values if where == "here" else [batch["count"]]
             for count in replicas:
                 with tf.device(remote):
-                    total = tf.multiply(total, 1) + count[0]
+                    total += count[0]
         return total
 
     print(loop(iterator, tf.constant(4)).numpy())
