@@ -6,6 +6,7 @@ model and the log of all commands are left in demo_output/.
 
 import contextlib
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -14,14 +15,15 @@ import tarfile
 import demo_tools
 import numpy as np
 import PIL.Image
-from demo_tools import EXAMPLES, LOG, OUT, REFERENCE, ROOT, command, failed, logged, table, title
+from demo_tools import EXAMPLES, LOG, OUT, REFERENCE, ROOT, failed, logged, table, title
 from lit_tf.training.digits import captions, render
 
 import lit_tf
 from lit_tf import zero_shot
 from lit_tf.plots import heat_map
 
-STEPS, BATCH, TRAINING_IMAGES = 200, 128, 4000
+CHECKPOINT = "LiT-digits"
+STEPS, BATCH, TRAINING_IMAGES = 200, 64, 3000
 TEMPLATES = ("{}", "a photo of {}", "a note that shows {}", "{} written by hand")
 BIN = ".venv/bin/" if (ROOT / ".venv" / "bin" / "tensorboard").exists() else ""
 
@@ -118,7 +120,7 @@ def write_pairs(rng):
                 archive.addfile(member, io.BytesIO(data))
     calibration = OUT / "calibration"
     calibration.mkdir()
-    for i, image in enumerate(pixels[:100]):
+    for i, image in enumerate(pixels[:40]):
         (calibration / f"{i}.png").write_bytes(png(image))
 
     pairs = np.repeat([(a, b) for a in range(10) for b in range(10)], 5, axis=0)
@@ -144,9 +146,10 @@ def png(pixels):
     return data.getvalue()
 
 
-def tune_command():
-    """Returns the arguments of `lit-tf` that tune a text tower."""
-    return [
+def tuning_commands():
+    """Returns the arguments of `lit-tf` that embed the images and then tune a text tower."""
+    embeddings = ["precompute", CHECKPOINT, f"{OUT}/embeddings", "--source", f"{OUT}/pairs"]
+    return [*embeddings, "--shards", "1"], [
         *("train", "--config", f"digits:steps={STEPS},batch_size={BATCH}"),
         *("--set", f"data.source={OUT}/embeddings", "--set", f"eval.zero_shot={OUT}/test"),
         *("--set", f"eval.templates={OUT}/templates.txt", "--set", "eval.every=50"),
@@ -156,10 +159,15 @@ def tune_command():
 
 @contextlib.contextmanager
 def tuning_in_background():
-    """Runs the trainer in a process of its own, which ends with the demo at the latest."""
+    """Runs its commands in a process of their own, which ends with the demo at the latest."""
+    code = "import json, sys; from lit_tf.cli import main"
+    code += "; sys.exit(any(map(main, json.load(sys.stdin))))"  # the second after the first's 0
     with open(LOG, "a", encoding="utf-8") as log:
-        words = [*demo_tools.LIT_TF, *tune_command()]
-        process = subprocess.Popen(words, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=log, stderr=log, text=True
+        )
+    with process.stdin as stdin:
+        json.dump(tuning_commands(), stdin)
     try:
         yield process
     finally:
@@ -215,13 +223,14 @@ def plot_tuning(path, before):
 def report_tuning(process, shipped, test):
     """Waits for the trainer; prints accuracy before and after."""
     title(4, f"Tuning: a text tower from scratch, {STEPS} steps against the locked image tower")
-    print(f"   $ lit-tf {demo_tools.shell(*tune_command())}", flush=True)
+    for words in tuning_commands():
+        print(f"   $ lit-tf {demo_tools.shell(*words)}", flush=True)
     pixels, pairs = test
     with logged():
         zimg = shipped.encode_image(pixels, batch_size=250)  # the same for all: the tower is locked
         start, reached = accuracy(untuned(), zimg, pairs), accuracy(shipped, zimg, pairs)
         if process.wait():
-            failed("lit-tf train")
+            failed("lit-tf precompute, or lit-tf train,")
         end = accuracy(lit_tf.load(OUT / "tuning" / "final.npz"), zimg, pairs)
     new = unseen(pairs)
     rows = [("zero-shot accuracy among all 100", "images", "before", "after", "LiT-digits")]
@@ -241,23 +250,20 @@ def report_tuning(process, shipped, test):
 
 def digits():
     """The demo on LiT-digits; returns what held."""
-    equal = check_small_fixture()
-    checkpoint = "LiT-digits"
-    model = lit_tf.load(checkpoint)
-    read_handwriting(model)
     test = write_pairs(np.random.default_rng(0))
-
-    title(3, "One checkpoint, three runtimes (and in the background the tuning of part 4)")
-    embedded = OUT / "embeddings"
-    command("precompute", checkpoint, embedded, "--source", OUT / "pairs", "--shards", 1)
     with tuning_in_background() as tuning:
+        equal = check_small_fixture()
+        model = lit_tf.load(CHECKPOINT)
+        read_handwriting(model)
+
+        title(3, "One checkpoint, three runtimes (the tuning of part 4 runs in the background)")
         quantization = "int8"
         calibration = ["--calibration", f"{OUT}/calibration/*.png"]
-        served, device = demo_tools.export(checkpoint, quantization, calibration)
+        served, device = demo_tools.export(CHECKPOINT, quantization, calibration)
         image = EXAMPLES / "images" / "37.png"
         print(f"   Which of the numbers 00 to 99 is {image.name}? In a process each:")
         texts = [f"the number {n:02d}" for n in range(100)]
-        same = demo_tools.ask_all(model, checkpoint, served, device, quantization, image, texts)
+        same = demo_tools.ask_all(model, CHECKPOINT, served, device, quantization, image, texts)
         learned = report_tuning(tuning, model, test)
     return {"the numbers of the JAX code": equal, "runtimes agree": same, "tuning learned": learned}
 

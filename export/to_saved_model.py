@@ -18,6 +18,11 @@ FLOAT_TOLERANCE = 1e-5
 REDUCED_COSINE = 0.999
 
 
+def _function(*specs):
+    """As `tf.function`; nothing here branches on tensors, so AutoGraph would only cost time."""
+    return tf.function(input_signature=specs, autograph=False)
+
+
 class Served(tf.Module):
     """What the SavedModel restores to: towers' variables, and one function a signature.
 
@@ -55,15 +60,18 @@ class Served(tf.Module):
                 break
 
     def _signature(self, name, function, *specs):
-        function = tf.function(function, input_signature=specs)
+        function = _function(*specs)(function)
         self.by_name[name] = function
 
     def _add_image(self, model, size, crop):
-        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "image")])
-        def encode_image(image):
-            return model.embed_images(images_lib.preprocess(image, size, crop))
+        # The tower is in the graph once, whichever way images come.
+        embed = _function(tf.TensorSpec([None, size, size, 3], tf.float32))(model.embed_images)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+        @_function(tf.TensorSpec([None, None, None, 3], tf.uint8, "image"))
+        def encode_image(image):
+            return embed(images_lib.preprocess(image, size, crop))
+
+        @_function(tf.TensorSpec([None], tf.string, "image_bytes"))
         def encode_image_bytes(image_bytes):
             image_bytes = _checked(image_bytes)
             pixels = tf.map_fn(
@@ -71,7 +79,7 @@ class Served(tf.Module):
                 image_bytes,
                 fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
             )  # (N, size, size, 3)
-            return model.embed_images(images_lib.normalize(pixels))
+            return embed(images_lib.normalize(pixels))
 
         self.encode_image, self.encode_image_bytes = encode_image, encode_image_bytes
         self._signature(
@@ -86,7 +94,7 @@ class Served(tf.Module):
         )
 
     def _add_tokens(self, model, length):
-        @tf.function(input_signature=[tf.TensorSpec([None, length], tf.int32, "tokens")])
+        @_function(tf.TensorSpec([None, length], tf.int32, "tokens"))
         def encode_tokens(tokens):
             return model.embed_tokens(tokens)
 
@@ -100,7 +108,7 @@ class Served(tf.Module):
     def _add_text(self, model):
         self.tokenizer = model.tokenizer  # tracked, so that its vocabulary becomes an asset
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+        @_function(tf.TensorSpec([None], tf.string, "text"))
         def encode_text(text):
             return self.encode_tokens(model.tokenizer(text))
 
@@ -120,7 +128,7 @@ class Served(tf.Module):
             tf.TensorSpec([None], tf.string, "text"),
         )
 
-        @tf.function(input_signature=specs)
+        @_function(*specs)
         def compare(image_bytes, text):
             logits = self._logits(self.encode_image_bytes(image_bytes), self.encode_text(text))
             return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
@@ -131,7 +139,7 @@ class Served(tf.Module):
         embeddings = tf.constant(embeddings)  # (C, D): the text tower is not needed any more
         names = tf.constant(names)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+        @_function(tf.TensorSpec([None], tf.string, "image_bytes"))
         def classify(image_bytes):
             logits = self._logits(self.encode_image_bytes(image_bytes), embeddings)
             scores, order = tf.math.top_k(tf.nn.softmax(logits), k=tf.shape(names)[0])

@@ -176,7 +176,9 @@ def _image(model, folder, quantization, pixels, baked):
     size = model.config.image.image_size
     temperature = model.temperature
 
-    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, "image")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, "image")], autograph=False
+    )
     def run(image):
         # float32 throughout: TFLite has no float64, for which images.normalize goes
         z = model.embed_images(tf.cast(image, tf.float32) * (1 / 127.5) - 1.0)
@@ -205,7 +207,9 @@ def _text(model, folder, quantization, tokenize):
     tokens = manifest.sample_tokens(model)
     samples = {"text_encoder.tflite": (tokens, model.encode_tokens(tokens))}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, length], tf.int32, "tokens")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, length], tf.int32, "tokens")], autograph=False
+    )
     def encode_tokens(tokens):
         return {"embedding": model.embed_tokens(tokens)}
 
@@ -215,7 +219,9 @@ def _text(model, folder, quantization, tokenize):
         graphs["text_encoder.tflite"] = convert(encode_tokens, model.text_tower, "encode_tokens")
         if tokenize is not None:
 
-            @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+            @tf.function(
+                input_signature=[tf.TensorSpec([None], tf.string, "text")], autograph=False
+            )
             def encode_text(text):
                 return {"embedding": model.embed_tokens(tokenize(text))}
 

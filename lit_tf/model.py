@@ -79,8 +79,10 @@ class LitModel(keras.Model):
             if config.has_bias:
                 self.b = self._scalar("b", -2.71)
         self.built = True
-        self._image_function = tf.function(self.embed_images, reduce_retracing=True)
-        self._token_function = tf.function(self._embed_tokens_for_inference, reduce_retracing=True)
+        # No Python control flow on tensors, so none to convert: AutoGraph would double the tracing.
+        options = {"reduce_retracing": True, "autograph": False}
+        self._image_function = tf.function(self.embed_images, **options)
+        self._token_function = tf.function(self._embed_tokens_for_inference, **options)
 
     def _scalar(self, name, start):
         return self.add_weight(

@@ -87,7 +87,7 @@ class Trainer(orbit.StandardTrainer):
             metrics["bias"] = model.bias
         return metrics
 
-    @tf.function
+    @tf.function(autograph=False)
     def _norms(self):
         def norms():
             parameters = [tf.identity(v) for v in all_parameters(self._step.model).values()]
@@ -350,7 +350,7 @@ class Loop:
         flags = self._any_flag(flag)
         return bool(self._strategy.experimental_local_results(flags)[0].numpy())
 
-    @tf.function
+    @tf.function(autograph=False)
     def _any_flag(self, flag):
         def total(x):
             # A tensor of the replica's own device, which the reduction needs to know.
@@ -416,7 +416,7 @@ def validation_loss(strategy, step, dataset, batch_size, counters):
         # The batches of several workers' finite datasets lose their static size on the way.
         return step.loss({k: tf.ensure_shape(v, [local, *v.shape[1:]]) for k, v in batch.items()})
 
-    @tf.function
+    @tf.function(autograph=False)
     def loss(batch):
         return strategy.run(replica_loss, args=(batch,))
 

@@ -176,7 +176,7 @@ class Embedder:
         def on_replica(pixels):
             return Collectives().gather(model.embed_images(images.normalize(pixels)))
 
-        @tf.function
+        @tf.function(autograph=False)
         def embed(pixels):
             # After the gather every replica holds the whole batch.
             gathered = self._strategy.run(on_replica, args=(pixels,))

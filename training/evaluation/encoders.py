@@ -271,7 +271,7 @@ class KerasEncoder(Encoder):
         def on_replica(index, inputs):
             return collectives.gather(index), collectives.gather(embed(inputs))
 
-        @tf.function
+        @tf.function(autograph=False)
         def step(index, inputs):
             # After the gather every replica holds the whole batch: the first one's is taken.
             outputs = strategy.run(on_replica, args=(index, inputs))
