@@ -220,37 +220,41 @@ def plot_tuning(path, before):
     drawing.savefig(path, dpi=120)
 
 
-def report_tuning(process, shipped, test):
-    """Waits for the trainer; prints accuracy before and after."""
+def measure_tuning(process, shipped, pixels, pairs):
+    """Waits for the trainer; returns accuracies before it, after it, and of the shipped model."""
+    with logged():
+        zimg = shipped.encode_image(pixels, batch_size=250)  # the same for all: the tower is locked
+        before, reached = accuracy(untuned(), zimg, pairs), accuracy(shipped, zimg, pairs)
+        if process.wait():
+            failed("lit-tf precompute, or lit-tf train,")
+        return before, accuracy(lit_tf.load(OUT / "tuning" / "final.npz"), zimg, pairs), reached
+
+
+def report_tuning(measured, pairs):
+    """Prints and draws what `measure_tuning` returned; returns whether anything was learned."""
+    before, after, _ = measured
     title(4, f"Tuning: a text tower from scratch, {STEPS} steps against the locked image tower")
     for words in tuning_commands():
         print(f"   $ lit-tf {demo_tools.shell(*words)}", flush=True)
-    pixels, pairs = test
-    with logged():
-        zimg = shipped.encode_image(pixels, batch_size=250)  # the same for all: the tower is locked
-        start, reached = accuracy(untuned(), zimg, pairs), accuracy(shipped, zimg, pairs)
-        if process.wait():
-            failed("lit-tf precompute, or lit-tf train,")
-        end = accuracy(lit_tf.load(OUT / "tuning" / "final.npz"), zimg, pairs)
     new = unseen(pairs)
     rows = [("zero-shot accuracy among all 100", "images", "before", "after", "LiT-digits")]
     for name, count, *values in zip(
         ("80 pairs that captions name", "20 pairs that no caption names"),
         ((~new).sum(), new.sum()),
-        *(start, end, reached),
+        *measured,
         strict=True,
     ):
         rows.append((name, str(count), *(f"{100 * value:.1f} %" for value in values)))
     table(rows)
     picture = OUT / "tuning.png"
-    plot_tuning(picture, np.average(start, weights=((~new).sum(), new.sum())))
+    plot_tuning(picture, np.average(before, weights=((~new).sum(), new.sum())))
     print(f"   Picture: {picture}. Events: {BIN}tensorboard --logdir {OUT / 'tuning'}")
-    return end[0] > 20 / 100  # chance is 1 in 100
+    return after[0] > 20 / 100  # chance is 1 in 100
 
 
 def digits():
     """The demo on LiT-digits; returns what held."""
-    test = write_pairs(np.random.default_rng(0))
+    pixels, pairs = write_pairs(np.random.default_rng(0))
     with tuning_in_background() as tuning:
         equal = check_small_fixture()
         model = lit_tf.load(CHECKPOINT)
@@ -263,8 +267,10 @@ def digits():
         image = EXAMPLES / "images" / "37.png"
         print(f"   Which of the numbers 00 to 99 is {image.name}? In a process each:")
         texts = [f"the number {n:02d}" for n in range(100)]
-        same = demo_tools.ask_all(model, CHECKPOINT, served, device, quantization, image, texts)
-        learned = report_tuning(tuning, model, test)
+        asked = demo_tools.ask(model, CHECKPOINT, served, device, image, texts)
+        measured = measure_tuning(tuning, model, pixels, pairs)  # while the three answer
+        same = demo_tools.compare_answers(asked, quantization, texts)
+        learned = report_tuning(measured, pairs)
     return {"the numbers of the JAX code": equal, "runtimes agree": same, "tuning learned": learned}
 
 

@@ -171,8 +171,8 @@ def export(checkpoint, quantization, calibration=()):
     return served, device
 
 
-def ask_all(model, checkpoint, served, device, quantization, image, texts):
-    """Asks three runtimes in three processes which text fits an image; returns if they agree."""
+def ask(model, checkpoint, served, device, image, texts):
+    """Starts three runtimes in three processes, asking which text fits an image; returns them."""
     from lit_tf import images
 
     pixels = OUT / "pixels.npy"
@@ -190,10 +190,14 @@ def ask_all(model, checkpoint, served, device, quantization, image, texts):
         ],
     }
     with open(LOG, "a", encoding="utf-8") as log:
-        processes = {
+        return {
             name: subprocess.Popen([*map(str, words), "--json"], stdout=subprocess.PIPE, stderr=log)
             for name, words in runtimes.items()
         }
+
+
+def compare_answers(processes, quantization, texts):
+    """Waits for the processes of `ask` and prints what they say; returns whether they agree."""
     answers = {}
     for name, process in processes.items():
         answer, _ = process.communicate()
