@@ -161,13 +161,10 @@ def tuning_commands():
 def tuning_in_background():
     """Runs its commands in a process of their own, which ends with the demo at the latest."""
     code = "import json, sys; from lit_tf.cli import main"
-    code += "; sys.exit(any(map(main, json.load(sys.stdin))))"  # the second after the first's 0
+    code += "; sys.exit(any(map(main, json.loads(sys.argv[1]))))"  # the second after the first's 0
+    words = [sys.executable, "-c", code, json.dumps(tuning_commands())]
     with open(LOG, "a", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=log, stderr=log, text=True
-        )
-    with process.stdin as stdin:
-        json.dump(tuning_commands(), stdin)
+        process = subprocess.Popen(words, stdout=log, stderr=log)
     try:
         yield process
     finally:

@@ -79,7 +79,7 @@ class LitModel(keras.Model):
             if config.has_bias:
                 self.b = self._scalar("b", -2.71)
         self.built = True
-        # No Python control flow on tensors, so none to convert: AutoGraph would double the tracing.
+        # No Python control flow on tensors, so AutoGraph would only make tracing slower.
         options = {"reduce_retracing": True, "autograph": False}
         self._image_function = tf.function(self.embed_images, **options)
         self._token_function = tf.function(self._embed_tokens_for_inference, **options)
