@@ -17,6 +17,10 @@ EXTRAS = {
         "tensorboard",
         "scikit-learn>=1.3",
         "pillow",
+        "braceexpand>=0.1.7",  # shard patterns
+        "pyarrow>=17",  # Parquet tables of paths and captions
+        "jinja2>=3.1",  # the HTML report
+        "matplotlib>=3.7",  # and its plots
     ],
     "lite": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.5"],
     "tpu": [f"tensorflow-tpu{TF}"],
@@ -29,15 +33,22 @@ EXTRAS = {
     # Beam holds protobuf below 7 and pyarrow below 26, which suits TensorFlow 2.20 but is not
     # forced upon those who precompute on one machine.
     "beam": ["apache-beam>=2.77,<3"],
+    # An index of one's own pictures: an embedded database, its tables and its page.
+    "search": ["lancedb>=0.25", "pyarrow>=17", "pillow", "jinja2>=3.1"],
+    # Checkpoint folders that big_vision's trainer writes today.
+    "tensorstore": ["tensorstore>=0.1.60"],
     "bench": ["keras-hub>=0.20"],  # only to be compared with
     "demo": ["matplotlib>=3.7", "pillow", "scikit-learn>=1.3"],
     # ipykernel, nbclient and nbformat run the notebook in its test.
     "dev": [
         *("build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools", "wheel"),
         *("ipykernel", "nbclient", "nbformat"),
+        *("pytest-xdist>=3.6", "pandas", "playwright", "mypy"),
     ],
 }
-EXTRAS["all"] = sorted({r for name in ("train", "lite", "demo", "dev") for r in EXTRAS[name]})
+EXTRAS["all"] = sorted(
+    {r for name in ("train", "lite", "search", "tensorstore", "demo", "dev") for r in EXTRAS[name]}
+)
 
 setup(
     name="lit_tf",
