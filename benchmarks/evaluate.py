@@ -19,14 +19,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-from lit_tf.training.evaluation.datasets import open_classification
-from lit_tf.training.evaluation.encoders import KerasEncoder
 from timing import best_times, verdict
 
 from lit_tf import images as images_lib
 from lit_tf import retrieval
 from lit_tf.config import LitConfig, ViTConfig
 from lit_tf.model import LitModel
+from lit_tf.training.evaluation.datasets import open_classification
+from lit_tf.training.evaluation.encoders import KerasEncoder
 
 VIT = ViTConfig(
     patch_size=16, image_size=224, width=768, depth=12, num_heads=12, mlp_dim=3072, out_dim=None

@@ -13,11 +13,11 @@ import time
 
 import numpy as np
 import tensorflow as tf
-from lit_tf.export import manifest, saved_model, tflite
 from timing import verdict
 
 import lit_tf
 from lit_tf import images as images_lib
+from lit_tf.export import manifest, saved_model, tflite
 
 ROOT = pathlib.Path(__file__).parent.parent
 # What files of LiT-B16B_2's sizes may take in dynamic_int8.

@@ -7,12 +7,12 @@ import time
 
 import numpy as np
 import tensorflow as tf
-from lit_tf.training.config import DataConfig
-from lit_tf.training.data import make_train_dataset
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from lit_tf import images
+from lit_tf.training.config import DataConfig
+from lit_tf.training.data import make_train_dataset
 
 _BATCH, _BATCHES = 32, 8
 

@@ -16,15 +16,15 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 from input_pipeline import _write
+from timing import best_times, verdict
+
+import lit_tf
+from lit_tf.config import BertConfig, ViTConfig
 from lit_tf.training.config import DataConfig, ModelConfig, TrainConfig
 from lit_tf.training.data import make_train_dataset
 from lit_tf.training.precompute import _example
 from lit_tf.training.preflight import flops
 from lit_tf.training.train import build_step
-from timing import best_times, verdict
-
-import lit_tf
-from lit_tf.config import BertConfig, ViTConfig
 
 _BATCH = 256
 _IMAGE = ViTConfig(16, 224, 768, 12, 12, 3072)

@@ -16,11 +16,11 @@ import demo_tools
 import numpy as np
 import PIL.Image
 from demo_tools import EXAMPLES, LOG, OUT, REFERENCE, ROOT, failed, logged, table, title
-from lit_tf.training.digits import captions, render
 
 import lit_tf
 from lit_tf import zero_shot
 from lit_tf.plots import heat_map
+from lit_tf.training.digits import captions, render
 
 CHECKPOINT = "LiT-digits"
 STEPS, BATCH, TRAINING_IMAGES = 200, 64, 3000

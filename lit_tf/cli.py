@@ -36,7 +36,7 @@ def _models(args):
     from lit_tf.checkpoints.download import cache_dir
     from lit_tf.checkpoints.layouts import read_canonical
     from lit_tf.checkpoints.npz import open_npz
-    from lit_tf.config import config_from_shapes
+    from lit_tf.checkpoints.shapes import config_from_shapes
 
     rows = []
     for name, path in registry.embedded_models().items():

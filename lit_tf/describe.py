@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from lit_tf.checkpoints import download
-from lit_tf.config import config_from_shapes
+from lit_tf.checkpoints.shapes import config_from_shapes
 from lit_tf.loading import check_log_temperature, find_tokenizer, open_checkpoint
 
 

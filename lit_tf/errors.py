@@ -1,5 +1,8 @@
 """One exception type per kind of fault, so that callers can tell them apart."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class LitError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -35,3 +38,19 @@ class ExportError(LitError):
 
 class TrainingError(LitError):
     """A training run cannot start or cannot go on."""
+
+
+def nearest(name: str, known: Iterable[str], sentence: str = "; did you mean {}?") -> str:
+    """Returns the end of an error message that names what looks most like an unknown name.
+
+    Args:
+        name: the name that was looked for. Comparing takes about 0.1 ms per candidate, so ask for
+            the first few of many missing names only.
+        known: the names that exist.
+        sentence: what to say, with `{}` where the names belong.
+
+    Returns:
+        `sentence` with up to three names, best first, or "" if none looks similar.
+    """
+    found = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return sentence.format(" or ".join(map(repr, found))) if found else ""

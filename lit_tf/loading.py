@@ -10,14 +10,12 @@ import tensorflow as tf
 
 from lit_tf import files
 from lit_tf.checkpoints import download, layouts, npz, tf1_bert
+from lit_tf.checkpoints.shapes import canonical_shapes, check_shapes, config_from_shapes
 from lit_tf.config import (
     BertConfig,
     LitConfig,
     TextTransformerConfig,
     ViTConfig,
-    canonical_shapes,
-    check_shapes,
-    config_from_shapes,
     usual_token_length,
 )
 from lit_tf.errors import CheckpointError, ConfigError, TokenizerError

@@ -6,10 +6,10 @@ import socket
 
 import numpy as np
 import pytest
-from lit_tf.training import datasets
-from lit_tf.training.digits import build, captions, measure
 
 import lit_tf
+from lit_tf.training import datasets
+from lit_tf.training.digits import build, captions, measure
 
 DATA = pathlib.Path(lit_tf.__file__).parent / "data"
 

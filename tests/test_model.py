@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
-from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig, canonical_shapes
+from lit_tf.checkpoints.shapes import canonical_shapes
+from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
 
 IMAGE = ViTConfig(patch_size=8, image_size=32, width=48, depth=2, num_heads=4, mlp_dim=96)
 BERT = BertConfig(100, width=64, depth=2, num_heads=1, mlp_dim=128, max_length=32, out_dim=48)

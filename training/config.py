@@ -7,13 +7,12 @@ arguments and unknown fields are refused.
 
 import ast
 import dataclasses
-import difflib
 import importlib.util
 import pathlib
 import types
 import typing
 
-from lit_tf.errors import ConfigError
+from lit_tf.errors import ConfigError, nearest
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 LOCKINGS = ("Lu", "LU", "Uu", "UU", "uu")
@@ -285,7 +284,7 @@ def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
         shipped = sorted(p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("_"))
         raise ConfigError(
             f"no config {name!r}: neither a Python file nor one of {', '.join(shipped)}"
-            f"{_nearest(path.stem, shipped)}"
+            f"{nearest(path.stem, shipped)}"
         )
     module_spec = importlib.util.spec_from_file_location(
         f"lit_tf.training.configs.{path.stem}", path
@@ -306,7 +305,7 @@ def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
             place = place.get(part) if isinstance(place, dict) else None
         if not isinstance(place, dict) or leaf not in place:
             names = list(_leaves(config.to_dict()))
-            raise ConfigError(f"unknown config key {key!r}{_nearest(key, names)}")
+            raise ConfigError(f"unknown config key {key!r}{nearest(key, names)}")
         if isinstance(place[leaf], dict):
             raise ConfigError(f"{key} is a group of {', '.join(place[leaf])}; set one of them")
         place[leaf] = _parse(text)
@@ -330,7 +329,7 @@ def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
         if key not in defaults:
             raise ConfigError(
                 f"unknown config argument {key!r}; known: {', '.join(defaults)}"
-                f"{_nearest(key, defaults)}"
+                f"{nearest(key, defaults)}"
             )
         value = _parse(text) if equals else True
         default = defaults[key]
@@ -383,7 +382,7 @@ def _from_dict(cls, values, prefix):
     made = {}
     for key, value in values.items():
         if key not in fields:
-            raise ConfigError(f"unknown config key {prefix + key!r}{_nearest(key, fields)}")
+            raise ConfigError(f"unknown config key {prefix + key!r}{nearest(key, fields)}")
         kind = hints[key]
         if dataclasses.is_dataclass(kind):
             value = _from_dict(kind, value, f"{prefix}{key}.")
@@ -418,8 +417,3 @@ def _leaves(values, prefix=""):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key
-
-
-def _nearest(name, known):
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""

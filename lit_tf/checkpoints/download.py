@@ -22,8 +22,8 @@ import warnings
 from tqdm import tqdm
 
 from lit_tf import registry, wordpiece
-from lit_tf.checkpoints.npz import nearest_keys, open_npz
-from lit_tf.errors import CheckpointError, DownloadError, TokenizerError
+from lit_tf.checkpoints.npz import open_npz
+from lit_tf.errors import CheckpointError, DownloadError, TokenizerError, nearest
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
@@ -82,10 +82,9 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
         return _address(name, with_vocab)
     if path.exists() or path.with_name(f"{path.name}.index").exists():
         return path
-    near = nearest_keys(name, [*registry.list_models(), *registry.UPSTREAM])
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = nearest(name, [*registry.list_models(), *registry.UPSTREAM])
     raise CheckpointError(
-        f"{name}: no such file and no known model; {hint}"
+        f"{name}: neither a file nor a known model{hint or ';'} "
         f"models are {', '.join(registry.list_models())}"
     )
 

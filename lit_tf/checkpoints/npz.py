@@ -13,7 +13,6 @@ map cannot check the CRC, and a file that shrinks under a map kills the process.
 
 import ast
 import contextlib
-import difflib
 import math
 import os
 import struct
@@ -24,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from lit_tf import files
-from lit_tf.errors import CheckpointError
+from lit_tf.errors import CheckpointError, nearest
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -59,21 +58,6 @@ _STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
     (b"<", "an HTML or XML page"),
 )
-
-
-def nearest_keys(key, candidates, count=3):
-    """Returns the candidates that look most like a key, best first.
-
-    Args:
-      key: the key that was looked for.
-      candidates: the keys that there are.
-      count: how many to return at most.
-
-    Returns:
-      A list of at most `count` strings; empty where nothing comes near. Comparing takes about
-      0.1 ms a candidate, so ask for the first few of many missing keys only.
-    """
-    return difflib.get_close_matches(key, list(candidates), n=count, cutoff=0.6)
 
 
 def _check_key(path, key):
@@ -226,8 +210,7 @@ class NpzFile:
         try:
             return self._members[key]
         except KeyError:
-            near = nearest_keys(key, self._members)
-            hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
+            hint = nearest(key, self._members)
             raise CheckpointError(f"{self.path}: no key {key!r}{hint}") from None
 
     @contextlib.contextmanager

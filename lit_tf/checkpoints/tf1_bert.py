@@ -9,8 +9,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.checkpoints.npz import nearest_keys
-from lit_tf.errors import CheckpointError
+from lit_tf.errors import CheckpointError, nearest
 
 _ENCODER = "txt/BertEncoder_0"
 _LAYER = re.compile(r"bert/encoder/layer_(\d+)/")
@@ -125,8 +124,7 @@ class Tf1Bert(collections.abc.Mapping):
                 names[f"{new}/{ours}/bias"] = f"{old}/{theirs}/beta"
             missing = [v for v in names.values() if v not in shapes]
             if missing:  # per layer: a layer number of a billion must not build a table
-                near = nearest_keys(missing[0], shapes)
-                hint = f"; nearest to the first: {', '.join(near)}" if near else ""
+                hint = nearest(missing[0], shapes, "; nearest to the first: {}")
                 raise self._fault(
                     f"{len(missing)} variables are missing: {', '.join(missing[:3])}"
                     f"{', ...' if len(missing) > 3 else ''}{hint}"

@@ -390,7 +390,7 @@ def test_what_can_be_no_name_is_refused(name):
 
 
 def test_an_unknown_name_is_met_with_the_nearest_one():
-    with pytest.raises(CheckpointError, match="did you mean LiT-B16B_2 or"):
+    with pytest.raises(CheckpointError, match="did you mean 'LiT-B16B_2' or"):
         resolve("LiT-B16B-2")
 
 

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from lit_tf.export import manifest, saved_model
-from lit_tf.export.to_saved_model import is_text, operations
 
 import lit_tf
 from lit_tf.errors import ConfigError, ExportError
+from lit_tf.export import manifest, saved_model
+from lit_tf.export.to_saved_model import is_text, operations
 
 # Both kinds of text tower, with and without an image head, with and without a bias.
 NAMES = (

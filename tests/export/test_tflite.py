@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
-from lit_tf.export import manifest, tflite
 
 import lit_tf
 from lit_tf.errors import ExportError
+from lit_tf.export import manifest, tflite
 
 ROOT = pathlib.Path(__file__).parents[2]
 ALONE = """

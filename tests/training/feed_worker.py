@@ -24,6 +24,7 @@ def feed(address, where):
     import numpy as np
     import tensorflow as tf
     import tensorflow_text as text
+
     from lit_tf.training.feed import FedFromHere
 
     remote = "/job:worker/task:0/device:CPU:0"
@@ -71,6 +72,7 @@ def make_dataset(context):
 
 def replicas():
     import tensorflow as tf
+
     from lit_tf.training.feed import FedFromHere
 
     (cpu,) = tf.config.list_physical_devices("CPU")

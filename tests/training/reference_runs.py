@@ -85,6 +85,7 @@ def build_step(
 def run(strategy, folder, batches, *, steps=10, jit_compile=False, **options):
     """Takes the steps; returns metrics by name, each (steps,), and final parameters."""
     import tensorflow as tf
+
     from lit_tf.training.optimizers import global_norm
     from lit_tf.training.step import all_parameters
 
@@ -135,6 +136,7 @@ def main():
 
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
     from conftest import reference_fixtures
+
     from lit_tf.training.strategies import make_strategy
 
     if replicas == "workers":

@@ -18,10 +18,10 @@ def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import numpy as np
     import tensorflow as tf
-    from lit_tf.training import strategies
-    from lit_tf.training.loop import Loop, Preempted
 
     from lit_tf import save_npz
+    from lit_tf.training import strategies
+    from lit_tf.training.loop import Loop, Preempted
 
     sys.path.insert(0, os.path.dirname(__file__))
     from reference_runs import build_step

@@ -4,9 +4,9 @@ import dataclasses
 import json
 
 import pytest
-from lit_tf.training.config import TrainConfig, check_batch, load_config, parse_arguments
 
 from lit_tf.errors import ConfigError
+from lit_tf.training.config import TrainConfig, check_batch, load_config, parse_arguments
 
 
 def test_arguments_of_the_reference():

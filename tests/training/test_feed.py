@@ -7,9 +7,10 @@ import sys
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.tpu import tpu_system_metadata as metadata_lib
+
 from lit_tf.training import feed
 from lit_tf.training.loop import Trainer
-from tensorflow.python.tpu import tpu_system_metadata as metadata_lib
 
 from .feed_worker import make_dataset
 from .test_runs import finish, free_port, launch

@@ -9,6 +9,9 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import lit_tf
+from lit_tf.errors import ConfigError, DataError
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset
 from lit_tf.training.data.sources import read_manifest
@@ -20,9 +23,6 @@ from lit_tf.training.precompute import (
     is_finished,
     precompute,
 )
-
-import lit_tf
-from lit_tf.errors import ConfigError, DataError
 
 from .data import shards
 

@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from lit_tf.training import datasets as _registers_digit_pairs  # noqa: F401
 from lit_tf.training.config import DataConfig
 from lit_tf.training.precompute import Job, precompute

@@ -2,6 +2,7 @@
 
 import pytest
 import tensorflow as tf
+
 from lit_tf.training import strategies
 
 

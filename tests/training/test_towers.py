@@ -3,10 +3,10 @@
 import pathlib
 
 import pytest
-from lit_tf.training.towers import image_config, text_config, tower_sizes
 
 from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import ConfigError
+from lit_tf.training.towers import image_config, text_config, tower_sizes
 
 VOCAB = str(pathlib.Path(__file__).parents[1] / "reference" / "vocab.txt")  # 1,000 tokens
 

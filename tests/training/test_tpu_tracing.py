@@ -2,13 +2,13 @@
 
 import pytest
 import tensorflow as tf
-from lit_tf.training.loop import Trainer
-from lit_tf.training.optimizers import Optimizer
-from lit_tf.training.step import ReplicaStep, trainable_parameters
 from tensorflow.python.tpu import tpu_system_metadata as metadata_lib
 
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.model import LitModel
+from lit_tf.training.loop import Trainer
+from lit_tf.training.optimizers import Optimizer
+from lit_tf.training.step import ReplicaStep, trainable_parameters
 
 REPLICAS = 8
 LOCAL = 4

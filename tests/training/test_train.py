@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+
+import lit_tf
+from lit_tf.errors import ConfigError, DataError, LitError, TrainingError
 from lit_tf.training import datasets as _registers_digit_pairs  # noqa: F401
 from lit_tf.training import train as train_module
 from lit_tf.training.config import DataConfig, load_config
@@ -19,9 +22,6 @@ from lit_tf.training.precompute import Job, image_fingerprint, precompute
 from lit_tf.training.step import all_parameters, trainable_parameters
 from lit_tf.training.towers import build_model
 from lit_tf.training.train import build_step, train
-
-import lit_tf
-from lit_tf.errors import ConfigError, DataError, LitError, TrainingError
 
 from .data import shards
 

@@ -8,6 +8,7 @@ starts from scratch. `make digits-model` pre-trains an image tower first and pas
 
 import pathlib
 
+import lit_tf
 from lit_tf.training.config import (
     DataConfig,
     EvalConfig,
@@ -16,8 +17,6 @@ from lit_tf.training.config import (
     TrainConfig,
     parse_arguments,
 )
-
-import lit_tf
 
 # Sizes are those of training/digits/pretrain.py; with locking=uu both towers start from scratch.
 IMAGE = "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384"

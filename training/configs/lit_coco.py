@@ -6,6 +6,7 @@
 BERT base trains with Adam, BERT large with Adafactor, as published.
 """
 
+from lit_tf.errors import ConfigError
 from lit_tf.training.config import (
     DataConfig,
     EvalConfig,
@@ -15,8 +16,6 @@ from lit_tf.training.config import (
     TrainConfig,
     parse_arguments,
 )
-
-from lit_tf.errors import ConfigError
 
 _BUCKET = "gs://vit_models"
 # AugReg checkpoints (arXiv:2106.10270) and BERT's own, as big_vision starts from.

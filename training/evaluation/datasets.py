@@ -7,7 +7,6 @@ any share of it can be read by any host, and so that what cannot be decoded has 
 
 import csv
 import dataclasses
-import difflib
 import os
 import pathlib
 import socket
@@ -20,7 +19,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lit_tf import prompts, zero_shot
-from lit_tf.errors import DataError
+from lit_tf.errors import DataError, nearest
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
@@ -303,10 +302,9 @@ def open_tfds(name: str, data_dir: str | None = None):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as e:
-        near = difflib.get_close_matches(name, tfds.list_builders(), 3, 0.6)
         raise DataError(
             f"no dataset {name!r}: neither a folder, nor a file, nor known to tfds"
-            + (f"; near matches are {', '.join(near)}" if near else "")
+            f"{nearest(name, tfds.list_builders())}"
         ) from e
     except (ValueError, RuntimeError) as e:  # an unknown config or version
         raise DataError(f"tfds cannot open {name!r}: {str(e).strip().splitlines()[0]}") from e

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from lit_tf.training.data import augment
 from official.vision.ops import augment as library
+
+from lit_tf.training.data import augment
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 

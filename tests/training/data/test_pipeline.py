@@ -6,12 +6,12 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from lit_tf.training.config import DataConfig
-from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset
-from lit_tf.training.data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING
 
 from lit_tf import images
 from lit_tf.errors import ConfigError, DataError
+from lit_tf.training.config import DataConfig
+from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset
+from lit_tf.training.data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING
 
 from . import shards
 

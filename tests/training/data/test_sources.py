@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+
+from lit_tf.errors import DataError
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import make_train_dataset, tar
 from lit_tf.training.data.sources import count_tfrecord, expand, open_source
-
-from lit_tf.errors import DataError
 
 from . import shards
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from lit_tf.training.digits import build, measure, pretrain, render
 
 import lit_tf
 from lit_tf.config import BertConfig, ViTConfig
+from lit_tf.training.digits import build, measure, pretrain, render
 
 
 @pytest.fixture(scope="module")

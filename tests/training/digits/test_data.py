@@ -6,6 +6,7 @@ import string
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
 from lit_tf.training import datasets
 from lit_tf.training.digits import captions, render
 

@@ -3,9 +3,9 @@
 import pathlib
 
 import pytest
-from lit_tf.training.digits import build, measure, pretrain, study
 
 import lit_tf
+from lit_tf.training.digits import build, measure, pretrain, study
 
 
 def test_pretraining_and_both_towers_count():

@@ -2,14 +2,14 @@
 
 import json
 
-import lit_tf.export
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from lit_tf.training.evaluation import datasets, encoders, protocol
 
 import lit_tf
+import lit_tf.export
 from lit_tf.errors import DataError
+from lit_tf.training.evaluation import datasets, encoders, protocol
 
 from .test_command import figures, run
 

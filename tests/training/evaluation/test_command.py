@@ -7,11 +7,11 @@ import urllib.request
 
 import numpy as np
 import pytest
-from lit_tf.training import cli_eval
-from lit_tf.training.config import load_config
 
 from lit_tf import zero_shot
 from lit_tf.errors import ConfigError, DataError, LitError
+from lit_tf.training import cli_eval
+from lit_tf.training.config import load_config
 
 from . import tiny_datasets
 from .conftest import TEMPLATES, numpy_classes, numpy_recalls

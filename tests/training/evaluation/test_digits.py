@@ -2,6 +2,7 @@
 
 import pytest
 import tensorflow_datasets as tfds
+
 from lit_tf.training.digits import captions, measure
 from lit_tf.training.evaluation import datasets, encoders, protocol
 

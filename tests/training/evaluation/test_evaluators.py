@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from lit_tf.training.evaluation import evaluators
 
 import lit_tf
 from lit_tf.errors import ConfigError, DataError
+from lit_tf.training.evaluation import evaluators
 
 from . import tiny_datasets
 

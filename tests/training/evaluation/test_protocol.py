@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from lit_tf.training.evaluation import datasets, encoders, protocol
 
 from lit_tf import prompts
 from lit_tf.errors import DataError
+from lit_tf.training.evaluation import datasets, encoders, protocol
 
 from . import tiny_datasets
 

@@ -1,6 +1,7 @@
 """Measured figures stand beside the published ones of the same thing, and of nothing else."""
 
 import pytest
+
 from lit_tf.training.evaluation import published
 from lit_tf.training.evaluation.protocol import RetrievalResult, ZeroShotResult
 

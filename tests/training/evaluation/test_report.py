@@ -4,6 +4,7 @@ import html.parser
 
 import numpy as np
 import pytest
+
 from lit_tf.training.evaluation import datasets, encoders, protocol, report
 
 from . import tiny_datasets

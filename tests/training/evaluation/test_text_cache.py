@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 import pytest
+
 from lit_tf.training.evaluation.text_cache import TextCache
 
 

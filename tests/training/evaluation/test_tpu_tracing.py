@@ -2,11 +2,11 @@
 
 import pytest
 import tensorflow as tf
-from lit_tf.training.evaluation.encoders import KerasEncoder
 from tensorflow.python.distribute import values
 
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.model import LitModel
+from lit_tf.training.evaluation.encoders import KerasEncoder
 
 from ..test_tpu_tracing import REPLICAS, EightCores
 

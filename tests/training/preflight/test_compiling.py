@@ -5,11 +5,11 @@ import json
 
 import pytest
 import tensorflow as tf
+
+from lit_tf.cli import main
 from lit_tf.training.preflight.chips import parse_topology
 from lit_tf.training.preflight.compiler import compile_stablehlo
 from lit_tf.training.preflight.lowering import lower
-
-from lit_tf.cli import main
 
 if importlib.util.find_spec("libtpu") is None or importlib.util.find_spec("jax") is None:
     pytest.skip(

@@ -4,17 +4,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from lit_tf.config import BertConfig, LitConfig, ViTConfig
+from lit_tf.errors import TrainingError
+from lit_tf.layers import Attention
+from lit_tf.model import LitModel
 from lit_tf.training.config import CONFIGS, ModelConfig, TrainConfig, check_batch, load_config
 from lit_tf.training.preflight import programs
 from lit_tf.training.preflight.chips import parse_topology
 from lit_tf.training.preflight.cli import SHIPPED
 from lit_tf.training.preflight.lowering import lower
 from lit_tf.training.towers import lit_config
-
-from lit_tf.config import BertConfig, LitConfig, ViTConfig
-from lit_tf.errors import TrainingError
-from lit_tf.layers import Attention
-from lit_tf.model import LitModel
 
 TINY = ModelConfig(
     image="patch_size=8,width=64,depth=2,num_heads=2,mlp_dim=128",

@@ -6,13 +6,13 @@ import os
 import pickle
 
 import pytest
-from lit_tf.training.preflight import cli, compiler, flops, report
-from lit_tf.training.preflight.chips import CHIPS, parse_topology
-from lit_tf.training.preflight.hlo import Program
 
 from lit_tf.cli import main
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.errors import TrainingError
+from lit_tf.training.preflight import cli, compiler, flops, report
+from lit_tf.training.preflight.chips import CHIPS, parse_topology
+from lit_tf.training.preflight.hlo import Program
 
 HLO = """HloModule m, is_scheduled=true
 

@@ -1,0 +1,293 @@
+"""Canonical names and the shapes of a model's parameters: what a checkpoint's shapes say about it.
+
+A model's configuration gives the shape of every parameter (`canonical_shapes`), and the shapes that
+a checkpoint holds give the configuration (`config_from_shapes`): the same table in both directions.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+
+from lit_tf.config import (
+    BertConfig,
+    LitConfig,
+    TextTransformerConfig,
+    ViTConfig,
+    usual_token_length,
+)
+from lit_tf.errors import CheckpointError, ConfigError, nearest
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+IMG_BLOCK = "img/Transformer/encoderblock_"
+TXT_BLOCK = "txt/Encoder_0/encoderblock_"
+BERT_BLOCK = "txt/BertEncoder_0/encoder_block/layer_sequence/layers_"
+# BERT's kernels are (width, width), so the heads cannot be read off: width / 64 is the rule.
+BERT_HEAD_DIM = 64
+
+
+def _dense(fan_in: int, fan_out: int) -> dict:
+    return {"kernel": (fan_in, fan_out), "bias": (fan_out,)}
+
+
+def _norm(width: int) -> dict:
+    return {"scale": (width,), "bias": (width,)}
+
+
+def _join(prefix: str, children: Mapping) -> dict:
+    """Flattens nested dictionaries of shapes, joining keys by '/'."""
+    out = {}
+    for key, value in children.items():
+        if isinstance(value, Mapping):
+            out.update(_join(f"{prefix}{key}/", value))
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def _vit_block(width: int, num_heads: int, mlp_dim: int) -> dict:
+    head_dim = width // num_heads
+    projection = {"kernel": (width, num_heads, head_dim), "bias": (num_heads, head_dim)}
+    return {
+        "LayerNorm_0": _norm(width),
+        "MultiHeadDotProductAttention_0": {
+            "query": projection,
+            "key": projection,
+            "value": projection,
+            "out": {"kernel": (num_heads, head_dim, width), "bias": (width,)},
+        },
+        "LayerNorm_1": _norm(width),
+        "MlpBlock_0": {"Dense_0": _dense(width, mlp_dim), "Dense_1": _dense(mlp_dim, width)},
+    }
+
+
+def _bert_layer(width: int, mlp_dim: int) -> dict:
+    return {
+        "attention_block": {
+            "attention_layer": {name: _dense(width, width) for name in ("query", "key", "value")},
+            "dense_layer": _dense(width, width),
+            "layer_norm": _norm(width),
+        },
+        "mlp_block": {
+            "mlp": {"dense_layer": _dense(width, mlp_dim)},
+            "dense_layer": _dense(mlp_dim, width),
+            "layer_norm": _norm(width),
+        },
+    }
+
+
+def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of every leaf of a model, by canonical name.
+
+    Canonical names are big_vision's, plus `img/cls_pos_embedding`: the class token's row of the
+    combined position embedding of other layouts, kept apart so that it can be written back.
+
+    Args:
+      config: the model.
+
+    Returns:
+      {canonical name: shape}, ordered by name.
+    """
+    out = {}
+    if config.image:
+        c = config.image
+        out["img/cls"] = (1, 1, c.width)
+        out["img/cls_pos_embedding"] = (1, 1, c.width)
+        out["img/pos_embedding"] = (1, c.grid**2, c.width)
+        out["img/embedding/kernel"] = (c.patch_size, c.patch_size, 3, c.width)
+        out["img/embedding/bias"] = (c.width,)
+        out.update(_join("img/Transformer/encoder_norm/", _norm(c.width)))
+        for i in range(c.depth):
+            out.update(_join(f"{IMG_BLOCK}{i}/", _vit_block(c.width, c.num_heads, c.mlp_dim)))
+        if c.out_dim:
+            out.update(_join("img/head/", _dense(c.width, c.out_dim)))
+    if config.text:
+        c = config.text
+        if c.kind == "bert":
+            tables = {
+                "token": c.vocab_size,
+                "position": c.max_length,
+                "segment": c.segments,
+            }
+            for name, rows in tables.items():
+                key = f"txt/BertEncoder_0/embedder/embedders_{name}_ids/embedding"
+                out[key] = (rows, c.width)
+            out.update(_join("txt/BertEncoder_0/layer_norm/", _norm(c.width)))
+            for i in range(c.depth):
+                out.update(_join(f"{BERT_BLOCK}{i}/", _bert_layer(c.width, c.mlp_dim)))
+        else:
+            out["txt/Embed_0/embedding"] = (c.vocab_size, c.width)
+            out["txt/pos_embedding"] = (1, c.max_length, c.width)
+            out.update(_join("txt/Encoder_0/encoder_norm/", _norm(c.width)))
+            for i in range(c.depth):
+                out.update(_join(f"{TXT_BLOCK}{i}/", _vit_block(c.width, c.num_heads, c.mlp_dim)))
+        if c.out_dim:
+            out.update(_join("txt/head/", _dense(c.width, c.out_dim)))
+    if config.image and config.text:
+        out["t"] = (1,)
+        if config.has_bias:
+            out["b"] = (1,)
+    return dict(sorted(out.items()))
+
+
+def _shape(shapes: Shapes, key: str, rank: int, source: str) -> tuple[int, ...]:
+    if key not in shapes:
+        raise CheckpointError(f"{source}: {key!r} is missing{_nearest(key, shapes)}")
+    if len(shapes[key]) != rank or 0 in shapes[key]:
+        raise CheckpointError(
+            f"{source}: {key!r} has shape {tuple(shapes[key])}, "
+            f"expected {rank} dimensions, none of them 0"
+        )
+    return tuple(shapes[key])
+
+
+def _nearest(key: str, keys) -> str:
+    return nearest(key, keys, "; nearest keys in the file: {}")
+
+
+def _depth(shapes: Shapes, prefix: str, source: str) -> int:
+    """Returns the number of blocks under `prefix`, which must be numbered without gaps."""
+    pattern = re.compile(re.escape(prefix) + r"(0|[1-9]\d{0,5})/")
+    indices = {int(m.group(1)) for m in map(pattern.match, shapes) if m}
+    missing = next(i for i in range(len(indices) + 1) if i not in indices)
+    if missing < len(indices) or not indices:
+        raise CheckpointError(
+            f"{source}: block {prefix}{missing}/ is missing; blocks found: {sorted(indices)[:20]}"
+        )
+    return len(indices)
+
+
+def _out_dim(shapes: Shapes, tower: str, width: int, source: str) -> int | None:
+    key = f"{tower}/head/kernel"
+    if not any(k.startswith(f"{tower}/head/") for k in shapes):
+        return None
+    found = _shape(shapes, key, 2, source)
+    if found[0] != width:
+        raise CheckpointError(f"{source}: {key!r} has shape {found}, expected ({width}, *)")
+    return found[1]
+
+
+def _blocks(shapes: Shapes, prefix: str, width: int, source: str) -> dict:
+    depth = _depth(shapes, prefix, source)
+    block = f"{prefix}0/"
+    query = f"{block}MultiHeadDotProductAttention_0/query/kernel"
+    heads = _shape(shapes, query, 3, source)[1]
+    if width % heads:
+        raise CheckpointError(f"{source}: {query!r} has {heads} heads, which do not divide {width}")
+    mlp_dim = _shape(shapes, f"{block}MlpBlock_0/Dense_0/kernel", 2, source)[1]
+    return {"width": width, "depth": depth, "num_heads": heads, "mlp_dim": mlp_dim}
+
+
+def _vit_config(shapes: Shapes, source: str) -> ViTConfig:
+    kernel = _shape(shapes, "img/embedding/kernel", 4, source)
+    if kernel[0] != kernel[1] or kernel[2] != 3:
+        raise CheckpointError(
+            f"{source}: 'img/embedding/kernel' has shape {kernel}, "
+            "expected (patch, patch, 3, width)"
+        )
+    width = kernel[3]
+    positions = _shape(shapes, "img/pos_embedding", 3, source)[1]
+    side = math.isqrt(positions)
+    if side**2 != positions:
+        raise CheckpointError(
+            f"{source}: the position embedding has {positions} rows, expected a square number of "
+            "patches, with or without one more row for the class token"
+        )
+    return ViTConfig(
+        patch_size=kernel[0],
+        image_size=side * kernel[0],
+        out_dim=_out_dim(shapes, "img", width, source),
+        **_blocks(shapes, IMG_BLOCK, width, source),
+    )
+
+
+def _bert_config(shapes: Shapes, source: str) -> BertConfig:
+    table = "txt/BertEncoder_0/embedder/embedders_{}_ids/embedding"
+    vocab_size, width = _shape(shapes, table.format("token"), 2, source)
+    if width % BERT_HEAD_DIM:
+        raise CheckpointError(
+            f"{source}: BERT is {width} wide, expected a multiple of {BERT_HEAD_DIM} (its heads)"
+        )
+    mlp = f"{BERT_BLOCK}0/mlp_block/mlp/dense_layer/kernel"
+    return BertConfig(
+        vocab_size=vocab_size,
+        width=width,
+        depth=_depth(shapes, BERT_BLOCK, source),
+        num_heads=width // BERT_HEAD_DIM,
+        mlp_dim=_shape(shapes, mlp, 2, source)[1],
+        max_length=_shape(shapes, table.format("position"), 2, source)[0],
+        out_dim=_out_dim(shapes, "txt", width, source),
+        segments=_shape(shapes, table.format("segment"), 2, source)[0],
+    )
+
+
+def _text_transformer_config(shapes: Shapes, source: str) -> TextTransformerConfig:
+    vocab_size, width = _shape(shapes, "txt/Embed_0/embedding", 2, source)
+    return TextTransformerConfig(
+        vocab_size=vocab_size,
+        max_length=_shape(shapes, "txt/pos_embedding", 3, source)[1],
+        out_dim=_out_dim(shapes, "txt", width, source),
+        **_blocks(shapes, TXT_BLOCK, width, source),
+    )
+
+
+def config_from_shapes(shapes: Shapes, *, layout: str, source: str) -> LitConfig:
+    """Returns the configuration of the model whose leaves have these shapes.
+
+    Args:
+      shapes: {canonical name: shape}.
+      layout: the layout that the names were translated from.
+      source: what to call the checkpoint in error messages.
+
+    Returns:
+      The configuration. `canonical_shapes` of it equals `shapes`.
+
+    Raises:
+      CheckpointError: a leaf is missing, misshapen, or belongs to no known tower; the message
+        names the key, what was expected and what was found.
+    """
+    image = _vit_config(shapes, source) if any(k.startswith("img/") for k in shapes) else None
+    text = None
+    if any(k.startswith("txt/BertEncoder_0/") for k in shapes):
+        text = _bert_config(shapes, source)
+    elif any(k.startswith("txt/") for k in shapes):
+        text = _text_transformer_config(shapes, source)
+    if image is None and text is None:
+        raise CheckpointError(
+            f"{source}: neither an image tower (img/...) nor a text tower (txt/...) found; "
+            f"first keys: {sorted(shapes)[:5]}"
+        )
+    try:
+        config = LitConfig(
+            image=image,
+            text=text,
+            has_bias="b" in shapes,
+            token_length=usual_token_length(text) if text else 16,
+            layout=layout,
+        )
+    except ConfigError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    check_shapes(shapes, canonical_shapes(config), source)
+    return config
+
+
+def check_shapes(found: Shapes, expected: Shapes, source: str) -> None:
+    """Raises CheckpointError unless both hold the same keys with the same shapes."""
+    missing = sorted(set(expected) - set(found))
+    extra = sorted(set(found) - set(expected))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise CheckpointError(
+            f"{source}: {missing[0]!r}{more} missing, expected shape {expected[missing[0]]}"
+            f"{_nearest(missing[0], extra or found)}"
+        )
+    if extra:
+        raise CheckpointError(
+            f"{source}: {len(extra)} unexpected keys: {', '.join(extra[:5])}"
+            f"{_nearest(extra[0], expected)}"
+        )
+    for key, shape in expected.items():
+        if tuple(found[key]) != tuple(shape):
+            raise CheckpointError(
+                f"{source}: {key!r} has shape {tuple(found[key])}, expected {tuple(shape)}"
+            )
