@@ -6,8 +6,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: venv test test-full lint format demo bench digits-model digits-study clean
 
-# The stamp is newer than setup.py when what is installed matches it.
-$(VENV)/.installed: setup.py
+# The stamp is newer than setup.py and pyproject.toml when what is installed matches them.
+$(VENV)/.installed: setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --editable ".[all]"

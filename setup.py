@@ -1,17 +1,18 @@
-"""Packaging of lit_tf: `pip install .[all]`, or `pip install -e .[dev]` to work on it."""
+"""Packaging of lit_tf, as far as it needs code: packages, their data, dependencies, extras.
 
-import pathlib
+All else is in pyproject.toml. `pip install .[all]`, or `pip install -e .[dev]` to work on it.
+"""
 
 from setuptools import find_packages, setup
 
-HERE = pathlib.Path(__file__).parent
-
-# tensorflow-text and tf-models-official pin TensorFlow's minor version, so the three move together.
-TF = ">=2.20,<2.21"
+# tensorflow-text pins TensorFlow's minor version, so the two move together.
+TF = ">=2.20,<2.22"
+# tf-models-official and tensorflow-tpu pin it too, and stop at 2.20: so does whoever trains.
+TF_TRAIN = ">=2.20,<2.21"
 
 EXTRAS = {
     "train": [
-        f"tf-models-official{TF}",
+        f"tf-models-official{TF_TRAIN}",
         "tensorflow-datasets>=4.9.9",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without requiring it
         "tensorboard",
@@ -23,7 +24,7 @@ EXTRAS = {
         "matplotlib>=3.7",  # and its plots
     ],
     "lite": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.5"],
-    "tpu": [f"tensorflow-tpu{TF}"],
+    "tpu": [f"tensorflow-tpu{TF_TRAIN}"],
     # The TPU compiler, for machines without a TPU. Its ahead-of-time interface is not a stable one:
     # these are the versions that the preflight was shown to work with.
     "tpu-preflight": [
@@ -51,13 +52,6 @@ EXTRAS["all"] = sorted(
 )
 
 setup(
-    name="lit_tf",
-    version="0.1.0",
-    description="LiT (Locked-image text Tuning) for TensorFlow: Keras, SavedModel, TFLite, TPU.",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    python_requires=">=3.10,<3.14",
     # The two upper storeys live at the top of the repository and are installed below lit_tf, so
     # that no bare `export` or `training` lands in anybody's site-packages.
     package_dir={"lit_tf.export": "export", "lit_tf.training": "training"},
@@ -66,7 +60,7 @@ setup(
         *(f"lit_tf.{p}" for p in find_packages(include=["export", "export.*"])),
         *(f"lit_tf.{p}" for p in find_packages(include=["training", "training.*"])),
     ],
-    package_data={"lit_tf": ["data/*"], "lit_tf.export": ["*.json"]},
+    package_data={"lit_tf": ["py.typed", "data/*"], "lit_tf.export": ["*.json"]},
     install_requires=[
         f"tensorflow{TF}",
         f"tensorflow-text{TF}",
@@ -75,5 +69,4 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["lit-tf=lit_tf.cli:main"]},
 )

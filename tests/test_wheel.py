@@ -1,4 +1,4 @@
-"""A wheel built from this repository works in an environment of its own, away from the sources."""
+"""What is built from this repository works: a wheel, an sdist, an editable install."""
 
 import os
 import pathlib
@@ -46,21 +46,50 @@ def run(*command, cwd):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel built from a copy of what git tracks or would track, as it stands now."""
-    folder = tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory):
+    """A copy of what git tracks or would track, as it stands now."""
+    folder = tmp_path_factory.mktemp("source")
     files = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
     for name in files.split("\0"):
         if name and not name.startswith("tests/") and (ROOT / name).is_file():
-            (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / "source" / name)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def build_wheel(source, folder):
+    """Builds a wheel from a folder or an sdist, with the setuptools that this process has."""
     run(
         *(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"),
-        *("--no-index", "--quiet", "--wheel-dir", folder, folder / "source"),
+        *("--no-index", "--quiet", "--wheel-dir", folder, source),
         cwd=folder,
     )
     (path,) = folder.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    """A wheel built from the sources."""
+    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
+
+
+def lend_packages(python):
+    """Lets an environment import what this one has, behind what it has itself; returns where.
+
+    A path in a .pth file is only added; the .pth files in it, the editable install's among them,
+    are not read.
+    """
+    base = python.parents[1]
+    packages = pathlib.Path(sysconfig.get_path("purelib", vars={"base": str(base)}))
+    lent = {*site.getsitepackages(), sysconfig.get_path("platlib"), *lenders()}
+    (packages / "lent.pth").write_text("\n".join(sorted(lent)))
+    return packages
+
+
+def lenders():
+    """Returns the folders that hold this environment's packages, wherever they come from."""
+    return {str(pathlib.Path(module.__file__).parents[1]) for module in (np, pytest)}
 
 
 @pytest.fixture
@@ -105,24 +134,20 @@ def test_wheel_holds_the_three_packages_and_their_data_and_nothing_else(wheel):
 def test_wheel_works_from_another_folder(wheel, elsewhere, reference, tmp_path):
     """Installs the wheel alone; its dependencies are those of the environment that runs the test.
 
-    To install TensorFlow once more would take minutes. A .pth file lends this environment's
-    site-packages to the new one; the editable install in it is shadowed by the wheel, which stands
-    first on the path, and the program checks that the wheel is what it imports. What the wheel
-    itself asks for is tested with an empty environment in `make test-full`.
+    To install TensorFlow once more would take minutes, so this environment's packages are lent to
+    the new one. The wheel stands before them on the path, and the program checks that the wheel is
+    what it imports. What the wheel itself asks for is tested with an empty environment in
+    `make test-full`.
     """
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
-    packages = pathlib.Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv")}))
     run(
         *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"),
         *("--no-index", wheel),
         cwd=tmp_path,
     )
-    assert {p.name.split("-")[0] for p in packages.iterdir()} == {"lit_tf"}
-    # A path in a .pth file is only added; the .pth files in it, the editable install's among them,
-    # are not read.
-    lent = {*site.getsitepackages(), sysconfig.get_path("platlib")}
-    (packages / "lent.pth").write_text("\n".join(sorted(lent)))
+    packages = lend_packages(python)
+    assert {p.name.split("-")[0] for p in packages.iterdir()} == {"lit_tf", "lent.pth"}
     check(python, elsewhere, reference)
 
 
@@ -136,3 +161,61 @@ def test_wheel_works_in_an_empty_environment(wheel, elsewhere, reference, tmp_pa
     listed = run(python, "-m", "pip", "list", "--format=freeze", cwd=tmp_path).lower()
     for extra in ("matplotlib", "scikit-learn", "tf-models-official", "tensorflow-datasets"):
         assert extra not in listed, f"the base install pulls in {extra}"
+
+
+def contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {n: archive.read(n) for n in archive.namelist() if ".dist-info/" not in n}
+
+
+def test_wheel_of_the_sdist_is_the_wheel_of_the_sources(source, wheel, tmp_path):
+    run(
+        *(sys.executable, "-m", "build", "--sdist", "--no-isolation"),
+        *("--outdir", tmp_path, source),
+        cwd=tmp_path,
+    )
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    assert contents(build_wheel(sdist, tmp_path)) == contents(wheel)
+
+
+FIND_PACKAGES = """
+import pathlib, sys
+import lit_tf, lit_tf.export, lit_tf.training
+for module in (lit_tf, lit_tf.export, lit_tf.training):
+    assert pathlib.Path(module.__file__).is_relative_to(sys.argv[1]), module.__file__
+"""
+
+
+def check_found(python, folder, cwd):
+    """All three packages are in a folder, and the command is there."""
+    run(python, "-c", FIND_PACKAGES, folder, cwd=cwd)
+    assert "precompute" in run(python.parent / "lit-tf", "--help", cwd=cwd)
+
+
+def test_editable_install_finds_all_three_packages(source, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    lend_packages(python)
+    run(
+        *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"),
+        *("--no-index", "--no-build-isolation", "--editable", source),
+        cwd=tmp_path,
+    )
+    check_found(python, source, tmp_path)
+
+
+# 23.2 comes with Python 3.11; without a pyproject.toml it would run `setup.py develop`, which
+# installs neither lit_tf.export nor lit_tf.training, and says nothing.
+@pytest.mark.full
+@pytest.mark.parametrize("pip", ["pip==23.2.1", "pip"])
+@pytest.mark.parametrize("form", ["wheel", "sdist", "editable"])
+def test_every_form_installs_with_an_old_and_a_new_pip(source, wheel, tmp_path, pip, form):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--upgrade", pip, cwd=tmp_path)
+    if form == "sdist":
+        run(sys.executable, "-m", "build", "--sdist", "--outdir", tmp_path, source, cwd=tmp_path)
+        (wheel,) = tmp_path.glob("*.tar.gz")
+    what = ("--editable", source) if form == "editable" else (wheel,)
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", *what, cwd=tmp_path)
+    check_found(python, source if form == "editable" else tmp_path / "venv", tmp_path)
