@@ -5,8 +5,6 @@ and scales to [-1, 1]. Each of these matters to the last digit: an antialiased r
 rounds, gives other embeddings.
 """
 
-import concurrent.futures
-import itertools
 import os
 
 import numpy as np
@@ -190,21 +188,31 @@ def _rgb(image, name):
     return image[..., :3]
 
 
-def batches(images, batch_size, size, crop=False):
-    """Yields images as batches for the image tower; while one is used, the next is being read.
+def resized_on_cpu(image, size, crop=False):
+    """Returns what `resize_uint8` does, as an array and from the CPU.
+
+    On a machine with an accelerator the pixels are then the same as on one without.
 
     Args:
-        images: an array (N, H, W, C), or any iterable of what `to_uint8` takes, each of its own
-            size.
-        batch_size: how many images a batch has, at most.
+        image: uint8 (H, W, 3).
         size: side of the result in pixels.
         crop: see `resize_uint8`.
 
-    Yields:
-        float32 tensors (n, size, size, 3) in [-1, 1]; nothing where there are no images.
+    Returns:
+        uint8 array (size, size, 3).
+    """
+    with tf.device("CPU:0"):
+        return resize_uint8(image, size, crop).numpy()
+
+
+def checked_list(images):
+    """Returns what stands for many images; refuses what is one image, or none.
+
+    Args:
+        images: an array (N, H, W, C), or any iterable of what `to_uint8` takes.
 
     Raises:
-        ImageError: if an image cannot be used; the message names its place among `images`.
+        ImageError: it is not a list of images.
     """
     if isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, "convert"):
         raise ImageError(
@@ -218,32 +226,10 @@ def batches(images, batch_size, size, crop=False):
             "For one image, put it into a list: [image]."
         )
     try:
-        indexed = enumerate(images)
+        iter(images)
     except TypeError:
         raise ImageError(
             f"The images are {type(images).__name__}; expected an array (images, height, width, "
             "channels) or a list of images."
         ) from None
-
-    def read(item):
-        index, image = item
-        # On the CPU always, so that a machine with an accelerator gives the same pixels.
-        with tf.device("CPU:0"):
-            return resize_uint8(to_uint8(image, f"Image {index}"), size, crop)
-
-    with concurrent.futures.ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-
-        def start():
-            return [pool.submit(read, item) for item in itertools.islice(indexed, batch_size)]
-
-        pending = start()
-        while pending:
-            ahead = start()
-            try:
-                pixels = [future.result() for future in pending]
-            except BaseException:
-                for future in pending + ahead:
-                    future.cancel()
-                raise
-            yield normalize(tf.stack(pixels))
-            pending = ahead
+    return images

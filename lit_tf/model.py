@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lit_tf import embedder, tokenizers, zero_shot
 from lit_tf import images as images_lib
-from lit_tf import tokenizers, zero_shot
 from lit_tf.bert import Bert
 from lit_tf.config import LitConfig
 from lit_tf.errors import LitError, TokenizerError
@@ -57,6 +57,7 @@ class LitModel(keras.Model):
       text_tower: Keras layer, int32 (N, L) -> (N, D), or None.
       t: Variable (1,), the logarithm of the temperature; None where a tower is missing.
       b: Variable (1,), the bias of the logits, or None.
+      image_function: `embed_pixels` as a `tf.function`, for callers outside of a graph.
     """
 
     def __init__(self, config: LitConfig, tokenizer=None, seed: int | None = 0, **kwargs):
@@ -81,7 +82,7 @@ class LitModel(keras.Model):
         self.built = True
         # No Python control flow on tensors, so AutoGraph would only make tracing slower.
         options = {"reduce_retracing": True, "autograph": False}
-        self._image_function = tf.function(self.embed_images, **options)
+        self.image_function = tf.function(self.embed_pixels, **options)
         self._token_function = tf.function(self._embed_tokens_for_inference, **options)
 
     def _scalar(self, name, start):
@@ -108,6 +109,10 @@ class LitModel(keras.Model):
           dropout_seed: int32 (2,) from which all dropout masks follow.
         """
         return normalize(self._tower("text")(tokens, training=training, dropout_seed=dropout_seed))
+
+    def embed_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Returns unit-length float32 embeddings (N, D) of uint8 images (N, R, R, 3)."""
+        return self.embed_images(images_lib.normalize(pixels))
 
     def _embed_tokens_for_inference(self, tokens):
         return self.embed_tokens(tokens)
@@ -185,9 +190,9 @@ class LitModel(keras.Model):
           ImageError: an image cannot be used; the message says which and why.
         """
         self._tower("image")
-        size, crop = self.config.image.image_size, self.config.crop
-        batches = images_lib.batches(images, _check_batch_size(batch_size), size, crop)
-        return self._concatenate(self._image_function(batch).numpy() for batch in batches)
+        images = images_lib.checked_list(images)
+        batches = embedder.embed_images(self, images, _check_batch_size(batch_size))
+        return self._concatenate(batch.embeddings for batch in batches)
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Embeds texts.

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import types
 import warnings
 import zlib
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_tf import images as lib
+from lit_tf.embedder import embed_images
 from lit_tf.errors import ImageError
 
 SIZE = 32
@@ -36,9 +38,16 @@ def rgb():
     return np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
+def batches(images, batch_size, size, crop=False):
+    """Batches as a tower of this size gets them, float (n, size, size, 3)."""
+    config = types.SimpleNamespace(image=types.SimpleNamespace(image_size=size), crop=crop)
+    model = types.SimpleNamespace(config=config, image_function=lib.normalize)
+    return [b.embeddings for b in embed_images(model, lib.checked_list(images), batch_size)]
+
+
 def to_batch(images, size, crop=False):
     """All images in one batch (N, size, size, 3)."""
-    parts = list(lib.batches(images, 64, size, crop))
+    parts = batches(images, 64, size, crop)
     return tf.concat(parts, 0) if parts else tf.zeros([0, size, size, 3])
 
 
@@ -107,7 +116,7 @@ def test_crop_fits_the_smaller_side_and_cuts_the_centre(height, width, size, see
 
 def test_batches_do_not_change_pixels(photos, reference):
     for batch_size in (1, 2, 5, 64):
-        parts = list(lib.batches(iter(photos), batch_size, SIZE))
+        parts = batches(iter(photos), batch_size, SIZE)
         assert [len(p) for p in parts] == [min(batch_size, 5 - i) for i in range(0, 5, batch_size)]
         np.testing.assert_array_equal(np.concatenate(parts), reference("towers")["images"])
 
@@ -238,7 +247,7 @@ BAD = {
 def test_bad_images_are_named_by_their_place(rgb, fault):
     image, message = BAD[fault]
     with pytest.raises(ImageError, match=f"^Image 2 {message}"):
-        list(lib.batches([rgb, rgb, image, None], 2, SIZE))
+        batches([rgb, rgb, image, None], 2, SIZE)
 
 
 def test_a_truncated_file_opened_by_pil_is_named(tmp_path, rgb):
