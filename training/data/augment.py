@@ -1,29 +1,34 @@
 """Augmentation of uint8 images as a pure function of the image and a few random numbers.
 
-tf-models-official's RandAugment draws from stateful random ops. Below a parallel `map` their order
-is whatever the threads make of it, even after `tf.random.set_seed`, so no run could repeat. Here
-the library's image operations are called with operations, signs and positions that the caller
-drew statelessly; everything else, the uniform choice among 16 operations and the identity
-included, is as in `official.vision.ops.augment.RandAugment`.
+RandAugment is big_vision's (`pp/autoaugment.py`), byte for byte: the tests hold every operation to
+what that code returns. Most operations are tf-models-official's, which are the same. Two kinds
+differ there, so they are written out here: tf-models mirrors the image into what a rotation, shear
+or translation uncovers, where the original is grey; and its Contrast takes the image's mean.
+
+Both libraries draw from stateful random ops. Below a parallel `map` the order of such draws depends
+on the threads, even after `tf.random.set_seed`, so no run could repeat. Here the caller draws
+operations, signs and positions statelessly and passes them in.
 """
 
+import math
 import re
 
 import tensorflow as tf
 
 from lit_tf.errors import ConfigError
 
-# Defaults of RandAugment in tf-models-official, in pixels of a 224 x 224 image.
+# big_vision's constants, in pixels, whatever the image's size.
 _CUTOUT, _TRANSLATE = 40.0, 100.0
 _MAX_LEVEL = 10.0
-_GREY = [128, 128, 128]
+_GREY = 128
 
-# In the library's order, and what its largest level means for the operations with a random sign.
+# In the original's order.
 OPERATIONS = (
     "AutoContrast Equalize Invert Rotate Posterize Solarize Color Contrast Brightness Sharpness "
     "ShearX ShearY TranslateX TranslateY Cutout SolarizeAdd"
 ).split()
-_SIGNED = {
+# What the largest magnitude means for the operations that move pixels; their signs are random.
+_GEOMETRIC = {
     "Rotate": 30.0,
     "ShearX": 0.3,
     "ShearY": 0.3,
@@ -88,7 +93,7 @@ def flip_lr(image, uniform):
 
 
 def rand_augment(image, uniform, magnitude):
-    """RandAugment (arXiv:1909.13719) of tf-models-official, with given random numbers.
+    """RandAugment (arXiv:1909.13719) as in big_vision, with given random numbers.
 
     Args:
         image: uint8 (H, W, 3).
@@ -108,7 +113,6 @@ def rand_augment(image, uniform, magnitude):
 @tf.function  # sixteen operations take seconds to trace: once is enough for all layers
 def _one_of_all(image, draw, magnitude):
     branches = [lambda name=name: apply(name, image, draw, magnitude) for name in OPERATIONS]
-    branches.append(lambda: tf.identity(image))
     return tf.switch_case(tf.cast(draw[0] * len(branches), tf.int32), branches)
 
 
@@ -129,11 +133,58 @@ def apply(name, image, draw, magnitude):
 
     if name == "Cutout":
         return _cutout(image, draw[2:], int(_CUTOUT * magnitude / _MAX_LEVEL))
-    if name in _SIGNED:
-        level = tf.where(draw[1] < 0.5, 1.0, -1.0) * (magnitude / _MAX_LEVEL * _SIGNED[name])
-        return augment.NAME_TO_FUNC[name](image, level, _GREY)
+    if name in _GEOMETRIC:
+        level = magnitude / _MAX_LEVEL * _GEOMETRIC[name]
+        return _move(name, image, tf.where(draw[1] < 0.5, level, -level))
     arguments = augment.level_to_arg(_CUTOUT, _TRANSLATE)[name](magnitude)
+    if name == "Contrast":
+        return augment.blend(_contrast_background(image), image, *arguments)
     return augment.NAME_TO_FUNC[name](image, *arguments)
+
+
+def _contrast_background(image):
+    """Returns the flat image that Contrast blends with: height * width / 256, at most 255.
+
+    The original means to take the mean grey value, but it sums the histogram's counts, not the
+    counts times their values.
+    """
+    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
+    level = tf.minimum(height * width / 256.0, 255.0)
+    return tf.fill(tf.shape(image), tf.cast(level, tf.uint8))
+
+
+def _move(name, image, level):
+    """Rotates, shears or translates; what comes from outside the image is grey.
+
+    Args:
+        name: One of `_GEOMETRIC`.
+        image: uint8 (H, W, 3).
+        level: float32 scalar: degrees, slope or pixels.
+    """
+    # Output pixel (x, y) is input pixel (a x + b y + c, d x + e y + f).
+    a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
+    if name == "Rotate":
+        angle = level * (math.pi / 180.0)
+        height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32) - 1.0)
+        sine, cosine = tf.sin(angle), tf.cos(angle)
+        a, b, c = cosine, -sine, (width - (cosine * width - sine * height)) / 2.0
+        d, e, f = sine, cosine, (height - (sine * width + cosine * height)) / 2.0
+    elif name == "ShearX":
+        b = level
+    elif name == "ShearY":
+        d = level
+    elif name == "TranslateX":
+        c = level
+    else:
+        f = level
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None],
+        transforms=tf.stack([a, b, c, d, e, f, 0.0, 0.0])[None],
+        output_shape=tf.shape(image)[:2],
+        fill_value=float(_GREY),
+        fill_mode="CONSTANT",
+        interpolation="NEAREST",
+    )[0]
 
 
 def _cutout(image, centre, half):

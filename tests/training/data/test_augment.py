@@ -1,56 +1,65 @@
-"""RandAugment with given random numbers is tf-models-official's, operation by operation."""
+"""RandAugment with given random numbers is big_vision's, operation by operation."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from official.vision.ops import augment as library
+from conftest import REFERENCE, reference_fixtures
 
 from lit_tf.training.data import augment
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
 
-def test_operations_are_the_librarys_in_its_order():
-    assert library.RandAugment(2, 10).available_ops == augment.OPERATIONS
+@pytest.fixture(scope="module")
+def expected():
+    """{(operation, magnitude, sign): uint8 (96, 128, 3)} of the original."""
+    with np.load(REFERENCE / "expected" / "randaug.npz") as file:
+        return {tuple(key.split("|")): file[key] for key in file}
 
 
 @pytest.mark.parametrize("name", [n for n in augment.OPERATIONS if n != "Cutout"])
-@pytest.mark.parametrize("magnitude", [10.0, 6.0])
-def test_an_operation_equals_the_librarys_with_either_sign(name, magnitude):
-    def theirs():
-        function, _, arguments = library._parse_policy_info(
-            name, 0.5, magnitude, [128] * 3, 40.0, 100.0
+def test_an_operation_equals_the_originals_to_the_bit(name, expected):
+    image = tf.constant(reference_fixtures().image(96, 128, 1))
+    cases = {key: value for key, value in expected.items() if key[0] == name}
+    assert len(cases) in (2, 4)
+
+    @tf.function
+    def in_a_graph(image, draw, magnitude):
+        return augment.apply(name, image, draw, magnitude)
+
+    for (_, magnitude, sign), value in cases.items():
+        draw = tf.constant([0, 0.1 if sign == "+1" else 0.9, 0, 0])
+        eager = augment.apply(name, image, draw, float(magnitude))
+        graph = in_a_graph(image, draw, float(magnitude))
+        for found in (eager, graph):
+            np.testing.assert_array_equal(found, value, f"{name} {magnitude} {sign}")
+
+
+def test_contrast_blends_with_196_at_224_pixels_and_at_most_with_255():
+    for side, level in ((224, 196), (320, 255)):
+        image = tf.zeros((side, side, 3), tf.uint8)
+        draw = tf.zeros([4])
+        found = augment.apply("Contrast", image, draw, 0.0).numpy()  # 0.1 of the image
+        np.testing.assert_array_equal(found, np.full(image.shape, int(level * 0.9), np.uint8))
+
+
+def test_a_cutout_is_a_grey_square_around_its_centre():
+    for magnitude, half in ((4.0, 16), (10.0, 40)):
+        found = augment.apply(
+            "Cutout", tf.constant(PICTURE), tf.constant([0, 0, 0.5, 0.25]), magnitude
         )
-        return function(tf.constant(PICTURE), None, *arguments)[0].numpy()
-
-    ours = {
-        augment.apply(name, tf.constant(PICTURE), tf.constant([0, sign, 0, 0.0]), magnitude)
-        .numpy()
-        .tobytes()
-        for sign in (0.1, 0.9)
-    }
-    # The library draws the sign: sixteen draws show both but once in 32,000 runs.
-    assert {theirs().tobytes() for _ in range(16)} == ours
+        expected = PICTURE.copy()
+        expected[max(24 - half, 0) : 24 + half, max(16 - half, 0) : 16 + half] = 128
+        np.testing.assert_array_equal(found, expected)
 
 
-def test_a_cutout_is_the_librarys_square_around_its_centre():
-    draw = tf.constant([0, 0, 0.5, 0.25])
-    found = augment.apply("Cutout", tf.constant(PICTURE), draw, 4.0).numpy()
-    expected = library._fill_rectangle(tf.constant(PICTURE), 16, 24, 16, 16, [128] * 3)
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_every_operation_and_the_identity_are_equally_likely():
-    names = [*augment.OPERATIONS, "identity"]
-    uniform = (np.arange(170) + 0.5) / 170
-    assert np.bincount(np.int32(uniform * len(names))).tolist() == [10] * 17
-    for i in (0, 2, 16):
-        draw = tf.constant([[(i + 0.5) / 17, 0.1, 0.5, 0.5]])
+def test_the_sixteen_operations_are_equally_likely_and_none_is_an_identity():
+    uniform = (np.arange(160) + 0.5) / 160
+    assert np.bincount(np.int32(uniform * 16)).tolist() == [10] * 16
+    for i in range(16):
+        draw = tf.constant([[(i + 0.5) / 16, 0.1, 0.5, 0.5]])
         found = augment.rand_augment(tf.constant(PICTURE), draw, 10.0)
-        if i == 16:
-            expected = PICTURE
-        else:
-            expected = augment.apply(names[i], tf.constant(PICTURE), draw[0], 10.0)
+        expected = augment.apply(augment.OPERATIONS[i], tf.constant(PICTURE), draw[0], 10.0)
         np.testing.assert_array_equal(found, expected)
 
 
