@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from lit_tf.errors import ExportError
+from lit_tf.errors import extra
 
 # A name scope whose matrix products stay float: similarities, which the temperature multiplies.
 KEPT_FLOAT = "kept_float"
@@ -44,7 +44,8 @@ STAYS_FLOAT = {
 
 
 def _recipe(quantization, table_size):
-    from ai_edge_quantizer import qtyping, quantizer, recipe_manager
+    with extra("lite"):
+        from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
     op, algorithms = qtyping.TFLOperationName, quantizer.AlgorithmName
     recipe = recipe_manager.RecipeManager()
@@ -88,16 +89,12 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
       means: of `input_means`, to correct biases in `dynamic_int8`; None to leave them.
 
     Raises:
-      ExportError: ai-edge-quantizer is not installed.
+      MissingPackageError: ai-edge-quantizer is not installed.
     """
     if quantization == "none":
         return bytes(graph)
-    try:
+    with extra("lite"):
         from ai_edge_quantizer import quantizer
-    except ImportError as error:
-        raise ExportError(
-            f"quantization {quantization} needs ai-edge-quantizer: pip install lit_tf[lite]"
-        ) from error
     worker = quantizer.Quantizer(bytearray(graph), _recipe(quantization, _table_size(graph)))
     result = None
     if worker.need_calibration:
@@ -118,7 +115,8 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
 
 def _operations(model, name):
     """Returns the operations of one kind of a flatbuffer's first subgraph, in order."""
-    from ai_edge_litert import schema_py_generated as schema
+    with extra("lite"):
+        from ai_edge_litert import schema_py_generated as schema
 
     code = getattr(schema.BuiltinOperator, name)
     wanted = [max(c.builtinCode, c.deprecatedBuiltinCode) == code for c in model.operatorCodes]
@@ -145,7 +143,8 @@ def _array(model, index, dtype):
 
 @functools.cache
 def _flatbuffers():
-    from ai_edge_litert.tools import flatbuffer_utils
+    with extra("lite"):
+        from ai_edge_litert.tools import flatbuffer_utils
 
     return flatbuffer_utils
 
@@ -158,7 +157,8 @@ def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarr
       calibration: {signature: {argument: array (N, ...)}}, one of each.
       batch_size: how many inputs to run at once.
     """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    with extra("lite"):
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     model = _flatbuffers().read_model_from_bytearray(bytearray(graph))
     inputs = [op.inputs[0] for op in _products(model)]
@@ -186,7 +186,8 @@ def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarr
 
 def _corrected(graph, quantized_graph, means):
     """Takes from every bias what the rounding of its weights adds on average."""
-    from ai_edge_litert import schema_py_generated as schema
+    with extra("lite"):
+        from ai_edge_litert import schema_py_generated as schema
 
     before = _flatbuffers().read_model_from_bytearray(bytearray(graph))
     after = _flatbuffers().read_model_from_bytearray(bytearray(quantized_graph))

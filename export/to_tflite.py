@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf import images as images_lib
-from lit_tf.errors import ExportError
+from lit_tf.errors import ExportError, extra
 from lit_tf.zero_shot import get_templates
 
 from . import manifest, quantize, verify
@@ -76,6 +76,8 @@ def tflite(
     if classes is not None and (model.t is None or model.tokenizer is None):
         raise ExportError("classes need a model with both towers and a vocabulary")
     labelled = None if accuracy is None else _labelled(model, accuracy, templates)
+    with extra("lite"):
+        import ai_edge_litert  # noqa: F401  what was written is run by it, so it must be there
     model = model.with_dtype("float32")
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
     with manifest.replacing(out_dir) as folder:

@@ -25,6 +25,7 @@ _HOMES = {
     "DownloadError": "errors",
     "ExportError": "errors",
     "ImageError": "errors",
+    "MissingPackageError": "errors",
     "TokenizerError": "errors",
     "TrainingError": "errors",
 }

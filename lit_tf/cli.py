@@ -8,16 +8,18 @@ offer `add_arguments(parser)` and `run(args) -> int`, as the functions here do.
 import argparse
 import glob
 import importlib
+import importlib.metadata
 import json
 import math
 import os
 import pathlib
+import platform
 import sys
 import textwrap
 import traceback
 
 from lit_tf import __version__, files
-from lit_tf.errors import ConfigError, DataError, ImageError, LitError
+from lit_tf.errors import ConfigError, DataError, ImageError, LitError, extra
 
 ERROR = 2  # exit code of what the user can put right; argparse's, too
 BUG = 1  # exit code of what is ours
@@ -275,6 +277,8 @@ def _compare(args):
     ]
     if args.plot:
         _check_parent(args.plot)
+        with extra("demo"):
+            import matplotlib  # noqa: F401  rather missing now than after minutes of work
     paths = expand(args.images)
     model = _load(args)
     zimg = _encode_images(model, paths, args.batch_size)
@@ -521,6 +525,20 @@ _UPPER = {
 }
 
 
+class _Version(argparse.Action):
+    """Prints the versions that a bug report needs; reads them without importing anything."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(f"lit_tf {__version__}")
+        for package in ("tensorflow", "tensorflow-text", "keras", "ai-edge-litert", "numpy"):
+            try:
+                print(f"{package} {importlib.metadata.version(package)}")
+            except importlib.metadata.PackageNotFoundError:
+                print(f"{package} is not installed")
+        print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+        parser.exit()
+
+
 def _build_parser(command):
     """Returns the parser; of the upper storeys, only `command`'s module is imported."""
     parser = argparse.ArgumentParser(
@@ -528,7 +546,7 @@ def _build_parser(command):
         description="LiT (Locked-image text Tuning) for TensorFlow.",
         epilog="`lit-tf COMMAND --help` tells more about each.",
     )
-    parser.add_argument("--version", action="version", version=f"lit_tf {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="versions of lit_tf and more")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (text, add_arguments, run) in _OWN.items():
         sub = commands.add_parser(name, help=text, description=run.__doc__)

@@ -1,7 +1,8 @@
 """One exception type per kind of fault, so that callers can tell them apart."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class LitError(Exception):
@@ -38,6 +39,34 @@ class ExportError(LitError):
 
 class TrainingError(LitError):
     """A training run cannot start or cannot go on."""
+
+
+class MissingPackageError(LitError, ImportError):
+    """A package that is not part of the base installation is missing."""
+
+
+@contextlib.contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Guards imports of packages that an extra brings: if one fails, the error names the extra.
+
+    Example:
+      with extra("lite"):
+          from ai_edge_litert import interpreter
+
+    Args:
+      name: the extra, as `setup.py` has it.
+
+    Raises:
+      MissingPackageError: a package is missing; says how to install it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        package = (e.name or str(e)).partition(".")[0]
+        raise MissingPackageError(
+            f"this needs the package {package}, which is not installed: "
+            f"pip install 'lit_tf[{name}]'"
+        ) from e
 
 
 def nearest(name: str, known: Iterable[str], sentence: str = "; did you mean {}?") -> str:

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from lit_tf import files
-from lit_tf.errors import LitError
+from lit_tf.errors import LitError, extra
 
 _DRAWN = 400  # cells; more would not be readable
 
@@ -26,15 +26,11 @@ def heat_map(path, similarities, images, texts, title=None):
         title: what to write on top.
 
     Raises:
-        LitError: if matplotlib is missing, the picture cannot be written, or there are more cells
-            than anybody could read.
+        MissingPackageError: matplotlib is not installed.
+        LitError: the picture cannot be written, or there are more cells than anybody could read.
     """
-    try:
+    with extra("demo"):
         from matplotlib import figure, patches
-    except ImportError:
-        raise LitError(
-            "A plot needs matplotlib; install it with: pip install 'lit_tf[demo]'"
-        ) from None
     similarities = np.asarray(similarities)
     columns, rows = similarities.shape
     if columns * rows > _DRAWN:

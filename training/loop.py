@@ -7,16 +7,18 @@ import signal
 import sys
 import time
 
-import orbit
 import tensorflow as tf
 from tqdm import tqdm
 
-from lit_tf.errors import DataError, TrainingError
+from lit_tf.errors import DataError, TrainingError, extra
 
 from . import strategies
 from .collectives import Collectives
 from .optimizers import global_norm
 from .step import all_parameters
+
+with extra("train"):
+    import orbit
 
 
 class Preempted(Exception):

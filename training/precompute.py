@@ -24,7 +24,7 @@ import tqdm
 
 import lit_tf
 from lit_tf import images
-from lit_tf.errors import ConfigError, DataError
+from lit_tf.errors import ConfigError, DataError, extra
 
 from .collectives import Collectives
 from .config import DataConfig
@@ -122,13 +122,11 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
             DirectRunner, on this machine.
 
     Raises:
-        ConfigError: Apache Beam is not installed.
+        MissingPackageError: Apache Beam is not installed.
     """
-    try:
+    with extra("beam"):
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as e:
-        raise ConfigError("--engine beam needs Apache Beam: pip install lit_tf[beam]") from e
 
     class WriteShard(beam.DoFn):
         """Embeds one shard; every worker process reads the tower once."""

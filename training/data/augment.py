@@ -15,7 +15,7 @@ import re
 
 import tensorflow as tf
 
-from lit_tf.errors import ConfigError
+from lit_tf.errors import ConfigError, extra
 
 # big_vision's constants, in pixels, whatever the image's size.
 _CUTOUT, _TRANSLATE = 40.0, 100.0
@@ -129,7 +129,8 @@ def apply(name, image, draw, magnitude):
         uint8 (H, W, 3).
     """
     # Imported here: training without RandAugment needs no tf-models-official.
-    from official.vision.ops import augment
+    with extra("train"):
+        from official.vision.ops import augment
 
     if name == "Cutout":
         return _cutout(image, draw[2:], int(_CUTOUT * magnitude / _MAX_LEVEL))

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from lit_tf.errors import DataError
+from lit_tf.errors import DataError, extra
 
 from . import tar
 
@@ -149,7 +149,8 @@ class TfdsSource(Source):
     """
 
     def __init__(self, name, split, data_dir, image_key, text_key):
-        import tensorflow_datasets as tfds
+        with extra("train"):
+            import tensorflow_datasets as tfds
 
         from ..evaluation.datasets import open_tfds
 

@@ -1,9 +1,13 @@
 """`digit_pairs`: pairs of real handwritten digits, in colour, with English captions; offline."""
 
 import numpy as np
-import tensorflow_datasets as tfds
+
+from lit_tf.errors import extra
 
 from ..digits import captions, render
+
+with extra("train"):
+    import tensorflow_datasets as tfds
 
 _DESCRIPTION = """
 Pairs of real handwritten digits (scikit-learn's copy of UCI's "Optical Recognition of Handwritten

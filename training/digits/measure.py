@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 
 from lit_tf import zero_shot
+from lit_tf.errors import extra
 from lit_tf.retrieval import recalls
 
 from . import captions, render
@@ -35,7 +36,8 @@ def load_examples(split, config="default", data_dir=None):
     Returns:
         {"image": uint8 (N, 32, 64, 3), "label", "left", "right", "ink", "paper": int64 (N,)}.
     """
-    import tensorflow_datasets as tfds
+    with extra("train"):
+        import tensorflow_datasets as tfds
 
     from ..evaluation.datasets import open_tfds
 

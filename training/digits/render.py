@@ -9,6 +9,8 @@ import functools
 
 import numpy as np
 
+from lit_tf.errors import extra
+
 HEIGHT, WIDTH = 32, 64
 
 # Colours are RGB. Eight dark inks on six light papers; no ink shares its name with a paper.
@@ -47,10 +49,11 @@ def load_digits():
         A tuple of coverage, float32 (1797, 32, 32) in [0, 1], and classes, int64 (1797,).
 
     Raises:
-        ImportError: scikit-learn is not installed.
+        MissingPackageError: scikit-learn is not installed.
     """
-    from scipy import ndimage
-    from sklearn import datasets
+    with extra("train"):
+        from scipy import ndimage
+        from sklearn import datasets
 
     digits = datasets.load_digits()
     images = digits.images.astype(np.float32) / 16.0

@@ -16,10 +16,12 @@ from collections.abc import Callable
 
 import absl.logging
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from lit_tf import prompts, zero_shot
-from lit_tf.errors import DataError, nearest
+from lit_tf.errors import DataError, extra, nearest
+
+with extra("train"):
+    import tensorflow_datasets as tfds
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 

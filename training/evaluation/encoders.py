@@ -21,7 +21,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lit_tf import images as images_lib
-from lit_tf.errors import DataError
+from lit_tf.errors import DataError, extra
 from lit_tf.files import sha256
 from lit_tf.tokenizers import load_tokenizer
 
@@ -386,7 +386,8 @@ class TFLiteEncoder(_ArtefactEncoder):
 
     def _open(self, file, name):
         """Returns a signature's runner and the shape of its input."""
-        from ai_edge_litert.interpreter import Interpreter
+        with extra("lite"):
+            from ai_edge_litert.interpreter import Interpreter
 
         path = self.folder / file
         if not path.is_file():
