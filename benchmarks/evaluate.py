@@ -25,7 +25,7 @@ from lit_tf import images as images_lib
 from lit_tf import retrieval
 from lit_tf.config import LitConfig, ViTConfig
 from lit_tf.model import LitModel
-from lit_tf.training.evaluation.datasets import open_classification
+from lit_tf.training.evaluation.classification import open_classification
 from lit_tf.training.evaluation.encoders import KerasEncoder
 
 VIT = ViTConfig(

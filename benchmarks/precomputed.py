@@ -22,7 +22,7 @@ import lit_tf
 from lit_tf.config import BertConfig, ViTConfig
 from lit_tf.training.config import DataConfig, ModelConfig, TrainConfig
 from lit_tf.training.data import make_train_dataset
-from lit_tf.training.precompute import _example
+from lit_tf.training.precompute.shards import _example
 from lit_tf.training.preflight import flops
 from lit_tf.training.train import build_step
 

@@ -123,7 +123,7 @@ def _labelled(model, name, templates):
     if model.image_tower is None or model.text_tower is None or model.tokenizer is None:
         raise ExportError("accuracy needs a model with both towers and a vocabulary")
     try:
-        from lit_tf.training.evaluation.datasets import open_classification
+        from lit_tf.training.evaluation.classification import open_classification
     except ImportError as error:
         raise ExportError(f"accuracy needs lit_tf[train] to read datasets: {error}") from None
     get_templates(templates)

@@ -512,11 +512,11 @@ _OWN = {
 }
 _UPPER = {
     "export": ("SavedModels to serve, TFLite graphs for devices", "lit_tf.export.cli"),
-    "train": ("tune a text tower to a locked image tower", "lit_tf.training.cli_train"),
-    "eval": ("zero-shot accuracy and retrieval, as published", "lit_tf.training.cli_eval"),
+    "train": ("tune a text tower to a locked image tower", "lit_tf.training.cli"),
+    "eval": ("zero-shot accuracy and retrieval, as published", "lit_tf.training.evaluation.cli"),
     "precompute": (
         "embed a dataset's images once, to train on the embeddings",
-        "lit_tf.training.cli_precompute",
+        "lit_tf.training.precompute.cli",
     ),
     "tpu-preflight": (
         "whether a training run compiles and fits on a TPU, without one",

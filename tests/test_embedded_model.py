@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import lit_tf
-from lit_tf.training import datasets
 from lit_tf.training.digits import build, captions, measure
+from lit_tf.training.digits.dataset import DigitPairs
 
 DATA = pathlib.Path(lit_tf.__file__).parent / "data"
 
@@ -22,7 +22,7 @@ def model():
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
     """The test split of `digit_pairs`, as the dataset draws it, without writing a dataset."""
-    builder = datasets.DigitPairs(data_dir=tmp_path_factory.mktemp("tfds"))
+    builder = DigitPairs(data_dir=tmp_path_factory.mktemp("tfds"))
     drawn = [example for _, example in builder._generate_examples("test")]
     return {
         name: np.stack([example[name] for example in drawn])

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from lit_tf.errors import DataError, TrainingError, extra
 
-from . import strategies
-from .collectives import Collectives
+from .distribution import strategies
+from .distribution.collectives import Collectives
 from .optimizers import global_norm
 from .step import all_parameters
 

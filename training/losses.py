@@ -11,7 +11,7 @@ section 3.2), its chunks over replicas (section 3.3) included.
 
 import tensorflow as tf
 
-from .collectives import Collectives
+from .distribution.collectives import Collectives
 
 
 def _own_rows(global_batch: int, local_batch: int, collectives: Collectives) -> tf.Tensor:

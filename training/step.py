@@ -8,7 +8,7 @@ another `Collectives`.
 import tensorflow as tf
 
 from . import gradient_cache
-from .collectives import Collectives
+from .distribution.collectives import Collectives
 from .losses import LOSSES
 
 # The class token's position row is a constant of the model, zeros in all that training starts from.

@@ -12,14 +12,14 @@ import tensorflow as tf
 import lit_tf
 from lit_tf.errors import ConfigError, TrainingError
 
-from . import strategies
 from .config import TrainConfig, check_batch
 from .data import Counters, make_train_dataset, make_validation_dataset, source_format
+from .data.embeddings import check_embeddings
+from .distribution import strategies
+from .distribution.feed import distribute
 from .evaluation.evaluators import make_evaluators
-from .feed import distribute
 from .loop import Loop, validation_loss
 from .optimizers import Optimizer
-from .precompute import check_embeddings
 from .step import ReplicaStep, trainable_parameters
 from .towers import build_model
 

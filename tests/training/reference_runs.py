@@ -137,7 +137,7 @@ def main():
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
     from conftest import reference_fixtures
 
-    from lit_tf.training.strategies import make_strategy
+    from lit_tf.training.distribution.strategies import make_strategy
 
     if replicas == "workers":
         strategy = make_strategy("multi_worker")

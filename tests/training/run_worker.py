@@ -20,7 +20,7 @@ def main():
     import tensorflow as tf
 
     from lit_tf import save_npz
-    from lit_tf.training import strategies
+    from lit_tf.training.distribution import strategies
     from lit_tf.training.loop import Loop, Preempted
 
     sys.path.insert(0, os.path.dirname(__file__))

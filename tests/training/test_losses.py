@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lit_tf.training.collectives import Collectives
+from lit_tf.training.distribution.collectives import Collectives
 from lit_tf.training.losses import LOSSES
 
 from .reference_runs import build_step

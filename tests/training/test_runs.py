@@ -13,11 +13,10 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
-from lit_tf.training import datasets as _registers_digit_pairs  # noqa: F401
 from lit_tf.training.config import DataConfig
-from lit_tf.training.precompute import Job, precompute
+from lit_tf.training.data.tfds_builders import open_tfds
+from lit_tf.training.precompute.shards import Job, precompute
 
 WORKER = pathlib.Path(__file__).parent / "run_worker.py"
 TF_ERRORS = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -157,7 +156,7 @@ def digits(tmp_path_factory):
     dataset, so several shuffles of it, and every evaluator.
     """
     data_dir = tmp_path_factory.mktemp("tfds")
-    tfds.builder("digit_pairs/tiny", data_dir=data_dir).download_and_prepare()
+    open_tfds("digit_pairs/tiny", data_dir=str(data_dir))
     job = Job(
         checkpoint="LiT-digits",
         data=DataConfig(source="digit_pairs/tiny", data_dir=str(data_dir), augment="flip_lr"),

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lit_tf import images
 from lit_tf.errors import TrainingError
-from lit_tf.training.collectives import Collectives
+from lit_tf.training.distribution.collectives import Collectives
 from lit_tf.training.loop import Loop, Preempted, make_checkpoint
 from lit_tf.training.step import all_parameters
 

@@ -8,17 +8,17 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 import lit_tf
 from lit_tf.errors import ConfigError, DataError, LitError, TrainingError
-from lit_tf.training import datasets as _registers_digit_pairs  # noqa: F401
 from lit_tf.training import train as train_module
 from lit_tf.training.config import DataConfig, load_config
 from lit_tf.training.data import Counters, make_validation_dataset
 from lit_tf.training.data.counters import CORRUPT_IMAGE, GOOD
+from lit_tf.training.data.embeddings import image_fingerprint
+from lit_tf.training.data.tfds_builders import open_tfds
 from lit_tf.training.loop import validation_loss
-from lit_tf.training.precompute import Job, image_fingerprint, precompute
+from lit_tf.training.precompute.shards import Job, precompute
 from lit_tf.training.step import all_parameters, trainable_parameters
 from lit_tf.training.towers import build_model
 from lit_tf.training.train import build_step, train
@@ -29,7 +29,7 @@ from .data import shards
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    tfds.builder("digit_pairs/tiny", data_dir=folder).download_and_prepare()
+    open_tfds("digit_pairs/tiny", data_dir=folder)
     return str(folder)
 
 

@@ -18,6 +18,7 @@ import tqdm
 from lit_tf.errors import DataError, extra
 
 from . import tar
+from .embeddings import read_manifest
 
 _READ_BUFFER = 4 << 20
 _FORMATS = ("tfds", "tar", "tfrecord", "embeddings")
@@ -152,7 +153,7 @@ class TfdsSource(Source):
         with extra("train"):
             import tensorflow_datasets as tfds
 
-        from ..evaluation.datasets import open_tfds
+        from .tfds_builders import open_tfds
 
         builder = open_tfds(name, data_dir)
         try:
@@ -233,41 +234,6 @@ class EmbeddingSource(Source):
             "image_embedding": tf.reshape(embedding, self._shape),
             "texts": fields["texts"].values,
         }
-
-
-def read_manifest(folder: str) -> dict:
-    """Returns what the manifest of precomputed embeddings says.
-
-    Raises:
-        DataError: There is none, because the folder is another or precomputing has not finished.
-    """
-    path = os.path.join(folder, "manifest.json")
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            manifest = json.loads(file.read())
-    except tf.errors.NotFoundError as e:
-        raise DataError(
-            f"no {path}: not a folder of precomputed embeddings, or `lit-tf precompute` has not "
-            "finished; run its command again to continue"
-        ) from e
-    except ValueError as e:
-        raise DataError(f"{path} is no JSON: {e}") from e
-    try:
-        sizes = [manifest["views"], manifest["width"], manifest["resolution"]]
-        counts = [*sizes, *(s["examples"] for s in manifest["shards"])]
-        names = [manifest["image_tower"], manifest["settings"]["checkpoint"]]
-        names += [s["name"] for s in manifest["shards"]]
-        whole = all(isinstance(n, int) and n >= 0 for n in counts) and min(sizes) > 0
-        whole = whole and all(isinstance(name, str) for name in names)
-    except (TypeError, KeyError):
-        whole = False
-    if not whole:
-        raise DataError(
-            f"{path} is damaged: expected views, width, resolution, image_tower, settings and "
-            "shards with name and examples; remove it and run `lit-tf precompute` again, which "
-            "keeps the shards"
-        )
-    return manifest
 
 
 def source_format(config) -> str:

@@ -39,7 +39,7 @@ def load_examples(split, config="default", data_dir=None):
     with extra("train"):
         import tensorflow_datasets as tfds
 
-    from ..evaluation.datasets import open_tfds
+    from ..data.tfds_builders import open_tfds
 
     builder = open_tfds(f"digit_pairs/{config}", data_dir)
     dataset = builder.as_dataset(

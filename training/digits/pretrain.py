@@ -20,7 +20,7 @@ from lit_tf.checkpoints import layouts, npz
 from lit_tf.config import ViTConfig
 from lit_tf.vit import ViT
 
-from ..collectives import Collectives
+from ..distribution.collectives import Collectives
 from ..optimizers import Optimizer
 from . import captions, render
 from .measure import load_examples

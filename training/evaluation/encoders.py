@@ -25,9 +25,9 @@ from lit_tf.errors import DataError, extra
 from lit_tf.files import sha256
 from lit_tf.tokenizers import load_tokenizer
 
-from ..collectives import Collectives
-from ..feed import distribute
-from .datasets import Images
+from ..distribution.collectives import Collectives
+from ..distribution.feed import distribute
+from .images import Images
 
 # Batches whose results have not been fetched yet: the device has work while the host reads.
 _IN_FLIGHT = 2

@@ -8,7 +8,8 @@ import tensorflow as tf
 from lit_tf.errors import ConfigError
 
 from . import protocol
-from .datasets import open_captioned, open_classification
+from .captioned import open_captioned
+from .classification import open_classification
 from .encoders import KerasEncoder
 
 KINDS = ("zero_shot", "retrieval")

@@ -13,8 +13,10 @@ from lit_tf import retrieval as retrieval_lib
 from lit_tf import zero_shot as zero_shot_lib
 from lit_tf.errors import DataError
 
-from .datasets import Captioned, Classification, counted, some
+from .captioned import Captioned
+from .classification import Classification
 from .encoders import Encoder
+from .notes import counted, some
 from .text_cache import TextCache
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from lit_tf import images as images_lib
 
-from .datasets import counted
+from .notes import counted
 from .protocol import Result, RetrievalResult, ZeroShotResult
 
 THUMBNAIL = 96  # pixels, of the larger side

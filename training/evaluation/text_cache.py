@@ -11,7 +11,7 @@ import tensorflow as tf
 import lit_tf
 from lit_tf.checkpoints import download
 
-from .. import strategies
+from ..distribution import strategies
 
 
 class TextCache:

@@ -13,7 +13,7 @@ from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from lit_tf.errors import TrainingError
 
-from ..collectives import Collectives
+from ..distribution.collectives import Collectives
 
 
 class XlaCollectives(Collectives):

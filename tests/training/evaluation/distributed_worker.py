@@ -17,14 +17,16 @@ import lit_tf
 
 def evaluate(strategy, checkpoint, photos):
     """Returns all that the evaluators find, as arrays."""
-    from lit_tf.training.evaluation import datasets, encoders, protocol
+    from lit_tf.training.evaluation import encoders, protocol
+    from lit_tf.training.evaluation.captioned import open_captioned
+    from lit_tf.training.evaluation.classification import open_classification
 
     with strategy.scope():
         model = lit_tf.load(checkpoint)
     encoder = encoders.KerasEncoder(model, strategy, batch_size=8)
-    data = datasets.open_classification(str(photos))
+    data = open_classification(str(photos))
     zero_shot = protocol.zero_shot(encoder, data, "clip_best")
-    found = protocol.retrieval(encoder, datasets.open_captioned(str(photos / "pairs.csv")))
+    found = protocol.retrieval(encoder, open_captioned(str(photos / "pairs.csv")))
     embedded = encoder.embed_images(data.images)
     return {
         "replicas": strategy.num_replicas_in_sync,

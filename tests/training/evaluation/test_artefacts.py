@@ -9,9 +9,11 @@ import tensorflow_datasets as tfds
 import lit_tf
 import lit_tf.export
 from lit_tf.errors import DataError
-from lit_tf.training.evaluation import datasets, encoders, protocol
+from lit_tf.training.evaluation import encoders, protocol
+from lit_tf.training.evaluation.captioned import open_captioned
+from lit_tf.training.evaluation.classification import open_classification
 
-from .test_command import figures, run
+from .test_cli import figures, run
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def tflite(digits, tmp_path_factory):
 
 
 def test_all_backends_give_the_same_predictions(digits, saved_model, tflite, data_dir):
-    classification = datasets.open_classification("digit_pairs/tiny", data_dir=data_dir)
-    captioned = datasets.open_captioned("digit_pairs/tiny:test[:60]", data_dir=data_dir)
+    classification = open_classification("digit_pairs/tiny", data_dir=data_dir)
+    captioned = open_captioned("digit_pairs/tiny:test[:60]", data_dir=data_dir)
     results = {}
     for encoder in (
         encoders.KerasEncoder(digits, batch_size=32),

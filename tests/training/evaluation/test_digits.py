@@ -4,7 +4,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from lit_tf.training.digits import captions, measure
-from lit_tf.training.evaluation import datasets, encoders, protocol
+from lit_tf.training.evaluation import encoders, protocol
+from lit_tf.training.evaluation.classification import open_classification
+from lit_tf.training.evaluation.recipes import open_recipe
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +17,7 @@ def data_dir(tmp_path_factory):
 
 def test_figures_equal_those_of_the_model_card(model, data_dir):
     expected = measure.measure_model(model, "test", "tiny", data_dir)
-    data = datasets.open_classification("digit_pairs/tiny", data_dir=data_dir)
+    data = open_classification("digit_pairs/tiny", data_dir=data_dir)
     result = protocol.zero_shot(encoders.KerasEncoder(model), data)
     assert result.metrics["accuracy/seen"] == expected["ensemble/seen"]
     assert result.metrics["accuracy/unseen"] == expected["ensemble/unseen"]
@@ -27,8 +29,12 @@ def test_figures_equal_those_of_the_model_card(model, data_dir):
     assert len(data.prompts.groups["unseen"]) == 20
 
 
-def test_digits_is_short_for_the_datasets_name():
-    recipe = datasets.RECIPES["digits"]
-    assert recipe.tfds_name == "digit_pairs"
-    assert recipe.prompts("test").texts == datasets.RECIPES["digit_pairs"].prompts("test").texts
+def test_digits_is_short_for_the_datasets_name(data_dir):
+    short, long = open_recipe("digits/tiny", data_dir), open_recipe("digit_pairs/tiny", data_dir)
+    assert short.name == "digits/tiny" and short.builder.data_path == long.builder.data_path
+    assert short.split == "test"
+
+
+def test_validation_and_test_have_their_own_phrasings(data_dir):
+    recipe = open_recipe("digit_pairs/tiny", data_dir).recipe
     assert recipe.prompts("validation[:9]").texts != recipe.prompts("test").texts

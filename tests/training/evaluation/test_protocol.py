@@ -6,7 +6,9 @@ import tensorflow_datasets as tfds
 
 from lit_tf import prompts
 from lit_tf.errors import DataError
-from lit_tf.training.evaluation import datasets, encoders, protocol
+from lit_tf.training.evaluation import encoders, protocol
+from lit_tf.training.evaluation.captioned import open_captioned
+from lit_tf.training.evaluation.classification import open_classification
 
 from . import tiny_datasets
 
@@ -31,7 +33,7 @@ def test_unreadable_images_are_named_and_left_out(encoder, model, tmp_path):
     (root / "cat" / "3.png").write_bytes(TRUNCATED)
     (root / "dog" / "4.png").write_bytes(b"")
     (root / "dog" / "z.png").write_text("no image at all")
-    data = datasets.open_classification(str(root))
+    data = open_classification(str(root))
     result = protocol.zero_shot(encoder, data, "class_name_only")
     assert result.images == 8
     [note] = result.notes
@@ -58,7 +60,7 @@ def test_a_corrupt_image_in_tfds_is_named(encoder, tmp_path):
     ]
     rows[5]["image"] = tiny_datasets.raw(TRUNCATED)
     tiny_datasets.write("imagenet2012", {"validation": rows}, str(tmp_path))
-    data = datasets.open_classification("imagenet2012", data_dir=str(tmp_path))
+    data = open_classification("imagenet2012", data_dir=str(tmp_path))
     result = protocol.zero_shot(encoder, data, "class_name_only")
     assert result.images == 8
     assert "left out: 1 unreadable image:" in result.notes[0] and "val_5.JPEG" in result.notes[0]
@@ -79,7 +81,7 @@ def test_several_labels_count_each_and_none_is_left_out(encoder, model, tmp_path
             {"image": file, "original_label": 0, "real_label": real, "file_name": f"{i}.JPEG"}
         )
     tiny_datasets.write("imagenet2012_real", {"validation": rows}, str(tmp_path))
-    data = datasets.open_classification("imagenet2012_real", data_dir=str(tmp_path))
+    data = open_classification("imagenet2012_real", data_dir=str(tmp_path))
     result = protocol.zero_shot(encoder, data, "class_name_only")
     # i % 4: 0 and 1 are right (6 images), 2 is wrong (2), 3 has no label (2).
     assert (result.images, result.metrics["accuracy"]) == (8, 6 / 8)
@@ -97,7 +99,7 @@ def test_imagenet_a_is_classified_among_its_200_classes(encoder, tmp_path):
         for i in range(8)
     ]
     tiny_datasets.write("imagenet_a", {"test": rows}, str(tmp_path))
-    data = datasets.open_classification("imagenet_a", data_dir=str(tmp_path))
+    data = open_classification("imagenet_a", data_dir=str(tmp_path))
     assert len(data.class_names) == 200
     assert sorted(label for [label] in data.labels) == [7 * i for i in range(8)]
     names = prompts.imagenet_names()
@@ -117,13 +119,13 @@ def test_a_label_outside_of_the_subset_is_refused(tmp_path):
     }
     tiny_datasets.write("imagenet_r", {"test": [row]}, str(tmp_path))
     with pytest.raises(DataError, match=f"stray.JPEG.* has label {outside}"):
-        datasets.open_classification("imagenet_r", data_dir=str(tmp_path))
+        open_classification("imagenet_r", data_dir=str(tmp_path))
 
 
 def test_a_class_without_images_is_named(encoder, tmp_path):
     root = class_folder(tmp_path / "photos")
     (root / "zebra").mkdir()
-    result = protocol.zero_shot(encoder, datasets.open_classification(str(root)), "clip_best")
+    result = protocol.zero_shot(encoder, open_classification(str(root)), "clip_best")
     assert result.notes == ["without any image: 1 of 3 classes: zebra"]
     assert sorted(result.per_class()) == [0, 1]
 
@@ -133,7 +135,7 @@ def captioned(tmp_path, rows):
         tiny_datasets.save(tmp_path / f"{i}.png", tiny_datasets.picture(i))
     lines = ["image,caption"] + [f'{i}.png,"{text}"' for i, text in rows]
     (tmp_path / "pairs.csv").write_text("\n".join(lines), encoding="utf-8")
-    return datasets.open_captioned(str(tmp_path / "pairs.csv"))
+    return open_captioned(str(tmp_path / "pairs.csv"))
 
 
 def test_empty_captions_and_silent_images_are_named_and_left_out(encoder, tmp_path):
@@ -178,12 +180,12 @@ def test_unusable_caption_files_are_refused(tmp_path, content, message):
     path = tmp_path / "pairs.csv"
     path.write_text(content)
     with pytest.raises(DataError, match=message):
-        datasets.open_captioned(str(path))
+        open_captioned(str(path))
 
 
 def test_a_folder_without_class_folders_is_refused(tmp_path):
     with pytest.raises(DataError, match="one folder of images per class"):
-        datasets.open_classification(str(tmp_path))
+        open_classification(str(tmp_path))
 
 
 def test_a_broken_model_has_no_figure(encoder, tmp_path, monkeypatch):
@@ -197,4 +199,4 @@ def test_a_broken_model_has_no_figure(encoder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(encoders, "_collect", broken)
     with pytest.raises(DataError, match="NaN"):
-        protocol.zero_shot(encoder, datasets.open_classification(str(root)), "clip_best")
+        protocol.zero_shot(encoder, open_classification(str(root)), "clip_best")

@@ -5,7 +5,9 @@ import html.parser
 import numpy as np
 import pytest
 
-from lit_tf.training.evaluation import datasets, encoders, protocol, report
+from lit_tf.training.evaluation import encoders, protocol, report
+from lit_tf.training.evaluation.captioned import open_captioned
+from lit_tf.training.evaluation.classification import open_classification
 
 from . import tiny_datasets
 
@@ -24,8 +26,8 @@ def results(model, tmp_path_factory):
     (root / "pairs.csv").write_text("\n".join(rows))
     (root / "<kind> & a" / "bad.png").write_bytes(b"bad")
     encoder = encoders.KerasEncoder(model, batch_size=8)
-    zero_shot = protocol.zero_shot(encoder, datasets.open_classification(str(root)), "clip_best")
-    found = protocol.retrieval(encoder, datasets.open_captioned(str(root / "pairs.csv")))
+    zero_shot = protocol.zero_shot(encoder, open_classification(str(root)), "clip_best")
+    found = protocol.retrieval(encoder, open_captioned(str(root / "pairs.csv")))
     return [zero_shot, found]
 
 

@@ -25,7 +25,7 @@ def feed(address, where):
     import tensorflow as tf
     import tensorflow_text as text
 
-    from lit_tf.training.feed import FedFromHere
+    from lit_tf.training.distribution.feed import FedFromHere
 
     remote = "/job:worker/task:0/device:CPU:0"
     tf.config.experimental_connect_to_host(address)
@@ -73,7 +73,7 @@ def make_dataset(context):
 def replicas():
     import tensorflow as tf
 
-    from lit_tf.training.feed import FedFromHere
+    from lit_tf.training.distribution.feed import FedFromHere
 
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)

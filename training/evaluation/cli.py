@@ -87,10 +87,11 @@ def run(args: argparse.Namespace) -> int:
         if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise ConfigError(f"{path}: {folder} is no folder that can be written to")
     # Here, not above: `lit-tf --help` needs no TensorFlow.
-    from . import strategies
-    from .evaluation import protocol, published
-    from .evaluation.datasets import open_captioned, open_classification
-    from .evaluation.text_cache import TextCache
+    from ..distribution import strategies
+    from . import protocol, published
+    from .captioned import open_captioned
+    from .classification import open_classification
+    from .text_cache import TextCache
 
     encoder, title, model_name, zero_shot, retrieval = _open(args, strategies)
     templates = args.templates or "clip_paper"
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         pathlib.Path(args.json).write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
         print(f"figures: {args.json}", file=sys.stderr)
     if args.report:
-        from .evaluation import report
+        from . import report
 
         report.write_report(args.report, title, table, results)
         print(f"report: {args.report}", file=sys.stderr)
@@ -141,7 +142,7 @@ def _names(argument, default, other):
 
 def _open(args, strategies):
     """Returns the encoder, what it is called, its published name, and the datasets by default."""
-    from .evaluation import encoders, published
+    from . import encoders, published
 
     defaults = DEFAULT_ZERO_SHOT, DEFAULT_RETRIEVAL
     if args.saved_model or args.tflite:
@@ -161,7 +162,7 @@ def _open(args, strategies):
     overrides = {"vocab": args.vocab, "resolution": args.resolution, "dtype": args.dtype}
     config = None
     if args.config:
-        from .config import load_config
+        from ..config import load_config
 
         config = load_config(args.config)
         source = config.model.init
@@ -196,7 +197,7 @@ def _check_towers(found, config, spec):
     Raises:
         ConfigError: names every size that differs.
     """
-    from .towers import lit_config
+    from ..towers import lit_config
 
     wanted = lit_config(config)
     differences = []

@@ -12,7 +12,6 @@ continues with the shards that are missing.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import time
@@ -26,12 +25,13 @@ import lit_tf
 from lit_tf import images
 from lit_tf.errors import ConfigError, DataError, extra
 
-from .collectives import Collectives
-from .config import DataConfig
-from .data import augment, stream
-from .data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
-from .data.pipeline import attempt, clean
-from .data.sources import open_source, read_manifest
+from ..config import DataConfig
+from ..data import augment, stream
+from ..data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
+from ..data.embeddings import image_fingerprint, read_manifest
+from ..data.pipeline import attempt, clean
+from ..data.sources import open_source
+from ..distribution.collectives import Collectives
 
 MANIFEST = "manifest.json"
 
@@ -280,41 +280,6 @@ class Embedder:
             shares = self._strategy.experimental_distribute_values_from_function(share)
             found.append(self._embed(shares).numpy()[: len(part)])
         return np.concatenate(found).astype("<f4").reshape((*views.shape[:2], self._width))
-
-
-def image_fingerprint(model) -> str:
-    """Returns a SHA-256 of everything under `img/`: which tower embeddings come from."""
-    digest = hashlib.sha256()
-    for name, variable in sorted(model.canonical_variables().items()):
-        if name.startswith("img/"):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(variable.numpy(), np.float32).tobytes())
-    return digest.hexdigest()
-
-
-def check_embeddings(folder: str, model) -> None:
-    """Refuses stored embeddings that another image tower made than the model's.
-
-    Args:
-        folder: What `precompute` wrote.
-        model: A `LitModel` that is to train on them.
-
-    Raises:
-        DataError: The folder is unfinished, or its embeddings are of another tower or resolution.
-    """
-    manifest = read_manifest(folder)
-    side = model.config.image.image_size
-    if manifest["resolution"] != side:
-        raise DataError(
-            f"{folder} holds embeddings of images of {manifest['resolution']} pixels, but "
-            f"model.resolution is {side}; change it, or precompute again with --resolution {side}"
-        )
-    if manifest["image_tower"] != image_fingerprint(model):
-        raise DataError(
-            f"{folder} holds embeddings of another image tower, from "
-            f"{manifest['settings']['checkpoint']}; train with that one (model.image_init or "
-            "model.init), or precompute again with this run's"
-        )
 
 
 def finish(job: Job) -> bool:

@@ -14,17 +14,16 @@ import lit_tf
 from lit_tf.errors import ConfigError, DataError
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset
-from lit_tf.training.data.sources import read_manifest
-from lit_tf.training.precompute import (
+from lit_tf.training.data.embeddings import image_fingerprint, read_manifest
+from lit_tf.training.precompute.shards import (
     Embedder,
     Job,
     finish,
-    image_fingerprint,
     is_finished,
     precompute,
 )
 
-from .data import shards
+from ..data import shards
 
 COUNT = 50
 
@@ -118,7 +117,7 @@ REPLICAS = """
 import json, sys
 import tensorflow as tf
 from lit_tf.training.config import DataConfig
-from lit_tf.training.precompute import Job, precompute
+from lit_tf.training.precompute.shards import Job, precompute
 
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
@@ -201,7 +200,7 @@ def test_other_settings_in_the_same_folder_are_refused(whole):
 
 def test_apache_beam_writes_the_same_shards(whole, tmp_path):
     pytest.importorskip("apache_beam")
-    from lit_tf.training.precompute import precompute_with_beam
+    from lit_tf.training.precompute.shards import precompute_with_beam
 
     job = dataclasses.replace(whole, output=str(tmp_path))
     precompute_with_beam(job, [])

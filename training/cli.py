@@ -48,8 +48,8 @@ def run(args) -> int:
     Returns:
         0, or 75 if SIGTERM stopped the run after a checkpoint.
     """
-    from . import strategies
     from .config import load_config
+    from .distribution import strategies
 
     config = load_config(args.config, args.overrides)
     # Before anything else touches TensorFlow's runtime.

@@ -10,8 +10,8 @@ import pytest
 
 from lit_tf import zero_shot
 from lit_tf.errors import ConfigError, DataError, LitError
-from lit_tf.training import cli_eval
 from lit_tf.training.config import load_config
+from lit_tf.training.evaluation import cli
 
 from . import tiny_datasets
 from .conftest import TEMPLATES, numpy_classes, numpy_recalls
@@ -19,8 +19,8 @@ from .conftest import TEMPLATES, numpy_classes, numpy_recalls
 
 def run(*arguments):
     parser = argparse.ArgumentParser()
-    cli_eval.add_arguments(parser)
-    return cli_eval.run(parser.parse_args([str(a) for a in arguments]))
+    cli.add_arguments(parser)
+    return cli.run(parser.parse_args([str(a) for a in arguments]))
 
 
 def figures(path):
@@ -185,7 +185,7 @@ def test_a_config_names_the_checkpoint_and_the_datasets(
 def test_a_config_that_evaluates_nothing_is_tried_on_a_few_images(
     fixtures, config_file, templates, tiny, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(cli_eval, "TRIAL", (("cifar100:test[:7]",), ("coco_captions:test[:5]",)))
+    monkeypatch.setattr(cli, "TRIAL", (("cifar100:test[:7]",), ("coco_captions:test[:5]",)))
     # Templates and the data's folder are the config's own, too.
     own = f"templates={str(templates)!r}, data_dir={str(tiny.data_dir)!r}, "
     text = config_file.read_text()

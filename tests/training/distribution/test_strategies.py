@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from lit_tf.training import strategies
+from lit_tf.training.distribution import strategies
 
 
 def machine(root, devices, vendors):

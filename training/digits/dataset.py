@@ -4,7 +4,8 @@ import numpy as np
 
 from lit_tf.errors import extra
 
-from ..digits import captions, render
+from ..evaluation.recipes import Prompts, Recipe
+from . import captions, render
 
 with extra("train"):
     import tensorflow_datasets as tfds
@@ -35,6 +36,24 @@ _CAPTIONS_PER_IMAGE = 6
 _CHUNK = 1000
 
 
+def pair_prompts(split: str) -> Prompts:
+    """Returns the 100 ordered pairs of digits, in phrasings that no training caption uses.
+
+    Args:
+        split: "validation" or "test", or a part of one.
+    """
+    phrasings = captions.held_out("pair", "validation" if "validation" in split else "test")
+    return Prompts(
+        texts=[p.format(**captions.fields(*pair)) for pair in ALL_PAIRS for p in phrasings],
+        labels=[i for i in range(len(ALL_PAIRS)) for _ in phrasings],
+        class_names=[f"{left}{right}" for left, right in ALL_PAIRS],
+        groups={
+            "seen": [10 * left + right for left, right in captions.SEEN_PAIRS],
+            "unseen": [10 * left + right for left, right in captions.UNSEEN_PAIRS],
+        },
+    )
+
+
 class _Config(tfds.core.BuilderConfig):
     """How many images of each pair every split has."""
 
@@ -56,6 +75,7 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
         "1.0.0": "The data of the first LiT-digits.",
         "1.1.0": "More captions speak of both digits; training digits are altered less.",
     }
+    RECIPE = Recipe(prompts=pair_prompts)
     BUILDER_CONFIGS = [
         _Config(
             name="default",

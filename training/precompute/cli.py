@@ -64,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf precompute`; run it again to continue after an interruption."""
-    from .config import DataConfig
-    from .precompute import Job, is_finished, precompute, precompute_with_beam
+    from ..config import DataConfig
+    from .shards import Job, is_finished, precompute, precompute_with_beam
 
     data = DataConfig(
         source=args.source,
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _strategy(args):
-    from . import strategies
+    from ..distribution import strategies
 
     if args.strategy == "auto" and len(strategies.listed_workers()) > 1:
         raise ConfigError(

@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.tpu import tpu_system_metadata as metadata_lib
 
-from lit_tf.training import feed
+from lit_tf.training.distribution import feed
 from lit_tf.training.loop import Trainer
 
+from ..test_runs import finish, free_port, launch
+from ..test_tpu_tracing import REPLICAS, EightCores
 from .feed_worker import make_dataset
-from .test_runs import finish, free_port, launch
-from .test_tpu_tracing import REPLICAS, EightCores
 
 WORKER = pathlib.Path(__file__).parent / "feed_worker.py"
 

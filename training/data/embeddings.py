@@ -1,0 +1,80 @@
+"""Stored image embeddings: what their folder says, and which tower they come from."""
+
+import hashlib
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from lit_tf.errors import DataError
+
+
+def read_manifest(folder: str) -> dict:
+    """Returns what the manifest of precomputed embeddings says.
+
+    Raises:
+        DataError: There is none, because the folder is another or precomputing has not finished.
+    """
+    path = os.path.join(folder, "manifest.json")
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            manifest = json.loads(file.read())
+    except tf.errors.NotFoundError as e:
+        raise DataError(
+            f"no {path}: not a folder of precomputed embeddings, or `lit-tf precompute` has not "
+            "finished; run its command again to continue"
+        ) from e
+    except ValueError as e:
+        raise DataError(f"{path} is no JSON: {e}") from e
+    try:
+        sizes = [manifest["views"], manifest["width"], manifest["resolution"]]
+        counts = [*sizes, *(s["examples"] for s in manifest["shards"])]
+        names = [manifest["image_tower"], manifest["settings"]["checkpoint"]]
+        names += [s["name"] for s in manifest["shards"]]
+        whole = all(isinstance(n, int) and n >= 0 for n in counts) and min(sizes) > 0
+        whole = whole and all(isinstance(name, str) for name in names)
+    except (TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise DataError(
+            f"{path} is damaged: expected views, width, resolution, image_tower, settings and "
+            "shards with name and examples; remove it and run `lit-tf precompute` again, which "
+            "keeps the shards"
+        )
+    return manifest
+
+
+def image_fingerprint(model) -> str:
+    """Returns a SHA-256 of everything under `img/`: which tower embeddings come from."""
+    digest = hashlib.sha256()
+    for name, variable in sorted(model.canonical_variables().items()):
+        if name.startswith("img/"):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(variable.numpy(), np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def check_embeddings(folder: str, model) -> None:
+    """Refuses stored embeddings that another image tower made than the model's.
+
+    Args:
+        folder: What `precompute` wrote.
+        model: A `LitModel` that is to train on them.
+
+    Raises:
+        DataError: The folder is unfinished, or its embeddings are of another tower or resolution.
+    """
+    manifest = read_manifest(folder)
+    side = model.config.image.image_size
+    if manifest["resolution"] != side:
+        raise DataError(
+            f"{folder} holds embeddings of images of {manifest['resolution']} pixels, but "
+            f"model.resolution is {side}; change it, or precompute again with --resolution {side}"
+        )
+    if manifest["image_tower"] != image_fingerprint(model):
+        raise DataError(
+            f"{folder} holds embeddings of another image tower, from "
+            f"{manifest['settings']['checkpoint']}; train with that one (model.image_init or "
+            "model.init), or precompute again with this run's"
+        )

@@ -1,0 +1,108 @@
+"""Opening tfds datasets, and saying what is missing where one cannot be opened."""
+
+import importlib
+import os
+import socket
+import urllib.parse
+import urllib.request
+
+import absl.logging
+import tensorflow as tf
+
+from lit_tf.errors import DataError, extra, nearest
+
+with extra("train"):
+    import tensorflow_datasets as tfds
+
+# Datasets of this project: what they are called here -> (name in tfds, module of the builder). The
+# module is imported, and the builder thereby registered with tfds, when somebody asks for it.
+_OWN = {
+    "digits": ("digit_pairs", "lit_tf.training.digits.dataset"),
+    "digit_pairs": ("digit_pairs", "lit_tf.training.digits.dataset"),
+}
+
+# The file or folder that has to be downloaded by hand, and where it is from.
+_IMAGENET_VALIDATION = ("ILSVRC2012_img_val.tar", "https://image-net.org/download-images")
+_BY_HAND = {
+    "imagenet2012": _IMAGENET_VALIDATION,
+    "imagenet2012_real": _IMAGENET_VALIDATION,
+    "resisc45": (
+        "NWPU-RESISC45 (the unpacked folder)",
+        "https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs",
+    ),
+}
+
+
+def open_tfds(name: str, data_dir: str | None = None):
+    """Returns a tfds builder whose files are there, preparing them if need be.
+
+    Args:
+        name: as for `tfds.builder`.
+        data_dir: tfds's folder; by default its own (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
+
+    Raises:
+        DataError: no such dataset, files that have to be downloaded by hand, or no network.
+    """
+    name = _registered(name)
+    # tfds warns about every dataset that is not prepared yet; what matters is raised below.
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as e:
+        raise DataError(
+            f"no dataset {name!r}: neither a folder, nor a file, nor known to tfds"
+            f"{nearest(name, {*tfds.list_builders(), *_OWN})}"
+        ) from e
+    except (ValueError, RuntimeError) as e:  # an unknown config or version
+        raise DataError(f"tfds cannot open {name!r}: {str(e).strip().splitlines()[0]}") from e
+    if builder.is_prepared():
+        return builder
+    # Where `data_dir` is after tfds's defaults. (pathlib would make gs:/ of gs://.)
+    root = os.fspath(builder._data_dir_root)
+    manual = os.path.join(root, "downloads", "manual")
+    if name.split("/")[0] in _BY_HAND:
+        what, source = _BY_HAND[name.split("/")[0]]
+        if not tf.io.gfile.exists(os.path.join(manual, what.split(" ")[0])):
+            raise DataError(
+                f"{name} is not prepared below {root}, and has to be downloaded by hand: put "
+                f"{what}, from {source}, into {manual} and run again; or point --data-dir to a "
+                f"folder that holds {name} prepared by tfds"
+            )
+    reason = _unreachable(builder)
+    if not reason:
+        try:
+            builder.download_and_prepare()
+            return builder
+        except Exception as e:  # whatever a builder raises: no space, a changed checksum, ...
+            reason = next((line for line in str(e).splitlines() if line.strip()), repr(e)).strip()
+    instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    raise DataError(
+        f"{name} is not prepared below {root} and could not be: {reason}. Prepare it where there "
+        f"is a network (`tfds build {name} --data_dir DIR`), copy DIR/{builder.name} and point "
+        "--data-dir to its parent."
+        + (f" By hand, into {manual}: {instructions}" if instructions else "")
+    )
+
+
+def _registered(name):
+    """Returns a dataset's name in tfds, which knows this project's own after that."""
+    first, slash, config = name.partition("/")
+    if first not in _OWN:
+        return name
+    first, module = _OWN[first]
+    importlib.import_module(module)
+    return f"{first}{slash}{config}"
+
+
+def _unreachable(builder):
+    """Returns why nothing can be downloaded, or None. tfds itself retries for minutes first."""
+    hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or ()}
+    if not hosts or urllib.request.getproxies():
+        return None
+    for host in hosts:
+        try:
+            socket.create_connection((host, 443), timeout=5).close()
+            return None
+        except OSError as e:
+            reason = f"{host} cannot be reached ({e})"
+    return reason

@@ -1,0 +1,125 @@
+"""Datasets of images with captions, from tfds or from a CSV file."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+
+from lit_tf.errors import DataError
+
+from .images import FileImages, Images, TfdsImages
+from .notes import counted, some
+from .recipes import open_recipe
+
+
+@dataclasses.dataclass
+class Captioned:
+    """Images with captions.
+
+    Attributes:
+        images: the images.
+        captions: per image its captions.
+        notes: what was left out, for people.
+        standard: whether this is what a published figure would be of.
+    """
+
+    images: Images
+    captions: list[list[str]]
+    notes: list[str] = dataclasses.field(default_factory=list)
+    standard: bool = False
+
+
+def open_captioned(argument: str, *, data_dir: str | None = None) -> Captioned:
+    """Opens a dataset of images with captions.
+
+    Args:
+        argument: NAME[:SPLIT] of tfds, with a feature `captions/text` or `caption`; or the path of
+            a CSV file with the columns `image` (a path, relative to the file's folder) and
+            `caption`. Several rows with the same image are captions of one image.
+        data_dir: tfds's folder.
+
+    Raises:
+        DataError: no such data, or no captions in it.
+    """
+    if argument.lower().endswith(".csv") or os.path.isfile(argument):
+        return _caption_file(argument)
+    name, builder, _, split, standard = open_recipe(argument, data_dir)
+    images = TfdsImages(builder, split)
+    wanted = _caption_feature(builder)
+    path = _leaf(wanted)
+    captions = []
+    for row in images.columns(wanted):
+        texts = row[path] if isinstance(row[path], list) else [row[path]]
+        captions.append([t.decode("utf-8", "replace") for t in texts])
+    images.name = name
+    return _with_captions(Captioned(images, captions, standard=standard))
+
+
+def _caption_feature(builder):
+    features = builder.info.features
+    for first in ("captions", "caption", "text"):
+        if first not in features:
+            continue
+        inner = features[first]
+        inner = getattr(inner, "feature", inner)
+        if hasattr(inner, "keys"):
+            if "text" in inner.keys():
+                return {first: {"text": True}}
+            continue
+        return {first: True}
+    raise DataError(
+        f"{builder.name} has no captions (captions/text, caption or text), only "
+        f"{', '.join(features)}"
+    )
+
+
+def _leaf(features):
+    path = []
+    while isinstance(features, dict):
+        key = next(iter(features))
+        path.append(key)
+        features = features[key]
+    return tuple(path)
+
+
+def _caption_file(path):
+    folder = pathlib.Path(path).parent
+    captions = {}
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = {"image", "caption"} - set(reader.fieldnames or ())
+            if missing:
+                raise DataError(
+                    f"{path}: expected a first line with the columns image and caption, found "
+                    f"{', '.join(reader.fieldnames or ['nothing'])}"
+                )
+            for row in reader:
+                if not row["image"] or row["caption"] is None:
+                    raise DataError(f"{path}:{reader.line_num}: a row without image or caption")
+                captions.setdefault(str(folder / row["image"]), []).append(row["caption"])
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise DataError(f"{path}: cannot be read as a CSV file in UTF-8: {e}") from e
+    images = FileImages(pathlib.Path(path).stem, list(captions))
+    return _with_captions(Captioned(images, list(captions.values())))
+
+
+def _with_captions(data):
+    """Leaves out captions without a text, and says how many there were."""
+    if not len(data.images):
+        raise DataError(f"{data.images.name} has no images")
+    if len(data.captions) != len(data.images):
+        raise DataError(
+            f"{data.images.name} has {len(data.images)} images, but captions of "
+            f"{len(data.captions)}"
+        )
+    empty = [i for i, texts in enumerate(data.captions) for t in texts if not t.strip()]
+    if empty:
+        data.captions = [[t for t in texts if t.strip()] for texts in data.captions]
+        data.notes.append(
+            f"left out: {counted(len(empty), 'empty caption')}, of "
+            + some([data.images.describe(i) for i in sorted(set(empty))[:3]], len(set(empty)))
+        )
+    if not any(data.captions):
+        raise DataError(f"{data.images.name}:{data.images.split} has no captions")
+    return data

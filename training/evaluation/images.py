@@ -1,0 +1,183 @@
+"""Images to evaluate on: numbered lists of encoded images, from files or from tfds.
+
+Decoding is left to whoever embeds. A dataset only says which bytes stand at which number, so any
+host can read any share of it, and an image that cannot be decoded has a name.
+"""
+
+import tensorflow as tf
+
+from lit_tf.errors import DataError, extra
+
+with extra("train"):
+    import tensorflow_datasets as tfds
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+
+class Images:
+    """A numbered list of encoded images.
+
+    Attributes:
+        name: what the dataset is called in tables.
+        split: which part of it, or "".
+    """
+
+    name: str
+    split: str
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def identity(self) -> tuple:
+        """Returns what is equal for the same images in the same order, and for no others."""
+        raise NotImplementedError
+
+    def encoded(self, start: int, stop: int) -> tf.data.Dataset:
+        """Returns the images number start to stop - 1, in order, as encoded bytes (scalars)."""
+        raise NotImplementedError
+
+    def describe(self, i: int) -> str:
+        """Returns how a person finds image number i."""
+        return f"number {i} of {self.name}:{self.split}"
+
+
+class FileImages(Images):
+    """Images in files.
+
+    Args:
+        name: what the dataset is called in tables.
+        paths: one file per image; files that are missing count as unreadable images.
+    """
+
+    split = ""
+
+    def __init__(self, name: str, paths: list[str]):
+        self.name, self._paths = name, paths
+
+    def __len__(self):
+        return len(self._paths)
+
+    def identity(self):
+        """Returns the files' paths; see `Images.identity`."""
+        return ("files", *self._paths)
+
+    def encoded(self, start, stop):
+        """Returns the files' contents; see `Images.encoded`."""
+        files = tf.data.Dataset.from_tensor_slices(tf.constant(self._paths[start:stop], tf.string))
+        return files.map(tf.io.read_file, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def describe(self, i):
+        """Returns the file's path."""
+        return self._paths[i]
+
+
+class TfdsImages(Images):
+    """The images of one split of a prepared tfds dataset.
+
+    Args:
+        builder: a `tfds.core.DatasetBuilder` whose files are there.
+        split: such as "test" or "validation[:1000]".
+
+    Raises:
+        DataError: no such split, or no image feature.
+    """
+
+    def __init__(self, builder, split: str):
+        self.builder, self.split = builder, split
+        self.name = builder.name
+        if builder.builder_config and len(builder.BUILDER_CONFIGS) > 1:
+            self.name += f"/{builder.builder_config.name}"
+        try:
+            parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(builder.info.splits)
+        except (ValueError, KeyError, AssertionError) as e:
+            raise DataError(
+                f"{self.name} has no split {split!r}; it has {', '.join(builder.info.splits)}, "
+                f"and parts of them such as {next(iter(builder.info.splits), 'test')}[:1000]"
+            ) from e
+        if len(parts) != 1:
+            raise DataError(f"{self.name}:{split}: expected one split or a part of one")
+        part = parts[0]
+        total = builder.info.splits[part.splitname].num_examples
+        self._split_name, self._from = part.splitname, part.from_ or 0
+        self._to = total if part.to is None else part.to
+        features = builder.info.features
+        found = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
+        if not found:
+            raise DataError(f"{self.name} has no image feature, only {', '.join(features)}")
+        self.image_key = "image" if "image" in found else found[0]
+
+    def __len__(self):
+        return self._to - self._from
+
+    def identity(self):
+        """Returns where the split is and which part of it; see `Images.identity`."""
+        folder = str(self.builder.data_dir)
+        return ("tfds", folder, self._split_name, self._from, self._to, self.image_key)
+
+    def _read(self, decoders, start=0, stop=None):
+        stop = len(self) if stop is None else stop
+        return self.builder.as_dataset(
+            split=tfds.core.ReadInstruction(
+                self._split_name, from_=self._from + start, to=self._from + stop, unit="abs"
+            ),
+            decoders=decoders,
+            shuffle_files=False,
+            # File by file: then a part of a split is the same numbers of the whole.
+            read_config=tfds.ReadConfig(
+                interleave_cycle_length=1, try_autocache=False, skip_prefetch=True
+            ),
+        )
+
+    def encoded(self, start, stop):
+        """Returns the images as they are stored; see `Images.encoded`."""
+        if start >= stop:  # a ReadInstruction of nothing is refused by tfds
+            return tf.data.Dataset.from_tensor_slices(tf.zeros([0], tf.string))
+        only = tfds.decode.PartialDecoding(
+            {self.image_key: True}, decoders={self.image_key: tfds.decode.SkipDecoding()}
+        )
+        return self._read(only, start, stop).map(lambda example: example[self.image_key])
+
+    def columns(self, features: dict) -> list[dict]:
+        """Returns other features of every example, read without decoding any image.
+
+        Args:
+            features: as for `tfds.decode.PartialDecoding`, such as {"label": True}.
+
+        Returns:
+            One dict of Python numbers, bytes and lists per example.
+        """
+        rows = []
+        dataset = self._read(tfds.decode.PartialDecoding(features)).ragged_batch(1024)
+        for batch in dataset:
+            flat = {
+                path: value.to_list() if hasattr(value, "to_list") else value.numpy().tolist()
+                for path, value in _leaves(batch)
+            }
+            rows += [
+                {path: values[i] for path, values in flat.items()}
+                for i in range(len(next(iter(flat.values()))))
+            ]
+        return rows
+
+    def describe(self, i):
+        """Returns the image's file name, if it is known, and its number."""
+        features = self.builder.info.features
+        key = next(
+            (k for k in ("file_name", "filename", "image/filename", "id") if k in features), None
+        )
+        place = f"number {i} of {self.name}:{self.split}"
+        if key is None:
+            return place
+        for example in self._read(tfds.decode.PartialDecoding({key: True}), i, i + 1):
+            value = example[key].numpy()
+            name = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+            return f"{name} ({place})"
+        return place
+
+
+def _leaves(tree, path=()):
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _leaves(value, (*path, key))
+    else:
+        yield path, tree

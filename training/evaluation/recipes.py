@@ -1,0 +1,113 @@
+"""How tfds datasets are evaluated where their features alone do not say so."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lit_tf.errors import DataError, extra
+
+from ..data.tfds_builders import open_tfds
+
+with extra("train"):
+    import tensorflow_datasets as tfds
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """The prompts of classes that are more than names to put into templates.
+
+    Attributes:
+        texts: the prompts, used as they are written.
+        labels: the class of each.
+        class_names: what the classes are called in tables.
+        groups: {name: classes} whose accuracy is told apart (always among all classes).
+    """
+
+    texts: list[str]
+    labels: list[int]
+    class_names: list[str]
+    groups: dict[str, list[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a tfds dataset is evaluated where its features alone do not say so.
+
+    Attributes:
+        split: the split that published figures are of.
+        label: the feature that holds the label, or several of them.
+        imagenet_names: whether the labels are ImageNet's, to be called by CLIP's display names.
+        subset: the name of the subset of ImageNet's classes that may be predicted.
+        prompts: a function from the split to the `Prompts` of a dataset that brings its own.
+    """
+
+    split: str = "test"
+    label: str = "label"
+    imagenet_names: bool = False
+    subset: str | None = None
+    prompts: Callable | None = None
+
+
+RECIPES = {
+    "cifar10": Recipe(),
+    "cifar100": Recipe(),
+    "imagenet2012": Recipe("validation", imagenet_names=True),
+    "imagenet2012_real": Recipe("validation", "real_label", imagenet_names=True),
+    "imagenet_a": Recipe(imagenet_names=True, subset="imagenet_a"),
+    "imagenet_r": Recipe(imagenet_names=True, subset="imagenet_r"),
+    "imagenet_sketch": Recipe(imagenet_names=True),
+    "imagenet_v2": Recipe(imagenet_names=True),
+    "oxford_iiit_pet": Recipe(),
+    # tfds has all 31,500 images in one split; the model card does not say which it was computed on.
+    "resisc45": Recipe("train"),
+    "coco_captions": Recipe(),
+}
+
+
+class Opened(NamedTuple):
+    """A tfds dataset, opened to be evaluated.
+
+    Attributes:
+        name: what the caller called it.
+        builder: its builder, whose files are there.
+        recipe: how it is evaluated.
+        split: which split.
+        standard: whether published figures would be of this dataset and split.
+    """
+
+    name: str
+    builder: tfds.core.DatasetBuilder
+    recipe: Recipe
+    split: str
+    standard: bool
+
+
+def open_recipe(argument: str, data_dir: str | None = None) -> Opened:
+    """Opens a tfds dataset and finds out how to evaluate it.
+
+    Args:
+        argument: NAME[:SPLIT].
+        data_dir: tfds's folder, or None for its own.
+
+    Raises:
+        DataError: no such dataset, or nothing says which split to take.
+    """
+    name, _, split = argument.partition(":")
+    builder = open_tfds(name, data_dir)
+    # A dataset of this project brings its recipe along, as its builder's `RECIPE`.
+    recipe = RECIPES.get(name.split("/")[0]) or getattr(builder, "RECIPE", None)
+    known = recipe is not None and "/" not in name
+    recipe = recipe or Recipe("")
+    standard = known and split in ("", recipe.split)
+    return Opened(name, builder, recipe, split or recipe.split or _usual_split(builder), standard)
+
+
+def _usual_split(builder):
+    """The split to evaluate of a dataset that nothing is known about."""
+    for split in ("test", "validation", "val"):
+        if split in builder.info.splits:
+            return split
+    raise DataError(
+        f"{builder.name} has no test or validation split, only {', '.join(builder.info.splits)}: "
+        f"say which, as {builder.name}:SPLIT"
+    )

@@ -1,0 +1,1 @@
+"""Image embeddings of a whole dataset, computed once with a locked tower."""
