@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 
-from lit_tf import cli
+from lit_tf.commands import common as commands
 from lit_tf.errors import ExportError
 
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
     common = {
-        "classes": cli.class_names(args.classes) if args.classes else None,
+        "classes": commands.class_names(args.classes) if args.classes else None,
         "templates": args.templates,
         "source": source,
     }
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         images = None
         if args.calibration:
-            images = cli.expand(args.calibration)
+            images = commands.matching_files(args.calibration)
         measured = tflite(
             model,
             args.out,

@@ -61,7 +61,7 @@ def test_commands_on_the_embedded_model_run(words, elsewhere, capsys):
 
 @pytest.mark.parametrize("words", [w for w in commands() if not is_quick(w)], ids=" ".join)
 def test_other_commands_name_options_configs_and_models_that_there_are(words):
-    args = cli._build_parser(words[0]).parse_args(words)
+    args = cli.build_parser(words[0]).parse_args(words)
     config = getattr(args, "config", None)
     if config:
         assert importlib.import_module("lit_tf.training.config").load_config(config)

@@ -84,7 +84,7 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
         return path
     hint = nearest(name, [*registry.list_models(), *registry.UPSTREAM])
     raise CheckpointError(
-        f"{name}: neither a file nor a known model{hint or ';'} "
+        f"{name}: no such file, and not a known model{hint or ';'} "
         f"models are {', '.join(registry.list_models())}"
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lit_tf
-from lit_tf.describe import describe
+from lit_tf.summary import summarize
 
 
 def read(path):
@@ -283,7 +283,7 @@ def test_files_are_closed_after_loading_and_after_a_fault(arrays, fixtures, tmp_
     gc.collect()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
-        for read in (lit_tf.load, describe):
+        for read in (lit_tf.load, summarize):
             with contextlib.suppress(lit_tf.CheckpointError):
                 read(path)
         if not fault:

@@ -389,7 +389,7 @@ def test_the_command_line_reads_classes_as_classify_does(fixtures, tmp_path, cap
     assert written["classes"] == ["cat", "dog"]
     assert main([*command, "--saved-model", "--classes", str(tmp_path / "none.txt")]) == 2
     assert main([*command, "--tflite", "--calibration", str(tmp_path / "no*.png")]) == 2
-    assert "matches none" in capsys.readouterr().err
+    assert "no file has this name" in capsys.readouterr().err
 
 
 def test_the_example_serves_and_its_request_fits_the_signature(tiny, tmp_path):

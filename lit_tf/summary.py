@@ -10,7 +10,7 @@ from lit_tf.checkpoints.shapes import config_from_shapes
 from lit_tf.loading import check_log_temperature, find_tokenizer, open_checkpoint
 
 
-def describe(name_or_path, *, vocab=None) -> dict:
+def summarize(name_or_path, *, vocab=None) -> dict:
     """Returns what a checkpoint holds and what it lacks, in plain values, ready for JSON.
 
     Args:

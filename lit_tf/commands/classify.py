@@ -1,0 +1,56 @@
+"""`lit-tf classify`: which class's name fits each image best."""
+
+import argparse
+
+from lit_tf.commands import common
+from lit_tf.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf classify`."""
+    common.add_model(parser)
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="image files, or patterns of them"
+    )
+    parser.add_argument(
+        "--classes",
+        required=True,
+        metavar="A,B,C|FILE",
+        help="names of the classes: separated by commas, or a file with one a line",
+    )
+    parser.add_argument(
+        "--templates",
+        default="clip_best",
+        metavar="NAME|FILE",
+        help="prompt templates: clip_best or clip (8, default), clip_paper (81), class_name_only, "
+        "or a file with one template a line",
+    )
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="K", help="classes to print (default 5)"
+    )
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `lit-tf classify`."""
+    classes = common.class_names(args.classes)
+    if args.top < 1:
+        raise ConfigError(f"--top is {args.top}; expected at least 1")
+    paths = common.matching_files(args.images)
+    model = common.load(args)
+    with common.progress("image", paths) as images:
+        probabilities = model.classify(images, classes, args.templates, args.batch_size)
+    order = (-probabilities).argsort(axis=1, kind="stable")
+    if args.json:
+        results = [
+            {"image": path, "best": classes[best[0]], "probabilities": [float(p) for p in row]}
+            for path, row, best in zip(paths, probabilities, order, strict=True)
+        ]
+        common.print_json({"classes": classes, "results": results})
+        return 0
+    top = min(args.top, len(classes))
+    table = [("image", *(f"{i + 1}." for i in range(top)))]
+    for path, row, best in zip(paths, probabilities, order, strict=True):
+        table.append((path, *(f"{classes[c]} {100 * row[c]:.1f} %" for c in best[:top])))
+    common.print_table(table)
+    return 0

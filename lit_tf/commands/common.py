@@ -1,0 +1,156 @@
+"""What several subcommands share: their arguments, their inputs, and how they print."""
+
+import glob
+import json
+import os
+import pathlib
+import sys
+
+from lit_tf.errors import ConfigError, DataError, ImageError
+
+
+def add_checkpoint(parser):
+    """Adds the checkpoint and its vocabulary."""
+    parser.add_argument("checkpoint", metavar="CKPT", help="a name, a path or an address")
+    parser.add_argument(
+        "--vocab", metavar="FILE", help="vocabulary (default: beside the checkpoint)"
+    )
+
+
+def add_model(parser):
+    """Adds what every command takes that runs a model."""
+    add_checkpoint(parser)
+    parser.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
+    parser.add_argument("--dtype", help="float32 (default), bfloat16 or mixed_bfloat16")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="images at a time (default 32)"
+    )
+
+
+def add_json(parser):
+    """Adds `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def load(args):
+    """Returns the model that `add_model`'s arguments name."""
+    import lit_tf
+
+    return lit_tf.load(
+        args.checkpoint, vocab=args.vocab, resolution=args.resolution, dtype=args.dtype
+    )
+
+
+def encode_images(model, paths, batch_size):
+    """Returns float32 embeddings (N, D) of image files, with a progress bar."""
+    with progress("image", paths) as images:
+        return model.encode_image(images, batch_size)
+
+
+def encode_texts(model, texts, block=1024):
+    """Returns float32 embeddings (N, D) of texts, with a progress bar."""
+    import numpy as np
+
+    parts = []
+    with progress("text", total=len(texts)) as bar:
+        for start in range(0, len(texts), block):
+            parts.append(model.encode_text(texts[start : start + block]))
+            bar.update(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def progress(unit, items=None, total=None):
+    """Returns a progress bar over `items`; it shows on a terminal only."""
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, unit=f" {unit}s", disable=None, leave=False)
+
+
+def matching_files(patterns):
+    """Returns the files that match patterns, sorted within each pattern.
+
+    Args:
+        patterns: paths, glob patterns, or either at an address such as gs://bucket/*.jpg.
+
+    Raises:
+        ImageError: a pattern matches nothing.
+    """
+    paths = []
+    for pattern in patterns:
+        if os.path.exists(pattern):
+            found = [pattern]  # also where its name holds a bracket
+        elif "://" in pattern:
+            import tensorflow as tf
+
+            try:
+                found = sorted(tf.io.gfile.glob(pattern))
+            except tf.errors.OpError as e:
+                raise ImageError(f"{pattern}: {e.message}") from None
+        else:
+            found = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
+        if not found:
+            raise ImageError(f"{pattern}: no file has this name or matches it as a pattern")
+        paths.extend(found)
+    return paths
+
+
+def read_texts(path):
+    """Returns the lines of a UTF-8 file; `-` is standard input.
+
+    Raises:
+        DataError: there are no lines, or they cannot be read.
+    """
+    from lit_tf import zero_shot
+
+    if path == "-":
+        try:
+            texts = [line.rstrip("\r\n") for line in sys.stdin]
+        except UnicodeDecodeError as e:
+            raise DataError(f"standard input is not UTF-8 text: {e}") from None
+    else:
+        texts = zero_shot.read_lines(path)
+    if not texts:
+        raise DataError(f"{path}: no texts in this file; expected one per line")
+    return texts
+
+
+def class_names(value):
+    """Returns class names, given either separated by commas or as a file with one per line.
+
+    Raises:
+        DataError: there are no names, or the file cannot be read.
+    """
+    is_path = "," not in value and (value.endswith(".txt") or os.sep in value)
+    if is_path or os.path.isfile(value):
+        names = [line.strip() for line in read_texts(value)]
+    else:
+        names = [name.strip() for name in value.split(",")]
+    names = [name for name in names if name]
+    if not names:
+        raise DataError(f"--classes {value!r} names no class; expected A,B,C or a file")
+    return names
+
+
+def check_writable(path):
+    """Raises ConfigError now, rather than after minutes of work, if `path` cannot be written."""
+    folder = pathlib.Path(path).parent
+    if not folder.is_dir():
+        raise ConfigError(f"{path} cannot be written: there is no folder {folder}")
+    if pathlib.Path(path).is_dir():
+        raise ConfigError(f"{path} cannot be written: it is a folder")
+
+
+def print_json(value):
+    """Prints a value as indented JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(rows, right=()):
+    """Prints rows of strings in columns; the columns numbered in `right` are right-aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())

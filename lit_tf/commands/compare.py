@@ -1,0 +1,98 @@
+"""`lit-tf compare`: which text fits which image, in numbers and as a picture."""
+
+import argparse
+import pathlib
+import textwrap
+
+from lit_tf.commands import common
+from lit_tf.errors import extra
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf compare`."""
+    common.add_model(parser)
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        required=True,
+        metavar="GLOB",
+        help="image files, or patterns of them",
+    )
+    parser.add_argument(
+        "--texts",
+        nargs="+",
+        required=True,
+        metavar="TEXT",
+        help="texts; @FILE stands for its lines",
+    )
+    parser.add_argument("--plot", metavar="OUT.png", help="draw a heat map with thumbnails")
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints, for every image and text, their cosine and the text's probability."""
+    texts = []
+    for item in args.texts:
+        texts += common.read_texts(item[1:]) if item.startswith("@") else [item]
+    if args.plot:
+        common.check_writable(args.plot)
+        with extra("demo"):
+            import matplotlib  # noqa: F401  rather missing now than after minutes of work
+    paths = common.matching_files(args.images)
+    model = common.load(args)
+    zimg = common.encode_images(model, paths, args.batch_size)
+    ztxt = common.encode_texts(model, texts)
+    similarities = zimg @ ztxt.T  # (images, texts)
+    probabilities = _softmax(model.logits(zimg, ztxt).numpy())  # over the texts of each image
+    if args.plot:
+        _plot(args, similarities, paths, texts)
+    if args.json:
+        common.print_json(
+            {
+                "images": paths,
+                "texts": texts,
+                "temperature": model.temperature,
+                "bias": model.bias,
+                "similarities": similarities.tolist(),
+                "probabilities": probabilities.tolist(),
+                "plot": args.plot,
+            }
+        )
+        return 0
+    _print(paths, texts, similarities, probabilities)
+    if args.plot:
+        print(f"Picture: {args.plot}")
+    return 0
+
+
+def _softmax(logits):
+    import numpy as np
+
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def _plot(args, similarities, paths, texts):
+    from lit_tf import images
+    from lit_tf.plots import heat_map
+
+    thumbnails = [images.to_uint8(path) for path in paths]
+    title = f"{pathlib.PurePath(args.checkpoint).name}: cosine similarity, the best text framed"
+    heat_map(args.plot, similarities, thumbnails, texts, title)
+
+
+def _print(paths, texts, similarities, probabilities):
+    """Prints one row per text and one column per image, numbered."""
+    best = probabilities.argmax(axis=1)
+    table = [("", *(f"[{i + 1}]" for i in range(len(paths))))]
+    for t, text in enumerate(texts):
+        cells = [
+            f"{'*' if best[i] == t else ' '}"
+            f"{similarities[i, t]:+.3f} {100 * probabilities[i, t]:5.1f} %"
+            for i in range(len(paths))
+        ]
+        table.append((textwrap.shorten(text, 50, placeholder="...") or '""', *cells))
+    common.print_table(table, right=range(1, len(paths) + 1))
+    print("\nCosine similarity, and probability among the texts of each image; * is the best text.")
+    for i, path in enumerate(paths):
+        print(f"[{i + 1}] {path}")

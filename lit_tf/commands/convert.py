@@ -1,0 +1,39 @@
+"""`lit-tf convert`: a checkpoint in another published layout."""
+
+import argparse
+import os
+
+from lit_tf.commands import common
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf convert`."""
+    common.add_checkpoint(parser)
+    parser.add_argument(
+        "out", metavar="OUT.npz", help="where to write; the vocabulary goes beside it"
+    )
+    parser.add_argument(
+        "--layout", choices=("vit_jax", "big_vision"), default="vit_jax", help="default: vit_jax"
+    )
+    parser.add_argument("--resolution", type=int, metavar="N", help="resample to this image size")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="default: float32"
+    )
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `lit-tf convert`."""
+    import lit_tf
+
+    common.check_writable(args.out)
+    model = lit_tf.load(args.checkpoint, vocab=args.vocab, resolution=args.resolution)
+    lit_tf.save_npz(model, args.out, layout=args.layout, dtype=args.dtype)
+    size = os.path.getsize(args.out)
+    if args.json:
+        common.print_json(
+            {"path": args.out, "layout": args.layout, "dtype": args.dtype, "bytes": size}
+        )
+    else:
+        print(f"{args.out}: layout {args.layout}, {args.dtype}, {size / 1e6:.1f} MB")
+    return 0

@@ -1,0 +1,86 @@
+"""`lit-tf models`: the names that `lit_tf.load` takes."""
+
+import argparse
+import math
+
+from lit_tf import registry
+from lit_tf.commands import common
+
+_FIGURES = ("imagenet2012", "coco_captions/i2t", "coco_captions/t2i")
+_HEADER = ("name", "image tower", "text tower", "parameters", "ImageNet", "I->T", "T->I", "file")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf models`."""
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Lists embedded models first, then published ones."""
+    from lit_tf.checkpoints.download import cache_dir
+
+    rows = [_embedded(name, path) for name, path in registry.embedded_models().items()]
+    rows += [_published(model, cache_dir()) for model in registry.MODELS.values()]
+    if args.json:
+        common.print_json(rows)
+        return 0
+    common.print_table([_HEADER, *map(_cells, rows)], right=(3, 4, 5, 6))
+    print(
+        "\nPublished figures in per cent: zero-shot accuracy on ImageNet; Recall@1 on COCO, image "
+        f"to text and text to image.\nFiles are kept in {cache_dir()}."
+    )
+    return 0
+
+
+def _embedded(name, path):
+    """Returns the row of a model that is part of the package, read off its file."""
+    from lit_tf.checkpoints.layouts import read_canonical
+    from lit_tf.checkpoints.npz import open_npz
+    from lit_tf.checkpoints.shapes import config_from_shapes
+
+    with read_canonical(open_npz(path)) as checkpoint:
+        shapes = checkpoint.shapes
+        config = config_from_shapes(shapes, layout=checkpoint.layout, source=str(path))
+    image, text = config.image, config.text
+    kind = "BERT" if text.kind == "bert" else "transformer"
+    return {
+        "name": name,
+        "path": str(path),
+        "embedded": True,
+        "image": f"ViT/{image.patch_size}, width {image.width}, depth {image.depth}",
+        "text": f"{kind}, width {text.width}, depth {text.depth}",
+        "out_dim": (image.out_dim, text.out_dim),
+        "tokenizer": config.tokenizer_kind,
+        "parameters": sum(math.prod(shape) for shape in shapes.values()),
+        "figures": {},
+    }
+
+
+def _published(model, cache):
+    path = cache / f"{model.name}.npz"
+    return {
+        "name": model.name,
+        "path": str(path) if path.exists() else None,
+        "embedded": False,
+        "image": model.image,
+        "text": model.text,
+        "out_dim": model.out_dim,
+        "tokenizer": model.tokenizer,
+        "parameters": model.parameters,
+        "figures": model.figures,
+        "config_arg": model.config_arg,
+        "urls": model.urls,
+        "vocab_url": model.vocab_url,
+    }
+
+
+def _cells(row):
+    figures = [row["figures"].get(key) for key in _FIGURES]
+    return (
+        row["name"],
+        row["image"],
+        row["text"],
+        f"{row['parameters'] / 1e6:.3g} M",
+        *("-" if figure is None else f"{figure:.1f}" for figure in figures),
+        "in the package" if row["embedded"] else "in the cache" if row["path"] else "-",
+    )
