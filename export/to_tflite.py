@@ -274,7 +274,7 @@ def _device_tokenizer(tokenizer):
         edge, pad, first = pieces.index("[CLS]"), 0, True
     else:
         fast = tf_text.FastSentencepieceTokenizer(tokenizer.to_bytes())
-        edge = pad = tokenizer._eos
+        edge = pad = tokenizer.eos
         first = False
 
     def tokenize(text):

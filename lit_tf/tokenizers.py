@@ -1,18 +1,21 @@
 """Strings to token ids: the same code eagerly, inside `tf.data` and inside a SavedModel.
 
-Both tokenizers are callables from (N,) strings to (N, length) int32, as LiT's text towers were
-trained: `bert` puts [CLS] in front, adds no [SEP] and pads with 0; `sentencepiece` pads with
-`</s>`, which therefore always stands on the last position.
+Both tokenizers are callables from (N,) strings to (N, length) int32, as the published text towers
+were trained: `bert` puts [CLS] in front, adds no [SEP] and pads with 0; `sentencepiece` appends the
+end of the text and pads as the model file says (see `SentencePieceTokenizer`).
 
 For ids without TensorFlow see `lit_tf.wordpiece`.
 """
 
+import functools
 import os
 import pathlib
+import re
 import tempfile
 
 import tensorflow as tf
 import tensorflow_text as tf_text
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from lit_tf.errors import TokenizerError
 from lit_tf.wordpiece import check_length, check_vocabulary, read_vocabulary
@@ -82,9 +85,11 @@ class _Tokenizer(tf.Module):
         kind: "bert" or "sentencepiece".
         length: how many ids a text becomes.
         vocab_size: the number of pieces.
+        lowercase: whether texts are lower-cased before they are split.
     """
 
     kind = None
+    lowercase = True
 
     def __init__(self, length):
         super().__init__()
@@ -125,10 +130,10 @@ class _Tokenizer(tf.Module):
 
     def __reduce__(self):
         # Neither tables nor resources can be pickled, but Beam and multiprocessing have to.
-        return tokenizer_from_bytes, (self.kind, self.to_bytes(), self.length)
+        return tokenizer_from_bytes, (self.kind, self.to_bytes(), self.length, self.lowercase)
 
     def __deepcopy__(self, memo):
-        return tokenizer_from_bytes(self.kind, self.to_bytes(), self.length)
+        return tokenizer_from_bytes(self.kind, self.to_bytes(), self.length, self.lowercase)
 
 
 class BertTokenizer(_Tokenizer):
@@ -177,25 +182,37 @@ class BertTokenizer(_Tokenizer):
 
 
 class SentencePieceTokenizer(_Tokenizer):
-    """A sentencepiece model's ids, cut to `length - 1` and filled up with `</s>`.
+    """A sentencepiece model's ids, cut to `length - 1`, then the end of the text, then padding.
+
+    The model file says which of the two published conventions holds. A BPE model with byte
+    fallback is Gemma's kind: SigLIP 2 lower-cases, ends a text with `<eos>` and pads with `<pad>`.
+    Any other is T5's kind: LiT and SigLIP end a text with `</s>` and pad with `</s>` too. Of these
+    two only SigLIP lower-cases, which no file says.
 
     Example:
         >>> tokenizer = SentencePieceTokenizer("LiT-L16Ti.model")
         >>> tokenizer(["a photo of a cat"])  # int32 (1, 16)
+
+    Attributes:
+        eos: the id that ends a text.
+        pad: the id that fills the rest.
+        byte_fallback: whether the model is a BPE model with byte fallback.
     """
 
     kind = "sentencepiece"
 
-    def __init__(self, model, length=16):
+    def __init__(self, model, length=16, lowercase=False):
         """Reads the model.
 
         Args:
             model: a path (local or gs://) of a serialized sentencepiece model, or its bytes.
-            length: how many ids a text becomes, the `</s>` at the end included.
+            length: how many ids a text becomes, the end of the text included.
+            lowercase: whether ASCII letters are lower-cased first, as SigLIP does. With a BPE
+                model with byte fallback they always are.
 
         Raises:
-            TokenizerError: if the file cannot be read or is no sentencepiece model, or if the model
-                has no `</s>`.
+            TokenizerError: if the file cannot be read or is not a sentencepiece model, or if the
+                model has no piece that ends a text or pads it.
         """
         super().__init__(length)
         if isinstance(model, (bytes, bytearray)):
@@ -206,50 +223,107 @@ class SentencePieceTokenizer(_Tokenizer):
             raise TokenizerError(f"{source} is empty; expected a sentencepiece model.")
         with tf.init_scope():
             try:
-                self._tokenizer = tf_text.SentencepieceTokenizer(
-                    self._data, out_type=tf.int32, add_eos=True
-                )
+                self._tokenizer = tf_text.SentencepieceTokenizer(self._data, out_type=tf.int32)
             except tf.errors.OpError:
                 raise TokenizerError(
                     f"{source} is not a sentencepiece model, or not a whole one "
                     f"({len(self._data)} bytes). A list of WordPieces needs kind='bert' and is "
                     "usually called NAME.txt."
                 ) from None
-            self.vocab_size = int(self._tokenizer.vocab_size())
-            self._eos = int(self._tokenizer.string_to_id("</s>"))
-            if self._tokenizer.id_to_string(self._eos) != b"</s>":
-                raise TokenizerError(f"{source} has no piece </s>, with which LiT ends its texts.")
+            trainer = _sentencepiece_message().FromString(self._data).trainer
+            self.byte_fallback = trainer.byte_fallback and trainer.model_type == _BPE
+            self.lowercase = lowercase or self.byte_fallback
+            self.vocab_size = self._without_sentinels()
+            self.eos = self.pad = self._id(trainer.eos_piece, "ends", source)
+            if self.byte_fallback:
+                self.pad = self._id(trainer.pad_piece, "pads", source)
             # For whoever opens a SavedModel: its operation holds the model itself.
             self._asset = tf.saved_model.Asset(str(self._own_file("vocab.model")))
 
+    def _id(self, piece, does, source):
+        """Returns the id of a control piece, which `does` something to texts."""
+        found = int(self._tokenizer.string_to_id(piece))
+        if self._tokenizer.id_to_string(found) != piece.encode():
+            raise TokenizerError(f"{source} has no piece {piece}, which {does} a text.")
+        return found
+
+    def _without_sentinels(self):
+        """Returns the number of pieces without T5's sentinels at the end.
+
+        mC4's vocabulary of 250,000 pieces is published with 100 more, `<extra_id_0>` and so on,
+        for which SigLIP's token table has no rows.
+        """
+        size = int(self._tokenizer.vocab_size())
+        while size and _SENTINEL.fullmatch(self._tokenizer.id_to_string(size - 1).numpy()):
+            size -= 1
+        return size
+
     def _encode(self, texts):
-        ids = self._tokenizer.tokenize(texts)  # (N, pieces), ragged
-        return ids[:, : self.length - 1].to_tensor(
-            default_value=self._eos, shape=[None, self.length]
-        )  # (N, length)
+        if self.lowercase:
+            texts = tf.strings.lower(texts)  # without an encoding, so ASCII letters only
+        ids = self._tokenizer.tokenize(texts)[:, : self.length - 1]  # (N, pieces), ragged
+        eos = tf.fill([tf.shape(texts)[0], 1], tf.constant(self.eos, tf.int32))
+        ids = tf.concat([ids, eos], axis=1)
+        return ids.to_tensor(default_value=self.pad, shape=[None, self.length])  # (N, length)
 
 
-def tokenizer_from_bytes(kind, data, length=16):
+_SENTINEL = re.compile("(▁)?<extra_id_[0-9]+>".encode())
+_BPE = 2  # TrainerSpec.ModelType of sentencepiece_model.proto
+
+# The part of sentencepiece_model.proto that is needed here; other fields are skipped.
+_PROTO = """
+name: "lit_tf/sentencepiece_model.proto" package: "lit_tf"
+message_type {
+  name: "Trainer"
+  field { name: "model_type" number: 3 type: TYPE_INT32 label: LABEL_OPTIONAL }
+  field { name: "byte_fallback" number: 35 type: TYPE_BOOL label: LABEL_OPTIONAL }
+  field { name: "eos_piece" number: 47 type: TYPE_STRING label: LABEL_OPTIONAL
+          default_value: "</s>" }
+  field { name: "pad_piece" number: 48 type: TYPE_STRING label: LABEL_OPTIONAL
+          default_value: "<pad>" }
+}
+message_type {
+  name: "Model"
+  field { name: "trainer" number: 2 type: TYPE_MESSAGE type_name: ".lit_tf.Trainer"
+          label: LABEL_OPTIONAL }
+}
+"""
+
+
+@functools.cache
+def _sentencepiece_message():
+    """Returns the protobuf message class of a sentencepiece model.
+
+    The package `sentencepiece` brings one, but nothing else here needs that package.
+    """
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(text_format.Parse(_PROTO, descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("lit_tf.Model"))
+
+
+def tokenizer_from_bytes(kind, data, length=16, lowercase=False):
     """Makes a tokenizer of a vocabulary file's bytes.
 
     Args:
         kind: "bert" or "sentencepiece".
         data: what the tokenizer's `to_bytes()` returned, or the file's content.
         length: how many ids a text becomes.
+        lowercase: as for `SentencePieceTokenizer`; `bert` always lower-cases.
 
     Raises:
         TokenizerError: if the kind is unknown or the bytes are not a vocabulary of that kind.
     """
-    return _class(kind)(bytes(data), length)
+    return _make(kind, bytes(data), length, lowercase)
 
 
-def load_tokenizer(path, kind=None, length=16):
+def load_tokenizer(path, kind=None, length=16, lowercase=False):
     """Reads a vocabulary file.
 
     Args:
         path: `NAME.txt` (bert) or `NAME.model` (sentencepiece), local or gs://.
         kind: "bert" or "sentencepiece"; read off the name where it is not given.
         length: how many ids a text becomes.
+        lowercase: as for `SentencePieceTokenizer`; `bert` always lower-cases.
 
     Raises:
         TokenizerError: if the file cannot be read, or is not a vocabulary of that kind.
@@ -262,14 +336,16 @@ def load_tokenizer(path, kind=None, length=16):
                 f"The name {os.fspath(path)} does not tell the kind of vocabulary: expected .txt "
                 f"(bert) or .model (sentencepiece), or pass kind= one of {', '.join(KINDS)}."
             )
-    return _class(kind)(os.fspath(path), length)
+    return _make(kind, os.fspath(path), length, lowercase)
 
 
-def _class(kind):
-    """Returns the class of a kind of tokenizer."""
+def _make(kind, vocab, length, lowercase):
+    """Returns a tokenizer of a kind; `vocab` is a path or bytes."""
     if kind not in KINDS:
         raise TokenizerError(f"Unknown kind of tokenizer {kind!r}; known are {', '.join(KINDS)}.")
-    return BertTokenizer if kind == "bert" else SentencePieceTokenizer
+    if kind == "bert":
+        return BertTokenizer(vocab, length)
+    return SentencePieceTokenizer(vocab, length, lowercase)
 
 
 def _read(path):

@@ -23,6 +23,7 @@ from lit_tf.tokenizers import (
 
 VOCAB = REFERENCE / "vocab.txt"
 SPM = REFERENCE / "sentencepiece.model"
+BPE = REFERENCE / "bytes_bpe.model"
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +36,19 @@ def spm():
     return SentencePieceTokenizer(SPM)
 
 
-@pytest.fixture(scope="module", params=["bert", "sentencepiece"])
+@pytest.fixture(scope="module", params=["bert", "sentencepiece", "siglip", "siglip2"])
 def case(request, bert, spm, fixture_module, reference):
-    """(tokenizer, texts, expected ids) of each kind."""
+    """(tokenizer, texts, expected ids) of each kind and convention."""
     if request.param == "bert":
         return bert, fixture_module.TEXTS, reference("towers")["bert_tokens"]
-    return spm, fixture_module.sp_texts(), reference("towers")["sp_tokens"]
+    if request.param == "sentencepiece":
+        return spm, fixture_module.sp_texts(), reference("towers")["sp_tokens"]
+    texts = fixture_module.siglip_texts()
+    if request.param == "siglip":
+        tokenizer = SentencePieceTokenizer(SPM, 64, lowercase=True)
+    else:  # the file alone says that it is of Gemma's kind
+        tokenizer = SentencePieceTokenizer(BPE, 64)
+    return tokenizer, texts, reference("siglip")[f"{request.param}_tiny/tokens"]
 
 
 def test_ids_equal_the_reference(case):
@@ -54,10 +62,10 @@ def test_ids_are_the_same_in_tf_data_and_statically_shaped(case):
     tokenizer, texts, expected = case
     dataset = tf.data.Dataset.from_tensor_slices(texts)
     batched = dataset.batch(len(texts), drop_remainder=True).map(tokenizer)
-    assert batched.element_spec.shape == (len(texts), 16)
+    assert batched.element_spec.shape == (len(texts), tokenizer.length)
     np.testing.assert_array_equal(next(iter(batched)), expected)
     single = dataset.map(tokenizer)
-    assert single.element_spec.shape == (16,)
+    assert single.element_spec.shape == (tokenizer.length,)
     np.testing.assert_array_equal(list(single.as_numpy_iterator()), expected)
 
 
@@ -82,21 +90,26 @@ def test_saved_model_carries_its_vocabulary(case, tmp_path):
         assets = list((tmp_path / "b" / "assets").iterdir())
         assert [a.read_bytes() for a in assets] == [tokenizer.to_bytes()]
     signature = tf.saved_model.load(tmp_path / "b").signatures["serving_default"]
-    assert signature.structured_outputs["tokens"].shape.as_list() == [None, 16]
+    assert signature.structured_outputs["tokens"].shape.as_list() == [
+        None,
+        tokenizer.length,
+    ]
     np.testing.assert_array_equal(signature(text=tf.constant(texts))["tokens"], expected)
 
 
 def test_a_model_made_of_bytes_pickled_or_copied_is_the_same(case):
     tokenizer, texts, expected = case
     for again in (
-        tokenizer_from_bytes(tokenizer.kind, tokenizer.to_bytes()),
+        tokenizer_from_bytes(
+            tokenizer.kind, tokenizer.to_bytes(), tokenizer.length, tokenizer.lowercase
+        ),
         pickle.loads(pickle.dumps(tokenizer)),
         copy.deepcopy(tokenizer),
     ):
         assert (again.kind, again.vocab_size, again.length) == (
             tokenizer.kind,
             tokenizer.vocab_size,
-            16,
+            tokenizer.length,
         )
         np.testing.assert_array_equal(again(texts), expected)
 
@@ -115,6 +128,45 @@ def test_length_is_cut_and_filled(bert, spm):
     for length in (0, -1, 1.5, None, True):
         with pytest.raises(TokenizerError, match="length"):
             BertTokenizer(VOCAB, length)
+
+
+def test_bpe_with_byte_fallback_ends_with_eos_and_pads_with_pad():
+    tokenizer = SentencePieceTokenizer(BPE, 6)
+    assert (tokenizer.eos, tokenizer.pad) == (1, 0)
+    np.testing.assert_array_equal(tokenizer("")[:2], [1, 0])
+    assert tokenizer("word " * 80)[-1] == 1  # cut: the end of the text stands last
+    np.testing.assert_array_equal(tokenizer("A CAT"), tokenizer("a cat"))
+
+
+def test_only_ascii_is_lower_cased():
+    tokenizer = SentencePieceTokenizer(BPE, 16)
+    np.testing.assert_array_equal(tokenizer("ÄB"), tokenizer("Äb"))
+    assert (tokenizer("Ä").numpy() != tokenizer("ä").numpy()).any()
+    cased, lower = SentencePieceTokenizer(SPM), SentencePieceTokenizer(SPM, lowercase=True)
+    assert (cased("The").numpy() != cased("the").numpy()).any()
+    np.testing.assert_array_equal(lower("The"), cased("the"))
+
+
+def spm_bytes(data, pieces=(), **trainer):
+    """Returns a sentencepiece model's file with more pieces and another trainer specification."""
+    model_pb2 = pytest.importorskip("sentencepiece.sentencepiece_model_pb2")
+    model = model_pb2.ModelProto.FromString(data)
+    for piece in pieces:
+        model.pieces.add(piece=piece, score=0, type=model.SentencePiece.USER_DEFINED)
+    for name, value in trainer.items():
+        setattr(model.trainer_spec, name, value)
+    return model.SerializeToString()
+
+
+def test_sentinels_that_the_published_table_has_no_rows_for_do_not_count(spm):
+    data = spm_bytes(SPM.read_bytes(), [f"\u2581<extra_id_{i}>" for i in reversed(range(3))])
+    assert tokenizer_from_bytes("sentencepiece", data).vocab_size == spm.vocab_size
+
+
+def test_bpe_without_byte_fallback_is_padded_as_t5_does():
+    data = spm_bytes(BPE.read_bytes(), byte_fallback=False)
+    tokenizer = tokenizer_from_bytes("sentencepiece", data, 4)
+    assert not tokenizer.lowercase and tokenizer("").numpy().tolist() == [1, 1, 1, 1]
 
 
 def test_cls_is_found_wherever_it_stands():
@@ -138,7 +190,7 @@ def test_every_form_of_texts_gives_the_same_ids(case):
         np.testing.assert_array_equal(tokenizer(form), expected)
     np.testing.assert_array_equal(tokenizer(texts[0]), expected[0])
     np.testing.assert_array_equal(tokenizer(texts[0].encode()), expected[0])
-    assert tokenizer([]).shape == (0, 16)
+    assert tokenizer([]).shape == (0, tokenizer.length)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +219,7 @@ def test_very_long_texts(case):
     tokenizer, _, _ = case
     for text in ("cat " * 300_000, "x" * 1_000_000, "\n" * 1_000_000 + "cat", "猫" * 200_000):
         ids = tokenizer([text, "cat"])
-        assert ids.shape == (2, 16)
+        assert ids.shape == (2, tokenizer.length)
         np.testing.assert_array_equal(ids[1], tokenizer("cat"))
 
 
