@@ -163,8 +163,8 @@ def test_sentinels_that_the_published_table_has_no_rows_for_do_not_count(spm):
     assert tokenizer_from_bytes("sentencepiece", data).vocab_size == spm.vocab_size
 
 
-def test_bpe_without_byte_fallback_is_padded_as_t5_does():
-    data = spm_bytes(BPE.read_bytes(), byte_fallback=False)
+def test_unigram_with_byte_fallback_is_padded_as_t5_does():
+    data = spm_bytes(BPE.read_bytes(), model_type=1)
     tokenizer = tokenizer_from_bytes("sentencepiece", data, 4)
     assert not tokenizer.lowercase and tokenizer("").numpy().tolist() == [1, 1, 1, 1]
 
