@@ -1,0 +1,75 @@
+"""The house: three storeys, and wings in `training/`, whose imports go one way."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGES = {"lit_tf": "lit_tf", "export": "lit_tf.export", "training": "lit_tf.training"}
+
+# A wing imports itself and those above it.
+WINGS = (
+    ("distribution",),
+    ("data",),
+    ("losses", "optimizers", "gradient_cache", "step"),
+    ("config", "configs", "towers"),
+    ("precompute",),
+    ("evaluation",),
+    ("loop", "train", "cli"),
+    ("preflight",),
+    ("digits",),
+)
+
+
+def modules(folder):
+    """Yields (dotted name, path) of every module below a folder of the repository."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        parts = path.relative_to(ROOT / folder).with_suffix("").parts
+        yield ".".join([PACKAGES[folder], *parts]).removesuffix(".__init__"), path
+
+
+def imports(name, path):
+    """Returns the absolute names that a module imports, inside functions too."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1]
+            origin = ".".join([*(base if node.level else []), *filter(None, [node.module])])
+            found |= {f"{origin}.{alias.name}" for alias in node.names}
+    return found
+
+
+def wing(name):
+    """Returns the number of the wing of training/ that a module belongs to, or None."""
+    first = name.removeprefix("lit_tf.training").strip(".").split(".")[0]
+    return next((i for i, names in enumerate(WINGS) if first in names), None)
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [("lit_tf", ("lit_tf.export", "lit_tf.training")), ("export", ("lit_tf.training",))],
+)
+def test_a_storey_imports_nothing_from_above(folder, forbidden):
+    upward = [
+        f"{name} imports {imported}"
+        for name, path in modules(folder)
+        for imported in imports(name, path)
+        if f"{imported}.".startswith(tuple(f"{f}." for f in forbidden))
+    ]
+    assert not upward
+
+
+def test_a_wing_of_training_imports_only_those_above_it():
+    own = [(name, path) for name, path in modules("training") if name != "lit_tf.training"]
+    assert not [name for name, _ in own if wing(name) is None], "belongs to no wing"
+    upward = [
+        f"{name} imports {imported}"
+        for name, path in own
+        for imported in imports(name, path)
+        if imported.startswith("lit_tf.training.") and wing(imported) > wing(name)
+    ]
+    assert not upward
