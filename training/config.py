@@ -14,6 +14,9 @@ import typing
 
 from lit_tf.errors import ConfigError, nearest
 
+from .losses import LOSSES
+from .optimizers import RULES
+
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 LOCKINGS = ("Lu", "LU", "Uu", "UU", "uu")
 
@@ -37,7 +40,7 @@ class ModelConfig:
         dropout: Dropout rate of a BERT in training.
         locking: Two letters, image tower first: L locked, U tuned from pre-trained, u from scratch
             (the paper's section 3.2).
-        temperature: Where the temperature starts, if not with `init`.
+        temperature: Where the temperature starts, if not with `init`. It trains unclipped.
         bias: Where the logits' bias starts, or None for none. For the sigmoid loss.
     """
 
@@ -107,6 +110,12 @@ class OptimizerConfig:
     weight_decay: float = 1e-2
     clip: float = 1.0
     warmup: int | None = None
+
+    def warmup_steps(self, total_steps: int) -> int:
+        """Returns the steps of warmup in a run of `total_steps`."""
+        if self.warmup is not None:
+            return self.warmup
+        return max(int(0.03 * total_steps), 100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,13 +199,6 @@ class TrainConfig:
     def __post_init__(self):
         check(self)
 
-    @property
-    def warmup_steps(self) -> int:
-        """Steps of warmup."""
-        if self.optimizer.warmup is not None:
-            return self.optimizer.warmup
-        return max(int(0.03 * self.steps), 100)
-
     def to_dict(self) -> dict:
         """Returns nested dicts of plain values."""
         return dataclasses.asdict(self)
@@ -219,15 +221,16 @@ def check(config: TrainConfig) -> None:
             raise ConfigError(f"{field} is {value!r}; expected one of {', '.join(allowed)}")
 
     one_of("model.locking", config.model.locking, LOCKINGS)
-    one_of("optimizer.name", config.optimizer.name, ("adam", "adafactor"))
-    one_of("loss.name", config.loss.name, ("softmax", "sigmoid"))
+    one_of("optimizer.name", config.optimizer.name, RULES)
+    one_of("loss.name", config.loss.name, LOSSES)
     one_of("dtype", config.dtype, ("bfloat16", "float32"))
     for field in ("batch_size", "steps", "steps_per_loop", "checkpoint_every", "keep_checkpoints"):
         if getattr(config, field) < 1:
             raise ConfigError(f"{field} is {getattr(config, field)}; expected at least 1")
-    if config.warmup_steps >= config.steps:
+    warmup = config.optimizer.warmup_steps(config.steps)
+    if warmup >= config.steps:
         raise ConfigError(
-            f"warmup of {config.warmup_steps} steps does not fit in a run of {config.steps}; "
+            f"warmup of {warmup} steps does not fit in a run of {config.steps}; "
             "set optimizer.warmup, or more steps"
         )
     if config.checkpoint_every % config.steps_per_loop:

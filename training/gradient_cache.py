@@ -1,88 +1,79 @@
 """Exact gradients of a contrastive loss, with the towers run a chunk of the batch at a time.
 
-Accumulating gradients over small batches would change the loss: a contrastive loss compares every
-example with the whole batch. But the loss sees the towers only through their embeddings, so the
-chain rule can be cut there ("Scaling Deep Contrastive Learning Batch Size under Memory Limited
-Setup", arXiv:2101.06983): embed all chunks and keep nothing but the embeddings; take the loss and
-its gradient at the embeddings; then run each chunk again, and back, from the gradient that belongs
-to its embeddings. The result is the whole batch's gradient, activations are one chunk's, and the
+Accumulating gradients over small batches would change the loss, because a contrastive loss compares
+every example with the whole batch. But the loss sees the towers only through their embeddings, so
+the chain rule can be cut there ("Scaling Deep Contrastive Learning Batch Size under Memory Limited
+Setup", arXiv:2101.06983):
+
+1. Embed all chunks, and keep only the embeddings.
+2. Take the loss and its gradient at the embeddings.
+3. Embed each chunk again, and go back from the gradient of its embeddings.
+
+The result is the gradient of the whole batch. Memory holds the activations of one chunk, and the
 price is one more forward pass. A chunk draws the same dropout masks both times.
 """
 
 import tensorflow as tf
 
 
-def loss_and_gradients(towers, inputs, z, loss_of, parameters, *, width, seed, chunk=0):
-    """Loss and its gradients through the given towers.
+def loss_and_gradients(towers, inputs, loss_of, parameters, *, width, seed, chunk):
+    """Returns a loss and its gradients through the given towers.
 
     Args:
-        towers: {"img" and/or "txt": function(inputs, seed) -> embeddings (n, width)} to
-            differentiate through.
-        inputs: {tower: its inputs, (local batch, ...)}.
-        z: {tower: embeddings (local batch, width)} of the towers that are locked.
-        loss_of: Function from {"img": ..., "txt": ...} embeddings to this replica's share of the
-            loss, a scalar.
+        towers: {name: function(inputs, seed) -> embeddings (n, width)} to differentiate through.
+        inputs: {name: the tower's inputs, (local batch, ...)}.
+        loss_of: Function from {name: embeddings (local batch, width)} to this replica's share of
+            the loss, a scalar.
         parameters: {name: tf.Variable} to differentiate by: the towers' and the loss's own.
         width: Width of the embeddings.
         seed: int32 (2,), from which the towers draw their dropout.
-        chunk: Examples per chunk, a divisor of the local batch. 0 takes the batch at once, without
-            a second pass.
+        chunk: Examples per chunk, a divisor of the local batch.
 
     Returns:
         (share of the loss, {name: dense gradient of it}).
     """
-    names, variables = list(parameters), list(parameters.values())
-    if not chunk:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            z = {**z, **{k: embed(inputs[k], seed) for k, embed in towers.items()}}
-            share = loss_of(z)
-        gradients = tape.gradient(share, variables, unconnected_gradients="zero")
-        return share, dict(zip(names, map(tf.convert_to_tensor, gradients), strict=True))
+    variables = list(parameters.values())
+    local = next(iter(inputs.values())).shape[0]
 
-    local = inputs["txt"].shape[0]
-    chunks = local // chunk
+    def embed(name, i):
+        """Embeds chunk number i, under dropout masks of its own."""
+        begin = [i * chunk] + [0] * (inputs[name].shape.rank - 1)
+        shape = [chunk, *inputs[name].shape[1:]]
+        rows = tf.ensure_shape(tf.slice(inputs[name], begin, shape), shape)
+        return towers[name](rows, tf.random.experimental.stateless_fold_in(seed, i))
 
-    def slices(i, k):
-        x = inputs[k]
-        begin = tf.concat([[i * chunk], tf.zeros([x.shape.rank - 1], tf.int32)], 0)
-        return tf.ensure_shape(
-            tf.slice(x, begin, [chunk, *x.shape[1:]]), [chunk, *x.shape[1:]]
-        ), tf.random.experimental.stateless_fold_in(seed, i)
-
-    # First pass: embeddings only.
     def embed_chunk(i, *embedded):
         rows = (i * chunk + tf.range(chunk))[:, tf.newaxis]
         return i + 1, *(
-            tf.tensor_scatter_nd_update(done, rows, embed(*slices(i, k)))
-            for done, (k, embed) in zip(embedded, towers.items(), strict=True)
+            tf.tensor_scatter_nd_update(z, rows, embed(name, i))
+            for name, z in zip(towers, embedded, strict=True)
         )
 
-    _, *embedded = _loop(chunks, embed_chunk, [tf.zeros([local, width]) for k in towers])
-    z = {**z, **dict(zip(towers, embedded, strict=True))}
+    # 1. Embeddings only.
+    _, *embedded = _loop(local // chunk, embed_chunk, [tf.zeros([local, width]) for _ in towers])
 
-    # The loss, its gradient at the embeddings and at its own parameters.
+    # 2. The loss, its gradient at the embeddings and at its own parameters.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(variables)
-        tape.watch([z[k] for k in towers])
-        share = loss_of(z)
-    at_z, own = tape.gradient(
-        share, [{k: z[k] for k in towers}, variables], unconnected_gradients="zero"
-    )
+        tape.watch([variables, embedded])
+        share = loss_of(dict(zip(towers, embedded, strict=True)))
+    upstream, own = tape.gradient(share, [embedded, variables], unconnected_gradients="zero")
 
-    # Second pass: each chunk again, and back from its embeddings' gradient.
+    # 3. Each chunk again, and back from the gradient of its embeddings.
     def differentiate_chunk(i, *gradients):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            embedded = {k: embed(*slices(i, k)) for k, embed in towers.items()}
-        upstream = {k: tf.slice(at_z[k], [i * chunk, 0], [chunk, width]) for k in towers}
+            again = [embed(name, i) for name in towers]
         more = tape.gradient(
-            embedded, variables, output_gradients=upstream, unconnected_gradients="zero"
+            again,
+            variables,
+            output_gradients=[tf.slice(z, [i * chunk, 0], [chunk, width]) for z in upstream],
+            unconnected_gradients="zero",
         )
         return i + 1, *(g + tf.convert_to_tensor(m) for g, m in zip(gradients, more, strict=True))
 
-    _, *gradients = _loop(chunks, differentiate_chunk, list(map(tf.convert_to_tensor, own)))
-    return share, dict(zip(names, gradients, strict=True))
+    own = list(map(tf.convert_to_tensor, own))
+    _, *gradients = _loop(local // chunk, differentiate_chunk, own)
+    return share, dict(zip(parameters, gradients, strict=True))
 
 
 def _loop(times, body, state):

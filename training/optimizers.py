@@ -34,18 +34,34 @@ def global_norm(tensors) -> tf.Tensor:
     return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tf.cast(x, tf.float32))) for x in tensors]))
 
 
+def clip_by_global_norm(gradients, clip: float):
+    """Scales gradients down to a global norm, if theirs is larger.
+
+    Args:
+        gradients: {name: float32 gradient}.
+        clip: The largest norm, or 0 for no clipping.
+
+    Returns:
+        ({name: gradient}, their norm before clipping, a float32 scalar).
+    """
+    norm = global_norm(gradients.values())
+    if not clip:
+        return gradients, norm
+    factor = tf.where(norm < clip, 1.0, clip / norm)
+    return {name: gradient * factor for name, gradient in gradients.items()}, norm
+
+
 class Adam:
     """Adam, bias-corrected, with epsilon outside the root (arXiv:1412.6980, algorithm 1).
 
     Args:
         shapes: {name: shape} of the parameters to come.
-        b1: Decay of the first moment.
-        b2: Decay of the second moment.
-        epsilon: Added to the root of the second moment.
     """
 
-    def __init__(self, shapes, *, b1=0.9, b2=0.999, epsilon=1e-8):
-        self._b1, self._b2, self._epsilon = b1, b2, epsilon
+    # Decay of the first and the second moment, and what is added to the root of the second.
+    _B1, _B2, _EPSILON = 0.9, 0.999, 1e-8
+
+    def __init__(self, shapes):
         self._mu = {k: _zeros(s, f"mu/{k}") for k, s in shapes.items()}
         self._nu = {k: _zeros(s, f"nu/{k}") for k, s in shapes.items()}
         self.variables = {f"mu/{k}": v for k, v in self._mu.items()}
@@ -63,8 +79,8 @@ class Adam:
             (update, [(variable, new value), ...]).
         """
         mu_var, nu_var = self._mu[name], self._nu[name]
-        mu = self._b1 * mu_var + (1 - self._b1) * gradient
-        nu = self._b2 * nu_var + (1 - self._b2) * tf.square(gradient)
+        mu = self._B1 * mu_var + (1 - self._B1) * gradient
+        nu = self._B2 * nu_var + (1 - self._B2) * tf.square(gradient)
         return self._direction(mu, nu, step), [(mu_var, mu), (nu_var, nu)]
 
     def last_update(self, name, step):
@@ -78,9 +94,9 @@ class Adam:
 
     def _direction(self, mu, nu, step):
         count = tf.cast(step + 1, tf.float32)
-        mu_hat = mu / (1 - tf.pow(self._b1, count))
-        nu_hat = nu / (1 - tf.pow(self._b2, count))
-        return mu_hat / (tf.sqrt(nu_hat) + self._epsilon)
+        mu_hat = mu / (1 - tf.pow(self._B1, count))
+        nu_hat = nu / (1 - tf.pow(self._B2, count))
+        return mu_hat / (tf.sqrt(nu_hat) + self._EPSILON)
 
 
 class Adafactor:
@@ -168,40 +184,28 @@ RULES = {"adam": Adam, "adafactor": Adafactor}
 
 
 class Optimizer:
-    """Clip, update rule, learning rate, weight decay and schedule, in big_vision's order.
+    """Update rule, learning rate, weight decay and schedule, in big_vision's order.
 
     Build it within the strategy's scope. It holds state for the given parameters only, so a locked
     tower costs none.
 
     Args:
         parameters: {canonical name: trainable tf.Variable}.
-        name: "adam" or "adafactor".
-        learning_rate: Multiplies the rule's update.
-        weight_decay: Times the parameter, added after the learning rate, so independent of it; for
-            leaves named `kernel` only.
-        clip: Global norm to which gradients are clipped; 0 for no clipping.
+        config: A `config.OptimizerConfig`. Its learning rate multiplies the rule's update. Its
+            weight decay times the parameter is added after that, so it does not depend on the
+            learning rate, and only for leaves named `kernel`.
         total_steps: Steps of the whole run.
-        warmup_steps: See `warmup_cosine`.
-        rule_options: Further arguments of the rule (Adam's `b1`, `b2`, `epsilon`).
 
     Attributes:
+        config: The config.
+        parameters: The parameters.
         iterations: Steps taken so far, an int64 scalar variable.
         variables: {name: tf.Variable} of all state, `iterations` included.
     """
 
-    def __init__(
-        self,
-        parameters,
-        *,
-        name,
-        learning_rate,
-        weight_decay,
-        clip,
-        total_steps,
-        warmup_steps,
-        rule_options=None,
-    ):
-        self.parameters = dict(parameters)
+    def __init__(self, parameters, config, total_steps: int):
+        self.parameters, self.config = dict(parameters), config
+        self._total_steps = total_steps
         self.iterations = tf.Variable(
             0,
             dtype=tf.int64,
@@ -210,64 +214,62 @@ class Optimizer:
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
         shapes = {k: v.shape.as_list() for k, v in self.parameters.items()}
-        self._rule = RULES[name](shapes, **(rule_options or {}))
+        self._rule = RULES[config.name](shapes)
         self.variables = {"iterations": self.iterations, **self._rule.variables}
-        self._learning_rate = learning_rate
-        self._weight_decay = weight_decay
-        self._clip = clip
-        self._total_steps, self._warmup_steps = total_steps, warmup_steps
 
-    def step(self, gradients, collectives):
-        """Takes one step. To be called in replica context.
+    def update(self, gradients, collectives) -> tf.Tensor:
+        """Moves the parameters by one step. Call it in replica context.
 
         Args:
-            gradients: {name: gradient}, already summed over replicas, one for each parameter.
+            gradients: {name: gradient}, summed over replicas and clipped, one for each parameter.
             collectives: How to assign on every replica.
 
         Returns:
-            {"l2_grads": norm before clipping, "schedule": the multiplier used}, float32 scalars.
+            The schedule's multiplier that was used, a float32 scalar.
         """
         steps_before = tf.identity(self.iterations)
         multiplier = self._multiplier(steps_before)
-        norm = global_norm(gradients.values())
-        factor = tf.ones([])
-        if self._clip:
-            factor = tf.where(norm < self._clip, 1.0, self._clip / norm)
-
         variables, values = [self.iterations], [steps_before + 1]
         for name, parameter in self.parameters.items():
-            update, state = self._rule.update(name, gradients[name] * factor, steps_before)
-            update = self._learning_rate * update
-            if name.split("/")[-1] == "kernel":
-                update += self._weight_decay * parameter
+            update, state = self._rule.update(name, gradients[name], steps_before)
+            update = self.config.lr * update
+            if _decays(name):
+                update += self.config.weight_decay * parameter
             for variable, value in [(parameter, parameter - multiplier * update), *state]:
                 variables.append(variable)
                 values.append(value)
         collectives.assign(variables, values)
-        return {"l2_grads": norm, "schedule": multiplier}
+        return multiplier
 
-    def last_change_norm(self):
+    def last_change_norm(self) -> tf.Tensor:
         """Returns the norm of the change that the last step made to all parameters.
 
-        From the state that it left, and so not part of the step: a norm of all changes would read
-        as much memory as a third of the update does, at every step, and is shown once a host call.
+        It is computed from the state that the step left, and so is not part of the step. At every
+        step it would read as much memory as a third of the update does, and it is shown only once a
+        host call.
         """
         steps_before = self.iterations - 1
         multiplier = self._multiplier(steps_before)
+        decay = self.config.weight_decay
         changes = []
         for name, parameter in self.parameters.items():
-            update = self._learning_rate * self._rule.last_update(name, steps_before)
-            if name.split("/")[-1] == "kernel":
+            update = self.config.lr * self._rule.last_update(name, steps_before)
+            if _decays(name):
                 # Decay was of the parameter before: p_new = p - m (u + w p).
-                decay = self._weight_decay
                 update = (update + decay * parameter) / (1 - multiplier * decay)
             changes.append(multiplier * update)
         return global_norm(changes)
 
     def _multiplier(self, steps_before):
         return warmup_cosine(
-            steps_before, total_steps=self._total_steps, warmup_steps=self._warmup_steps
+            steps_before,
+            total_steps=self._total_steps,
+            warmup_steps=self.config.warmup_steps(self._total_steps),
         )
+
+
+def _decays(name):
+    return name.split("/")[-1] == "kernel"
 
 
 def _zeros(shape, name, dtype=tf.float32):

@@ -19,41 +19,11 @@ from .distribution import strategies
 from .distribution.feed import distribute
 from .evaluation.evaluators import make_evaluators
 from .loop import Loop, validation_loss
-from .optimizers import Optimizer
-from .step import ReplicaStep, trainable_parameters
+from .step import build_step
 from .towers import build_model
 
 # What may differ between a run and its resumption without making it another run.
 _FREE = ("eval", "steps_per_loop", "checkpoint_every", "keep_checkpoints")
-
-
-def build_step(config: TrainConfig, model, collectives=None) -> ReplicaStep:
-    """Builds the optimizer and the step of a run. Call it in the strategy's scope.
-
-    Args:
-        config: The run's config.
-        model: What `towers.build_model` returned.
-        collectives: How replicas talk; by default through tf.distribute.
-    """
-    optimizer = Optimizer(
-        trainable_parameters(model, lock_image=config.model.lock_image),
-        name=config.optimizer.name,
-        learning_rate=config.optimizer.lr,
-        weight_decay=config.optimizer.weight_decay,
-        clip=config.optimizer.clip,
-        total_steps=config.steps,
-        warmup_steps=config.warmup_steps,
-    )
-    return ReplicaStep(
-        model,
-        optimizer,
-        loss=config.loss.name,
-        lock_image=config.model.lock_image,
-        seed=config.seed,
-        loss_chunk=config.loss.chunk,
-        cache_chunk=config.loss.cache_chunk,
-        collectives=collectives,
-    )
 
 
 def train(config: TrainConfig, workdir, *, strategy=None):
@@ -79,8 +49,8 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     if config.deterministic:
         keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
-    form = source_format(config.data)
-    if form == "embeddings" and not config.model.lock_image:
+    precomputed = source_format(config.data) == "embeddings"
+    if precomputed and not config.model.lock_image:
         raise ConfigError(
             f"{config.data.source} holds precomputed image embeddings, of which only a locked "
             f"tower can make use; model.locking is {config.model.locking!r}"
@@ -89,64 +59,70 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     with strategy.scope():
         model = build_model(config)
         step = build_step(config, model)
-    loop = Loop(
-        strategy,
-        step,
-        workdir,
-        total_steps=config.steps,
-        steps_per_loop=config.steps_per_loop,
-        checkpoint_every=config.checkpoint_every,
-        keep_checkpoints=config.keep_checkpoints,
-    )
+    loop = Loop(config, strategy, step, workdir)
     start = loop.restore()
-    held_out = _held_out(config, form)
-    if form == "embeddings":  # of the tower that final.npz is going to hold
-        for data in filter(None, (config.data, held_out)):
+    if precomputed:  # by the tower that final.npz is going to hold
+        for data in filter(None, (config.data, _held_out(config))):
             check_embeddings(data.source, model)
     counters, validation_counters = Counters(), Counters()
-    sizes = {"global_batch_size": config.batch_size, "image_size": config.model.resolution}
-
-    def make_batches(context):
-        batches = make_train_dataset(
-            config.data,
-            model.tokenizer,
-            seed=config.seed,
-            start_step=start,
-            input_context=context,
-            counters=counters,
-            **sizes,
-        )
-        # Several workers may else run out of data at different times, thinks tf.distribute, and
-        # gives up the batches' static shape.
-        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
+    # Everything that is read is opened here, so that what is missing is refused now.
     evaluators = [e.run for e in make_evaluators(model, config.eval, strategy)]
-    if held_out is not None:
-        # Opened here, so that a missing one is refused now and not at the first evaluation.
-        validation = distribute(
-            strategy,
-            lambda context: make_validation_dataset(
-                held_out,
-                model.tokenizer,
-                input_context=context,
-                counters=validation_counters,
-                **sizes,
-            ),
-        )
+    if config.eval.validation:
+        batches = _validation_batches(config, strategy, model.tokenizer, validation_counters)
         evaluators.append(
-            validation_loss(strategy, step, validation, config.batch_size, validation_counters)
+            validation_loss(strategy, step, batches, config.batch_size, validation_counters)
         )
-    loop.run(
-        distribute(strategy, make_batches),
-        batch_size=config.batch_size,
-        evaluators=evaluators,
-        evaluate_every=config.eval.every,
-        counters=counters,
-    )
+    batches = _train_batches(config, strategy, model.tokenizer, start, counters)
+    loop.run(batches, evaluators, counters)
     if strategies.is_chief(strategy):
         _save_final(model, workdir)
     _report(strategy, {"data": counters, "eval.validation": validation_counters})
     return loop.evaluated
+
+
+def _train_batches(config, strategy, tokenizer, start, counters):
+    """The endless training batches from a step on, for the strategy's replicas."""
+
+    def make(context):
+        batches = make_train_dataset(
+            config.data,
+            tokenizer,
+            global_batch_size=config.batch_size,
+            image_size=config.model.resolution,
+            seed=config.seed,
+            start_step=start,
+            input_context=context,
+            counters=counters,
+        )
+        # Without this, tf.distribute would expect that several workers run out of data at different
+        # times, and give up the batches' static shape.
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+    return distribute(strategy, make)
+
+
+def _validation_batches(config, strategy, tokenizer, counters):
+    """The batches of one pass over the held-out data, for the strategy's replicas."""
+
+    def make(context):
+        return make_validation_dataset(
+            _held_out(config),
+            tokenizer,
+            global_batch_size=config.batch_size,
+            image_size=config.model.resolution,
+            input_context=context,
+            counters=counters,
+        )
+
+    return distribute(strategy, make)
+
+
+def _held_out(config):
+    """The data of the validation loss, or None."""
+    if not config.eval.validation:
+        return None
+    field = "split" if source_format(config.data) == "tfds" else "source"
+    return dataclasses.replace(config.data, **{field: config.eval.validation})
 
 
 def _report(strategy, counters):
@@ -158,14 +134,6 @@ def _report(strategy, counters):
     for what, counted in counters.items():
         if counted.bad:
             print(f"{who}{what}: {counted.report()}", file=sys.stderr)
-
-
-def _held_out(config, form):
-    """The data of the validation loss, or None."""
-    if not config.eval.validation:
-        return None
-    field = "split" if form == "tfds" else "source"
-    return dataclasses.replace(config.data, **{field: config.eval.validation})
 
 
 def _write_config(config, workdir, chief):

@@ -62,23 +62,23 @@ def build_step(
     dtype=None,
     collectives=None,
     total_steps=10,
-    **options,
+    seed=0,
+    **chunks,
 ):
+    from lit_tf.training.config import LossConfig, OptimizerConfig
     from lit_tf.training.optimizers import Optimizer
     from lit_tf.training.step import ReplicaStep, trainable_parameters
 
     model = build_model(folder, bias=loss == "sigmoid", dropout=dropout, dtype=dtype)
-    optimizer = Optimizer(
-        trainable_parameters(model, lock_image=lock_image),
-        name=rule,
-        learning_rate=1e-3,
-        weight_decay=1e-2,
-        clip=1.0,
-        total_steps=total_steps,
-        warmup_steps=3,
-    )
+    parameters = trainable_parameters(model, lock_image=lock_image)
+    config = OptimizerConfig(rule, lr=1e-3, weight_decay=1e-2, clip=1.0, warmup=3)
     return ReplicaStep(
-        model, optimizer, loss=loss, lock_image=lock_image, collectives=collectives, **options
+        model,
+        Optimizer(parameters, config, total_steps),
+        LossConfig(loss, **chunks),
+        lock_image=lock_image,
+        seed=seed,
+        collectives=collectives,
     )
 
 

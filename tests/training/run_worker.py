@@ -20,6 +20,7 @@ def main():
     import tensorflow as tf
 
     from lit_tf import save_npz
+    from lit_tf.training.config import EvalConfig, OptimizerConfig, TrainConfig
     from lit_tf.training.distribution import strategies
     from lit_tf.training.loop import Loop, Preempted
 
@@ -31,22 +32,23 @@ def main():
     strategy = strategies.make_strategy("auto")
     with strategy.scope():
         step = build_step(fixtures, dropout=dropout, total_steps=24, seed=5)
-    loop = Loop(
-        strategy,
-        step,
-        workdir,
-        total_steps=24,
+    batch = 16
+    config = TrainConfig(
+        optimizer=OptimizerConfig(warmup=3),
+        eval=EvalConfig(every=4),
+        batch_size=batch,
+        steps=24,
         steps_per_loop=2,
         checkpoint_every=2,
         keep_checkpoints=2,
     )
+    loop = Loop(config, strategy, step, workdir)
     start = loop.restore()
     rng = np.random.default_rng(0)
     zimg = tf.constant(rng.normal(size=(64, 48)), tf.float32)
     tokens = rng.integers(104, 1000, (64, 16)).astype(np.int32)
     tokens[:, 0] = 101
     tokens = tf.constant(tokens)
-    batch = 16
 
     def batches(context):
         local = batch // context.num_replicas_in_sync
@@ -72,12 +74,7 @@ def main():
         return {"temperature": step.model.temperature}
 
     try:
-        loop.run(
-            strategy.distribute_datasets_from_function(batches),
-            batch_size=batch,
-            evaluators=[figure],
-            evaluate_every=4,
-        )
+        loop.run(strategy.distribute_datasets_from_function(batches), [figure])
     except Preempted as stop:
         print(stop)
         sys.exit(75)

@@ -15,7 +15,11 @@ def test_arguments_of_the_reference():
     assert config.model.image == "B/16"
     assert config.model.image_head is True
     assert config.model.resolution == 384
-    assert (config.batch_size, config.steps, config.warmup_steps) == (4096, 5000, 150)
+    assert (config.batch_size, config.steps, config.optimizer.warmup_steps(config.steps)) == (
+        4096,
+        5000,
+        150,
+    )
     assert load_config("lit_coco:batch_size=512,token_len=32").batch_size == 512
     assert load_config("lit_coco:runlocal").batch_size < 100
 

@@ -53,7 +53,7 @@ def test_gradient_caching_changes_neither_loss_nor_gradient(
         return tf.function(step.loss_and_gradients)(batch)
 
     share, gradients = compute()
-    cached_share, cached = compute(cache_chunk=4, loss_chunk=8)
+    cached_share, cached = compute(cache_chunk=4, chunk=8)
     np.testing.assert_allclose(cached_share, share, rtol=0, atol=1e-5)
     assert sorted(cached) == sorted(gradients)
     for name, gradient in gradients.items():

@@ -9,11 +9,19 @@ import tensorflow as tf
 
 from lit_tf import images
 from lit_tf.errors import TrainingError
+from lit_tf.training.config import EvalConfig, OptimizerConfig, TrainConfig
 from lit_tf.training.distribution.collectives import Collectives
 from lit_tf.training.loop import Loop, Preempted, make_checkpoint
 from lit_tf.training.step import all_parameters
 
 from .reference_runs import build_step
+
+
+def run_config(**settings):
+    """The config of a run of 16 examples a step and two steps a host call."""
+    return TrainConfig(
+        optimizer=OptimizerConfig(warmup=3), batch_size=16, steps_per_loop=2, **settings
+    )
 
 
 class Replica(Collectives):
@@ -83,7 +91,7 @@ def test_replicas_draw_different_masks_and_the_same_again_at_the_same_step(fixtu
     def embed(replica, iteration):
         step.collectives = Replica(replica)
         step.optimizer.iterations.assign(iteration)
-        return step._embed_tokens(tokens, step._dropout_seed()).numpy()
+        return step.embed_tokens(tokens, step._dropout_seed()).numpy()
 
     first = embed(0, 3)
     np.testing.assert_array_equal(embed(0, 3), first)
@@ -120,17 +128,9 @@ def test_a_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(
     images[5] = np.nan
     dataset = tf.data.Dataset.from_tensor_slices({"image": images, "tokens": tokens})
     strategy = tf.distribute.get_strategy()
-    loop = Loop(
-        strategy,
-        step,
-        str(tmp_path),
-        total_steps=10,
-        steps_per_loop=2,
-        checkpoint_every=2,
-        keep_checkpoints=3,
-    )
+    loop = Loop(run_config(steps=10, checkpoint_every=2), strategy, step, str(tmp_path))
     with pytest.raises(TrainingError, match="at step 5"):
-        loop.run(dataset, batch_size=16)
+        loop.run(dataset)
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-4")
 
 
@@ -140,7 +140,7 @@ def test_sigterm_breaks_off_an_evaluation_and_writes_the_checkpoint_that_is_miss
     step = build_step(fixtures)
     images, tokens = fixture_module.train_batches(steps=6)
     dataset = tf.data.Dataset.from_tensor_slices({"image": images, "tokens": tokens})
-    options = {"total_steps": 6, "steps_per_loop": 2, "checkpoint_every": 6, "keep_checkpoints": 1}
+    config = run_config(steps=6, checkpoint_every=6, eval=EvalConfig(every=2))
     went_on = []
 
     def figure():
@@ -148,20 +148,20 @@ def test_sigterm_breaks_off_an_evaluation_and_writes_the_checkpoint_that_is_miss
         went_on.append(step)
         return {}
 
-    loop = Loop(tf.distribute.get_strategy(), step, str(tmp_path), **options)
+    loop = Loop(config, tf.distribute.get_strategy(), step, str(tmp_path))
     with pytest.raises(Preempted, match="stopped at step 2, checkpoint written"):
-        loop.run(dataset, batch_size=16, evaluators=[figure], evaluate_every=2)
+        loop.run(dataset, [figure])
     assert not went_on
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-2")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_checkpoint_of_another_model_is_refused(fixtures, tmp_path):
-    options = {"total_steps": 10, "steps_per_loop": 2, "checkpoint_every": 2, "keep_checkpoints": 1}
+    config = run_config(steps=10, checkpoint_every=2)
     strategy = tf.distribute.get_strategy()
     step = build_step(fixtures)
-    loop = Loop(strategy, step, str(tmp_path), **options)
+    loop = Loop(config, strategy, step, str(tmp_path))
     loop._manager.save(checkpoint_number=2)
     other = build_step(fixtures, rule="adafactor")
     with pytest.raises(TrainingError, match="another config"):
-        Loop(strategy, other, str(tmp_path), **options).restore()
+        Loop(config, strategy, other, str(tmp_path)).restore()

@@ -6,9 +6,9 @@ from tensorflow.python.tpu import tpu_system_metadata as metadata_lib
 
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.model import LitModel
-from lit_tf.training.loop import Trainer
-from lit_tf.training.optimizers import Optimizer
-from lit_tf.training.step import ReplicaStep, trainable_parameters
+from lit_tf.training.config import TrainConfig
+from lit_tf.training.host_call import HostCall
+from lit_tf.training.step import build_step
 
 REPLICAS = 8
 LOCAL = 4
@@ -72,17 +72,8 @@ def trace(depth):
                 seed=None,
                 dtype="mixed_bfloat16",
             )
-            parameters = trainable_parameters(model, lock_image=True)
-            optimizer = Optimizer(
-                parameters,
-                name="adam",
-                learning_rate=1e-3,
-                weight_decay=1e-2,
-                clip=1.0,
-                total_steps=5000,
-                warmup_steps=150,
-            )
-        trainer = Trainer(strategy, ReplicaStep(model, optimizer), None)
+            step = build_step(TrainConfig(), model)
+        call = HostCall(strategy, step)
         batches = Batches(
             strategy,
             {
@@ -91,8 +82,8 @@ def trace(depth):
             },
         )
         steps = tf.compat.v1.placeholder(tf.int32, [])
-        loop = trainer.create_train_loop_fn().get_concrete_function(batches, steps)
-    return loop.graph, optimizer
+        loop = call.take_steps.get_concrete_function(batches, steps)
+    return loop.graph, step.optimizer
 
 
 def shapes(node):
@@ -101,7 +92,7 @@ def shapes(node):
 
 @pytest.mark.parametrize("depth", [2, pytest.param(12, marks=pytest.mark.full)])
 def test_the_train_loop_is_one_that_a_tpu_can_run(depth):
-    """B/16 and BERT base (cut to two layers in the quick case) inside Orbit's loop."""
+    """B/16 and BERT base (cut to two layers in the quick case) inside the loop of a host call."""
     graph, optimizer = trace(depth)
     assert type(optimizer.iterations).__name__.startswith("TPU")
     definition = graph.as_graph_def(add_shapes=True)

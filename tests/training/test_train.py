@@ -19,9 +19,9 @@ from lit_tf.training.data.embeddings import image_fingerprint
 from lit_tf.training.data.tfds_builders import open_tfds
 from lit_tf.training.loop import validation_loss
 from lit_tf.training.precompute.shards import Job, precompute
-from lit_tf.training.step import all_parameters, trainable_parameters
+from lit_tf.training.step import all_parameters, build_step, trainable_parameters
 from lit_tf.training.towers import build_model
-from lit_tf.training.train import build_step, train
+from lit_tf.training.train import train
 
 from .data import shards
 

@@ -20,8 +20,9 @@ from lit_tf.checkpoints import layouts, npz
 from lit_tf.config import ViTConfig
 from lit_tf.vit import ViT
 
+from ..config import OptimizerConfig
 from ..distribution.collectives import Collectives
-from ..optimizers import Optimizer
+from ..optimizers import Optimizer, clip_by_global_norm
 from . import captions, render
 from .measure import load_examples
 
@@ -77,16 +78,8 @@ def pretrain(
         if variable.trainable
     }
     parameters |= {"head/kernel": kernel, "head/bias": bias}
-    optimizer = Optimizer(
-        parameters,
-        name="adam",
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        clip=1.0,
-        total_steps=steps,
-        warmup_steps=warmup,
-    )
-    collectives = Collectives()
+    settings = OptimizerConfig("adam", learning_rate, weight_decay, clip=1.0, warmup=warmup)
+    optimizer, collectives = Optimizer(parameters, settings, steps), Collectives()
 
     @tf.function(reduce_retracing=True, autograph=False)
     def step(pixels, labels):
@@ -101,7 +94,8 @@ def pretrain(
         gradients = tape.gradient(loss, parameters)
         # The update runs in replica context, as it does in the trainer.
         strategy = tf.distribute.get_strategy()
-        strategy.run(lambda: optimizer.step(gradients, collectives))
+        clipped, _ = clip_by_global_norm(gradients, settings.clip)
+        strategy.run(lambda: optimizer.update(clipped, collectives))
         return loss
 
     labels = np.stack([examples[task] for task in TASKS], axis=1).astype(np.int32)

@@ -8,8 +8,8 @@ import tensorflow as tf
 from lit_tf.model import LitModel
 
 from ..config import TrainConfig, check_batch
+from ..step import build_step
 from ..towers import lit_config
-from ..train import build_step
 from . import flops
 from .lowering import XlaCollectives
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.tpu import tpu_system_metadata as metadata_lib
 
 from lit_tf.training.distribution import feed
-from lit_tf.training.loop import Trainer
+from lit_tf.training.host_call import HostCall
 
 from ..test_runs import finish, free_port, launch
 from ..test_tpu_tracing import REPLICAS, EightCores
@@ -63,7 +63,7 @@ def test_one_pipeline_feeds_replicas_what_their_own_would():
     assert mine == [theirs, theirs]  # and every iteration begins anew
 
 
-def test_orbits_loop_takes_batches_from_here_for_a_tpu_of_two_hosts():
+def test_the_loop_takes_batches_from_here_for_a_tpu_of_two_hosts():
     class Step:
         def __init__(self):
             self.optimizer = self
@@ -72,12 +72,12 @@ def test_orbits_loop_takes_batches_from_here_for_a_tpu_of_two_hosts():
     with tf.Graph().as_default():
         strategy = tf.distribute.TPUStrategy(Hosts(*TWO))
         with strategy.scope():
-            trainer = Trainer(strategy, Step(), None)
+            call = HostCall(strategy, Step())
         seen = []
-        trainer._replica_step = lambda batch: seen.append(batch["x"])
+        call._replica_step = lambda batch: seen.append(batch["x"])
         dataset = feed.FedFromHere(REPLICAS, make_dataset)._dataset
         iterator = tf.compat.v1.data.make_one_shot_iterator(dataset)
-        loop = trainer.create_train_loop_fn().get_concrete_function(
+        loop = call.take_steps.get_concrete_function(
             feed._Iterator(iterator, REPLICAS), tf.compat.v1.placeholder(tf.int32, [])
         )
     assert seen and seen[0].shape == [3]
