@@ -155,7 +155,7 @@ class TfdsSource(Source):
 
         from .tfds_builders import open_tfds
 
-        builder = open_tfds(name, data_dir)
+        builder = open_tfds(name, data_dir, split)
         try:
             instructions = builder.info.splits[split].file_instructions
         except (ValueError, KeyError) as e:

@@ -33,21 +33,33 @@ _BY_HAND = {
 }
 
 
-def open_tfds(name: str, data_dir: str | None = None):
+def open_tfds(name: str, data_dir: str | None = None, split: str | None = None):
     """Returns a tfds builder whose files are there, preparing them if need be.
 
     Args:
-        name: as for `tfds.builder`.
+        name: As for `tfds.builder`.
         data_dir: tfds's folder; by default its own (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
+        split: What will be read. A builder of this project that has a method `for_split` then
+            prepares no more than that; None prepares everything.
 
     Raises:
-        DataError: no such dataset, files that have to be downloaded by hand, or no network.
+        DataError: There is no such dataset, its files have to be downloaded by hand, or there is no
+            network.
     """
     name = _registered(name)
+    builder = _find(name, data_dir)
+    if split and hasattr(builder, "for_split"):
+        builder = builder.for_split(split)
+    if not builder.is_prepared():
+        _prepare(builder, name)
+    return builder
+
+
+def _find(name, data_dir):
     # tfds warns about every dataset that is not prepared yet; what matters is raised below.
     absl.logging.set_verbosity(absl.logging.ERROR)
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as e:
         raise DataError(
             f"no dataset {name!r}: neither a folder, nor a file, nor known to tfds"
@@ -55,8 +67,9 @@ def open_tfds(name: str, data_dir: str | None = None):
         ) from e
     except (ValueError, RuntimeError) as e:  # an unknown config or version
         raise DataError(f"tfds cannot open {name!r}: {str(e).strip().splitlines()[0]}") from e
-    if builder.is_prepared():
-        return builder
+
+
+def _prepare(builder, name):
     # Where `data_dir` is after tfds's defaults. (pathlib would make gs:/ of gs://.)
     root = os.fspath(builder._data_dir_root)
     manual = os.path.join(root, "downloads", "manual")
@@ -72,7 +85,7 @@ def open_tfds(name: str, data_dir: str | None = None):
     if not reason:
         try:
             builder.download_and_prepare()
-            return builder
+            return
         except Exception as e:  # whatever a builder raises: no space, a changed checksum, ...
             reason = next((line for line in str(e).splitlines() if line.strip()), repr(e)).strip()
     instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())

@@ -1,8 +1,10 @@
 """`digit_pairs`: pairs of real handwritten digits, in colour, with English captions; offline."""
 
+import re
+
 import numpy as np
 
-from lit_tf.errors import extra
+from lit_tf.errors import DataError, extra
 
 from ..evaluation.recipes import Prompts, Recipe
 from . import captions, render
@@ -32,6 +34,8 @@ _CITATION = r"""
 
 ALL_PAIRS = tuple((left, right) for left in range(10) for right in range(10))
 
+# Images of each pair.
+_PER_PAIR = {"pretrain": 600, "train": 250, "validation": 20, "test": 50}
 _CAPTIONS_PER_IMAGE = 6
 _CHUNK = 1000
 
@@ -52,6 +56,9 @@ def pair_prompts(split: str) -> Prompts:
             "unseen": [10 * left + right for left, right in captions.UNSEEN_PAIRS],
         },
     )
+
+
+SPLITS = ("pretrain", "train", "validation", "test")
 
 
 class _Config(tfds.core.BuilderConfig):
@@ -80,14 +87,42 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
         _Config(
             name="default",
             description="What LiT-digits is trained and measured on.",
-            per_pair={"pretrain": 600, "train": 250, "validation": 20, "test": 50},
+            per_pair=_PER_PAIR,
         ),
         _Config(
             name="tiny",
             description="A few images of each pair, for tests.",
             per_pair={"pretrain": 2, "train": 4, "validation": 1, "test": 2},
         ),
+        # Most users read one split. These spare them the minutes that the others take to draw.
+        *(
+            _Config(
+                name=split,
+                description=f"The split {split} of `default` alone, the same to the bit.",
+                per_pair={split: _PER_PAIR[split]},
+            )
+            for split in SPLITS
+        ),
     ]
+
+    def for_split(self, split: str) -> "DigitPairs":
+        """Returns the builder that has a split, or part of one, and no more than need be.
+
+        Args:
+            split: As for `tfds.load`.
+
+        Raises:
+            DataError: There is no such split.
+        """
+        names = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"\[.*?\]", "", split)))
+        if not names or names - set(SPLITS):
+            raise DataError(
+                f"{self.name} has no split {split!r}; it has {', '.join(SPLITS)}, and parts of "
+                "them such as test[:1000]"
+            )
+        if self.builder_config.name != "default" or len(names) > 1 or self.is_prepared():
+            return self
+        return DigitPairs(config=names.pop(), data_dir=self._data_dir_root)
 
     def _info(self):
         # Not dataset_info_from_configs(): it looks below lit_tf/, where an editable install has
@@ -118,8 +153,8 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in self.builder_config.per_pair}
 
     def _generate_examples(self, split):
-        seed = list(self.builder_config.per_pair).index(split)
-        rng = np.random.default_rng([2111_07991, seed])
+        # Every split has a generator of its own, so it is the same whether others are drawn or not.
+        rng = np.random.default_rng([2111_07991, SPLITS.index(split)])
         pairs = captions.SEEN_PAIRS if split == "train" else ALL_PAIRS
         pairs = np.repeat(np.array(pairs), self.builder_config.per_pair[split], axis=0)
         pairs = rng.permutation(pairs)

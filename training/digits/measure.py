@@ -41,7 +41,7 @@ def load_examples(split, config="default", data_dir=None):
 
     from ..data.tfds_builders import open_tfds
 
-    builder = open_tfds(f"digit_pairs/{config}", data_dir)
+    builder = open_tfds(f"digit_pairs/{config}", data_dir, split)
     dataset = builder.as_dataset(
         split=split, shuffle_files=False, decoders=tfds.decode.PartialDecoding(_FEATURES)
     )

@@ -93,7 +93,7 @@ def open_recipe(argument: str, data_dir: str | None = None) -> Opened:
         DataError: no such dataset, or nothing says which split to take.
     """
     name, _, split = argument.partition(":")
-    builder = open_tfds(name, data_dir)
+    builder = open_tfds(name, data_dir, split or "test")
     # A dataset of this project brings its recipe along, as its builder's `RECIPE`.
     recipe = RECIPES.get(name.split("/")[0]) or getattr(builder, "RECIPE", None)
     known = recipe is not None and "/" not in name

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from lit_tf.errors import DataError
 from lit_tf.training.digits import captions, render
-from lit_tf.training.digits.dataset import ALL_PAIRS
+from lit_tf.training.digits.dataset import ALL_PAIRS, DigitPairs
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +170,23 @@ def test_phrasings_use_only_known_fields():
     ]
     for phrasing in [*all_training_phrasings(), *captions._COLOURS_AFTER, *held_out]:
         assert {name for _, name, _, _ in string.Formatter().parse(phrasing) if name} <= known
+
+
+def test_only_the_split_that_is_asked_for_is_drawn(tmp_path):
+    whole = DigitPairs(data_dir=tmp_path)
+    for split in ("test", "test[:60]", "test[:20%]+test[80%:]"):
+        assert list(whole.for_split(split).builder_config.per_pair) == ["test"]
+    assert whole.for_split("train+validation").builder_config.name == "default"
+    tiny = DigitPairs(config="tiny", data_dir=tmp_path)
+    assert tiny.for_split("test") is tiny
+    with pytest.raises(DataError, match=r"no split 'tset'; it has pretrain, train, validation"):
+        whole.for_split("tset")
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_split_drawn_alone_is_the_same_to_the_bit(split, tmp_path):
+    whole = DigitPairs(data_dir=tmp_path)
+    both = whole._generate_examples(split), whole.for_split(split)._generate_examples(split)
+    for (key, one), (other_key, other) in itertools.islice(zip(*both, strict=True), 20):
+        assert key == other_key and one["captions"] == other["captions"]
+        np.testing.assert_array_equal(one["image"], other["image"])
