@@ -60,7 +60,11 @@ setup(
         *(f"lit_tf.{p}" for p in find_packages(include=["export", "export.*"])),
         *(f"lit_tf.{p}" for p in find_packages(include=["training", "training.*"])),
     ],
-    package_data={"lit_tf": ["py.typed", "data/*"], "lit_tf.export": ["*.json"]},
+    package_data={
+        "lit_tf": ["py.typed", "data/*"],
+        "lit_tf.export": ["*.json"],
+        "lit_tf.training": ["*/*.html"],
+    },
     install_requires=[
         f"tensorflow{TF}",
         f"tensorflow-text{TF}",
