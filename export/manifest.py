@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import errno
-import hashlib
 import json
 import os
 import pathlib
@@ -129,14 +128,11 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
     digest = None
     if source is not None and os.path.isfile(source):
         digest = sha256(source)
-    weights = hashlib.sha256()
-    for name, variable in model.canonical_variables().items():
-        weights.update(name.encode() + np.ascontiguousarray(variable.numpy()).tobytes())
     manifest = {
         "artefact": artefact,
         "model": model.name,
         "checkpoint_sha256": digest,
-        "weights_sha256": weights.hexdigest(),
+        "weights_sha256": model.fingerprint(),
         "resolution": config.image.image_size if config.image else None,
         "crop": config.crop,
         "token_length": config.token_length if config.text else None,

@@ -1,6 +1,7 @@
 """The model: two towers, normalized embeddings, a temperature."""
 
 import base64
+import hashlib
 from collections.abc import Sequence
 
 import keras
@@ -75,6 +76,7 @@ class LitModel(keras.Model):
             self.text_tower = tower(config.text, seed=seed, dtype=policy, name="text_tower")
             self.text_tower.build((None, config.token_length))
         if config.image and config.text:
+            # The temperature is exp(t). Nothing clips it, neither here nor in training.
             # float32 under every policy: a temperature in bfloat16 would move in steps of 0.4 %.
             self.t = self._scalar("t", np.log(10.0))
             if config.has_bias:
@@ -321,6 +323,19 @@ class LitModel(keras.Model):
         if self.b is not None:
             out["b"] = self.b
         return dict(sorted(out.items()))
+
+    def fingerprint(self, prefix: str = "") -> str:
+        """Returns a SHA-256 of the variables' names and float32 values, in hexadecimal.
+
+        Args:
+          prefix: only variables whose canonical names begin so, such as "img/" for a tower.
+        """
+        digest = hashlib.sha256()
+        for name, variable in self.canonical_variables().items():
+            if name.startswith(prefix):
+                digest.update(name.encode())
+                digest.update(np.ascontiguousarray(variable.numpy(), np.float32).tobytes())
+        return digest.hexdigest()
 
     def get_config(self):
         """Returns what `from_config` needs; the vocabulary travels along."""

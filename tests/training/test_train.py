@@ -15,7 +15,6 @@ from lit_tf.training import train as train_module
 from lit_tf.training.config import DataConfig, load_config
 from lit_tf.training.data import Counters, make_validation_dataset
 from lit_tf.training.data.counters import CORRUPT_IMAGE, GOOD
-from lit_tf.training.data.embeddings import image_fingerprint
 from lit_tf.training.data.tfds_builders import open_tfds
 from lit_tf.training.loop import validation_loss
 from lit_tf.training.precompute.shards import Job, precompute
@@ -340,13 +339,13 @@ def embeddings(data_dir, tmp_path_factory):
 
 
 def test_a_run_on_embeddings_ends_with_the_tower_that_made_them(embeddings, config, tmp_path):
-    made_by = image_fingerprint(lit_tf.load(embeddings.checkpoint))
+    made_by = lit_tf.load(embeddings.checkpoint).fingerprint("img/")
     figures = train(
         config(f"data.source={embeddings.output}", f"eval.validation={embeddings.output}"),
         tmp_path,
     )
     assert 0 < figures["validation/loss"] < 10
-    assert image_fingerprint(lit_tf.load(tmp_path / "final.npz")) == made_by
+    assert lit_tf.load(tmp_path / "final.npz").fingerprint("img/") == made_by
 
 
 def test_embeddings_of_another_tower_are_refused(embeddings, config, no_step, tmp_path):

@@ -6,6 +6,7 @@ By default the image tower is the shipped model's own, so that this works at onc
 starts from scratch. `make digits-model` pre-trains an image tower first and passes it on.
 """
 
+import inspect
 import pathlib
 
 import lit_tf
@@ -28,42 +29,55 @@ _DATA = pathlib.Path(lit_tf.__file__).parent / "data"
 def get_config(argument=""):
     """Returns the config.
 
-    Arguments: `img` (checkpoint of the image tower), `vocab`, `locking` (Lu, or uu: nothing is
-    locked and the image tower starts from scratch), `steps`, `batch_size`, `data_dir`, `dataset`.
+    Args:
+        argument: The arguments of `make_config`, as in "steps=100,locking=uu".
     """
-    args = parse_arguments(
-        argument,
-        img=str(_DATA / "LiT-digits.npz"),
-        vocab=str(_DATA / "LiT-digits.txt"),
-        locking="Lu",
-        steps=500,
-        batch_size=256,
-        data_dir="",
-        dataset="digit_pairs",
-    )
-    data_dir = args.data_dir or None
+    defaults = {k: p.default for k, p in inspect.signature(make_config).parameters.items()}
+    return make_config(**vars(parse_arguments(argument, **defaults)))
+
+
+def make_config(
+    img: str = str(_DATA / "LiT-digits.npz"),
+    vocab: str = str(_DATA / "LiT-digits.txt"),
+    locking: str = "Lu",
+    steps: int = 500,
+    batch_size: int = 256,
+    data_dir: str = "",
+    dataset: str = "digit_pairs",
+) -> TrainConfig:
+    """Returns the config.
+
+    Args:
+        img: Checkpoint of the image tower.
+        vocab: The vocabulary.
+        locking: Lu, or uu: nothing is locked and the image tower starts from scratch.
+        steps: Steps of the run.
+        batch_size: Examples a step.
+        data_dir: Where tfds keeps its data, or "" for its default.
+        dataset: A tfds dataset with the features of `digit_pairs`.
+    """
     return TrainConfig(
         name="digits",
         model=ModelConfig(
             image=IMAGE,
-            image_init=None if args.locking.startswith("u") else args.img,
+            image_init=None if locking.startswith("u") else img,
             text=TEXT,
-            vocab=args.vocab,
+            vocab=vocab,
             resolution=48,
-            locking=args.locking,
+            locking=locking,
         ),
         data=DataConfig(
-            source=args.dataset,
-            data_dir=data_dir,
+            source=dataset,
+            data_dir=data_dir or None,
             text_key="captions/text",
             shuffle_buffer=20_000,
         ),
         # As lit_coco, weight decay included: with less, the text tower learns by heart which pairs
         # are captioned, and forgets how to read the others within a few hundred steps.
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=1e-2, warmup=min(100, args.steps // 5)),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=1e-2, warmup=min(100, steps // 5)),
         eval=EvalConfig(),
-        batch_size=args.batch_size,
-        steps=args.steps,
+        batch_size=batch_size,
+        steps=steps,
         dtype="float32",
         steps_per_loop=50,
         checkpoint_every=500,

@@ -1,10 +1,8 @@
 """Stored image embeddings: what their folder says, and which tower they come from."""
 
-import hashlib
 import json
 import os
 
-import numpy as np
 import tensorflow as tf
 
 from lit_tf.errors import DataError
@@ -45,16 +43,6 @@ def read_manifest(folder: str) -> dict:
     return manifest
 
 
-def image_fingerprint(model) -> str:
-    """Returns a SHA-256 of everything under `img/`: which tower embeddings come from."""
-    digest = hashlib.sha256()
-    for name, variable in sorted(model.canonical_variables().items()):
-        if name.startswith("img/"):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(variable.numpy(), np.float32).tobytes())
-    return digest.hexdigest()
-
-
 def check_embeddings(folder: str, model) -> None:
     """Refuses stored embeddings that another image tower made than the model's.
 
@@ -72,7 +60,7 @@ def check_embeddings(folder: str, model) -> None:
             f"{folder} holds embeddings of images of {manifest['resolution']} pixels, but "
             f"model.resolution is {side}; change it, or precompute again with --resolution {side}"
         )
-    if manifest["image_tower"] != image_fingerprint(model):
+    if manifest["image_tower"] != model.fingerprint("img/"):
         raise DataError(
             f"{folder} holds embeddings of another image tower, from "
             f"{manifest['settings']['checkpoint']}; train with that one (model.image_init or "

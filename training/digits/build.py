@@ -7,6 +7,7 @@ rounds the result to float16 and refuses one that does not meet the bars.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -15,6 +16,9 @@ import time
 
 import lit_tf
 
+from ..configs import digits
+from ..distribution import strategies
+from ..train import train
 from . import captions, measure, pretrain
 
 DATA = pathlib.Path(lit_tf.__file__).parent / "data"
@@ -50,29 +54,25 @@ ROWS = {
 }
 
 
-def tune(workdir, vit, vocab, data_dir=None, overrides=(), **arguments):
-    """Runs `lit-tf train --config digits` from the start and returns the path of its final.npz.
+def tune(workdir, vit, vocab, data_dir=None, *, weight_decay=None, **arguments):
+    """Tunes the text tower from the start and returns the path of the run's final.npz.
 
     Args:
         workdir: the run's folder; a run that is in it is deleted.
         vit: checkpoint of the pre-trained image tower.
         vocab: the vocabulary.
         data_dir: where tfds keeps its data, or None for its default.
-        overrides: what `--set` takes, such as "optimizer.weight_decay=1e-3".
-        **arguments: further arguments of the config, such as `steps` or `locking`.
+        weight_decay: the optimizer's, or None for the recipe's.
+        **arguments: further arguments of `--config digits`, such as `steps` or `locking`.
     """
-    from ..train import main as train
-
-    arguments = {"steps": STEPS, "batch_size": BATCH_SIZE, "img": vit, "vocab": vocab, **arguments}
-    if data_dir:
-        arguments["data_dir"] = data_dir
-    config = "digits:" + ",".join(f"{key}={value}" for key, value in arguments.items())
-    sets = [word for override in overrides for word in ("--set", override)]
+    arguments = {"steps": STEPS, "batch_size": BATCH_SIZE, **arguments}
+    config = digits.make_config(str(vit), str(vocab), data_dir=data_dir or "", **arguments)
+    if weight_decay is not None:
+        optimizer = dataclasses.replace(config.optimizer, weight_decay=weight_decay)
+        config = dataclasses.replace(config, optimizer=optimizer)
     # A finished run would only be resumed, though the data may be other than it was.
     shutil.rmtree(workdir, ignore_errors=True)
-    code = train(["--config", config, *sets, "--workdir", str(workdir)])
-    if code:
-        raise SystemExit(code)
+    train(config, workdir, strategy=strategies.make_strategy())
     return pathlib.Path(workdir) / "final.npz"
 
 
@@ -115,8 +115,7 @@ def main(argv=None):
 
     print("1/4 data and image tower", flush=True)
     vit, vocab = workdir / "vit.npz", workdir / "vocab.txt"
-    pretrain_arguments = ["--out", str(vit)]
-    pretrain.main(pretrain_arguments + (["--data-dir", args.data_dir] if args.data_dir else []))
+    pretrain.build(vit, data_dir=args.data_dir)
     vocab.write_text("\n".join(captions.vocabulary()) + "\n", encoding="utf-8")
 
     print(f"2/4 tuning the text tower ({time.time() - start:.0f} s so far)", flush=True)

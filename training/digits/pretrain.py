@@ -149,6 +149,14 @@ def save(tower, heads, path):
     npz.write_npz(path, [*arrays, *heads.items()])
 
 
+def build(path, steps=STEPS, data_dir=None):
+    """Pre-trains on the dataset, writes the tower and prints its accuracy on validation digits."""
+    tower, heads = pretrain(load_examples("pretrain", data_dir=data_dir), steps=steps)
+    save(tower, heads, path)
+    figures = accuracy(tower, heads, load_examples("validation", data_dir=data_dir))
+    print("validation:", ", ".join(f"{task} {share:.1%}" for task, share in figures.items()))
+
+
 def main(argv=None):
     """Pre-trains, prints the accuracy on validation digits and writes the tower."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -156,10 +164,7 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--data-dir", help="where tfds keeps its data")
     args = parser.parse_args(argv)
-    tower, heads = pretrain(load_examples("pretrain", data_dir=args.data_dir), steps=args.steps)
-    save(tower, heads, args.out)
-    figures = accuracy(tower, heads, load_examples("validation", data_dir=args.data_dir))
-    print("validation:", ", ".join(f"{task} {share:.1%}" for task, share in figures.items()))
+    build(args.out, args.steps, args.data_dir)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def main(argv=None):
             vit,
             vocab,
             args.data_dir,
-            overrides=[f"optimizer.weight_decay={decay}"],
+            weight_decay=decay,
             locking="uu",
             steps=steps,
         )

@@ -28,7 +28,7 @@ from lit_tf.errors import ConfigError, DataError, extra
 from ..config import DataConfig
 from ..data import augment, stream
 from ..data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
-from ..data.embeddings import image_fingerprint, read_manifest
+from ..data.embeddings import read_manifest
 from ..data.pipeline import attempt, clean
 from ..data.sources import open_source
 from ..distribution.collectives import Collectives
@@ -169,7 +169,7 @@ class Embedder:
             raise DataError(f"{job.checkpoint} has no image tower")
         self._size = model.config.image.image_size
         self._width = model.config.embedding_dim
-        self._fingerprint = image_fingerprint(model)
+        self._fingerprint = model.fingerprint("img/")
 
         def on_replica(pixels):
             return Collectives().gather(model.embed_images(images.normalize(pixels)))

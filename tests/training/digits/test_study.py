@@ -32,8 +32,8 @@ def test_the_weight_decay_is_chosen_on_validation_and_the_table_is_about_the_tes
 ):
     runs = []
 
-    def tune(folder, vit, vocab, data_dir, overrides, **arguments):
-        runs.append((overrides, arguments))
+    def tune(folder, vit, vocab, data_dir, *, weight_decay, **arguments):
+        runs.append((weight_decay, arguments))
         return workdir / "Lu" / "final.npz"
 
     # On validation the second run is the better one; on the test split it would not be.
@@ -47,9 +47,10 @@ def test_the_weight_decay_is_chosen_on_validation_and_the_table_is_about_the_tes
     monkeypatch.setattr(measure, "measure_model", measured)
     study.main(["--workdir", str(workdir), "--card", str(workdir / "card.md")])
 
-    chosen = f"optimizer.weight_decay={study.WEIGHT_DECAYS[1]}"
     assert [arguments["steps"] for _, arguments in runs[:2]] == [build.STEPS] * 2
-    assert runs[2][0] == [chosen] and {arguments["locking"] for _, arguments in runs} == {"uu"}
+    assert runs[2][0] == study.WEIGHT_DECAYS[1] and {
+        arguments["locking"] for _, arguments in runs
+    } == {"uu"}
     config = lit_tf.load("LiT-digits").config
     spent = study.total_flops(config, build.STEPS, locking="Lu", pretraining_steps=pretrain.STEPS)
     unlocked = study.total_flops(config, runs[2][1]["steps"], locking="uu")
