@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 
+from .distribution import STRATEGIES
+
 # EX_TEMPFAIL of sysexits.h: stopped by SIGTERM with a checkpoint written; run it again to go on.
 PREEMPTED = 75
 
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategy",
         default="auto",
-        choices=("auto", "tpu", "mirrored", "multi_worker", "one_device"),
+        choices=STRATEGIES,
         help="what to train on (default: what there is)",
     )
     parser.add_argument("--tpu", metavar="NAME", help="name or address of a TPU, or local")
@@ -55,7 +57,7 @@ def run(args) -> int:
     # Before anything else touches TensorFlow's runtime.
     strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
 
-    print(f"strategy: {strategies.describe(strategy)}", file=sys.stderr)
+    print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)
     from .loop import Preempted
     from .train import train
 

@@ -302,16 +302,16 @@ def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override!r} is not of the form key=value")
-        *parents, leaf = key.split(".")
+        *groups, field = key.split(".")
         place = values
-        for part in parents:
-            place = place.get(part) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or leaf not in place:
-            names = list(_leaves(config.to_dict()))
+        for group in groups:
+            place = place.get(group) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or field not in place:
+            names = list(_field_names(config.to_dict()))
             raise ConfigError(f"unknown config key {key!r}{nearest(key, names)}")
-        if isinstance(place[leaf], dict):
-            raise ConfigError(f"{key} is a group of {', '.join(place[leaf])}; set one of them")
-        place[leaf] = _parse(text)
+        if isinstance(place[field], dict):
+            raise ConfigError(f"{key} is a group of {', '.join(place[field])}; set one of them")
+        place[field] = _parse(text)
     return TrainConfig.from_dict(values)
 
 
@@ -414,9 +414,9 @@ def _coerce(value, kind, name):
     raise ConfigError(f"{name} is {value!r}; expected {expected}")
 
 
-def _leaves(values, prefix=""):
+def _field_names(values, prefix=""):
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from _field_names(value, f"{prefix}{key}.")
         else:
             yield prefix + key

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from lit_tf.errors import TrainingError
 
-_GOOGLE_PCI_VENDOR = "0x1ae0"
+from . import STRATEGIES
 
-STRATEGIES = ("auto", "tpu", "mirrored", "multi_worker", "one_device")
+_GOOGLE_PCI_VENDOR = "0x1ae0"
 
 
 def make_strategy(name: str = "auto", *, tpu: str | None = None) -> tf.distribute.Strategy:
@@ -96,7 +96,7 @@ def _on_tpu_vm(root="/"):
     return False
 
 
-def describe(strategy: tf.distribute.Strategy) -> str:
+def summary(strategy: tf.distribute.Strategy) -> str:
     """Returns the kind of a strategy and its number of replicas, for people."""
     count = strategy.num_replicas_in_sync
     return f"{type(strategy).__name__}, {count} replica{'s' if count > 1 else ''}"

@@ -118,7 +118,7 @@ def _with_captions(data):
         data.captions = [[t for t in texts if t.strip()] for texts in data.captions]
         data.notes.append(
             f"left out: {counted(len(empty), 'empty caption')}, of "
-            + some([data.images.describe(i) for i in sorted(set(empty))[:3]], len(set(empty)))
+            + some([data.images.locate(i) for i in sorted(set(empty))[:3]], len(set(empty)))
         )
     if not any(data.captions):
         raise DataError(f"{data.images.name}:{data.images.split} has no captions")

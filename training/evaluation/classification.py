@@ -114,7 +114,7 @@ def _restrict(images, names, labels, subset):
         outside = [label for label in row if label not in position]
         if outside:
             raise DataError(
-                f"{images.describe(i)} has label {outside[0]} ({names[outside[0]]}), which is not "
+                f"{images.locate(i)} has label {outside[0]} ({names[outside[0]]}), which is not "
                 f"among the {len(kept)} classes of {subset}"
             )
     return [names[k] for k in kept], [[position[label] for label in row] for row in labels]
@@ -156,7 +156,7 @@ def _checked(data):
     for i, row in enumerate(data.labels):
         if row and max(row) >= count:
             raise DataError(
-                f"{data.images.describe(i)} has label {max(row)}, but there are only {count} "
+                f"{data.images.locate(i)} has label {max(row)}, but there are only {count} "
                 "class names"
             )
     return data

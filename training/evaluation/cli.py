@@ -8,6 +8,8 @@ import sys
 
 from lit_tf.errors import ConfigError
 
+from ..distribution import STRATEGIES
+
 # What big_vision's `lit_coco` is evaluated on, and what is where nothing else is asked for.
 DEFAULT_ZERO_SHOT = ("imagenet2012",)
 DEFAULT_RETRIEVAL = ("coco_captions",)
@@ -59,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--dtype", help="float32 (default), bfloat16 or mixed_bfloat16")
     how.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: 64)")
     how.add_argument(
-        "--strategy", default="auto", help="auto, tpu, mirrored, multi_worker or one_device"
+        "--strategy",
+        choices=STRATEGIES,
+        default="auto",
+        help="what to evaluate on (default: what there is)",
     )
     how.add_argument("--tpu", metavar="NAME", help="name or address of a TPU")
     out = parser.add_argument_group("output")
@@ -155,7 +160,7 @@ def _open(args, strategies):
         return encoder, title, published.published_name(encoder.model_name), *defaults
 
     strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
-    print(f"strategy: {strategies.describe(strategy)}", file=sys.stderr)
+    print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)
     import lit_tf
 
     source, batch_size = args.model, args.batch_size

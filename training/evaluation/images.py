@@ -36,7 +36,7 @@ class Images:
         """Returns the images number start to stop - 1, in order, as encoded bytes (scalars)."""
         raise NotImplementedError
 
-    def describe(self, i: int) -> str:
+    def locate(self, i: int) -> str:
         """Returns how a person finds image number i."""
         return f"number {i} of {self.name}:{self.split}"
 
@@ -66,7 +66,7 @@ class FileImages(Images):
         files = tf.data.Dataset.from_tensor_slices(tf.constant(self._paths[start:stop], tf.string))
         return files.map(tf.io.read_file, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def describe(self, i):
+    def locate(self, i):
         """Returns the file's path."""
         return self._paths[i]
 
@@ -132,10 +132,10 @@ class TfdsImages(Images):
         """Returns the images as they are stored; see `Images.encoded`."""
         if start >= stop:  # a ReadInstruction of nothing is refused by tfds
             return tf.data.Dataset.from_tensor_slices(tf.zeros([0], tf.string))
-        only = tfds.decode.PartialDecoding(
+        decoders = tfds.decode.PartialDecoding(
             {self.image_key: True}, decoders={self.image_key: tfds.decode.SkipDecoding()}
         )
-        return self._read(only, start, stop).map(lambda example: example[self.image_key])
+        return self._read(decoders, start, stop).map(lambda example: example[self.image_key])
 
     def columns(self, features: dict) -> list[dict]:
         """Returns other features of every example, read without decoding any image.
@@ -151,7 +151,7 @@ class TfdsImages(Images):
         for batch in dataset:
             flat = {
                 path: value.to_list() if hasattr(value, "to_list") else value.numpy().tolist()
-                for path, value in _leaves(batch)
+                for path, value in _flatten(batch)
             }
             rows += [
                 {path: values[i] for path, values in flat.items()}
@@ -159,7 +159,7 @@ class TfdsImages(Images):
             ]
         return rows
 
-    def describe(self, i):
+    def locate(self, i):
         """Returns the image's file name, if it is known, and its number."""
         features = self.builder.info.features
         key = next(
@@ -175,9 +175,9 @@ class TfdsImages(Images):
         return place
 
 
-def _leaves(tree, path=()):
+def _flatten(tree, path=()):
     if isinstance(tree, dict):
         for key, value in tree.items():
-            yield from _leaves(value, (*path, key))
+            yield from _flatten(value, (*path, key))
     else:
         yield path, tree

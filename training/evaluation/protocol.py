@@ -268,7 +268,7 @@ def retrieval(
     if silent:
         notes.append(
             f"left out: {counted(len(silent), 'image')} without a caption: "
-            + some([data.images.describe(i) for i in silent[:3]], len(silent))
+            + some([data.images.locate(i) for i in silent[:3]], len(silent))
         )
     rows = np.array([i for i, texts in enumerate(data.captions) if texts and readable[i]], np.int64)
     if not rows.size:
@@ -318,7 +318,7 @@ def _unreadable(images, readable):
     bad = np.flatnonzero(~readable)
     if not bad.size:
         return []
-    names = [images.describe(int(i)) for i in bad[:3]]
+    names = [images.locate(int(i)) for i in bad[:3]]
     return [f"left out: {counted(len(bad), 'unreadable image')}: {some(names, len(bad))}"]
 
 

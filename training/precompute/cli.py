@@ -6,6 +6,8 @@ import sys
 
 from lit_tf.errors import ConfigError
 
+from ..distribution import STRATEGIES
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf precompute`."""
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--batch-size", type=int, default=64, metavar="N")
     how.add_argument(
         "--strategy",
-        choices=("auto", "tpu", "mirrored", "one_device"),
+        choices=[name for name in STRATEGIES if name != "multi_worker"],
         default="auto",
         help="what this host computes on (default: what there is)",
     )
@@ -117,5 +119,5 @@ def _strategy(args):
             "other: clear it, and tell each its number with --host and --hosts"
         )
     strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
-    print(f"strategy: {strategies.describe(strategy)}", file=sys.stderr)
+    print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)
     return strategy

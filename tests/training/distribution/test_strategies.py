@@ -34,4 +34,4 @@ def test_tpus_are_found_by_either_driver(devices, vendors, expected, tmp_path):
 
 def test_a_strategy_is_described_by_kind_and_replicas():
     one = tf.distribute.OneDeviceStrategy("CPU:0")
-    assert strategies.describe(one) == "OneDeviceStrategy, 1 replica"
+    assert strategies.summary(one) == "OneDeviceStrategy, 1 replica"

@@ -41,7 +41,7 @@ def test_unreadable_images_are_named_and_left_out(encoder, model, tmp_path):
     for name in ("cat/3.png", "dog/4.png", "dog/z.png"):
         assert name in note
     # The others are what they are without the broken ones, each at its own place.
-    paths = [data.images.describe(i) for i in result.rows]
+    paths = [data.images.locate(i) for i in result.rows]
     zimg = model.encode_image(paths)
     classes = model.encode_text(["cat", "dog"])
     np.testing.assert_array_equal(result.predictions, (zimg @ classes.T).argmax(axis=1))

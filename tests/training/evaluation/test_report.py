@@ -91,7 +91,7 @@ def test_accuracy_per_class_equals_numpy(results):
 
 def test_confidences_are_the_models_probabilities(results, model):
     result = results[0]
-    paths = [result.data.images.describe(i) for i in result.rows]
+    paths = [result.data.images.locate(i) for i in result.rows]
     names = [n.replace("<", "").replace(">", "") for n in result.data.class_names]
     probabilities = model.classify(paths, names, "clip_best")
     np.testing.assert_allclose(result.confidences, probabilities.max(axis=1), atol=1e-5)
@@ -118,6 +118,6 @@ def test_thumbnails_are_small_and_of_the_right_images(results):
         kind, code = uri.split(";base64,")
         small = tf.io.decode_image(base64.b64decode(code)).numpy()
         assert max(small.shape[:2]) <= report.THUMBNAIL
-        full = tf.io.decode_image(tf.io.read_file(images.describe(number))).numpy()
+        full = tf.io.decode_image(tf.io.read_file(images.locate(number))).numpy()
         assert abs(small.mean() - full.mean()) < 4
         assert small.shape[1] / small.shape[0] == pytest.approx(1.5, abs=0.05)
