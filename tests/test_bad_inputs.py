@@ -4,11 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import REFERENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lit_tf
+
+from .conftest import REFERENCE
 
 CONTROLS = [chr(c) for c in [*range(32), 127, *range(0x80, 0xA0), 0x200B, 0xFEFF, 0x2028, 0xFFFF]]
 ODD_TEXT = st.one_of(

@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REFERENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,8 @@ from lit_tf.tokenizers import (
     load_tokenizer,
     tokenizer_from_bytes,
 )
+
+from .conftest import REFERENCE
 
 VOCAB = REFERENCE / "vocab.txt"
 SPM = REFERENCE / "sentencepiece.model"

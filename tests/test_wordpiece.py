@@ -7,13 +7,14 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REFERENCE
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lit_tf import wordpiece
 from lit_tf.errors import TokenizerError
 from lit_tf.wordpiece import WordPiece, read_vocabulary, split_words
+
+from .conftest import REFERENCE
 
 VOCAB = read_vocabulary((REFERENCE / "vocab.txt").read_bytes())
 POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]

@@ -1,16 +1,6 @@
-"""The four runs of expected/train.npz, on any number of replicas.
+"""The four runs of expected/train.npz, on any number of replicas."""
 
-    python reference_runs.py FOLDER REPLICAS OUT.npz RUN...
-
-REPLICAS is a number, or "workers" for a process that TF_CONFIG makes one of several.
-
-Logical CPU devices have to be configured before TensorFlow starts, so runs on several replicas
-take a process of their own.
-"""
-
-import os
 import pathlib
-import sys
 
 import numpy as np
 
@@ -127,34 +117,3 @@ def run(strategy, folder, batches, *, steps=10, jit_compile=False, **options):
         history.append(metrics)
     out = {k: np.array([m[k] for m in history]) for k in history[0]}
     return out, {k: v.numpy() for k, v in parameters.items()}
-
-
-def main():
-    folder, replicas, out, *names = sys.argv[1:]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
-
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-    from conftest import reference_fixtures
-
-    from lit_tf.training.distribution.strategies import make_strategy
-
-    if replicas == "workers":
-        strategy = make_strategy("multi_worker")
-    else:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * int(replicas)
-        )
-        strategy = make_strategy("mirrored")
-    batches = reference_fixtures().train_batches()
-    results = {}
-    for name in names:
-        metrics, final = run(strategy, folder, batches, **RUNS[name])
-        results |= {f"{name}/{k}": v for k, v in metrics.items()}
-        results |= {f"{name}/final/{k}": v for k, v in final.items()}
-    np.savez(out, **results)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,10 @@
 """The ten steps of the published trainer, on one replica and on several."""
 
-import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from ..processes import finish, launch, worker, worker_environments
 from .reference_runs import RUNS, TOLERANCE, run
 
 
@@ -56,12 +50,7 @@ def test_replicas_change_no_number(replicas, fixtures, reference, tmp_path):
     """Fails if the gather had no gradient, or if replicas clipped before they reduced."""
     names = list(RUNS) if replicas == 2 else ["adam_unlocked_softmax", "adam_locked_sigmoid"]
     out = tmp_path / "out.npz"
-    script = pathlib.Path(__file__).parent / "reference_runs.py"
-    subprocess.run(
-        [sys.executable, script, fixtures, str(replicas), out, *names],
-        check=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
+    finish(launch(worker("reference_runs", fixtures, replicas, out, *names)))
     with np.load(out) as arrays:
         results = dict(arrays)
     for name in names:
@@ -71,21 +60,13 @@ def test_replicas_change_no_number(replicas, fixtures, reference, tmp_path):
 
 
 def test_two_workers_give_the_published_numbers(fixtures, reference, tmp_path):
-    with socket.socket() as one, socket.socket() as two:
-        for s in (one, two):
-            s.bind(("localhost", 0))
-        addresses = [f"localhost:{s.getsockname()[1]}" for s in (one, two)]
-    script = pathlib.Path(__file__).parent / "reference_runs.py"
-    name, processes = "adam_unlocked_softmax", []
-    for index in range(2):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, script, fixtures, "workers", tmp_path / f"{index}.npz", name],
-                env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CONFIG": json.dumps(task)},
-            )
-        )
-    assert [p.wait(timeout=300) for p in processes] == [0, 0]
+    name = "adam_unlocked_softmax"
+    processes = [
+        launch(worker("reference_runs", fixtures, "workers", tmp_path / f"{i}.npz", name), env)
+        for i, env in enumerate(worker_environments(2))
+    ]
+    for process in processes:
+        finish(process)
     for index in range(2):
         with np.load(tmp_path / f"{index}.npz") as arrays:
             mine = {k.removeprefix(f"{name}/"): v for k, v in arrays.items()}

@@ -1,13 +1,9 @@
 """Runs that are killed, preempted, starved of disk or distributed end as they should."""
 
 import json
-import os
-import pathlib
 import random
 import resource
 import signal
-import socket
-import subprocess
 import sys
 import time
 
@@ -18,30 +14,11 @@ from lit_tf.training.config import DataConfig
 from lit_tf.training.data.tfds_builders import open_tfds
 from lit_tf.training.precompute.shards import Job, precompute
 
-WORKER = pathlib.Path(__file__).parent / "run_worker.py"
-TF_ERRORS = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+from ..processes import finish, launch, worker, worker_environments
 
 
 def start(fixtures, workdir, pause=0.0, dropout=0.1, env=None, **options):
-    command = [sys.executable, str(WORKER), str(fixtures), str(workdir), str(pause), str(dropout)]
-    return launch(command, env, **options)
-
-
-def launch(command, env=None, **options):
-    return subprocess.Popen(
-        command,
-        env={**os.environ, **TF_ERRORS, **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def finish(process, code=0):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == code, err[-3000:]
-    return out, err
+    return launch(worker("run", fixtures, workdir, pause, dropout), env, **options)
 
 
 def parameters(path):
@@ -117,13 +94,6 @@ def test_no_room_for_a_checkpoint_stops_the_run_and_leaves_the_last_one(
     assert_same_bits(parameters(tmp_path / "final.npz"), uninterrupted)
 
 
-def two_workers():
-    addresses = [f"localhost:{free_port()}" for _ in range(2)]
-    for index in range(2):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        yield {"TF_CONFIG": json.dumps(task)}
-
-
 def test_two_workers_run_the_loop_as_one_process_does(fixtures, tmp_path):
     """To rounding, which differs: sums over a batch are added up in another order.
 
@@ -132,7 +102,7 @@ def test_two_workers_run_the_loop_as_one_process_does(fixtures, tmp_path):
     """
     alone, together = tmp_path / "alone", tmp_path / "together"
     processes = [start(fixtures, alone, dropout=0.0)]
-    for env in two_workers():
+    for env in worker_environments(2):
         processes.append(start(fixtures, together, dropout=0.0, env=env))
     for process in processes:
         finish(process)
@@ -208,7 +178,7 @@ def test_digits_killed_at_any_moment_end_the_same(data, digits, tmp_path):
 
 @pytest.mark.full
 def test_two_workers_train_from_the_command_line_with_every_evaluator(digits, tmp_path):
-    processes = [digits("images", tmp_path, env) for env in two_workers()]
+    processes = [digits("images", tmp_path, env) for env in worker_environments(2)]
     chief, other = (finish(process)[0] for process in processes)
     assert {"validation/loss", "zero_shot/digit_pairs/tiny/accuracy"} <= set(chief.split())
     assert not other.strip()  # all have the same figures; one tells
@@ -223,9 +193,3 @@ def checkpoints(workdir):
 def kill(process):
     process.kill()
     process.communicate()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        return s.getsockname()[1]

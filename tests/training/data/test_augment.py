@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REFERENCE, reference_fixtures
 
 from lit_tf.training.data import augment
+
+from ...conftest import REFERENCE, reference_fixtures
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 

@@ -1,9 +1,6 @@
 """Where pipelines run, and that every replica gets the same batches from wherever that is."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
@@ -12,11 +9,9 @@ from tensorflow.python.tpu import tpu_system_metadata as metadata_lib
 from lit_tf.training.distribution import feed
 from lit_tf.training.host_call import HostCall
 
-from ..test_runs import finish, free_port, launch
+from ...processes import finish, free_ports, launch, worker
+from ...workers.feed import make_dataset
 from ..test_tpu_tracing import REPLICAS, EightCores
-from .feed_worker import make_dataset
-
-WORKER = pathlib.Path(__file__).parent / "feed_worker.py"
 
 
 class Hosts(EightCores):
@@ -56,7 +51,7 @@ def test_pipelines_of_a_tpu_run_on_its_hosts_only_if_that_is_here():
 
 
 def test_one_pipeline_feeds_replicas_what_their_own_would():
-    out, _ = finish(launch([sys.executable, str(WORKER), "replicas"]))
+    out, _ = finish(launch(worker("feed", "replicas")))
     theirs, *mine = map(json.loads, out.splitlines()[-3:])
     assert len(theirs) == 5
     assert theirs[1] == [[[n] * 3 for n in (4, 5, 6, 7)], [4, 5, 6, 7]]  # each replica its own
@@ -89,13 +84,11 @@ def test_the_loop_takes_batches_from_here_for_a_tpu_of_two_hosts():
 
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_another_machine_needs_nothing_but_tensorflow(where):
-    address = f"localhost:{free_port()}"
-    server = subprocess.Popen(
-        [sys.executable, str(WORKER), "serve", address], stdout=subprocess.PIPE, text=True
-    )
+    address = f"localhost:{free_ports(1)[0]}"
+    server = launch(worker("feed", "serve", address))
     try:
         assert server.stdout.readline() == "ready\n"
-        process = launch([sys.executable, str(WORKER), "feed", f"grpc://{address}", where])
+        process = launch(worker("feed", "feed", f"grpc://{address}", where))
         if where == "here":
             out, _ = finish(process)
             assert int(out.split()[-1]) == sum(k * k for k in range(8))

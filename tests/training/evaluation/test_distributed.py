@@ -1,18 +1,10 @@
 """Several replicas give one replica's results, to the last example."""
 
-import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
+from ...processes import finish, launch, worker, worker_environments
 from . import tiny_datasets
-
-WORKER = pathlib.Path(__file__).with_name("distributed_worker.py")
 
 
 def write_pictures(folder):
@@ -32,23 +24,17 @@ def results(fixtures, tmp_path_factory):
     """{replicas: arrays}."""
     folder = tmp_path_factory.mktemp("distributed")
     write_pictures(folder / "photos")
-    command = [sys.executable, WORKER, fixtures / "lit_bert_tiny.npz", folder]
-    run_together([(*command, "1", "2"), (*command, "4")])
+    command = worker("evaluate", fixtures / "lit_bert_tiny.npz", folder)
+    run_together([[*command, "1", "2"], [*command, "4"]])
     return {n: dict(np.load(folder / f"{n}.npz")) for n in (1, 2, 4)}
 
 
-def run_together(commands, environments=None):
+def run_together(commands, environments=(None, None)):
     """Runs processes side by side until all have ended well."""
-    processes = [
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        for command, environment in zip(
-            commands, environments or [None] * len(commands), strict=True
-        )
-    ]
+    processes = [launch(c, env) for c, env in zip(commands, environments, strict=True)]
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=600)
-            assert process.returncode == 0, errors[-3000:]
+            finish(process)
     finally:
         for process in processes:
             process.kill()
@@ -69,30 +55,14 @@ def test_results_equal_one_replicas_to_the_last_example(results, replicas):
     assert_same(results[replicas], results[1])
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("localhost", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 def test_two_workers_share_the_work_and_both_have_all_results(results, fixtures, tmp_path):
     write_pictures(tmp_path / "photos")
-    cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
-    environments = [
-        os.environ
-        | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})}
-        for i in range(2)
-    ]
-    command = [sys.executable, WORKER, fixtures / "lit_bert_tiny.npz", tmp_path, "2"]
-    run_together([command, command], environments)
+    command = worker("evaluate", fixtures / "lit_bert_tiny.npz", tmp_path, "2")
+    run_together([command, command], worker_environments(2))
     for i in range(2):
-        worker = dict(np.load(tmp_path / f"worker{i}.npz"))
-        assert int(worker["replicas"]) == 2
-        assert_same(worker, results[1])
+        found = dict(np.load(tmp_path / f"worker{i}.npz"))
+        assert int(found["replicas"]) == 2
+        assert_same(found, results[1])
 
 
 def test_padding_and_unreadable_images_never_count(results):

@@ -1,8 +1,8 @@
-"""Processes of test_feed.
+"""Processes of test_feed, as in `python -m tests.workers.feed serve ADDRESS`.
 
-python feed_worker.py serve ADDRESS             another machine, which knows TensorFlow only
-python feed_worker.py feed ADDRESS here|there   computes there, with batches made here or there
-python feed_worker.py replicas                  prints what four replicas here get
+serve ADDRESS             another machine, which knows TensorFlow only
+feed ADDRESS here|there   computes there, with batches made here or there
+replicas                  prints what four replicas here get
 """
 
 import json

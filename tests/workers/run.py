@@ -1,6 +1,6 @@
 """Trains the tiny reference model on a fixed dataset of embeddings: for tests that kill a run.
 
-    python run_worker.py FIXTURES WORKDIR [SLEEP_PER_CALL [DROPOUT]]
+    python -m tests.workers.run FIXTURES WORKDIR [SLEEP_PER_CALL [DROPOUT]]
 
 Dropout is on, batches are shuffled by (seed, step), an evaluator runs in the loop. The batches are
 the same for any number of replicas and workers.
@@ -24,8 +24,7 @@ def main():
     from lit_tf.training.distribution import strategies
     from lit_tf.training.loop import Loop, Preempted
 
-    sys.path.insert(0, os.path.dirname(__file__))
-    from reference_runs import build_step
+    from ..training.reference_runs import build_step
 
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(0)

@@ -1,0 +1,55 @@
+"""Processes beside the one that runs the tests."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def worker(name, *arguments):
+    """Returns the command of a program in tests/workers."""
+    return [sys.executable, "-m", f"tests.workers.{name}", *map(str, arguments)]
+
+
+def launch(command, env=None, **options):
+    """Starts a command in the repository's root."""
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **QUIET, **(env or {})},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def finish(process, code=0):
+    """Waits for a process to end with an exit code; returns what it printed."""
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == code, err[-3000:]
+    return out, err
+
+
+def free_ports(count):
+    """Returns ports of this machine that nothing listens on, no two the same."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("localhost", 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def worker_environments(count):
+    """Returns the environment of each worker of a cluster on this machine."""
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports(count)]}
+    tasks = ({"type": "worker", "index": index} for index in range(count))
+    return [{"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})} for task in tasks]
