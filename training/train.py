@@ -18,6 +18,7 @@ from .data.embeddings import check_embeddings
 from .distribution import strategies
 from .distribution.feed import distribute
 from .evaluation.evaluators import make_evaluators
+from .files import replacing_anywhere
 from .loop import Loop, validation_loss
 from .step import build_step
 from .towers import build_model
@@ -152,9 +153,8 @@ def _write_config(config, workdir, chief):
         if chief:
             print(text, file=sys.stderr)
             tf.io.gfile.makedirs(workdir)
-            with tf.io.gfile.GFile(f"{path}.new", "w") as file:
+            with replacing_anywhere(path) as new, tf.io.gfile.GFile(new, "w") as file:
                 file.write(text + "\n")
-            tf.io.gfile.rename(f"{path}.new", path, overwrite=True)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise TrainingError(f"cannot write to {workdir}: {str(error).splitlines()[0]}") from error
 
@@ -177,8 +177,8 @@ def _save_final(model, workdir):
             remote = "://" in workdir
             lit_tf.save_npz(model, f"{local if remote else workdir}/final.npz", layout="vit_jax")
             for name in os.listdir(local):
-                tf.io.gfile.copy(f"{local}/{name}", f"{workdir}/{name}.new", overwrite=True)
-                tf.io.gfile.rename(f"{workdir}/{name}.new", f"{workdir}/{name}", overwrite=True)
+                with replacing_anywhere(f"{workdir}/{name}") as new:
+                    tf.io.gfile.copy(f"{local}/{name}", new)
     except (OSError, tf.errors.OpError) as error:
         raise TrainingError(f"cannot write {workdir}/final.npz: {error}") from error
 

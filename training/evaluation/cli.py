@@ -1,12 +1,14 @@
 """`lit-tf eval`: the published protocol by command."""
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
 import sys
 
 from lit_tf.errors import ConfigError
+from lit_tf.files import replacing
 
 from ..distribution import STRATEGIES
 
@@ -15,6 +17,8 @@ DEFAULT_ZERO_SHOT = ("imagenet2012",)
 DEFAULT_RETRIEVAL = ("coco_captions",)
 # A config that evaluates nothing (`runlocal`) is for a trial: a few images show that all works.
 TRIAL = (("imagenet2012:validation[:64]",), ("coco_captions:test[:64]",))
+
+DEFAULT_BATCH_SIZE = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,58 +85,74 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         LitError: whatever stands in the way, for the command line to print.
     """
+    _check(args)
+    # Here, not above: `lit-tf --help` needs no TensorFlow.
+    from ..distribution import strategies
+    from . import protocol
+    from .captioned import open_captioned
+    from .classification import open_classification
+    from .text_cache import TextCache
+
+    subject = _open(args)
+    encoder, data_dir = subject.encoder, args.data_dir or subject.data_dir
+    zero_shot = _names(args.zero_shot, subject.zero_shot, args.retrieval)
+    retrieval = _names(args.retrieval, subject.retrieval, args.zero_shot)
+    if args.class_names and len(zero_shot) != 1:
+        raise ConfigError("--class-names names the classes of one dataset: give one --zero-shot")
+    # All datasets are opened before anything is embedded: a missing one shows in seconds.
+    labelled = [
+        open_classification(name, data_dir=data_dir, class_names=args.class_names)
+        for name in zero_shot
+    ]
+    captioned = [open_captioned(name, data_dir=data_dir) for name in retrieval]
+
+    templates = args.templates or subject.templates
+    shared = {"text_cache": TextCache(), "progress": True}
+    results = [protocol.zero_shot(encoder, data, templates, **shared) for data in labelled]
+    results += [protocol.retrieval(encoder, data, **shared) for data in captioned]
+    if encoder.strategy is None or strategies.is_chief(encoder.strategy):
+        _show(args, subject, results)  # every worker has the same figures; one of them tells
+    return 0
+
+
+def _check(args):
+    """Refuses arguments that contradict each other, or files that cannot be written."""
     sources = [s for s in (args.model, args.config, args.saved_model, args.tflite) if s]
     if len(sources) != 1:
         raise ConfigError(
             "say what to evaluate, and only one of: a model, --config, --saved-model, --tflite"
             + (f"; found {', '.join(sources)}" if sources else "")
         )
+    if args.saved_model or args.tflite:
+        for flag in ("vocab", "resolution", "dtype"):
+            if getattr(args, flag) is not None:
+                raise ConfigError(f"--{flag} was fixed when the model was exported")
     for path in (args.json, args.report):
         folder = path and pathlib.Path(path).resolve().parent
         if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise ConfigError(f"{path}: {folder} is no folder that can be written to")
-    # Here, not above: `lit-tf --help` needs no TensorFlow.
-    from ..distribution import strategies
-    from . import protocol, published
-    from .captioned import open_captioned
-    from .classification import open_classification
-    from .text_cache import TextCache
+            raise ConfigError(f"{path}: {folder} is not a writable folder")
 
-    encoder, title, model_name, zero_shot, retrieval = _open(args, strategies)
-    templates = args.templates or "clip_paper"
-    zero_shot = _names(args.zero_shot, zero_shot, args.retrieval)
-    retrieval = _names(args.retrieval, retrieval, args.zero_shot)
-    if args.class_names and len(zero_shot) != 1:
-        raise ConfigError("--class-names names the classes of one dataset: give one --zero-shot")
-    # All datasets are opened before anything is embedded: a missing one shows in seconds.
-    opened = [
-        open_classification(name, data_dir=args.data_dir, class_names=args.class_names)
-        for name in zero_shot
-    ]
-    captioned = [open_captioned(name, data_dir=args.data_dir) for name in retrieval]
 
-    shared = {"text_cache": TextCache(), "progress": True}
-    results = [protocol.zero_shot(encoder, data, templates, **shared) for data in opened]
-    results += [protocol.retrieval(encoder, data, **shared) for data in captioned]
-    if encoder.strategy is not None and not strategies.is_chief(encoder.strategy):
-        return 0  # every worker has the same figures; one of them tells
+def _show(args, subject, results):
+    """Prints the table and the notes, and writes the files that were asked for."""
+    from . import published
 
-    rows = published.comparison(model_name, results)
+    rows = published.comparison(subject.published, results)
     table = published.as_table(rows)
     print(published.format_table(table))
     for result in results:
         for note in result.notes:
             print(f"{result.dataset}: {note}")
     if args.json:
-        answer = {"model": title, "rows": rows, "results": [r.to_dict() for r in results]}
-        pathlib.Path(args.json).write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
+        answer = {"model": subject.title, "rows": rows, "results": [r.to_dict() for r in results]}
+        with replacing(args.json) as file:
+            file.write((json.dumps(answer, indent=2) + "\n").encode())
         print(f"figures: {args.json}", file=sys.stderr)
     if args.report:
         from . import report
 
-        report.write_report(args.report, title, table, results)
+        report.write_report(args.report, subject.title, table, results)
         print(f"report: {args.report}", file=sys.stderr)
-    return 0
 
 
 def _names(argument, default, other):
@@ -145,55 +165,92 @@ def _names(argument, default, other):
     return names
 
 
-def _open(args, strategies):
-    """Returns the encoder, what it is called, its published name, and the datasets by default."""
-    from . import encoders, published
+@dataclasses.dataclass
+class _Subject:
+    """What is evaluated, and how where the command line does not say.
 
-    defaults = DEFAULT_ZERO_SHOT, DEFAULT_RETRIEVAL
+    Attributes:
+        encoder: its `Encoder`.
+        title: what it is called.
+        published: the name of the published model that it is, or None.
+        zero_shot: datasets to classify.
+        retrieval: datasets to retrieve from.
+        templates: prompt templates.
+        data_dir: tfds's folder, or None for its own.
+    """
+
+    encoder: object
+    title: str
+    published: str | None
+    zero_shot: tuple[str, ...] = DEFAULT_ZERO_SHOT
+    retrieval: tuple[str, ...] = DEFAULT_RETRIEVAL
+    templates: str = "clip_paper"
+    data_dir: str | None = None
+
+
+def _open(args):
+    """Returns the `_Subject` that the command line names."""
+    from ..distribution import strategies
+
     if args.saved_model or args.tflite:
-        for flag in ("vocab", "resolution", "dtype"):
-            if getattr(args, flag) is not None:
-                raise ConfigError(f"--{flag} was fixed when the model was exported")
-        kind = encoders.SavedModelEncoder if args.saved_model else encoders.TFLiteEncoder
-        encoder = kind(args.saved_model or args.tflite, args.batch_size or 64)
-        title = f"{encoder.model_name} ({encoder.name}, {args.saved_model or args.tflite})"
-        return encoder, title, published.published_name(encoder.model_name), *defaults
-
+        return _open_exported(args)
     strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
     print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)
+    if args.config:
+        return _open_config(args, strategy)
+    return _open_checkpoint(args.model, args, strategy)
+
+
+def _open_exported(args):
+    from . import encoders, published
+
+    folder = args.saved_model or args.tflite
+    kind = encoders.SavedModelEncoder if args.saved_model else encoders.TFLiteEncoder
+    encoder = kind(folder, args.batch_size or DEFAULT_BATCH_SIZE)
+    title = f"{encoder.model_name} ({encoder.name}, {folder})"
+    return _Subject(encoder, title, published.published_name(encoder.model_name))
+
+
+def _open_checkpoint(source, args, strategy):
     import lit_tf
 
-    source, batch_size = args.model, args.batch_size
-    overrides = {"vocab": args.vocab, "resolution": args.resolution, "dtype": args.dtype}
-    config = None
-    if args.config:
-        from ..config import load_config
+    from . import encoders, published
 
-        config = load_config(args.config)
-        source = config.model.init
-        if not source:
-            raise ConfigError(
-                f"--config {args.config}: nothing to evaluate without init=CHECKPOINT"
-            )
-        name = published.published_name(source)
-        if name and not os.path.exists(source):
-            source = name  # init=LiT-B16B.npz, as people know it, means the published file
-        args.templates = args.templates or config.eval.templates
-        args.data_dir = args.data_dir or config.eval.data_dir
-        overrides["vocab"] = args.vocab or config.model.vocab
-        overrides["resolution"] = args.resolution or config.model.resolution
-        batch_size = batch_size or config.eval.batch_size
-        defaults = (config.eval.zero_shot, config.eval.retrieval)
-        defaults = defaults if any(defaults) else TRIAL
+    overrides = {"vocab": args.vocab, "resolution": args.resolution, "dtype": args.dtype}
     with strategy.scope():
         model = lit_tf.load(source, **overrides)
-    if config:
-        _check_towers(model.config, config, args.config)
-    name = None
-    if overrides["resolution"] in (None, 224):
-        name = published.published_name(source)
-    encoder = encoders.KerasEncoder(model, strategy, batch_size or 64)
-    return encoder, str(source), name, *defaults
+    # Published figures are of 224 pixels.
+    name = published.published_name(source) if args.resolution in (None, 224) else None
+    encoder = encoders.KerasEncoder(model, strategy, args.batch_size or DEFAULT_BATCH_SIZE)
+    return _Subject(encoder, str(source), name)
+
+
+def _open_config(args, strategy):
+    from ..config import load_config
+    from . import published
+
+    config = load_config(args.config)
+    source = config.model.init
+    if not source:
+        raise ConfigError(f"--config {args.config}: nothing to evaluate without init=CHECKPOINT")
+    name = published.published_name(source)
+    if name and not os.path.exists(source):
+        source = name  # init=LiT-B16B.npz, as people know it, means the published file
+    args.vocab = args.vocab or config.model.vocab
+    args.resolution = args.resolution or config.model.resolution
+    args.batch_size = args.batch_size or config.eval.batch_size
+    subject = _open_checkpoint(source, args, strategy)
+    _check_towers(subject.encoder.model.config, config, args.config)
+    zero_shot, retrieval = config.eval.zero_shot, config.eval.retrieval
+    if not (zero_shot or retrieval):
+        zero_shot, retrieval = TRIAL
+    return dataclasses.replace(
+        subject,
+        zero_shot=zero_shot,
+        retrieval=retrieval,
+        templates=config.eval.templates,
+        data_dir=config.eval.data_dir,
+    )
 
 
 def _check_towers(found, config, spec):

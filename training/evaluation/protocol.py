@@ -186,36 +186,12 @@ def zero_shot(
         DataError: no image left, unusable names or templates, or embeddings that are not finite.
     """
     own = data.prompts
-    if own is not None:
-        texts, text_labels, templates = own.texts, np.asarray(own.labels), "the dataset's own"
-    else:
-        texts, text_labels = zero_shot_lib.make_prompts(data.class_names, templates)
-    count = len(data.class_names)
-
-    def embed_classes():
-        z = encoder.embed_texts(texts, progress)
-        return zero_shot_lib.average_embeddings(z, text_labels, count)
-
-    if text_cache is None:
-        classes = embed_classes()
-    else:
-        classes = text_cache.get(encoder, [*texts, str(text_labels.tolist())], embed_classes)
-
+    texts, classes, templates = _class_embeddings(encoder, data, templates, text_cache, progress)
     zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
-    notes = list(data.notes)
     keep = readable & np.array([bool(row) for row in data.labels])
-    notes += _unreadable(data.images, readable)
-    unlabelled = int((readable & ~keep).sum())
-    if unlabelled:
-        notes.append(f"left out: {counted(unlabelled, 'image')} without any label")
+    notes = [*data.notes, *_unreadable(data.images, readable), *_unlabelled(data, readable, keep)]
     rows = np.flatnonzero(keep)
-    if not rows.size:
-        raise DataError(f"{data.images.name}: no image that has a label could be read")
     labels = [data.labels[i] for i in rows]
-    present = {label for row in labels for label in row}
-    absent = [name for i, name in enumerate(data.class_names) if i not in present]
-    if absent:
-        notes.append(f"without any image: {len(absent)} of {count} classes: {some(absent)}")
     predictions = zero_shot_lib.predict(zimg[rows], classes)
     metrics, groups = _accuracies(predictions, labels, own.groups if own is not None else {})
     return ZeroShotResult(
@@ -224,11 +200,11 @@ def zero_shot(
         metrics=metrics,
         groups=groups,
         images=len(rows),
-        texts=len(texts),
+        texts=texts,
         notes=notes,
         standard=data.standard and (own is not None or templates == "clip_paper"),
         images_per_second=rate,
-        templates=str(templates),
+        templates=templates,
         data=data,
         rows=rows,
         labels=labels,
@@ -263,28 +239,13 @@ def retrieval(
         DataError: no pair left, or embeddings that are not finite.
     """
     zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
-    notes = list(data.notes) + _unreadable(data.images, readable)
-    silent = [i for i, texts in enumerate(data.captions) if not texts]
-    if silent:
-        notes.append(
-            f"left out: {counted(len(silent), 'image')} without a caption: "
-            + some([data.images.locate(i) for i in silent[:3]], len(silent))
-        )
+    notes = [*data.notes, *_unreadable(data.images, readable), *_uncaptioned(data)]
     rows = np.array([i for i, texts in enumerate(data.captions) if texts and readable[i]], np.int64)
     if not rows.size:
         raise DataError(f"{data.images.name}: no image that has a caption could be read")
     captions = [text for i in rows for text in data.captions[i]]
     correspondence = np.repeat(np.arange(len(rows)), [len(data.captions[i]) for i in rows])
-
-    def embed_captions():
-        # The same caption may stand under several images: it is embedded once.
-        unique, inverse = np.unique(np.array(captions, dtype=object), return_inverse=True)
-        return encoder.embed_texts(unique.tolist(), progress)[inverse]
-
-    if text_cache is None:
-        ztxt = embed_captions()
-    else:
-        ztxt = text_cache.get(encoder, captions, embed_captions)
+    ztxt = _caption_embeddings(encoder, captions, text_cache, progress)
     zimg = zimg[rows]
     image_ranks, text_ranks = retrieval_lib.ranks(zimg, ztxt, correspondence)
     return RetrievalResult(
@@ -307,6 +268,33 @@ def retrieval(
     )
 
 
+def _class_embeddings(encoder, data, templates, cache, progress):
+    """Returns how many prompts there are, an embedding per class, and what the prompts are."""
+    if data.prompts is not None:
+        texts, labels = data.prompts.texts, np.asarray(data.prompts.labels)
+        templates = "the dataset's own"
+    else:
+        texts, labels = zero_shot_lib.make_prompts(data.class_names, templates)
+
+    def embed():
+        z = encoder.embed_texts(texts, progress)
+        return zero_shot_lib.average_embeddings(z, labels, len(data.class_names))
+
+    if cache is None:
+        return len(texts), embed(), str(templates)
+    classes = cache.get(encoder, [*texts, str(labels.tolist())], embed)
+    return len(texts), classes, str(templates)
+
+
+def _caption_embeddings(encoder, captions, cache, progress):
+    def embed():
+        # The same caption may stand under several images: it is embedded once.
+        unique, inverse = np.unique(np.array(captions, dtype=object), return_inverse=True)
+        return encoder.embed_texts(unique.tolist(), progress)[inverse]
+
+    return embed() if cache is None else cache.get(encoder, captions, embed)
+
+
 def _image_embeddings(encoder, images, cache, progress):
     """Returns embeddings, which are readable, and images per second (None if stored)."""
     if cache is None:
@@ -320,6 +308,30 @@ def _unreadable(images, readable):
         return []
     names = [images.locate(int(i)) for i in bad[:3]]
     return [f"left out: {counted(len(bad), 'unreadable image')}: {some(names, len(bad))}"]
+
+
+def _unlabelled(data, readable, keep):
+    """Returns notes on images and classes that count for nothing; refuses if no image is left."""
+    if not keep.any():
+        raise DataError(f"{data.images.name}: no image that has a label could be read")
+    notes = []
+    unlabelled = int((readable & ~keep).sum())
+    if unlabelled:
+        notes.append(f"left out: {counted(unlabelled, 'image')} without any label")
+    present = {label for i in np.flatnonzero(keep) for label in data.labels[i]}
+    absent = [name for i, name in enumerate(data.class_names) if i not in present]
+    if absent:
+        count = len(data.class_names)
+        notes.append(f"without any image: {len(absent)} of {count} classes: {some(absent)}")
+    return notes
+
+
+def _uncaptioned(data):
+    silent = [i for i, texts in enumerate(data.captions) if not texts]
+    if not silent:
+        return []
+    names = some([data.images.locate(i) for i in silent[:3]], len(silent))
+    return [f"left out: {counted(len(silent), 'image')} without a caption: {names}"]
 
 
 def _accuracies(predictions, labels, groups):

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from lit_tf import images as images_lib
 from lit_tf.errors import extra
+from lit_tf.files import replacing
 
 from .notes import counted
 from .protocol import Result, RetrievalResult, ZeroShotResult
@@ -59,9 +60,8 @@ def write_report(
     )
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, path)
+    with replacing(path) as file:
+        file.write(page.encode())
 
 
 def _section(result):

@@ -3,13 +3,13 @@
 import hashlib
 import os
 import pathlib
-import tempfile
 
 import numpy as np
 import tensorflow as tf
 
 import lit_tf
 from lit_tf.checkpoints import download
+from lit_tf.files import replacing
 
 from ..distribution import strategies
 
@@ -57,9 +57,8 @@ class TextCache:
         z = compute()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
+            with replacing(path) as file:
                 np.save(file, z)
-            os.replace(file.name, path)
         except OSError:
             pass  # a cache that cannot be written costs time, not the result
         return z
