@@ -24,7 +24,6 @@ DISTRIBUTIONS = {
     "ai_edge_quantizer": "ai-edge-quantizer",
     "apache_beam": "apache-beam",
     "official": "tf-models-official",
-    "orbit": "tf-models-official",
     "scipy": "scikit-learn",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",

@@ -26,22 +26,22 @@ class ModelConfig:
     """The two towers and where they start.
 
     Attributes:
-        init: A whole LiT checkpoint to start from (name, path or URL), or None.
-        image: The image tower: a variant such as "B/16", or sizes such as
+        init: a whole LiT checkpoint to start from (name, path or URL), or None.
+        image: the image tower: a variant such as "B/16", or sizes such as
             "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384". Only used where no file says.
-        image_init: Checkpoint of the image tower (AugReg or any other with one), or None.
-        image_head: Give the image tower a linear head too.
-        text: The text tower: "bert_base", "bert_large", or "bert:width=128,..." or
+        image_init: checkpoint of the image tower (AugReg or any other with one), or None.
+        image_head: give the image tower a linear head too.
+        text: the text tower: "bert_base", "bert_large", or "bert:width=128,..." or
             "transformer:width=192,..." with sizes. Only used where no file says.
-        text_init: Checkpoint of the text tower (a TF1 BERT folder or any other), or None.
-        vocab: The vocabulary, or None for the one beside the text tower's checkpoint.
-        resolution: Side of the images in pixels.
-        token_length: Tokens of a text.
-        dropout: Dropout rate of a BERT in training.
-        locking: Two letters, image tower first: L locked, U tuned from pre-trained, u from scratch
+        text_init: checkpoint of the text tower (a TF1 BERT folder or any other), or None.
+        vocab: the vocabulary, or None for the one beside the text tower's checkpoint.
+        resolution: side of the images in pixels.
+        token_length: tokens of a text.
+        dropout: dropout rate of a BERT in training.
+        locking: two letters, image tower first: L locked, U tuned from pre-trained, u from scratch
             (the paper's section 3.2).
-        temperature: Where the temperature starts, if not with `init`. It trains unclipped.
-        bias: Where the logits' bias starts, or None for none. For the sigmoid loss.
+        temperature: where the temperature starts, if not with `init`. It trains unclipped.
+        bias: where the logits' bias starts, or None for none. For the sigmoid loss.
     """
 
     init: str | None = None
@@ -69,17 +69,17 @@ class DataConfig:
     """The training data.
 
     Attributes:
-        source: A tfds dataset ("coco_captions"), or a pattern of shards ("gs://b/cc12m/*.tar",
+        source: a tfds dataset ("coco_captions"), or a pattern of shards ("gs://b/cc12m/*.tar",
             "/data/*.tfrecord", or the folder that `lit-tf precompute` wrote).
         format: "tfds", "tar", "tfrecord", "embeddings", or "auto" to tell by the source's name.
-        split: Split of a tfds dataset, slices as in "train[:90%]" included.
-        data_dir: Where tfds keeps its data, or None for its default.
-        image_key: Feature (tfds), member's extension (tar) or field (TFRecord) of the image.
-        text_key: The same of the text, nested names as in "captions/text".
-        augment: Steps of augmentation on uint8 images in order: "flip_lr", "randaug(2,10)", joined
+        split: split of a tfds dataset, slices as in "train[:90%]" included.
+        data_dir: where tfds keeps its data, or None for its default.
+        image_key: feature (tfds), member's extension (tar) or field (TFRecord) of the image.
+        text_key: the same of the text, nested names as in "captions/text".
+        augment: steps of augmentation on uint8 images in order: "flip_lr", "randaug(2,10)", joined
             by "|"; empty for none, which precomputed embeddings need (augmented views are stored).
-        shuffle_buffer: Examples to shuffle among.
-        max_bad_share: Share of undecodable images and empty captions beyond which a run stops.
+        shuffle_buffer: examples to shuffle among.
+        max_bad_share: share of undecodable images and empty captions beyond which a run stops.
     """
 
     source: str = "coco_captions"
@@ -99,10 +99,10 @@ class OptimizerConfig:
 
     Attributes:
         name: "adam" or "adafactor".
-        lr: Learning rate at the schedule's top.
-        weight_decay: Times each kernel, not times the learning rate.
-        clip: Global norm of the gradients to clip to, 0 for none.
-        warmup: Steps of linear warmup, or None for 3 % of the run but at least 100.
+        lr: learning rate at the schedule's top.
+        weight_decay: times each kernel, not times the learning rate.
+        clip: global norm of the gradients to clip to, 0 for none.
+        warmup: steps of linear warmup, or None for 3 % of the run but at least 100.
     """
 
     name: str = "adam"
@@ -124,8 +124,8 @@ class LossConfig:
 
     Attributes:
         name: "softmax" or "sigmoid".
-        chunk: Rows of logits to hold at a time on a replica, 0 for all.
-        cache_chunk: Examples that a replica embeds at a time with exact gradient caching, 0 for
+        chunk: rows of logits to hold at a time on a replica, 0 for all.
+        cache_chunk: examples that a replica embeds at a time with exact gradient caching, 0 for
             the whole batch at once. A locked tower, which keeps nothing for a way back, embeds its
             share of the batch at once in either case.
     """
@@ -140,14 +140,14 @@ class EvalConfig:
     """Evaluators in the loop.
 
     Attributes:
-        every: Steps between evaluations, 0 for none but at the end.
-        zero_shot: Datasets of zero-shot classification.
-        retrieval: Datasets of retrieval.
-        validation: Where to take a contrastive validation loss from, or None: a split of the
+        every: steps between evaluations, 0 for none but at the end.
+        zero_shot: datasets of zero-shot classification.
+        retrieval: datasets of retrieval.
+        validation: where to take a contrastive validation loss from, or None: a split of the
             training dataset (tfds), or other shards or another folder of the same format.
-        templates: Prompt templates.
-        batch_size: Global batch of the evaluators.
-        data_dir: Where tfds keeps their data, or None for its default.
+        templates: prompt templates.
+        batch_size: global batch of the evaluators.
+        data_dir: where tfds keeps their data, or None for its default.
     """
 
     every: int = 0
@@ -164,21 +164,21 @@ class TrainConfig:
     """A whole run.
 
     Attributes:
-        name: What the run is called.
-        model: The two towers.
-        data: The training data.
-        optimizer: The optimizer.
-        loss: The loss.
-        eval: Evaluators in the loop.
-        batch_size: Global batch.
-        steps: Steps of the run.
-        seed: Of shuffling, augmentation, dropout and whatever starts from scratch.
-        dtype: Compute precision, "bfloat16" or "float32". Parameters and loss are float32.
-        steps_per_loop: Steps per host call.
-        checkpoint_every: Steps between checkpoints; a multiple of `steps_per_loop`. They come at
+        name: what the run is called.
+        model: the two towers.
+        data: the training data.
+        optimizer: the optimizer.
+        loss: the loss.
+        eval: evaluators in the loop.
+        batch_size: global batch.
+        steps: steps of the run.
+        seed: of shuffling, augmentation, dropout and whatever starts from scratch.
+        dtype: compute precision, "bfloat16" or "float32". Parameters and loss are float32.
+        steps_per_loop: steps per host call.
+        checkpoint_every: steps between checkpoints; a multiple of `steps_per_loop`. They come at
             its multiples, at SIGTERM and at the end. A run killed before the first begins again.
-        keep_checkpoints: How many of them to keep.
-        deterministic: Make every op repeat bit for bit (a little slower).
+        keep_checkpoints: how many of them to keep.
+        deterministic: make every op repeat bit for bit (a little slower).
     """
 
     name: str = "lit"
@@ -213,7 +213,7 @@ def check(config: TrainConfig) -> None:
     """Refuses what could only fail later.
 
     Raises:
-        ConfigError: Names the field, what it holds and what it may hold.
+        ConfigError: names the field, what it holds and what it may hold.
     """
 
     def one_of(field, value, allowed):
@@ -251,7 +251,7 @@ def check_batch(config: TrainConfig, replicas: int) -> None:
     """Refuses batches that replicas cannot share equally, and chunks that do not divide theirs.
 
     Raises:
-        ConfigError: Says which number does not divide which.
+        ConfigError: says which number does not divide which.
     """
     if config.batch_size % replicas:
         raise ConfigError(
@@ -277,7 +277,7 @@ def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
         overrides: "field=value" or "part.field=value", as in "optimizer.lr=3e-4".
 
     Raises:
-        ConfigError: No such config, argument or field, or a value of a wrong type.
+        ConfigError: no such config, argument or field, or a value of a wrong type.
     """
     name, _, argument = spec.partition(":")
     path = pathlib.Path(name)
@@ -319,12 +319,12 @@ def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
     """Parses big_vision's "key=value,flag" against the arguments that a config knows.
 
     Args:
-        argument: What stands after the config's colon; a bare name means True.
-        **defaults: The known arguments; a value takes the type of its default, where that is not
+        argument: what stands after the config's colon; a bare name means True.
+        **defaults: the known arguments; a value takes the type of its default, where that is not
             None.
 
     Raises:
-        ConfigError: An unknown argument, or a value of a wrong type.
+        ConfigError: an unknown argument, or a value of a wrong type.
     """
     values = dict(defaults)
     for item in filter(None, (argument or "").split(",")):
@@ -349,7 +349,7 @@ def parse_sizes(text: str, known: typing.Collection[str]) -> dict[str, int]:
     """Returns {name: int} of "width=96,depth=5".
 
     Raises:
-        ConfigError: A name is not among `known`, or a value is no integer.
+        ConfigError: a name is not among `known`, or a value is no integer.
     """
     sizes = {}
     for item in text.split(","):

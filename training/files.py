@@ -14,7 +14,7 @@ def replacing_anywhere(path: str):
     removed. (`lit_tf.files.replacing` does more for local files: it outlives a power failure.)
 
     Raises:
-        tf.errors.OpError: The file cannot be written.
+        tf.errors.OpError: the file cannot be written.
     """
     beside = f"{path}.{uuid.uuid4().hex[:8]}.partial"
     try:

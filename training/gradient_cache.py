@@ -22,12 +22,12 @@ def loss_and_gradients(towers, inputs, loss_of, parameters, *, width, seed, chun
     Args:
         towers: {name: function(inputs, seed) -> embeddings (n, width)} to differentiate through.
         inputs: {name: the tower's inputs, (local batch, ...)}.
-        loss_of: Function from {name: embeddings (local batch, width)} to this replica's share of
+        loss_of: function from {name: embeddings (local batch, width)} to this replica's share of
             the loss, a scalar.
         parameters: {name: tf.Variable} to differentiate by: the towers' and the loss's own.
-        width: Width of the embeddings.
+        width: width of the embeddings.
         seed: int32 (2,), from which the towers draw their dropout.
-        chunk: Examples per chunk, a divisor of the local batch.
+        chunk: examples per chunk, a divisor of the local batch.
 
     Returns:
         (share of the loss, {name: dense gradient of it}).

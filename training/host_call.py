@@ -15,8 +15,8 @@ class HostCall:
     before the last step of a call.
 
     Args:
-        strategy: The strategy, in whose scope `step` was built.
-        step: The `ReplicaStep`.
+        strategy: the strategy, in whose scope `step` was built.
+        step: the `ReplicaStep`.
     """
 
     def __init__(self, strategy, step):
@@ -31,14 +31,14 @@ class HostCall:
         """Takes steps.
 
         Args:
-            iterator: Of a distributed dataset of batches, one a step.
-            steps: How many.
+            iterator: of a distributed dataset of batches, one a step.
+            steps: how many.
 
         Returns:
             What TensorBoard shows: the mean loss of the call, the rest of its last step.
 
         Raises:
-            TrainingError: The loss or its gradients were not finite.
+            TrainingError: the loss or its gradients were not finite.
         """
         self._loss_sum.assign(0.0)
         self._bad_step.assign(-1)

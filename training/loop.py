@@ -28,10 +28,10 @@ class Loop:
     every worker has to take part in every collective.
 
     Args:
-        config: The run's `TrainConfig`.
-        strategy: The strategy.
-        step: The `ReplicaStep`, built in its scope.
-        workdir: Where checkpoints and summaries go.
+        config: the run's `TrainConfig`.
+        strategy: the strategy.
+        step: the `ReplicaStep`, built in its scope.
+        workdir: where checkpoints and summaries go.
 
     Attributes:
         evaluated: {name: figure} of the last evaluation.
@@ -59,7 +59,7 @@ class Loop:
         """Restores the last checkpoint, if there is one; returns the step to go on from.
 
         Raises:
-            TrainingError: It belongs to another model or optimizer, or cannot be read.
+            TrainingError: it belongs to another model or optimizer, or cannot be read.
         """
         path = tf.train.latest_checkpoint(f"{self._workdir}/checkpoints")
         if path is not None:
@@ -79,12 +79,12 @@ class Loop:
         """Trains to the end.
 
         Args:
-            dataset: A distributed dataset that begins with the batch of the restored step.
-            evaluators: Functions that return {name: figure}.
-            counters: Has `scalars()` for TensorBoard and a context `raising()`, or None.
+            dataset: a distributed dataset that begins with the batch of the restored step.
+            evaluators: functions that return {name: figure}.
+            counters: has `scalars()` for TensorBoard and a context `raising()`, or None.
 
         Raises:
-            TrainingError: The loss is not finite, or something cannot be written.
+            TrainingError: the loss is not finite, or something cannot be written.
             Preempted: SIGTERM came; a checkpoint has been written.
         """
         total, step = self._config.steps, self.step
@@ -247,11 +247,11 @@ def validation_loss(strategy, step, dataset, batch_size, counters):
     """Returns an evaluator: the mean contrastive loss over held-out data, without training.
 
     Args:
-        strategy: The strategy.
-        step: The `ReplicaStep`.
-        dataset: A finite distributed dataset of whole batches.
-        batch_size: Global batch.
-        counters: The `Counters` of the dataset. Afterwards they hold what the last pass met.
+        strategy: the strategy.
+        step: the `ReplicaStep`.
+        dataset: a finite distributed dataset of whole batches.
+        batch_size: global batch.
+        counters: the `Counters` of the dataset. Afterwards they hold what the last pass met.
 
     Returns:
         A function that returns {"validation/loss": mean}. It raises DataError if there is no batch,

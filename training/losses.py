@@ -33,12 +33,12 @@ def softmax_loss(
     """This replica's share of the softmax contrastive loss over the global batch.
 
     Args:
-        zimg: Unit-length image embeddings, float32 (local batch, width).
-        ztxt: Unit-length text embeddings of the same examples, float32 (local batch, width).
-        t: Logarithm of the temperature, float32 scalar or (1,).
-        b: Ignored: a bias common to all logits does not change a softmax.
-        collectives: How to reach the other replicas.
-        chunk: How many rows of logits to hold at a time; has to divide the local batch. 0 holds
+        zimg: unit-length image embeddings, float32 (local batch, width).
+        ztxt: unit-length text embeddings of the same examples, float32 (local batch, width).
+        t: logarithm of the temperature, float32 scalar or (1,).
+        b: ignored: a bias common to all logits does not change a softmax.
+        collectives: how to reach the other replicas.
+        chunk: how many rows of logits to hold at a time; has to divide the local batch. 0 holds
             all rows and leaves the gradient to autodiff. The numbers are the same.
 
     Returns:
@@ -73,9 +73,9 @@ def _chunked_cross_entropy(rows, columns, scale, labels, chunk):
     Args:
         rows: (local, width).
         columns: (global, width).
-        scale: Temperature, a scalar.
-        labels: The column that belongs to each row, int32 (local,).
-        chunk: Rows at a time, a divisor of local.
+        scale: temperature, a scalar.
+        labels: the column that belongs to each row, int32 (local,).
+        chunk: rows at a time, a divisor of local.
 
     Returns:
         A scalar.
@@ -132,12 +132,12 @@ def sigmoid_loss(
     (local batch x local batch) logits, or with `chunk` (local batch x chunk).
 
     Args:
-        zimg: Unit-length image embeddings, float32 (local batch, width).
-        ztxt: Unit-length text embeddings of the same examples, float32 (local batch, width).
-        t: Logarithm of the temperature, float32 scalar or (1,).
-        b: Bias added to the logits, float32 scalar or (1,), or None for none.
-        collectives: How to reach the other replicas.
-        chunk: How many texts to meet at a time, a divisor of the local batch; 0 for one replica's.
+        zimg: unit-length image embeddings, float32 (local batch, width).
+        ztxt: unit-length text embeddings of the same examples, float32 (local batch, width).
+        t: logarithm of the temperature, float32 scalar or (1,).
+        b: bias added to the logits, float32 scalar or (1,), or None for none.
+        collectives: how to reach the other replicas.
+        chunk: how many texts to meet at a time, a divisor of the local batch; 0 for one replica's.
 
     Returns:
         A float32 scalar; the sum over replicas is the loss.

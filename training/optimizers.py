@@ -15,9 +15,9 @@ def warmup_cosine(step: tf.Tensor, *, total_steps: int, warmup_steps: int) -> tf
     """Linear warmup from 0, then half a cosine to 0.
 
     Args:
-        step: Steps taken so far, an integer scalar (0 at the first step).
-        total_steps: Steps of the whole run.
-        warmup_steps: Steps after which the multiplier has reached its top.
+        step: steps taken so far, an integer scalar (0 at the first step).
+        total_steps: steps of the whole run.
+        warmup_steps: steps after which the multiplier has reached its top.
 
     Returns:
         A float32 scalar in [0, 1]:
@@ -39,7 +39,7 @@ def clip_by_global_norm(gradients, clip: float):
 
     Args:
         gradients: {name: float32 gradient}.
-        clip: The largest norm, or 0 for no clipping.
+        clip: the largest norm, or 0 for no clipping.
 
     Returns:
         ({name: gradient}, their norm before clipping, a float32 scalar).
@@ -71,9 +71,9 @@ class Adam:
         """One parameter's update, before learning rate, decay and schedule.
 
         Args:
-            name: The parameter's name.
+            name: the parameter's name.
             gradient: float32, of the parameter's shape.
-            step: Steps taken before this one, int64 scalar.
+            step: steps taken before this one, int64 scalar.
 
         Returns:
             (update, [(variable, new value), ...]).
@@ -87,8 +87,8 @@ class Adam:
         """The update that `update` returned last, from the state that it left.
 
         Args:
-            name: The parameter's name.
-            step: Steps taken before that one, int64 scalar.
+            name: the parameter's name.
+            step: steps taken before that one, int64 scalar.
         """
         return self._direction(self._mu[name], self._nu[name], step)
 
@@ -138,9 +138,9 @@ class Adafactor:
         """One parameter's update, before learning rate, decay and schedule.
 
         Args:
-            name: The parameter's name.
+            name: the parameter's name.
             gradient: float32, of the parameter's shape.
-            step: Steps taken before this one, int64 scalar.
+            step: steps taken before this one, int64 scalar.
 
         Returns:
             (update, [(variable, new value), ...]).
@@ -173,8 +173,8 @@ class Adafactor:
         """The update that `update` returned last, rounded to bfloat16 as it was stored.
 
         Args:
-            name: The parameter's name.
-            step: Of no influence.
+            name: the parameter's name.
+            step: of no influence.
         """
         del step
         return tf.cast(self._momentum[name], tf.float32)
@@ -191,15 +191,15 @@ class Optimizer:
 
     Args:
         parameters: {canonical name: trainable tf.Variable}.
-        config: A `config.OptimizerConfig`. Its learning rate multiplies the rule's update. Its
+        config: a `config.OptimizerConfig`. Its learning rate multiplies the rule's update. Its
             weight decay times the parameter is added after that, so it does not depend on the
             learning rate, and only for leaves named `kernel`.
-        total_steps: Steps of the whole run.
+        total_steps: steps of the whole run.
 
     Attributes:
-        config: The config.
-        parameters: The parameters.
-        iterations: Steps taken so far, an int64 scalar variable.
+        config: the config.
+        parameters: the parameters.
+        iterations: steps taken so far, an int64 scalar variable.
         variables: {name: tf.Variable} of all state, `iterations` included.
     """
 
@@ -222,7 +222,7 @@ class Optimizer:
 
         Args:
             gradients: {name: gradient}, summed over replicas and clipped, one for each parameter.
-            collectives: How to assign on every replica.
+            collectives: how to assign on every replica.
 
         Returns:
             The schedule's multiplier that was used, a float32 scalar.

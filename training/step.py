@@ -20,13 +20,13 @@ class ReplicaStep:
     """A train step, to be called in replica context with a replica's share of the batch.
 
     Args:
-        model: A built `lit_tf.LitModel` with both towers. Its dtype policy decides the precision in
+        model: a built `lit_tf.LitModel` with both towers. Its dtype policy decides the precision in
             which the towers compute. Parameters, embeddings and loss are float32.
-        optimizer: An `optimizers.Optimizer` over `trainable_parameters(model, ...)`.
-        loss: A `config.LossConfig`.
-        lock_image: Run the image tower outside the tape and without dropout.
-        seed: Seed of dropout.
-        collectives: How to reach other replicas; by default through tf.distribute.
+        optimizer: an `optimizers.Optimizer` over `trainable_parameters(model, ...)`.
+        loss: a `config.LossConfig`.
+        lock_image: run the image tower outside the tape and without dropout.
+        seed: seed of dropout.
+        collectives: how to reach other replicas; by default through tf.distribute.
     """
 
     def __init__(self, model, optimizer, loss, *, lock_image=True, seed=0, collectives=None):
@@ -93,7 +93,7 @@ class ReplicaStep:
         """Returns the loss over the global batch, without dropout; changes nothing.
 
         Args:
-            batch: As for a step.
+            batch: as for a step.
         """
         zimg = self.embed_images(_image_input(batch))
         ztxt = self.embed_tokens(batch["tokens"])
@@ -142,9 +142,9 @@ def build_step(config, model, collectives=None) -> ReplicaStep:
     """Builds the optimizer and the step of a run. Call it in the strategy's scope.
 
     Args:
-        config: The run's `config.TrainConfig`.
-        model: What `towers.build_model` returned.
-        collectives: How to reach other replicas; by default through tf.distribute.
+        config: the run's `config.TrainConfig`.
+        model: what `towers.build_model` returned.
+        collectives: how to reach other replicas; by default through tf.distribute.
     """
     lock_image = config.model.lock_image
     parameters = trainable_parameters(model, lock_image=lock_image)
@@ -162,8 +162,8 @@ def trainable_parameters(model, *, lock_image: bool) -> dict[str, tf.Variable]:
     """Returns {canonical name: tf.Variable} of what training may change.
 
     Args:
-        model: A `lit_tf.LitModel`.
-        lock_image: Leave out everything under `img/`.
+        model: a `lit_tf.LitModel`.
+        lock_image: leave out everything under `img/`.
     """
     return {
         name: variable

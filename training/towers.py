@@ -34,16 +34,16 @@ def build_model(config: TrainConfig) -> LitModel:
     Call it in the strategy's scope.
 
     Args:
-        config: The run's config.
+        config: the run's config.
 
     Returns:
         The model, in the config's precision, with its tokenizer.
 
     Raises:
-        ConfigError: A tower should be pre-trained and no checkpoint says how (or the reverse), or
+        ConfigError: a tower should be pre-trained and no checkpoint says how (or the reverse), or
             there is no vocabulary.
-        CheckpointError: A checkpoint is damaged or of another kind.
-        DownloadError: It is neither here nor reachable.
+        CheckpointError: a checkpoint is damaged or of another kind.
+        DownloadError: it is neither here nor reachable.
     """
     c = config.model
     policy = "mixed_bfloat16" if config.dtype == "bfloat16" else "float32"
@@ -86,7 +86,7 @@ def tower_sizes(name: str) -> tuple[type, dict[str, int]]:
         (`ViTConfig`, `BertConfig` or `TextTransformerConfig`, {field of it: size}).
 
     Raises:
-        ConfigError: There is no such tower or size.
+        ConfigError: there is no such tower or size.
     """
     variant, _, patch = name.partition("/")
     kind, _, sizes = name.partition(":")
@@ -110,7 +110,7 @@ def image_config(name: str, resolution: int) -> ViTConfig:
     """Returns the ViT of "B/16" or of "patch_size=8,width=96,...".
 
     Raises:
-        ConfigError: There is no such variant or size.
+        ConfigError: there is no such variant or size.
     """
     kind, sizes = tower_sizes(name)
     if kind is not ViTConfig:
@@ -124,15 +124,15 @@ def text_config(
     """Returns the text tower of "bert_base", "bert:width=128,..." or "transformer:width=192,...".
 
     Args:
-        name: The tower.
-        vocab: Its vocabulary, which says how many rows the token table has.
-        length: Tokens of a text.
-        default_rows: Rows without a vocabulary, where the name does not say; None if there has to
+        name: the tower.
+        vocab: its vocabulary, which says how many rows the token table has.
+        length: tokens of a text.
+        default_rows: rows without a vocabulary, where the name does not say; None if there has to
             be one.
 
     Raises:
-        ConfigError: There is no such tower, or no vocabulary.
-        TokenizerError: The vocabulary cannot be read.
+        ConfigError: there is no such tower, or no vocabulary.
+        TokenizerError: the vocabulary cannot be read.
     """
     kind, sizes = tower_sizes(name)
     if kind is ViTConfig:
@@ -155,7 +155,7 @@ def lit_config(config: TrainConfig) -> LitConfig:
     """Returns the two towers of a training config, without reading any checkpoint.
 
     Raises:
-        ConfigError: There is no such tower.
+        ConfigError: there is no such tower.
         TokenizerError: `model.vocab` cannot be read; without one, BERT's size is assumed.
     """
     c = config.model

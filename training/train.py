@@ -31,17 +31,17 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     """Trains from the last checkpoint in `workdir`, or from the beginning, to the end.
 
     Args:
-        config: The run's config.
-        workdir: Folder of this run, local or gs://. Afterwards it holds `config.json`,
+        config: the run's config.
+        workdir: folder of this run, local or gs://. Afterwards it holds `config.json`,
             `checkpoints/`, TensorBoard's `train/` and `eval/`, and `final.npz` (vit_jax layout)
             with its vocabulary beside it.
-        strategy: A `tf.distribute` strategy, by default the current one.
+        strategy: a `tf.distribute` strategy, by default the current one.
 
     Returns:
         {name: figure} of the last evaluation.
 
     Raises:
-        LitError: Something about the config, data, checkpoints or the run itself; says what.
+        LitError: something about the config, data, checkpoints or the run itself; says what.
         loop.Preempted: SIGTERM came; a checkpoint has been written.
     """
     strategy = strategy or tf.distribute.get_strategy()

@@ -30,7 +30,7 @@ def get_config(argument=""):
     """Returns the config.
 
     Args:
-        argument: The arguments of `make_config`, as in "steps=100,locking=uu".
+        argument: the arguments of `make_config`, as in "steps=100,locking=uu".
     """
     defaults = {k: p.default for k, p in inspect.signature(make_config).parameters.items()}
     return make_config(**vars(parse_arguments(argument, **defaults)))
@@ -48,13 +48,13 @@ def make_config(
     """Returns the config.
 
     Args:
-        img: Checkpoint of the image tower.
-        vocab: The vocabulary.
+        img: checkpoint of the image tower.
+        vocab: the vocabulary.
         locking: Lu, or uu: nothing is locked and the image tower starts from scratch.
-        steps: Steps of the run.
-        batch_size: Examples a step.
-        data_dir: Where tfds keeps its data, or "" for its default.
-        dataset: A tfds dataset with the features of `digit_pairs`.
+        steps: steps of the run.
+        batch_size: examples a step.
+        data_dir: where tfds keeps its data, or "" for its default.
+        dataset: a tfds dataset with the features of `digit_pairs`.
     """
     return TrainConfig(
         name="digits",

@@ -109,10 +109,10 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
         """Returns the builder that has a split, or part of one, and no more than need be.
 
         Args:
-            split: As for `tfds.load`.
+            split: as for `tfds.load`.
 
         Raises:
-            DataError: There is no such split.
+            DataError: there is no such split.
         """
         names = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"\[.*?\]", "", split)))
         if not names or names - set(SPLITS):

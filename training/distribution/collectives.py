@@ -28,7 +28,7 @@ class Collectives:
         """Sums tensors over the replicas. Not differentiable; `gather` brings its own gradient.
 
         Args:
-            values: Dense tensors, of the same shapes on every replica.
+            values: dense tensors, of the same shapes on every replica.
 
         Returns:
             The sums, in the same order.

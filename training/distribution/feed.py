@@ -14,8 +14,8 @@ def distribute(strategy, make_dataset):
     """Returns a distributed dataset of what `make_dataset` builds.
 
     Args:
-        strategy: A `tf.distribute` strategy.
-        make_dataset: As for `Strategy.distribute_datasets_from_function`: a function of a
+        strategy: a `tf.distribute` strategy.
+        make_dataset: as for `Strategy.distribute_datasets_from_function`: a function of a
             `tf.distribute.InputContext` to a dataset of a replica's batches, successive ones for
             the replicas of a host.
 
@@ -31,8 +31,8 @@ class FedFromHere:
     """The batches of one pipeline on this machine, for all replicas wherever they are.
 
     Args:
-        replicas: How many there are.
-        make_dataset: See `distribute`.
+        replicas: how many there are.
+        make_dataset: see `distribute`.
     """
 
     def __init__(self, replicas, make_dataset):

@@ -20,7 +20,7 @@ def make_strategy(name: str = "auto", *, tpu: str | None = None) -> tf.distribut
     what the runtime has made before them.)
 
     Args:
-        name: One of
+        name: one of
             "tpu": a TPU, as `tpu` says;
             "mirrored": all GPUs of this machine, or its logical CPU devices if it has no GPU;
             "multi_worker": as `TF_CONFIG` says, one process a worker;
@@ -28,14 +28,14 @@ def make_strategy(name: str = "auto", *, tpu: str | None = None) -> tf.distribut
             "auto": "tpu" if `tpu` or the environment names one or this is a TPU VM,
             "multi_worker" if `TF_CONFIG` lists several workers, "mirrored" for several GPUs,
             else "one_device".
-        tpu: The TPU's name or gRPC address; "local" for the TPU VM that this runs on; None for
+        tpu: the TPU's name or gRPC address; "local" for the TPU VM that this runs on; None for
             what the environment says (TPU_NAME, else the local one). A pod slice is a name.
 
     Returns:
         The strategy.
 
     Raises:
-        TrainingError: The name is unknown or there is no such accelerator.
+        TrainingError: the name is unknown or there is no such accelerator.
     """
     if name not in STRATEGIES:
         raise TrainingError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
@@ -106,7 +106,7 @@ def listed_workers() -> list[str]:
     """Returns the addresses of all workers that TF_CONFIG lists.
 
     Raises:
-        TrainingError: It is not what it should be.
+        TrainingError: it is not what it should be.
     """
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})

@@ -20,15 +20,15 @@ class Chip:
     """One TPU chip, all its cores together (on v4 and v5p they run one program: "megacore").
 
     Attributes:
-        name: As in topologies, "v4".
+        name: as in topologies, "v4".
         peak_flops: bfloat16 multiplications and additions per second.
-        memory: Bytes of high-bandwidth memory.
-        memory_bandwidth: Bytes per second between it and the cores.
-        counted_bandwidth: What the compiler takes it for in `optimal_seconds`.
-        link_bandwidth: Bytes per second that one interconnect link carries in one direction.
-        macs_per_cycle: Multiply-accumulates per cycle of all matrix units.
-        dimensions: Of the torus that its slices are cut from.
-        config: Name of libtpu's chip configuration, where its default is not one device a chip.
+        memory: bytes of high-bandwidth memory.
+        memory_bandwidth: bytes per second between it and the cores.
+        counted_bandwidth: what the compiler takes it for in `optimal_seconds`.
+        link_bandwidth: bytes per second that one interconnect link carries in one direction.
+        macs_per_cycle: multiply-accumulates per cycle of all matrix units.
+        dimensions: of the torus that its slices are cut from.
+        config: name of libtpu's chip configuration, where its default is not one device a chip.
     """
 
     name: str
@@ -64,9 +64,9 @@ class Topology:
     """A slice of a TPU pod.
 
     Attributes:
-        name: As libtpu calls it, "v4:2x2x4".
-        chip: The chip that it is made of.
-        shape: Chips along each dimension.
+        name: as libtpu calls it, "v4:2x2x4".
+        chip: the chip that it is made of.
+        shape: chips along each dimension.
     """
 
     name: str
@@ -95,7 +95,7 @@ def parse_topology(name: str) -> Topology:
     """Returns the topology of a name such as "v4:2x2x4" or "v5e:4x8".
 
     Raises:
-        TrainingError: The chip is unknown or the shape is none of its.
+        TrainingError: the chip is unknown or the shape is none of its.
     """
     match = re.fullmatch(r"(v\d[a-z]?):(\d+(?:x\d+)+)", name)
     chip = CHIPS.get(match[1]) if match else None

@@ -118,12 +118,12 @@ def preflight(spec, topology, overrides=(), *, what="train", batch=256, slowest=
         topology: "CHIP:SHAPE".
         overrides: "FIELD=VALUE", as for `--set`.
         what: "train", "encode_image" or "encode_text".
-        batch: Examples per chip, at inference.
-        slowest: How many of the slowest operations to list.
+        batch: examples per chip, at inference.
+        slowest: how many of the slowest operations to list.
 
     Raises:
-        ConfigError: The config, or its batch on that many chips, makes no sense.
-        TrainingError: The program holds what TPUs lack, or the compiler refuses it.
+        ConfigError: the config, or its batch on that many chips, makes no sense.
+        TrainingError: the program holds what TPUs lack, or the compiler refuses it.
     """
     from ..config import load_config
     from . import programs, report
@@ -192,8 +192,8 @@ def run_apart(function, *args, **kwargs):
     The compiler keeps memory of every program that it has seen: gigabytes after a few of them.
 
     Raises:
-        TrainingError: The process ended without an answer, as where memory runs out.
-        Exception: What the function raises.
+        TrainingError: the process ended without an answer, as where memory runs out.
+        Exception: what the function raises.
     """
     fresh = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=fresh) as pool:

@@ -23,8 +23,8 @@ class DoesNotFit(TrainingError):
     """The program needs more memory than the chip has.
 
     Attributes:
-        needed: Bytes, as the compiler counts them.
-        available: Bytes that the compiler may use.
+        needed: bytes, as the compiler counts them.
+        available: bytes that the compiler may use.
     """
 
     def __init__(self, needed: int, available: int):
@@ -43,17 +43,17 @@ class Compiled:
     """What the compiler made of a program, for one chip.
 
     Attributes:
-        arguments: Bytes of parameters, optimizer state and inputs, as laid out on the chip.
-        outputs: Bytes of results that do not replace an argument.
-        temporaries: Bytes of activations and scratch at their peak.
-        code: Bytes of the program itself.
-        flops: Floating-point operations that the program does, loops counted once.
-        roofline_seconds: Operations one after the other, each at the chip's peak arithmetic or the
+        arguments: bytes of parameters, optimizer state and inputs, as laid out on the chip.
+        outputs: bytes of results that do not replace an argument.
+        temporaries: bytes of activations and scratch at their peak.
+        code: bytes of the program itself.
+        flops: floating-point operations that the program does, loops counted once.
+        roofline_seconds: operations one after the other, each at the chip's peak arithmetic or the
             counted bandwidth, whichever takes longer, and the copies between the chip's memories.
-        copies_seconds: Those copies' part of it. They run while other operations do.
-        bytes_accessed: What the compiler counts, copies several times (`Program.counted_copies`).
-        program: The optimized program.
-        compile_seconds: How long the compiler took.
+        copies_seconds: those copies' part of it. They run while other operations do.
+        bytes_accessed: what the compiler counts, copies several times (`Program.counted_copies`).
+        program: the optimized program.
+        compile_seconds: how long the compiler took.
     """
 
     arguments: int
@@ -77,7 +77,7 @@ def check_installed() -> None:
     """Refuses to start without the compiler.
 
     Raises:
-        TrainingError: A package is missing; says how to install it.
+        TrainingError: a package is missing; says how to install it.
     """
     try:
         for package in KNOWN_TO_WORK:
@@ -93,13 +93,13 @@ def compile_stablehlo(stablehlo: str, topology: Topology, *, replicas: int) -> C
     """Compiles a program for a number of replicas on a TPU slice.
 
     Args:
-        stablehlo: The program's text.
-        topology: Where it is to run.
-        replicas: On how many of the slice's chips, one replica each.
+        stablehlo: the program's text.
+        topology: where it is to run.
+        replicas: on how many of the slice's chips, one replica each.
 
     Raises:
-        DoesNotFit: It needs more memory than there is.
-        TrainingError: The compiler refuses it; names the op and its layer if the compiler does.
+        DoesNotFit: it needs more memory than there is.
+        TrainingError: the compiler refuses it; names the op and its layer if the compiler does.
     """
     check_installed()
     with tempfile.TemporaryDirectory() as folder:

@@ -30,11 +30,11 @@ class Operation:
 
     Attributes:
         opcode: HLO opcode, such as "fusion" or "copy".
-        shape: Of the result, with its layout, as HLO text.
-        cycles: Estimated cycles of one run; 0 where the compiler states none.
-        runs: How often it runs in one step.
-        flops: Of the matrix products and convolutions in one run.
-        bytes: That one run reads and writes, wherever they are, with what tiles are padded by; of
+        shape: of the result, with its layout, as HLO text.
+        cycles: estimated cycles of one run; 0 where the compiler states none.
+        runs: how often it runs in one step.
+        flops: of the matrix products and convolutions in one run.
+        bytes: that one run reads and writes, wherever they are, with what tiles are padded by; of
             an asynchronous copy, its size.
         source: TensorFlow op that it came from, with the Keras layers it was called in.
         computation: HLO computation that a fusion runs, or None.

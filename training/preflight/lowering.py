@@ -20,7 +20,7 @@ class XlaCollectives(Collectives):
     """Collectives among a given number of replicas, as XLA ops instead of a strategy's.
 
     Args:
-        replicas: How many replicas the compiled program will have.
+        replicas: how many replicas the compiled program will have.
     """
 
     def __init__(self, replicas: int):
@@ -57,7 +57,7 @@ def lower(function, arguments) -> str:
     """Lowers a function of tensors and captured variables. Traces it; runs nothing.
 
     Args:
-        function: Takes `arguments`.
+        function: takes `arguments`.
         arguments: `tf.TensorSpec`s of static shape, in any nesting.
 
     Returns:
@@ -65,7 +65,7 @@ def lower(function, arguments) -> str:
         operation.
 
     Raises:
-        TrainingError: The function holds an op that XLA cannot compile; names the op and the layer
+        TrainingError: the function holds an op that XLA cannot compile; names the op and the layer
             it was called in.
     """
 

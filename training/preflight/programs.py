@@ -19,10 +19,10 @@ class Program:
     """A function to compile, as one replica runs it.
 
     Attributes:
-        function: Takes `arguments`.
+        function: takes `arguments`.
         arguments: `tf.TensorSpec`s of a replica's share of the batch.
         sizes: {"parameters", "optimizer"}: bytes that every chip holds of each.
-        model_flops: What the model needs for one step, all replicas together.
+        model_flops: what the model needs for one step, all replicas together.
     """
 
     function: Callable
@@ -35,11 +35,11 @@ def train_step(config: TrainConfig, replicas: int) -> Program:
     """The trainer's step, with its model, loss, optimizer and precision, on zeros.
 
     Args:
-        config: The run's config.
-        replicas: How many chips share the global batch.
+        config: the run's config.
+        replicas: how many chips share the global batch.
 
     Raises:
-        ConfigError: The batch cannot be shared among that many.
+        ConfigError: the batch cannot be shared among that many.
     """
     check_batch(config, replicas)
     model = _model(config)

@@ -13,31 +13,31 @@ class Report:
     """One program on one topology, per chip unless it says otherwise.
 
     Attributes:
-        title: What was compiled: the config's spec, or the function of the model.
-        topology: Name of the slice.
-        chips: How many chips run it together.
-        batch_size: Global batch.
-        fits: Whether it fits in a chip's memory.
+        title: what was compiled: the config's spec, or the function of the model.
+        topology: name of the slice.
+        chips: how many chips run it together.
+        batch_size: global batch.
+        fits: whether it fits in a chip's memory.
         memory: {"chip": what it has, "total": what the program takes, and of that "parameters",
             "optimizer", "inputs", "outputs", "temporaries" (activations among them), "program"}, in
             bytes. Of a program that does not fit, "total" and "chip" as the compiler counts them.
-        model_flops: What the model needs for a step, all chips together (see `flops`).
-        program_flops: What the compiled program does in a step, loops counted once.
-        roofline_seconds: Every operation at the chip's peak arithmetic or at the memory bandwidth
+        model_flops: what the model needs for a step, all chips together (see `flops`).
+        program_flops: what the compiled program does in a step, loops counted once.
+        roofline_seconds: every operation at the chip's peak arithmetic or at the memory bandwidth
             that the compiler counts on, whichever takes longer, and every copy between the chip's
             memories, one after the other.
-        copies_seconds: Those copies' part of it, which can overlap with the rest.
-        schedule_seconds: Sum of the cycles by which the compiler chose each operation's tiling, and
+        copies_seconds: those copies' part of it, which can overlap with the rest.
+        schedule_seconds: sum of the cycles by which the compiler chose each operation's tiling, and
             the collectives at the links' published bandwidth, none of it overlapped.
-        roofline_mfu: Model FLOPs over what the chips could have done in `roofline_seconds`.
-        overlapped_mfu: The same without `copies_seconds`.
-        schedule_mfu: The same for `schedule_seconds`.
+        roofline_mfu: model FLOPs over what the chips could have done in `roofline_seconds`.
+        overlapped_mfu: the same without `copies_seconds`.
+        schedule_mfu: the same for `schedule_seconds`.
         collectives: [{"op", "count", "bytes"}, ...].
-        collective_seconds: What they take at the links' published bandwidth.
-        layout_seconds: Part of `schedule_seconds` that only changes layouts.
+        collective_seconds: what they take at the links' published bandwidth.
+        layout_seconds: part of `schedule_seconds` that only changes layouts.
         slowest: [{"name", "count", "seconds"}, ...] by `schedule_seconds`.
         float32_products: [{"name", "count"}, ...], matrix products with float32 operands.
-        compile_seconds: How long the compiler took.
+        compile_seconds: how long the compiler took.
     """
 
     title: str
@@ -79,13 +79,13 @@ def make_report(
     """Sums up a compiled program.
 
     Args:
-        title: What was compiled.
-        topology: Where it is to run, on all of its chips.
-        batch_size: Global batch.
-        compiled: What the compiler made of it.
+        title: what was compiled.
+        topology: where it is to run, on all of its chips.
+        batch_size: global batch.
+        compiled: what the compiler made of it.
         sizes: {"parameters", "optimizer"}: bytes that a chip holds of each.
-        model_flops: What the model needs for a step, all chips together.
-        slowest: How many of the slowest operations to list.
+        model_flops: what the model needs for a step, all chips together.
+        slowest: how many of the slowest operations to list.
     """
     chip, program = topology.chip, compiled.program
     collectives = program.collectives()
