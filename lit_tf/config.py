@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from lit_tf.errors import ConfigError
 
+POOLINGS = ("cls", "attention")
+
 
 def _check_positive(config) -> None:
     for field in dataclasses.fields(config):
@@ -12,6 +14,9 @@ def _check_positive(config) -> None:
         if field.name == "dropout_rate":
             if not 0 <= value < 1:
                 raise ConfigError(f"dropout_rate must be in [0, 1), found {value}")
+        elif field.name == "pool":
+            if value not in POOLINGS:
+                raise ConfigError(f"pool must be one of {POOLINGS}, found {value!r}")
         elif value is not None and (not isinstance(value, int) or value < 1):
             raise ConfigError(
                 f"{type(config).__name__}.{field.name} must be a positive integer, found {value!r}"
@@ -35,6 +40,8 @@ class ViTConfig:
       num_heads: attention heads per block.
       mlp_dim: hidden width of each block's MLP.
       out_dim: width of the linear head, or None where there is no head.
+      pool: what represents an image: `cls`, the class token, or `attention`, where a learned query
+        attends to all patches (SigLIP).
     """
 
     patch_size: int
@@ -44,6 +51,7 @@ class ViTConfig:
     num_heads: int
     mlp_dim: int
     out_dim: int | None = None
+    pool: str = "cls"
 
     def __post_init__(self):
         _check_positive(self)
@@ -102,7 +110,7 @@ class BertConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TextTransformerConfig:
-    """The plain text transformer of LiT-L16S and LiT-L16Ti.
+    """The plain text transformer of LiT-L16S, LiT-L16Ti and the SigLIP family.
 
     Attributes:
       vocab_size: rows of the token table.
@@ -146,8 +154,8 @@ class LitConfig:
       image: the image tower, or None.
       text: the text tower, or None.
       has_bias: whether logits get a bias, as in SigLIP-style models.
-      token_length: tokens per text, 16 in all published models; of a text transformer all that it
-        has positions for.
+      token_length: tokens per text, 16 in LiT, mostly 64 in SigLIP; of a text transformer all that
+        it has positions for.
       layout: the checkpoint layout that the model was read from.
       bare: whether that was a big_vision file of parameters alone, without `params/` before their
         names; it is written back as one.
@@ -193,6 +201,16 @@ class LitConfig:
         if self.text is None:
             return None
         return "bert" if self.text.kind == "bert" else "sentencepiece"
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether texts are lower-cased before sentencepiece splits them: in the SigLIP family.
+
+        No file says it. LiT's own text transformers are cased, take 16 tokens and stand beside a
+        class token without a bias.
+        """
+        siglip = self.image is not None and self.image.pool == "attention"
+        return siglip or self.has_bias or self.token_length > 16
 
     def to_dict(self) -> dict:
         """Returns plain dictionaries, for JSON."""

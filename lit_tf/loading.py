@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf import files
-from lit_tf.checkpoints import download, layouts, npz, tf1_bert
+from lit_tf.checkpoints import download, layouts, npz, tf1_bert, zarr_folder
 from lit_tf.checkpoints.shapes import canonical_shapes, check_shapes, config_from_shapes
 from lit_tf.config import (
     BertConfig,
@@ -31,8 +31,9 @@ def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None)
 
     Args:
       name_or_path: a published or embedded name (`lit_tf.list_models()`), or the path or URL of a
-        file of any published layout, or the folder of a TF1 BERT checkpoint. A ViT or BERT alone
-        gives a model with one tower.
+        file of any published layout, the folder of a TF1 BERT checkpoint, or the folder that
+        big_vision's trainer writes: `NAME.bv-000001000`, or `NAME.bv` for the newest step. A ViT or
+        BERT alone gives a model with one tower.
       vocab: path of the vocabulary; by default NAME.txt, NAME.model or vocab.txt beside the file.
       resolution: side of the images in pixels, a multiple of the patch; the position embedding is
         resampled. By default the checkpoint's own.
@@ -65,7 +66,8 @@ def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
     """Returns a checkpoint of any published layout under canonical names, without reading arrays.
 
     Args:
-      path: a local `.npz` file, or the folder or prefix of a TF1 BERT checkpoint.
+      path: a local `.npz` file, the folder or prefix of a TF1 BERT checkpoint, or a folder
+        `NAME.bv-000001000` of big_vision's trainer.
 
     Returns:
       The checkpoint, to be closed or used as a context manager.
@@ -80,7 +82,8 @@ def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
         return layouts.CanonicalCheckpoint(
             "tf1_bert", arrays.path, arrays.shapes, ("float32",), readers
         )
-    file = npz.open_npz(path)
+    is_zarr = path.is_dir() and zarr_folder.is_step_name(path.name)
+    file = zarr_folder.ZarrFolder(path) if is_zarr else npz.open_npz(path)
     try:
         return layouts.read_canonical(file)
     except BaseException:
@@ -88,7 +91,7 @@ def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
         raise
 
 
-def save_npz(model: LitModel, path, layout: str = "vit_jax", dtype="float32") -> None:
+def save_npz(model: LitModel, path, layout: str | None = None, dtype="float32") -> None:
     """Writes a model as the JAX code bases read it; the vocabulary goes beside it.
 
     What was loaded from float32 and is saved in the same layout is equal bit for bit.
@@ -98,7 +101,8 @@ def save_npz(model: LitModel, path, layout: str = "vit_jax", dtype="float32") ->
       path: where to, NAME.npz; replaced only when the new file is whole. The vocabulary is
         NAME.txt or NAME.model; if such a file is there, it must be the same.
       layout: `vit_jax` or `big_vision`. The latter puts `params/` before every name, unless the
-        model comes from a big_vision file without.
+        model comes from a big_vision file without. By default `vit_jax`, or `big_vision` for a
+        model with attention pooling, which vit_jax does not have.
       dtype: `float32`, or `float16` for half the size.
 
     Raises:
@@ -110,6 +114,7 @@ def save_npz(model: LitModel, path, layout: str = "vit_jax", dtype="float32") ->
     path = pathlib.Path(path)
     if path.suffix != ".npz":
         raise CheckpointError(f"{path}: expected a name that ends in .npz")
+    layout = layout or default_layout(model.config)
     leaves = {
         name: (lambda v=variable: np.asarray(v.numpy(), np.float32))
         for name, variable in model.canonical_variables().items()
@@ -128,6 +133,12 @@ def save_npz(model: LitModel, path, layout: str = "vit_jax", dtype="float32") ->
         if wrote:
             vocab.unlink(missing_ok=True)
         raise
+
+
+def default_layout(config: LitConfig) -> str:
+    """Returns the layout that `save_npz` writes where none is named."""
+    pooled = config.image is not None and config.image.pool == "attention"
+    return "big_vision" if pooled else "vit_jax"
 
 
 def _as_dtype(path, key, array, dtype):
@@ -339,12 +350,13 @@ def find_tokenizer(path, config, vocab):
         file = download.resolve(vocab)
     else:
         path = pathlib.Path(path)
-        folder = path if path.is_dir() else path.parent
+        folder = path.parent if zarr_folder.is_step_name(path.name) else path
+        folder = folder if folder.is_dir() else folder.parent
         names = [f"{path.stem}.txt", "vocab.txt"] if kind == "bert" else [f"{path.stem}.model"]
         file = next((folder / n for n in names if (folder / n).is_file()), None)
         if file is None:
             return None
-    tokenizer = load_tokenizer(file, kind, config.token_length)
+    tokenizer = load_tokenizer(file, kind, config.token_length, config.lowercase)
     if tokenizer.vocab_size > config.text.vocab_size:
         raise TokenizerError(
             f"{file}: {tokenizer.vocab_size} tokens, but the checkpoint's table has "

@@ -352,5 +352,7 @@ class LitModel(keras.Model):
         lit, tokenizer = LitConfig.from_dict(config.pop("config")), config.pop("tokenizer")
         if tokenizer is not None:
             data = base64.b64decode(tokenizer["data"])
-            tokenizer = tokenizers.tokenizer_from_bytes(tokenizer["kind"], data, lit.token_length)
+            tokenizer = tokenizers.tokenizer_from_bytes(
+                tokenizer["kind"], data, lit.token_length, lit.lowercase
+            )
         return cls(lit, tokenizer, seed=None, **config)

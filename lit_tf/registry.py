@@ -1,8 +1,9 @@
 """The published models: sizes, where their files are, their published figures.
 
 Sources: the LiT paper (arXiv:2111.07991), the model card and README of google-research/
-vision_transformer (`vit_jax`), the README of google-research/big_vision (`lit_coco`). Figures are
-those that the authors report; this library only repeats them beside what it measures.
+vision_transformer (`vit_jax`), the README of google-research/big_vision (`lit_coco`); of the SigLIP
+family arXiv:2303.15343, arXiv:2502.14786 and big_vision's own list. Figures are those that the
+authors report; this library only repeats them beside what it measures.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import pathlib
 
 _WEB = "https://storage.googleapis.com/vit_models"
 _BUCKET = "gs://vit_models"
+_STORAGE = "https://storage.googleapis.com"
 DATA = pathlib.Path(__file__).parent / "data"
 
 
@@ -20,6 +22,9 @@ class PublishedModel:
 
     Attributes:
       name: what `lit_tf.load` takes.
+      family: `LiT`, `SigLIP` or `SigLIP 2`.
+      resolution: side of the images in pixels.
+      token_length: tokens per text.
       aliases: what else it is called.
       urls: addresses of the `.npz` file, all of the same bytes.
       vocab_url: address of the vocabulary.
@@ -38,13 +43,16 @@ class PublishedModel:
     urls: tuple[str, ...]
     vocab_url: str
     tokenizer: str
-    out_dim: tuple[int | None, int]
+    out_dim: tuple[int | None, int | None]
     image: str
     text: str
     parameters: int
     figures: dict[str, float]
     config_arg: str
     aliases: tuple[str, ...] = ()
+    family: str = "LiT"
+    resolution: int = 224
+    token_length: int = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +180,141 @@ MODELS = {
         ),
     )
 }
+
+# Transformers of the SigLIP family: width, depth, MLP width.
+_SIGLIP_SIZES = {
+    "B": (768, 12, 3072),
+    "L": (1024, 24, 4096),
+    "So400m": (1152, 27, 4304),
+    "g-opt": (1536, 40, 6144),
+}
+# Vocabularies of the SigLIP family: rows of the token table, address of the sentencepiece model.
+_SIGLIP_VOCABULARIES = {
+    "c4_en": (32_000, f"{_STORAGE}/t5-data/vocabs/cc_en.32000/sentencepiece.model"),
+    "mc4": (250_000, f"{_STORAGE}/t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"),
+    "gemma": (256_000, f"{_STORAGE}/big_vision/gemma_tokenizer.model"),
+}
+
+
+def _block_parameters(width, mlp_dim):
+    """Returns how many numbers a pre-norm block holds: attention, MLP, two norms."""
+    return 4 * width * (width + 1) + mlp_dim * (2 * width + 1) + width + 4 * width
+
+
+def _siglip(title, patch, side, file, vocabulary, tokens=64, text_head=True, figures=()):
+    """Returns a model of the SigLIP family.
+
+    Args:
+      title: family, size and variant as big_vision calls them, such as "SigLIP2 B/16".
+      patch: side of a patch.
+      side: side of the images.
+      file: path of the checkpoint in big_vision's bucket.
+      vocabulary: a name in _SIGLIP_VOCABULARIES.
+      tokens: tokens per text.
+      text_head: whether the text tower ends in a linear head.
+      figures: published ImageNet zero-shot accuracy and COCO Recall@1, text to image and image to
+        text.
+    """
+    family, size = title.split("/")[0].split()
+    width, depth, mlp_dim = _SIGLIP_SIZES[size]
+    text_size = "So400m" if size == "g-opt" else size
+    text_width, text_depth, text_mlp = _SIGLIP_SIZES[text_size]
+    rows, vocab_url = _SIGLIP_VOCABULARIES[vocabulary]
+    block = _block_parameters(width, mlp_dim)
+    image = (3 * patch**2 + 1 + (side // patch) ** 2 + 2) * width + depth * block
+    image += block - width  # the pooling: a block with a probe in place of a norm's two vectors
+    text = (rows + tokens + 2) * text_width + text_depth * _block_parameters(text_width, text_mlp)
+    head = (text_width + 1) * width if text_head else 0
+    keys = ("imagenet2012", "coco_captions/t2i", "coco_captions/i2t")
+    url = f"{_STORAGE}/big_vision/{file}.npz"
+    return PublishedModel(
+        name=f"{title.replace(' ', '-').replace('/', '')}-{side}",
+        urls=(url, url.replace(f"{_STORAGE}/", "gs://")),
+        vocab_url=vocab_url,
+        tokenizer="sentencepiece",
+        out_dim=(None, width if text_head else None),
+        image=f"ViT-{size}/{patch}, {side}",
+        text=f"transformer, width {text_width}, depth {text_depth}",
+        parameters=image + text + head + 2,
+        figures=dict(zip(keys, figures, strict=False)),
+        config_arg="",
+        aliases=(f"{title} {side}", file.rpartition("/")[2]),
+        family="SigLIP 2" if family == "SigLIP2" else family,
+        resolution=side,
+        token_length=tokens,
+    )
+
+
+def _siglip2(size, patch, *sides):
+    """Returns the SigLIP 2 models of one size: for each side (side, published figures)."""
+    return [
+        _siglip(
+            f"SigLIP2 {size}/{patch}",
+            patch,
+            side,
+            f"siglip2/siglip2_{size.lower()}{patch}_{side}",
+            "gemma",
+            figures=figures,
+        )
+        for side, figures in sides
+    ]
+
+
+_SIGLIP = (
+    _siglip("SigLIP B/16", 16, 224, "siglip/webli_en_b16_224_63724782", "c4_en"),
+    _siglip("SigLIP B/16", 16, 256, "siglip/webli_en_b16_256_60500360", "c4_en"),
+    _siglip("SigLIP B/16", 16, 384, "siglip/webli_en_b16_384_68578854", "c4_en"),
+    _siglip("SigLIP B/16", 16, 512, "siglip/webli_en_b16_512_68580893", "c4_en"),
+    _siglip("SigLIP L/16", 16, 256, "siglip/webli_en_l16_256_60552751", "c4_en"),
+    _siglip("SigLIP L/16", 16, 384, "siglip/webli_en_l16_384_63634585", "c4_en"),
+    _siglip("SigLIP So400m/14", 14, 224, "siglip/webli_en_so400m_224_57633886", "c4_en", tokens=16),
+    _siglip("SigLIP So400m/14", 14, 384, "siglip/webli_en_so400m_384_58765454", "c4_en"),
+    _siglip("SigLIP B/16-i18n", 16, 256, "siglip/webli_i18n_b16_256_66117334", "mc4"),
+    _siglip(
+        "SigLIP So400m/16-i18n",
+        16,
+        256,
+        "siglip/webli_i18n_so400m_16_256_78061115",
+        "mc4",
+        text_head=False,
+    ),
+    *_siglip2("B", 32, (256, (74.0, 47.2, 63.7))),
+    *_siglip2(
+        "B",
+        16,
+        (224, (78.2, 52.1, 68.9)),
+        (256, (79.1, 53.2, 69.7)),
+        (384, (80.6, 54.6, 71.4)),
+        (512, (81.2, 55.2, 71.2)),
+    ),
+    *_siglip2(
+        "L", 16, (256, (82.5, 54.7, 71.5)), (384, (83.1, 55.3, 71.4)), (512, (83.5, 55.2, 72.1))
+    ),
+    *_siglip2("So400m", 14, (224, (83.2, 55.1, 71.5)), (384, (84.1, 55.8, 71.7))),
+    *_siglip2(
+        "So400m",
+        16,
+        (256, (83.4, 55.4, 71.5)),
+        (384, (84.1, 56.0, 71.2)),
+        (512, (84.3, 56.0, 71.3)),
+    ),
+    *_siglip2("g-opt", 16, (256, (84.5, 55.7, 72.5)), (384, (85.0, 56.1, 72.8))),
+)
+MODELS |= {model.name: model for model in _SIGLIP}
+
+NAFLEX = (
+    "a NaFlex checkpoint: its image tower takes patches of any aspect ratio (big_vision's "
+    "naflex_vit.py) and is another model, which lit_tf does not have. Take SigLIP2-B16-256 or "
+    "another SigLIP 2 model of a fixed resolution"
+)
+
+
+def is_naflex(name: str) -> bool:
+    """Returns whether a name or address means one of SigLIP 2's NaFlex checkpoints."""
+    name = name.rstrip("/").rpartition("/")[2] if "://" in name else name
+    name = name.lower().removesuffix(".npz").replace("/", "").replace("_", "-").replace(" ", "-")
+    return name in ("siglip2-b16-naflex", "siglip2-so400m16-naflex")
+
 
 UPSTREAM = {
     name: UpstreamModel(name, config_arg, tower, (f"{_WEB}/{path}", f"{_BUCKET}/{path}"))

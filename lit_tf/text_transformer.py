@@ -1,4 +1,7 @@
-"""The text tower of LiT-L16S and LiT-L16Ti: pre-norm blocks that answer with the last position."""
+"""The text tower of LiT-L16S, LiT-L16Ti and the SigLIP family.
+
+It has pre-norm blocks and answers with the last position.
+"""
 
 import keras
 import tensorflow as tf
@@ -43,7 +46,7 @@ class TextTransformer(Tower):
         """Embeds texts.
 
         Args:
-          tokens: int32 (batch, max_length), ending in the end-of-sentence token.
+          tokens: int32 (batch, max_length), cut or padded as the tokenizer does.
           training: ignored; this tower has no dropout.
           dropout_seed: ignored.
 

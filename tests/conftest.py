@@ -36,7 +36,9 @@ def fixtures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fixtures")
     reference_fixtures().write_small(folder)
     for path in folder.glob("*.npz"):
-        if path.stem in ("lit_tt_tiny", "bv_old_tiny"):
+        if path.stem == "siglip2_tiny":
+            path.with_suffix(".model").write_bytes((REFERENCE / "bytes_bpe.model").read_bytes())
+        elif path.stem in ("lit_tt_tiny", "bv_old_tiny") or path.stem.startswith("siglip"):
             path.with_suffix(".model").write_bytes((REFERENCE / "sentencepiece.model").read_bytes())
         elif path.stem not in ("vit_upstream_tiny", "upstream_init_tiny"):
             path.with_suffix(".txt").write_bytes((REFERENCE / "vocab.txt").read_bytes())

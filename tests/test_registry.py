@@ -14,7 +14,51 @@ from lit_tf import registry
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 
-@pytest.mark.parametrize("name", list(registry.MODELS))
+LIT = {name: model for name, model in registry.MODELS.items() if model.family == "LiT"}
+# Of 4 of the 25 models of the SigLIP family the shapes are known.
+SIGLIP_SHAPES = {
+    "SigLIP-B16-224": "siglip_b16_224",
+    "SigLIP2-B16-256": "siglip2_b16_256",
+    "SigLIP2-B32-256": "siglip2_b32_256",
+    "SigLIP-So400m14-224": "siglip_so400m14_224",
+}
+
+
+@pytest.mark.parametrize(("name", "file"), SIGLIP_SHAPES.items())
+def test_siglip_sizes_are_those_of_the_published_shapes(name, file):
+    model = registry.MODELS[name]
+    shapes = json.loads((REFERENCE / "shapes" / f"{file}.json").read_text())
+    assert model.parameters == sum(map(math.prod, shapes.values()))
+    assert model.out_dim == (None, shapes["txt/head/bias"][0])
+    patch, rows = shapes["img/embedding/kernel"][0], shapes["img/pos_embedding"][1]
+    assert model.resolution == patch * math.isqrt(rows)
+    assert model.token_length == shapes["txt/pos_embedding"][1]
+    assert f"/{patch}, {model.resolution}" in model.image
+
+
+def test_the_siglip_family_is_whole_and_found_by_big_visions_names():
+    families = [m.family for m in registry.MODELS.values()]
+    assert (families.count("SigLIP"), families.count("SigLIP 2")) == (10, 15)
+    for name, listed in (
+        ("SigLIP2 B/16 256", "SigLIP2-B16-256"),
+        ("SigLIP2 g-opt/16 384", "SigLIP2-g-opt16-384"),
+        ("SigLIP B/16-i18n 256", "SigLIP-B16-i18n-256"),
+        ("webli_en_so400m_384_58765454", "SigLIP-So400m14-384"),
+        ("siglip2_so400m14_224", "SigLIP2-So400m14-224"),
+    ):
+        assert registry.find_published(name).name == listed
+    model = registry.MODELS["SigLIP2-B16-256"]
+    assert model.urls[1] == "gs://big_vision/siglip2/siglip2_b16_256.npz"
+    assert model.vocab_url.endswith("/big_vision/gemma_tokenizer.model")
+    assert model.figures == {
+        "imagenet2012": 79.1,
+        "coco_captions/t2i": 53.2,
+        "coco_captions/i2t": 69.7,
+    }
+    assert registry.MODELS["SigLIP-So400m16-i18n-256"].out_dim == (None, None)
+
+
+@pytest.mark.parametrize("name", LIT)
 def test_sizes_are_those_of_the_published_shapes(name):
     model = registry.MODELS[name]
     with open(REFERENCE / "shapes" / f"{name}.json", encoding="utf-8") as f:
@@ -38,9 +82,9 @@ def test_every_address_is_of_the_published_bucket():
     for model in registry.MODELS.values():
         web, bucket = model.urls
         assert web == bucket.replace("gs://", "https://storage.googleapis.com/")
-        assert web.endswith(".npz") and web.startswith(
-            "https://storage.googleapis.com/vit_models/lit/"
-        )
+        where = "vit_models/lit/" if model.family == "LiT" else "big_vision/siglip"
+        assert web.endswith(".npz")
+        assert web.startswith(f"https://storage.googleapis.com/{where}")
         suffix = ".txt" if model.tokenizer == "bert" else ".model"
         assert model.vocab_url.endswith(suffix)
     assert registry.MODELS["LiT-L16S"].vocab_url.endswith("/lit/LiT-L16S.model")

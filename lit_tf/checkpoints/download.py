@@ -22,7 +22,7 @@ import warnings
 from tqdm import tqdm
 
 from lit_tf import registry, wordpiece
-from lit_tf.checkpoints.npz import open_npz
+from lit_tf.checkpoints import npz, zarr_folder
 from lit_tf.errors import CheckpointError, DownloadError, TokenizerError, nearest
 
 _CHUNK = 1 << 20
@@ -78,8 +78,12 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
         if embedded:
             return embedded
         return _published(published, with_vocab) if published else _upstream(upstream, with_vocab)
+    if registry.is_naflex(name):
+        raise CheckpointError(f"{name}: {registry.NAFLEX}")
     if "://" in name:
         return _address(name, with_vocab)
+    if step := zarr_folder.find(path):
+        return step
     if path.exists() or path.with_name(f"{path.name}.index").exists():
         return path
     hint = nearest(name, [*registry.list_models(), *registry.UPSTREAM])
@@ -141,13 +145,27 @@ def _address(url, with_vocab):
     # Different addresses may end in the same name (checkpoint.npz).
     folder = cache_dir() / "addresses" / hashlib.sha256(url.encode()).hexdigest()[:16]
     path = folder / name
+    if zarr_folder.is_step_name(name) or zarr_folder.is_newest_name(name):
+        return _zarr_folder(url, folder, with_vocab)
     if not path.suffix:
         return _bert_folder((url,), path, with_vocab)
     if path.exists() or path.suffix != ".npz" or not with_vocab:
         return fetch((url,), path)
-    stem = name[: -len(".npz")]
     folder_path = parts.path[: parts.path.rfind("/")]
     base = parts._replace(path=folder_path, query="", fragment="").geturl()
+    _fetch_vocabulary(base, name[: -len(".npz")], folder, url)
+    return fetch((url,), path)
+
+
+def _fetch_vocabulary(base, stem, folder, url):
+    """Fetches the vocabulary beside a checkpoint, if there is one.
+
+    Args:
+      base: address of the folder that the checkpoint is in.
+      stem: the checkpoint's name without its suffix.
+      folder: where to put it.
+      url: the checkpoint's address, for messages.
+    """
     for vocab in (f"{stem}.txt", f"{stem}.model", "vocab.txt"):
         try:
             fetch((f"{base}/{urllib.parse.quote(vocab)}",), folder / vocab)
@@ -159,10 +177,41 @@ def _address(url, with_vocab):
             warnings.warn(
                 f"whether a vocabulary lies beside {url} is unknown: {e}. If there is one, pass it "
                 "as vocab",
-                stacklevel=4,
+                stacklevel=5,
             )
             break
-    return fetch((url,), path)
+
+
+def _zarr_folder(url, folder, with_vocab):
+    """Returns the cached folder of a gs:// address `NAME.bv-000001000`, or of the newest `NAME.bv`.
+
+    Only parameters are fetched, not the optimizer's state, which takes twice as much.
+    """
+    import tensorflow as tf
+
+    if not url.startswith("gs://"):
+        raise DownloadError(
+            f"{url}: is a folder, which can be listed at a gs://BUCKET/PATH address only"
+        )
+    base, name = url.rsplit("/", 1)
+    try:
+        if zarr_folder.is_newest_name(name):
+            with tf.io.gfile.GFile(f"{url}-LAST", "r") as file:
+                name = f"{name}-{zarr_folder.checked_step(file.read(), f'{url}-LAST')}"
+        names = (n for n in (name, f"{name}-tmp") if tf.io.gfile.isdir(f"{base}/{n}"))
+        if (name := next(names, None)) is None:
+            raise _NotThereError(f"{url}: no such folder")
+        arrays = [a.rstrip("/") for a in tf.io.gfile.listdir(f"{base}/{name}")]
+        for array in filter(zarr_folder.holds_parameters, arrays):
+            npz.check_key(url, array)  # it becomes a folder's name
+            for file in tf.io.gfile.listdir(f"{base}/{name}/{array}"):
+                npz.check_key(url, file)
+                fetch((f"{base}/{name}/{array}/{file}",), folder / name / array / file)
+    except tf.errors.OpError as e:
+        raise DownloadError(f"{url}: cannot be listed ({e.message.splitlines()[0]})") from e
+    if with_vocab:
+        _fetch_vocabulary(base, name.split(".bv-")[0], folder, url)
+    return folder / name
 
 
 class _NotThereError(DownloadError):
@@ -233,7 +282,7 @@ def _fetch_one(url, path):
         raise DownloadError(f"{url}: damaged on the way: its MD5 differs from the server's")
     if path.suffix == ".npz":
         try:
-            open_npz(partial).close()
+            npz.open_npz(partial).close()
         except CheckpointError as e:
             partial.unlink()
             raise DownloadError(f"{url}: what came is no checkpoint: {e}") from e

@@ -24,6 +24,12 @@ _IMAGE_POSITIONS = (_GRID, "img/Transformer/pos_embedding", _COMBINED)
 _TEXT_POSITIONS = "txt/pos_embedding"
 # Old text transformers added this one too: a mistake, but the trained value is the sum of both.
 _TEXT_POSITIONS_OLD = "txt/Encoder_0/pos_embedding"
+# Older code kept the attention pooling's leaves in the tower itself.
+_INLINED_POOLING = re.compile(
+    r"img/(probe|LayerNorm_0/.+|MlpBlock_0/.+|MultiHeadDotProductAttention_0/.+)"
+)
+# Where the parameters stand in a training checkpoint: with optax, and before its time.
+_PREFIXES = ("params/", "opt/target/")
 _STACKED = re.compile(r"(img/Transformer|txt/Encoder_0)/encoderblock/(.+)")
 
 
@@ -86,13 +92,16 @@ class CanonicalCheckpoint:
 def _without_prefixes(keys: Iterable[str], source: str) -> tuple[dict[str, str], str]:
     """Returns ({plain name: key in the file}, layout), dropping what is not a parameter."""
     keys = list(keys)
-    if any(k.startswith("params/") for k in keys):
-        if both := [k for k in keys if k.startswith(("img/", "txt/"))]:
+    prefixes = [p for p in _PREFIXES if any(k.startswith(p) for k in keys)]
+    if prefixes:
+        prefix = prefixes[0]
+        if both := [k for k in keys if k.startswith(("img/", "txt/", *prefixes[1:]))]:
+            elsewhere = f"under {prefixes[1]}" if prefixes[1:] else "at top level"
             raise CheckpointError(
-                f"{source}: parameters both under params/ and at top level: {both[0]!r}; expected "
+                f"{source}: parameters both under {prefix} and {elsewhere}: {both[0]!r}; expected "
                 "either"
             )
-        return {k[len("params/") :]: k for k in keys if k.startswith("params/")}, "big_vision"
+        return {k[len(prefix) :]: k for k in keys if k.startswith(prefix)}, "big_vision"
     keys = [k for k in keys if not k.startswith(("opt/", "chrono/"))]
     if not any(k.startswith(("img/", "txt/")) for k in keys) and "embedding/kernel" in keys:
         # A lone ViT. Its classification head knows its training set's classes, not LiT's space.
@@ -119,13 +128,15 @@ def read_canonical(npz) -> CanonicalCheckpoint:
     """Returns a checkpoint of any published layout under canonical names.
 
     Args:
-      npz: an open archive (`lit_tf.checkpoints.npz.open_npz`); closed with the checkpoint.
+      npz: an open archive (`npz.open_npz`) or folder (`zarr_folder.ZarrFolder`); closed with the
+        checkpoint.
 
     Raises:
       CheckpointError: it is of no known layout, or contradicts itself.
     """
     source = str(npz.path)
     plain, layout = _without_prefixes(npz.keys(), source)
+    plain = _with_pooling_apart(plain, source)
     if not any(k.startswith(("img/", "txt/")) for k in plain):
         raise CheckpointError(
             f"{source}: no layout that this library knows; expected keys img/... and txt/... "
@@ -145,6 +156,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
             raise CheckpointError(f"{source}: {name!r} is given twice, stacked and not stacked")
         shapes[name], readers[name] = tuple(shape), reader
 
+    pooled = any(k.startswith("img/MAPHead_0/") for k in plain)
     image_positions = [k for k in _IMAGE_POSITIONS if k in plain]
     if len(image_positions) > 1:
         raise CheckpointError(
@@ -165,7 +177,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
                     lambda key=key, i=i: stacks.read(key, i),
                 )
         elif name in image_positions:
-            _put_image_positions(npz, source, key, put)
+            _put_image_positions(npz, source, key, put, pooled=pooled)
         elif name == _TEXT_POSITIONS_OLD:
             pass  # below
         elif name == _CLS_ROW:
@@ -176,15 +188,26 @@ def read_canonical(npz) -> CanonicalCheckpoint:
         _put_old_text_positions(npz, source, plain, shapes, readers)
     dtypes = tuple(sorted({npz.dtype(k).name for k in plain.values()}))
     # big_vision reads both: its own runs' checkpoints, and parameters shared alone.
-    bare = layout == "big_vision" and not any(k.startswith("params/") for k in plain.values())
+    bare = layout == "big_vision" and not any(k.startswith(_PREFIXES) for k in plain.values())
     return CanonicalCheckpoint(layout, source, shapes, dtypes, readers, bare, npz.close)
 
 
-def _put_image_positions(npz, source, key, put):
+def _with_pooling_apart(plain, source):
+    """Returns {name: key}, the attention pooling's names with `MAPHead_0` as they are today."""
+    out = {_INLINED_POOLING.sub(r"img/MAPHead_0/\1", name): key for name, key in plain.items()}
+    if len(out) < len(plain):
+        raise CheckpointError(f"{source}: the attention pooling is given twice, img/MAPHead_0/...")
+    return out
+
+
+def _put_image_positions(npz, source, key, put, pooled):
     shape = npz.shape(key)
     if len(shape) != 3 or shape[0] != 1:
         raise CheckpointError(f"{source}: {key!r} has shape {shape}, expected (1, rows, width)")
     rows = shape[1]
+    if pooled:  # there is no class token, and no row for one
+        put(_GRID, shape, lambda: npz.read(key))
+        return
     has_row = math.isqrt(rows) ** 2 != rows and math.isqrt(rows - 1) ** 2 == rows - 1
     width = shape[2]
     if has_row:
@@ -230,6 +253,11 @@ def to_layout(
     if layout not in LAYOUTS:
         raise CheckpointError(f"layout {layout!r} cannot be written, expected one of {LAYOUTS}")
     out = dict(variables)
+    if layout == "vit_jax" and _GRID in out and _CLS_ROW not in out:
+        raise CheckpointError(
+            "layout 'vit_jax' has no attention pooling, which this model's image tower ends in; "
+            "write layout 'big_vision'"
+        )
     if _CLS_ROW in out:
         row = out.pop(_CLS_ROW)
         if layout == "vit_jax":

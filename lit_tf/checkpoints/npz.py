@@ -60,7 +60,7 @@ _STARTS = (
 )
 
 
-def _check_key(path, key):
+def check_key(path, key):
     """Raises unless `key` is a relative, normal, printable path."""
     if (
         not key
@@ -76,7 +76,7 @@ def _check_key(path, key):
         )
 
 
-def _parse_dtype(descr):
+def parse_dtype(descr):
     """Returns the dtype of a plain number as stored, or None where `descr` is anything else."""
     if not isinstance(descr, str) or len(descr) > 8:
         return None
@@ -89,6 +89,21 @@ def _parse_dtype(descr):
     if dtype.kind in "biuf" and dtype.itemsize <= 8:
         return dtype
     return None
+
+
+def check_expansion(stored, unpacked, fault):
+    """Raises if an array takes far more bytes than are stored of it.
+
+    Args:
+      stored: bytes in the file.
+      unpacked: bytes that the file declares.
+      fault: a function from a message to the exception to raise.
+    """
+    if unpacked > max(_MAX_EXPANSION_FROM, _MAX_EXPANSION * stored):
+        raise fault(
+            f"{stored:,} bytes would unpack to {unpacked:,}; expected at most {_MAX_EXPANSION} "
+            "times as many"
+        )
 
 
 class _Member:
@@ -261,7 +276,7 @@ class NpzFile:
                     f"{self.path}: member {name[:80]!r} is no array; expected names in .npy"
                 )
             key = name[: -len(".npy")]
-            _check_key(self.path, key)
+            check_key(self.path, key)
             if key in members:
                 raise CheckpointError(f"{self.path}: key {key!r} is there twice")
             members[key] = self._read_header(key, info)
@@ -279,12 +294,8 @@ class NpzFile:
             raise fault(f"zip compression {info.compress_type}; expected stored or deflated")
         if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
             raise fault(f"{info.compress_size:,} bytes stored for {info.file_size:,}")
-        if info.file_size > max(_MAX_EXPANSION_FROM, _MAX_EXPANSION * info.compress_size):
-            # Already here, and not where it is read: a model is made from the shapes alone.
-            raise fault(
-                f"{info.compress_size:,} bytes would unpack to {info.file_size:,}; expected at "
-                f"most {_MAX_EXPANSION} times as many"
-            )
+        # Already here, and not where it is read: a model is made from the shapes alone.
+        check_expansion(info.compress_size, info.file_size, fault)
         with self._reading(key), self._zip.open(info) as f:
             magic = f.read(8)
             if len(magic) < 8 or magic[:6] != b"\x93NUMPY":
@@ -302,7 +313,7 @@ class NpzFile:
         if header is None:
             raise fault(f"malformed .npy header {text[:80]!r}")
         descr, fortran, shape = header
-        dtype = _parse_dtype(descr)
+        dtype = parse_dtype(descr)
         if dtype is None:
             kind = "a pickled object" if "O" in str(descr) else f"dtype {str(descr)[:80]}"
             raise fault(f"{kind}; expected bool, int, float or bfloat16 (|V2) numbers")
@@ -383,7 +394,7 @@ def _write_archive(f, path, pairs):
     with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         keys = set()
         for key, array in pairs:
-            _check_key(path, key)
+            check_key(path, key)
             if key in keys:
                 raise CheckpointError(f"{path}: key {key!r} is there twice")
             keys.add(key)
@@ -397,7 +408,7 @@ def _write_member(archive, path, key, array):
     array = np.asarray(array)
     if array.dtype == BFLOAT16:
         array = array.view(np.dtype("V2"))
-    elif _parse_dtype(array.dtype.str) is None:
+    elif parse_dtype(array.dtype.str) is None:
         raise CheckpointError(f"{path}: key {key!r}: dtype {array.dtype} cannot be written")
     # A ZipInfo made from a name has a fixed date, 1980: equal arrays give equal files.
     member = zipfile.ZipInfo(key + ".npy")

@@ -16,11 +16,13 @@ from lit_tf.config import (
     usual_token_length,
 )
 from lit_tf.errors import CheckpointError, ConfigError, nearest
+from lit_tf.registry import NAFLEX
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 IMG_BLOCK = "img/Transformer/encoderblock_"
 TXT_BLOCK = "txt/Encoder_0/encoderblock_"
+POOLING = "img/MAPHead_0/"
 BERT_BLOCK = "txt/BertEncoder_0/encoder_block/layer_sequence/layers_"
 # BERT's kernels are (width, width), so the heads cannot be read off: width / 64 is the rule.
 BERT_HEAD_DIM = 64
@@ -45,10 +47,11 @@ def _join(prefix: str, children: Mapping) -> dict:
     return out
 
 
-def _vit_block(width: int, num_heads: int, mlp_dim: int) -> dict:
+def _pooling(width: int, num_heads: int, mlp_dim: int) -> dict:
     head_dim = width // num_heads
     projection = {"kernel": (width, num_heads, head_dim), "bias": (num_heads, head_dim)}
     return {
+        "probe": (1, 1, width),
         "LayerNorm_0": _norm(width),
         "MultiHeadDotProductAttention_0": {
             "query": projection,
@@ -56,9 +59,14 @@ def _vit_block(width: int, num_heads: int, mlp_dim: int) -> dict:
             "value": projection,
             "out": {"kernel": (num_heads, head_dim, width), "bias": (width,)},
         },
-        "LayerNorm_1": _norm(width),
         "MlpBlock_0": {"Dense_0": _dense(width, mlp_dim), "Dense_1": _dense(mlp_dim, width)},
     }
+
+
+def _vit_block(width: int, num_heads: int, mlp_dim: int) -> dict:
+    block = {**_pooling(width, num_heads, mlp_dim), "LayerNorm_1": _norm(width)}
+    del block["probe"]
+    return block
 
 
 def _bert_layer(width: int, mlp_dim: int) -> dict:
@@ -91,8 +99,11 @@ def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
     out = {}
     if config.image:
         c = config.image
-        out["img/cls"] = (1, 1, c.width)
-        out["img/cls_pos_embedding"] = (1, 1, c.width)
+        if c.pool == "cls":
+            out["img/cls"] = (1, 1, c.width)
+            out["img/cls_pos_embedding"] = (1, 1, c.width)
+        else:
+            out.update(_join(POOLING, _pooling(c.width, c.num_heads, c.mlp_dim)))
         out["img/pos_embedding"] = (1, c.grid**2, c.width)
         out["img/embedding/kernel"] = (c.patch_size, c.patch_size, 3, c.width)
         out["img/embedding/bias"] = (c.width,)
@@ -179,6 +190,9 @@ def _blocks(shapes: Shapes, prefix: str, width: int, source: str) -> dict:
 
 
 def _vit_config(shapes: Shapes, source: str) -> ViTConfig:
+    if len(shapes.get("img/embedding/kernel", ())) == 2:
+        # A dense layer over patches that were cut outside, not a convolution.
+        raise CheckpointError(f"{source}: {NAFLEX}")
     kernel = _shape(shapes, "img/embedding/kernel", 4, source)
     if kernel[0] != kernel[1] or kernel[2] != 3:
         raise CheckpointError(
@@ -197,6 +211,7 @@ def _vit_config(shapes: Shapes, source: str) -> ViTConfig:
         patch_size=kernel[0],
         image_size=side * kernel[0],
         out_dim=_out_dim(shapes, "img", width, source),
+        pool="attention" if any(k.startswith(POOLING) for k in shapes) else "cls",
         **_blocks(shapes, IMG_BLOCK, width, source),
     )
 

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "out", metavar="OUT.npz", help="where to write; the vocabulary goes beside it"
     )
     parser.add_argument(
-        "--layout", choices=("vit_jax", "big_vision"), default="vit_jax", help="default: vit_jax"
+        "--layout",
+        choices=("vit_jax", "big_vision"),
+        help="default: vit_jax, or big_vision for a model with attention pooling",
     )
     parser.add_argument("--resolution", type=int, metavar="N", help="resample to this image size")
     parser.add_argument(
@@ -25,15 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf convert`."""
     import lit_tf
+    from lit_tf import loading
 
     common.check_writable(args.out)
     model = lit_tf.load(args.checkpoint, vocab=args.vocab, resolution=args.resolution)
-    lit_tf.save_npz(model, args.out, layout=args.layout, dtype=args.dtype)
+    layout = args.layout or loading.default_layout(model.config)
+    lit_tf.save_npz(model, args.out, layout=layout, dtype=args.dtype)
     size = os.path.getsize(args.out)
     if args.json:
-        common.print_json(
-            {"path": args.out, "layout": args.layout, "dtype": args.dtype, "bytes": size}
-        )
+        common.print_json({"path": args.out, "layout": layout, "dtype": args.dtype, "bytes": size})
     else:
-        print(f"{args.out}: layout {args.layout}, {args.dtype}, {size / 1e6:.1f} MB")
+        print(f"{args.out}: layout {layout}, {args.dtype}, {size / 1e6:.1f} MB")
     return 0

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Lists embedded models first, then published ones."""
+    """Lists embedded models first, then published ones, family by family."""
     from lit_tf.checkpoints.download import cache_dir
 
     rows = [_embedded(name, path) for name, path in registry.embedded_models().items()]
@@ -24,7 +24,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         common.print_json(rows)
         return 0
-    common.print_table([_HEADER, *map(_cells, rows)], right=(3, 4, 5, 6))
+    table = [_HEADER]
+    for family in dict.fromkeys(row["family"] for row in rows):
+        table.append((f"{family}:", *("" for _ in _HEADER[1:])))
+        table += [_cells(row) for row in rows if row["family"] == family]
+    common.print_table(table, right=(3, 4, 5, 6))
     print(
         "\nPublished figures in per cent: zero-shot accuracy on ImageNet; Recall@1 on COCO, image "
         f"to text and text to image.\nFiles are kept in {cache_dir()}."
@@ -47,6 +51,7 @@ def _embedded(name, path):
         "name": name,
         "path": str(path),
         "embedded": True,
+        "family": "embedded",
         "image": f"ViT/{image.patch_size}, width {image.width}, depth {image.depth}",
         "text": f"{kind}, width {text.width}, depth {text.depth}",
         "out_dim": (image.out_dim, text.out_dim),
@@ -62,6 +67,9 @@ def _published(model, cache):
         "name": model.name,
         "path": str(path) if path.exists() else None,
         "embedded": False,
+        "family": model.family,
+        "resolution": model.resolution,
+        "token_length": model.token_length,
         "image": model.image,
         "text": model.text,
         "out_dim": model.out_dim,
@@ -80,7 +88,12 @@ def _cells(row):
         row["name"],
         row["image"],
         row["text"],
-        f"{row['parameters'] / 1e6:.3g} M",
+        _millions(row["parameters"]),
         *("-" if figure is None else f"{figure:.1f}" for figure in figures),
         "in the package" if row["embedded"] else "in the cache" if row["path"] else "-",
     )
+
+
+def _millions(count):
+    """Returns a number of parameters in millions, with three digits."""
+    return f"{count / 1e6:,.0f} M" if count >= 1e8 else f"{count / 1e6:.3g} M"

@@ -1,0 +1,196 @@
+"""Reading the folder that big_vision's trainer writes today, `NAME.bv-000001000`.
+
+It holds one folder per array, named by the key with `~` for `/` (`params~img~embedding~kernel`),
+each a zarr 2 array: a JSON file `.zarray` and the array's chunks, compressed by zstd. Beside it the
+file `NAME.bv-LAST` names the newest step. The library tensorstore decompresses the chunks; what the
+JSON files declare is compared with the chunks that are there before anything is allocated, since
+zarr takes a missing chunk for zeros.
+"""
+
+import itertools
+import json
+import math
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from lit_tf.checkpoints import npz
+from lit_tf.errors import CheckpointError, extra, nearest
+
+_STEP = re.compile(r"(?P<name>.+\.bv)-(?P<step>[0-9]+)(-tmp)?")
+_NOT_PARAMETERS = re.compile(r"chrono~|opt~(?!target~)")
+_MAX_JSON = 10_000  # bytes; an array's .zarray takes about 200
+
+
+def is_step_name(name: str) -> bool:
+    """Returns whether a folder of this name holds one step: `NAME.bv-000001000`, or with `-tmp`."""
+    return _STEP.fullmatch(name) is not None
+
+
+def is_newest_name(name: str) -> bool:
+    """Returns whether this name stands for the newest step: `NAME.bv`."""
+    return name.endswith(".bv")
+
+
+def holds_parameters(name: str) -> bool:
+    """Returns whether an array's folder of this name holds parameters, not optimizer state."""
+    return "~" in name and not _NOT_PARAMETERS.match(name)
+
+
+def checked_step(text: str, source) -> str:
+    """Returns what a file `NAME.bv-LAST` names: the newest step's suffix, such as `000001000`.
+
+    Raises:
+      CheckpointError: the text is not a number.
+    """
+    step = text.strip()
+    if not re.fullmatch("[0-9]{1,20}", step):
+        raise CheckpointError(f"{source}: expected the number of a step, found {step[:40]!r}")
+    return step
+
+
+def find(path) -> pathlib.Path | None:
+    """Returns the folder that a path means, or None if it means no such folder.
+
+    Args:
+      path: `NAME.bv-000001000`, the same with `-tmp` behind, or `NAME.bv` for the newest step.
+
+    Raises:
+      CheckpointError: `NAME.bv-LAST` names a step that is not there.
+    """
+    path = pathlib.Path(path)
+    if is_step_name(path.name):
+        steps = (path, path.with_name(f"{path.name}-tmp"))
+        return next((p for p in steps if p.is_dir()), None)
+    last = path.with_name(f"{path.name}-LAST")
+    if not is_newest_name(path.name) or not last.is_file():
+        return None
+    try:
+        with open(last, encoding="utf-8") as file:
+            step = checked_step(file.read(100), last)
+    except (OSError, UnicodeDecodeError) as e:
+        raise CheckpointError(f"{last}: cannot be read: {e}") from e
+    folder = find(path.with_name(f"{path.name}-{step}"))
+    if folder is None:
+        raise CheckpointError(f"{last} names step {step}, but there is no {path.name}-{step}")
+    return folder
+
+
+class ZarrFolder:
+    """The parameters in a folder that big_vision wrote; has the methods of `npz.NpzFile`.
+
+    Attributes:
+      path: the folder's name, as given.
+    """
+
+    def __init__(self, path):
+        """Opens `path` and checks what every array declares.
+
+        Args:
+          path: the folder.
+
+        Raises:
+          CheckpointError: an array is not what it declares.
+          MissingPackageError: the library tensorstore is missing.
+        """
+        self.path = os.fspath(path)
+        with extra("tensorstore"):
+            import tensorstore
+        self._tensorstore = tensorstore
+        try:
+            folders = sorted(f for f in pathlib.Path(path).iterdir() if holds_parameters(f.name))
+            self._arrays = {self._key(folder): self._declared(folder) for folder in folders}
+        except OSError as e:
+            raise CheckpointError(f"{self.path}: cannot be read: {e}") from e
+        if not self._arrays:
+            raise CheckpointError(
+                f"{self.path}: expected folders of arrays, such as params~img~embedding~kernel, "
+                "found none"
+            )
+
+    def close(self):
+        """Does nothing: no file stays open."""
+
+    def keys(self):
+        """Returns the keys of the parameters, ordered by name."""
+        return list(self._arrays)
+
+    def shape(self, key):
+        """Returns the shape of the array at `key`, a tuple of ints."""
+        return self._array(key)[0]
+
+    def dtype(self, key):
+        """Returns the dtype that `read` returns."""
+        return self._array(key)[1]
+
+    def read(self, key):
+        """Returns the array at `key`.
+
+        Raises:
+          CheckpointError: there is no such key, or its chunks are damaged.
+        """
+        shape, dtype = self._array(key)
+        folder = os.path.join(self.path, key.replace("/", "~"))
+        spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": os.path.abspath(folder)}}
+        try:
+            array = self._tensorstore.open(spec, read=True, open=True).result().read().result()
+        except (ValueError, OSError, RuntimeError) as e:
+            raise self._fault(key, f"damaged: {' '.join(str(e).split())}") from e
+        array = np.asarray(array)
+        if array.shape != shape or array.dtype != dtype:
+            raise self._fault(key, f"changed while it was read, to {array.dtype} {array.shape}")
+        return array
+
+    def _array(self, key):
+        if key not in self._arrays:
+            raise CheckpointError(f"{self.path}: no key {key!r}{nearest(key, self._arrays)}")
+        return self._arrays[key]
+
+    def _fault(self, key, text):
+        return CheckpointError(f"{self.path}: key {key!r}: {text}")
+
+    def _key(self, folder):
+        key = folder.name.replace("~", "/")
+        npz.check_key(self.path, key)
+        return key
+
+    def _declared(self, folder):
+        """Returns the (shape, dtype) of an array, after the checks that need no data."""
+        key = self._key(folder)
+        try:
+            with open(folder / ".zarray", "rb") as file:
+                data = json.loads(file.read(_MAX_JSON))
+            shape, chunks = tuple(data["shape"]), tuple(data["chunks"])
+            stored = data["dtype"]
+            layout = (data["zarr_format"], data.get("dimension_separator", "."))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+            raise self._fault(key, f"its .zarray cannot be used: {e!r}") from None
+        dtype = npz.BFLOAT16 if stored == "bfloat16" else npz.parse_dtype(stored)
+        if dtype is None:
+            raise self._fault(key, f"dtype {str(stored)[:80]}; expected numbers")
+        if layout != (2, "."):
+            raise self._fault(key, f"zarr format and separator {layout}; expected (2, '.')")
+        sizes = (*shape, *chunks)
+        if len(chunks) != len(shape) or not all(type(n) is int and 0 < n < 2**63 for n in sizes):
+            raise self._fault(key, f"shape {shape} in chunks of {chunks}; expected sizes above 0")
+        self._check_chunks(folder, key, shape, chunks, dtype)
+        return shape, dtype.newbyteorder("=")
+
+    def _check_chunks(self, folder, key, shape, chunks, dtype):
+        """Raises unless every chunk is there, and is not far smaller than what it declares."""
+        held = {f.name: f.stat().st_size for f in folder.iterdir() if f.name != ".zarray"}
+        grid = [-(-n // c) for n, c in zip(shape, chunks, strict=True)]
+        count = math.prod(grid)
+        if count > len(held):
+            raise self._fault(key, f"{len(held)} of its {count:,} chunks are there")
+        for index in itertools.product(*map(range, grid)):
+            name = ".".join(map(str, index)) or "0"
+            if name not in held:
+                raise self._fault(key, f"its chunk {name} is missing")
+        npz.check_expansion(
+            sum(held.values()),
+            count * math.prod(chunks) * dtype.itemsize,
+            lambda text: self._fault(key, text),
+        )

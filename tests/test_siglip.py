@@ -1,0 +1,169 @@
+"""The SigLIP family answers what big_vision answers, from every layout that its files have had."""
+
+import json
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+from conftest import REFERENCE
+
+import lit_tf
+from lit_tf.checkpoints import zarr_folder
+from lit_tf.checkpoints.npz import write_npz
+
+FIXTURES = ["siglip_tiny", "siglip2_tiny", "siglip_i18n_tiny", "siglip_old_tiny"]
+
+
+def close(found, expected, bound):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
+
+
+@pytest.fixture(scope="module")
+def models(fixtures):
+    return {name: lit_tf.load(fixtures / f"{name}.npz") for name in FIXTURES}
+
+
+@pytest.fixture(scope="session")
+def trainer_folder(tmp_path_factory):
+    """What big_vision's trainer writes: a folder `checkpoint.bv-000001000`, here of siglip_tiny."""
+    folder = tmp_path_factory.mktemp("trainer")
+    with tarfile.open(REFERENCE / "bv_tensorstore_tiny.tar") as tar:
+        tar.extractall(folder, filter="data")
+    shutil.copy(REFERENCE / "sentencepiece.model", folder / "checkpoint.model")
+    return folder
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_images_and_strings_give_the_reference_numbers(models, reference, fixture_module, name):
+    expected, model = reference("siglip"), models[name]
+    texts = fixture_module.siglip_texts()
+    np.testing.assert_array_equal(model.tokenize(texts), expected[f"{name}/tokens"])
+    zimg, ztxt = model.encode_image(fixture_module.images()), model.encode_text(texts)
+    close(zimg, expected[f"{name}/zimg"], 1e-6)
+    close(ztxt, expected[f"{name}/ztxt"], 1e-6)
+    close(model.logits(zimg, ztxt), expected[f"{name}/logits"], 2e-5)
+    assert model.temperature == pytest.approx(expected[f"{name}/t"][0], rel=1e-6)
+    assert model.bias == pytest.approx(expected[f"{name}/b"][0], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_representations_equal_the_reference(models, reference, name):
+    expected, model = reference("siglip"), models[name]
+    pooled = model.image_tower(expected["siglip_tiny/images"])
+    close(pooled, expected[f"{name}/img_pre_logits"], 5e-6)
+    last = model.text_tower.representation(expected[f"{name}/tokens"])
+    close(last, expected[f"{name}/txt_pre_logits"], 5e-6)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_every_layout_is_written_back_bit_for_bit(models, fixture_module, tmp_path, name):
+    lit_tf.save_npz(models[name], tmp_path / "out.npz")
+    prefix = "" if models[name].config.bare else "params/"
+    expected = {f"{prefix}{k}": v for k, v in fixture_module.weights(name).items()}
+    with np.load(tmp_path / "out.npz") as file:
+        assert set(file) == set(expected)
+        for key in file:
+            assert file[key].tobytes() == expected[key].tobytes(), key
+    with pytest.raises(lit_tf.CheckpointError, match="vit_jax.*attention pooling.*big_vision"):
+        lit_tf.save_npz(models[name], tmp_path / "other.npz", "vit_jax")
+    assert not (tmp_path / "other.npz").exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.bv", "checkpoint.bv-000001000"])
+def test_the_trainers_folder_is_read(trainer_folder, models, name):
+    model = lit_tf.load(trainer_folder / name)
+    assert model.tokenizer is not None and not model.config.bare
+    given = models["siglip_tiny"].canonical_variables()
+    for key, variable in model.canonical_variables().items():
+        np.testing.assert_array_equal(variable.numpy(), given[key].numpy())
+
+
+def test_a_folder_whose_writing_was_not_finished_by_renaming_is_found(tmp_path):
+    (tmp_path / "a.bv-000000020-tmp").mkdir()
+    (tmp_path / "a.bv-LAST").write_text("000000020\n")
+    for name in ("a.bv", "a.bv-000000020", "a.bv-000000020-tmp"):
+        assert zarr_folder.find(tmp_path / name).name == "a.bv-000000020-tmp"
+    (tmp_path / "a.bv-LAST").write_text("../x")
+    with pytest.raises(lit_tf.CheckpointError, match="expected the number of a step"):
+        zarr_folder.find(tmp_path / "a.bv")
+
+
+def in_copy(trainer_folder, tmp_path):
+    return shutil.copytree(trainer_folder / "checkpoint.bv-000001000", tmp_path / "a.bv-1")
+
+
+BIAS = "params~img~embedding~bias"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": [10**12], "chunks": [48]}, "of its .* chunks are there"),
+        ({"shape": [10**12], "chunks": [10**12]}, "would unpack to"),
+        ({"dtype": "|O"}, "dtype |O; expected numbers"),
+        ({"shape": [48.5]}, "expected sizes above 0"),
+        ({"shape": "48"}, "expected sizes above 0"),
+        ({"zarr_format": 3}, "zarr format"),
+        ({"dimension_separator": "/"}, "zarr format"),
+    ],
+)
+def test_what_an_array_declares_is_not_believed(trainer_folder, tmp_path, change, message):
+    path = in_copy(trainer_folder, tmp_path) / BIAS / ".zarray"
+    path.chmod(0o644)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(lit_tf.CheckpointError, match=f"img/embedding/bias.*{message}"):
+        lit_tf.load(tmp_path / "a.bv-1")
+
+
+def test_a_missing_or_damaged_chunk_is_not_taken_for_zeros(trainer_folder, tmp_path):
+    chunk = in_copy(trainer_folder, tmp_path) / BIAS / "0"
+    chunk.chmod(0o644)
+    chunk.write_bytes(chunk.read_bytes()[:-20])
+    with pytest.raises(lit_tf.CheckpointError, match="img/embedding/bias.*damaged"):
+        lit_tf.load(tmp_path / "a.bv-1")
+    chunk.unlink()
+    with pytest.raises(lit_tf.CheckpointError, match="img/embedding/bias.*0 of its 1 chunks"):
+        lit_tf.load(tmp_path / "a.bv-1")
+
+
+def test_naflex_is_refused_by_name_and_by_contents(fixture_module, tmp_path):
+    for name in ("SigLIP2 B/16 NaFlex", "siglip2_so400m16_naflex", "SigLIP2-B16-NaFlex"):
+        with pytest.raises(lit_tf.CheckpointError, match="NaFlex checkpoint.*another model"):
+            lit_tf.load(name)
+    arrays = fixture_module.weights("siglip_tiny")
+    kernel = arrays["img/embedding/kernel"]
+    arrays["img/embedding/kernel"] = kernel.reshape(-1, kernel.shape[-1])
+    write_npz(tmp_path / "x.npz", arrays)
+    with pytest.raises(lit_tf.CheckpointError, match="NaFlex checkpoint"):
+        lit_tf.load(tmp_path / "x.npz")
+
+
+def test_parameters_in_two_places_are_refused(fixture_module, tmp_path):
+    arrays = fixture_module.siglip_old()
+    for more in ("params/t", "img/probe"):
+        write_npz(tmp_path / "x.npz", {**arrays, more: np.zeros((1,), np.float32)})
+        with pytest.raises(lit_tf.CheckpointError, match="parameters both under"):
+            lit_tf.load(tmp_path / "x.npz")
+    twice = {**arrays, "opt/target/img/MAPHead_0/probe": arrays["opt/target/img/probe"]}
+    write_npz(tmp_path / "x.npz", twice)
+    with pytest.raises(lit_tf.CheckpointError, match="pooling is given twice"):
+        lit_tf.load(tmp_path / "x.npz")
+
+
+def test_another_resolution_resamples_the_grid(models, fixtures):
+    larger = lit_tf.load(fixtures / "siglip_tiny.npz", resolution=48)
+    assert larger.image_tower.pos_embedding.shape == (1, 36, 48)
+    assert larger.encode_image(np.zeros((2, 50, 50, 3), np.uint8)).shape == (2, 48)
+    assert models["siglip_tiny"].encode_image([]).shape == (0, 48)
+
+
+def test_the_model_is_the_same_after_keras_saved_it(models, tmp_path, reference):
+    import keras
+
+    expected, model = reference("siglip"), models["siglip2_tiny"]
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.config == model.config and again.tokenizer.lowercase
+    found = again.image_tower(expected["siglip_tiny/images"])
+    close(found, expected["siglip2_tiny/img_pre_logits"], 5e-6)
