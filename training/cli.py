@@ -6,7 +6,7 @@ import sys
 
 from .distribution import STRATEGIES
 
-# EX_TEMPFAIL of sysexits.h: stopped by SIGTERM with a checkpoint written; run it again to go on.
+# EX_TEMPFAIL of sysexits.h: SIGTERM stopped the run after a checkpoint; run it again to resume.
 PREEMPTED = 75
 
 
@@ -31,16 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workdir",
         required=True,
         metavar="DIR",
-        help="checkpoints, summaries and final.npz of the run, local or gs://; a run that was "
-        "stopped goes on from there",
+        help="the run's folder for checkpoints, summaries and final.npz, local or gs://; a stopped "
+        "run resumes from it",
     )
     parser.add_argument(
         "--strategy",
         default="auto",
         choices=STRATEGIES,
-        help="what to train on (default: what there is)",
+        help="devices to train on (default: what this machine has)",
     )
-    parser.add_argument("--tpu", metavar="NAME", help="name or address of a TPU, or local")
+    parser.add_argument("--tpu", metavar="NAME", help="a TPU's name or address, or local")
     parser.add_argument("--json", action="store_true", help="print the last figures as JSON")
 
 
@@ -64,7 +64,7 @@ def run(args) -> int:
     try:
         figures = train(config, args.workdir, strategy=strategy)
     except Preempted as stop:
-        print(f"lit-tf: {stop}; run the same command again to go on")
+        print(f"lit-tf: {stop}; run the same command again to resume")
         return PREEMPTED
     if not strategies.is_chief(strategy):
         return 0  # every worker has the same figures; one of them tells, and wrote final.npz

@@ -1,4 +1,4 @@
-"""What a run is made of: typed, checked, read from a Python file with big_vision's arguments.
+"""The config of a run: typed, checked, and read from a Python file with big_vision's arguments.
 
 `lit_coco:txt=bert_base,img=B/16` calls `get_config` of `configs/lit_coco.py` with the arguments
 after the colon, and `--set optimizer.lr=3e-4` changes one field of what it returned. Unknown
@@ -28,11 +28,11 @@ class ModelConfig:
     Attributes:
         init: a whole LiT checkpoint to start from (name, path or URL), or None.
         image: the image tower: a variant such as "B/16", or sizes such as
-            "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384". Only used where no file says.
+            "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384". A checkpoint's sizes win.
         image_init: checkpoint of the image tower (AugReg or any other with one), or None.
         image_head: give the image tower a linear head too.
         text: the text tower: "bert_base", "bert_large", or "bert:width=128,..." or
-            "transformer:width=192,..." with sizes. Only used where no file says.
+            "transformer:width=192,..." with sizes. A checkpoint's sizes win.
         text_init: checkpoint of the text tower (a TF1 BERT folder or any other), or None.
         vocab: the vocabulary, or None for the one beside the text tower's checkpoint.
         resolution: side of the images in pixels.
@@ -125,9 +125,9 @@ class LossConfig:
     Attributes:
         name: "softmax" or "sigmoid".
         chunk: rows of logits to hold at a time on a replica, 0 for all.
-        cache_chunk: examples that a replica embeds at a time with exact gradient caching, 0 for
-            the whole batch at once. A locked tower, which keeps nothing for a way back, embeds its
-            share of the batch at once in either case.
+        cache_chunk: examples that a replica embeds at a time with exact gradient caching, 0 for the
+            whole batch at once. A locked tower needs no activations for the backward pass, so it
+            embeds its share of the batch at once in either case.
     """
 
     name: str = "softmax"
@@ -210,7 +210,7 @@ class TrainConfig:
 
 
 def check(config: TrainConfig) -> None:
-    """Refuses what could only fail later.
+    """Refuses a config that could only fail later.
 
     Raises:
         ConfigError: names the field, what it holds and what it may hold.
@@ -235,12 +235,12 @@ def check(config: TrainConfig) -> None:
         )
     if config.checkpoint_every % config.steps_per_loop:
         raise ConfigError(
-            f"checkpoint_every ({config.checkpoint_every}) is no multiple of steps_per_loop "
+            f"checkpoint_every ({config.checkpoint_every}) is not a multiple of steps_per_loop "
             f"({config.steps_per_loop}): checkpoints are written between host calls"
         )
     if config.eval.every % config.steps_per_loop:
         raise ConfigError(
-            f"eval.every ({config.eval.every}) is no multiple of steps_per_loop "
+            f"eval.every ({config.eval.every}) is not a multiple of steps_per_loop "
             f"({config.steps_per_loop}): evaluators run between host calls"
         )
     if config.model.bias is not None and config.loss.name == "softmax":
@@ -320,7 +320,7 @@ def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
 
     Args:
         argument: what stands after the config's colon; a bare name means True.
-        **defaults: the known arguments; a value takes the type of its default, where that is not
+        **defaults: the known arguments; a value takes the type of its default, unless that is
             None.
 
     Raises:
@@ -349,7 +349,7 @@ def parse_sizes(text: str, known: typing.Collection[str]) -> dict[str, int]:
     """Returns {name: int} of "width=96,depth=5".
 
     Raises:
-        ConfigError: a name is not among `known`, or a value is no integer.
+        ConfigError: a name is not among `known`, or a value is not an integer.
     """
     sizes = {}
     for item in text.split(","):

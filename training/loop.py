@@ -18,7 +18,7 @@ from .step import all_parameters
 
 
 class Preempted(Exception):
-    """The run was asked to stop (SIGTERM) and has written a checkpoint."""
+    """SIGTERM stopped the run, and a checkpoint has been written."""
 
 
 class Loop:
@@ -85,7 +85,7 @@ class Loop:
 
         Raises:
             TrainingError: the loss is not finite, or something cannot be written.
-            Preempted: SIGTERM came; a checkpoint has been written.
+            Preempted: SIGTERM stopped the run; a checkpoint has been written.
         """
         total, step = self._config.steps, self.step
         bar = tqdm(total=total, initial=step, unit="step", disable=self._manager is None)
@@ -94,10 +94,10 @@ class Loop:
             _on_sigterm(self._terminate),
             counters.raising() if counters is not None else contextlib.nullcontext(),
         ):
-            if step and self._evaluation_is_due(step):  # stopped before it was done, perhaps
+            if step and self._evaluation_is_due(step):  # the run may have stopped before it
                 self._evaluate(evaluators, bar)
             call = HostCall(self._strategy, self._step)
-            batches = iter(dataset) if step < total else None  # nothing is read in vain
+            batches = iter(dataset) if step < total else None  # or it would read for nothing
             while step < total:
                 step = self._train(call, batches, counters, bar)
                 if self._preempted():
@@ -144,7 +144,7 @@ class Loop:
             self._evaluating = False
         self.evaluated = figures
         self._write_summaries("eval", figures)
-        if not bar.disable:  # `write` would write all the same, on every worker
+        if not bar.disable:  # a disabled bar's `write` still writes, on every worker
             line = ", ".join(f"{k} {v:.4f}" for k, v in figures.items())
             bar.write(f"step {self.step}: {line}", file=sys.stderr)
 
@@ -161,7 +161,7 @@ class Loop:
             self._writers[part].flush()
 
     def _save(self):
-        # Not twice: writing over the last whole checkpoint would put it at risk.
+        # Not twice: overwriting the last whole checkpoint would put it at risk.
         step = self.step
         if self._manager is not None and step != self._saved:
             with self._explaining_write_errors():
@@ -181,7 +181,7 @@ class Loop:
             raise Preempted
 
     def _preempted(self):
-        """Whether any worker was told to stop; all learn of it after the same call."""
+        """Whether any worker got SIGTERM. All workers get the same answer after the same call."""
         if not self._multi_worker:
             return self._terminated
         flags = self._any_flag(tf.constant(int(self._terminated)))
@@ -190,23 +190,23 @@ class Loop:
     @tf.function(autograph=False)
     def _any_flag(self, flag):
         def total(x):
-            # A tensor of the replica's own device, which the reduction needs to know.
+            # The addition makes a tensor on the replica's own device, as the reduction needs it.
             return Collectives().all_reduce([tf.cast(x, tf.float32) + 0.0])[0]
 
         return self._strategy.run(total, args=(flag,))
 
     @contextlib.contextmanager
     def _explaining_write_errors(self):
-        """Says what could not be written, and what is left, where TensorFlow says only errno.
+        """Turns a write error into one that says what could not be written, and what is left.
 
-        Only around what writes, and so on the chief only: whatever else fails (data, the network,
-        another worker) has its own words, and leaves the checkpoints alone.
+        It stands only around code that writes, and so matters on the chief only. Other errors
+        (data, the network, another worker) keep their own words and leave the checkpoints alone.
         """
         folder = f"{self._workdir}/checkpoints"
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
-            # Half a checkpoint is of no use, and the room it takes may be what is missing.
+            # Half a checkpoint is useless, and it may fill the very disk that is full.
             for leftover in tf.io.gfile.glob(f"{folder}/*_temp"):
                 with contextlib.suppress(tf.errors.OpError):
                     tf.io.gfile.rmtree(leftover)
@@ -220,8 +220,8 @@ class Loop:
 def make_checkpoint(step) -> tf.train.Checkpoint:
     """Returns a checkpoint of every parameter and all optimizer state, by their own names.
 
-    (Not of the model object: TensorFlow finds only what hangs on it in ways that it knows, and
-    leaves out the rest without a word.)
+    (Not of the model object: TensorFlow saves only attributes of kinds that it knows, and silently
+    leaves out the rest.)
     """
     return tf.train.Checkpoint(
         model=all_parameters(step.model), optimizer=dict(step.optimizer.variables)

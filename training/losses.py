@@ -1,4 +1,4 @@
-"""Contrastive losses over the global batch, of which each replica computes only its own rows.
+"""Contrastive losses over the global batch. Each replica computes only its own rows of logits.
 
 Every function returns this replica's share: the shares of all replicas add up to the loss over the
 global batch, and so do their gradients. A replica holds (local batch x global batch) logits, never
@@ -35,8 +35,8 @@ def softmax_loss(
     Args:
         zimg: unit-length image embeddings, float32 (local batch, width).
         ztxt: unit-length text embeddings of the same examples, float32 (local batch, width).
-        t: logarithm of the temperature, float32 scalar or (1,).
-        b: ignored: a bias common to all logits does not change a softmax.
+        t: logarithm of the temperature, float32 scalar or (1,); not clipped.
+        b: ignored, because a bias common to all logits does not change a softmax.
         collectives: how to reach the other replicas.
         chunk: how many rows of logits to hold at a time; has to divide the local batch. 0 holds
             all rows and leaves the gradient to autodiff. The numbers are the same.
@@ -67,8 +67,8 @@ def softmax_loss(
 def _chunked_cross_entropy(rows, columns, scale, labels, chunk):
     """Sum of the rows' softmax cross-entropies, `chunk` rows of logits at a time.
 
-    The gradient is known as soon as a chunk's softmax is, so it is accumulated on the way forward;
-    there is nothing to keep, and nothing to compute again on the way back.
+    The gradient of a chunk is known as soon as its softmax is, so the forward pass accumulates it.
+    Nothing is kept for the backward pass, and nothing is computed twice.
 
     Args:
         rows: (local, width).
@@ -134,7 +134,7 @@ def sigmoid_loss(
     Args:
         zimg: unit-length image embeddings, float32 (local batch, width).
         ztxt: unit-length text embeddings of the same examples, float32 (local batch, width).
-        t: logarithm of the temperature, float32 scalar or (1,).
+        t: logarithm of the temperature, float32 scalar or (1,); not clipped.
         b: bias added to the logits, float32 scalar or (1,), or None for none.
         collectives: how to reach the other replicas.
         chunk: how many texts to meet at a time, a divisor of the local batch; 0 for one replica's.

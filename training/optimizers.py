@@ -1,8 +1,8 @@
 """The optimizers of big_vision's recipe, to the last rounding, and their schedule.
 
-Keras's stock AdamW and Adafactor differ from these in ways that show in the sixth digit (where
-epsilon stands, the order of decay and learning rate, the factored dimensions, the rounding of the
-momentum), so the update rules are written out here. State is plain `tf.Variable`s.
+Keras's own AdamW and Adafactor give other numbers from the sixth digit on: they put epsilon in
+another place, order decay and learning rate differently, factor other dimensions and round the
+momentum differently. So the update rules are written out here. State is plain `tf.Variable`s.
 """
 
 import math
@@ -102,8 +102,8 @@ class Adam:
 class Adafactor:
     """big_vision's Adafactor ("Scaling Vision Transformers", arXiv:2106.04560, section 3.4).
 
-    The second moment is factored over the two largest dimensions where the smaller of them has at
-    least 32 entries, and kept whole elsewhere. The momentum is stored as bfloat16. No update
+    The second moment is factored over the two largest dimensions if the smaller of them has at
+    least 32 entries; otherwise it is kept whole. The momentum is stored as bfloat16. No update
     clipping, no scaling by the parameter's size.
 
     Args:
@@ -174,7 +174,7 @@ class Adafactor:
 
         Args:
             name: the parameter's name.
-            step: of no influence.
+            step: not used.
         """
         del step
         return tf.cast(self._momentum[name], tf.float32)
@@ -273,14 +273,14 @@ def _decays(name):
 
 
 def _zeros(shape, name, dtype=tf.float32):
-    """A state variable; its name carries no `/`-scopes that a strategy would mind."""
+    """Returns a state variable. Its name has no `/`, which a strategy would take for a scope."""
     return tf.Variable(tf.zeros(shape, dtype), trainable=False, name=name.replace("/", "."))
 
 
 def _factored_dims(shape, min_dim):
     """Returns (axis of the second largest, axis of the largest dimension), or None: not factored.
 
-    Equal dimensions go by position, the later one counting as larger, as `np.argsort` has it.
+    Of equal dimensions the later one counts as larger, as in `np.argsort`.
     """
     if len(shape) < 2:
         return None

@@ -12,7 +12,7 @@ from .distribution.collectives import Collectives
 from .losses import LOSSES
 from .optimizers import Optimizer, clip_by_global_norm
 
-# The class token's position row is a constant of the model, zeros in all that training starts from.
+# The class token's position row is a constant of the model: zeros in all that training starts from.
 _NEVER_TRAINED = ("img/cls_pos_embedding",)
 
 

@@ -40,10 +40,10 @@ def build_model(config: TrainConfig) -> LitModel:
         The model, in the config's precision, with its tokenizer.
 
     Raises:
-        ConfigError: a tower should be pre-trained and no checkpoint says how (or the reverse), or
-            there is no vocabulary.
+        ConfigError: a pre-trained tower has no checkpoint, a tower from scratch has one, or there
+            is no vocabulary.
         CheckpointError: a checkpoint is damaged or of another kind.
-        DownloadError: it is neither here nor reachable.
+        DownloadError: it is not on this machine and cannot be downloaded.
     """
     c = config.model
     policy = "mixed_bfloat16" if config.dtype == "bfloat16" else "float32"
@@ -75,8 +75,9 @@ def build_model(config: TrainConfig) -> LitModel:
 def tower_sizes(name: str) -> tuple[type, dict[str, int]]:
     """The kind and the sizes of a tower, as `model.image` and `model.text` name it.
 
-    Reads no file. What a name leaves open is not in the sizes: an image's side, the length of a
-    text where none is given, and how many rows the token table has, which the vocabulary says.
+    Reads no file. Sizes that the name leaves open are not in the result: the side of an image, the
+    length of a text if the name does not give it, and the rows of the token table, which depend on
+    the vocabulary.
 
     Args:
         name: "B/16" or any other of the table above with a patch size, "patch_size=8,width=96,...",
@@ -125,10 +126,10 @@ def text_config(
 
     Args:
         name: the tower.
-        vocab: its vocabulary, which says how many rows the token table has.
+        vocab: its vocabulary, which decides how many rows the token table has.
         length: tokens of a text.
-        default_rows: rows without a vocabulary, where the name does not say; None if there has to
-            be one.
+        default_rows: rows if there is no vocabulary and the name gives none; None to require a
+            vocabulary.
 
     Raises:
         ConfigError: there is no such tower, or no vocabulary.
@@ -146,7 +147,7 @@ def text_config(
         sizes.setdefault("vocab_size", default_rows)
     else:
         raise ConfigError(f"a text tower from scratch ({name}) needs model.vocab")
-    if name not in _BERT:  # which have 512 positions, whatever the texts' length
+    if name not in _BERT:  # these have 512 positions for texts of any length
         sizes.setdefault("max_length", length)
     return _made(kind, name, **sizes)
 
@@ -161,7 +162,7 @@ def lit_config(config: TrainConfig) -> LitConfig:
     c = config.model
     image = image_config(c.image, c.resolution)
     text = text_config(c.text, c.vocab, c.token_length, _BERT_VOCABULARY)
-    # Where the image tower has no head, the text tower's is as wide as the image tower.
+    # If the image tower has no head, the text tower's head is as wide as the image tower.
     text = dataclasses.replace(text, out_dim=text.width if c.image_head else image.width)
     if isinstance(text, BertConfig):
         text = dataclasses.replace(text, dropout_rate=c.dropout)
@@ -193,17 +194,17 @@ def _check_starts(c: ModelConfig):
         if letter != "u" and not (init or c.init):
             raise ConfigError(
                 f"model.locking {c.locking!r} starts from a pre-trained {tower} tower, but "
-                f"neither model.{tower}_init nor model.init says which"
+                f"neither model.{tower}_init nor model.init is set"
             )
         if letter == "u" and c.init:
             raise ConfigError(
                 f"model.locking {c.locking!r} starts the {tower} tower from scratch, but "
-                f"model.init {c.init!r} brings it"
+                f"model.init {c.init!r} contains it"
             )
 
 
 def _adapt(model, c: ModelConfig, policy):
-    """Returns the model with the config's dropout, bias and token length; itself if it has them."""
+    """Returns a model with the config's dropout, bias and token length: itself if it has them."""
     text = model.config.text
     if isinstance(text, BertConfig):
         text = dataclasses.replace(text, dropout_rate=c.dropout)

@@ -23,7 +23,7 @@ from .loop import Loop, validation_loss
 from .step import build_step
 from .towers import build_model
 
-# What may differ between a run and its resumption without making it another run.
+# Fields that may change when a run is resumed.
 _FREE = ("eval", "steps_per_loop", "checkpoint_every", "keep_checkpoints")
 
 
@@ -41,8 +41,8 @@ def train(config: TrainConfig, workdir, *, strategy=None):
         {name: figure} of the last evaluation.
 
     Raises:
-        LitError: something about the config, data, checkpoints or the run itself; says what.
-        loop.Preempted: SIGTERM came; a checkpoint has been written.
+        LitError: something is wrong with the config, data, checkpoints or the run itself.
+        loop.Preempted: SIGTERM stopped the run; a checkpoint has been written.
     """
     strategy = strategy or tf.distribute.get_strategy()
     workdir = os.fspath(workdir)
@@ -53,8 +53,8 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     precomputed = source_format(config.data) == "embeddings"
     if precomputed and not config.model.lock_image:
         raise ConfigError(
-            f"{config.data.source} holds precomputed image embeddings, of which only a locked "
-            f"tower can make use; model.locking is {config.model.locking!r}"
+            f"{config.data.source} holds precomputed image embeddings, which only a locked tower "
+            f"can use; model.locking is {config.model.locking!r}"
         )
     _write_config(config, workdir, strategies.is_chief(strategy))
     with strategy.scope():
@@ -127,7 +127,7 @@ def _held_out(config):
 
 
 def _report(strategy, counters):
-    """Says which examples could not be used; every worker of those that it read."""
+    """Prints which examples could not be used. Every worker reports those that it read."""
     who = ""
     if strategies.has_workers(strategy):
         resolver = strategy.cluster_resolver
@@ -171,7 +171,7 @@ def _read_config(path):
 
 
 def _save_final(model, workdir):
-    """Writes final.npz and its vocabulary, beside first and then renamed, local or not."""
+    """Writes final.npz and its vocabulary, local or remote, each whole or not at all."""
     try:
         with tempfile.TemporaryDirectory() as local:
             remote = "://" in workdir

@@ -72,8 +72,8 @@ def make_config(
             text_key="captions/text",
             shuffle_buffer=20_000,
         ),
-        # As lit_coco, weight decay included: with less, the text tower learns by heart which pairs
-        # are captioned, and forgets how to read the others within a few hundred steps.
+        # As lit_coco, weight decay included. With less, the text tower memorizes which pairs are
+        # captioned, and within a few hundred steps it no longer reads the others.
         optimizer=OptimizerConfig(lr=1e-3, weight_decay=1e-2, warmup=min(100, steps // 5)),
         eval=EvalConfig(),
         batch_size=batch_size,

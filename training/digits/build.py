@@ -2,8 +2,8 @@
 
     make digits-model            # or: python -m lit_tf.training.digits.build --workdir runs/digits
 
-Every step is a command of this project that can be run alone; this file only calls them in order,
-rounds the result to float16 and refuses one that does not meet the bars.
+Every step can be run alone. This file calls them in order, rounds the result to float16, and ships
+it only if it meets the bars.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def tune(workdir, vit, vocab, data_dir=None, *, weight_decay=None, **arguments):
     if weight_decay is not None:
         optimizer = dataclasses.replace(config.optimizer, weight_decay=weight_decay)
         config = dataclasses.replace(config, optimizer=optimizer)
-    # A finished run would only be resumed, though the data may be other than it was.
+    # Otherwise a finished run would only be resumed, though its data may have changed.
     shutil.rmtree(workdir, ignore_errors=True)
     train(config, workdir, strategy=strategies.make_strategy())
     return pathlib.Path(workdir) / "final.npz"
@@ -89,7 +89,7 @@ def replace_part(path, name, text):
     before, start, rest = card.partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- /{name} -->")
     if not start or not end:
-        raise ValueError(f"{path}: has no part <!-- {name} --> ... <!-- /{name} -->")
+        raise ValueError(f"{path} has no part <!-- {name} --> ... <!-- /{name} -->")
     path.write_text(f"{before}{start}{text}\n{end}{after}", encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
 """Supervised pre-training of LiT-digits' image tower: the part that LiT then locks.
 
-The tower learns to tell the left digit, the right digit, the ink and the paper from one another by
-four linear heads on its representation. What it writes is an AugReg-style ViT checkpoint, so tuning
-starts from it exactly as it starts from a published one.
+Four linear heads on the tower's representation learn to classify the left digit, the right digit,
+the ink and the paper. The result is an AugReg-style ViT checkpoint, so tuning starts from it
+exactly as from a published one.
 
     python -m lit_tf.training.digits.pretrain --out runs/digits/vit.npz
 """
@@ -30,7 +30,7 @@ TOWER = ViTConfig(patch_size=8, image_size=48, width=96, depth=5, num_heads=3, m
 
 STEPS, BATCH_SIZE = 3500, 128
 
-# What each head tells apart, in the order of the heads' columns.
+# How many classes each head has, in the order of the heads' columns.
 TASKS = {
     "left": len(captions.DIGITS),
     "right": len(captions.DIGITS),
@@ -69,7 +69,7 @@ def pretrain(
     """
     tower = ViT(config, seed=seed)
     sizes = list(TASKS.values())
-    # Zeros: the first steps then only teach the heads, as is usual for fine-tuning a ViT.
+    # Zeros, as is usual for fine-tuning a ViT: the first steps then train only the heads.
     kernel = tf.Variable(tf.zeros((config.width, sum(sizes))), name="head_kernel")
     bias = tf.Variable(tf.zeros(sum(sizes)), name="head_bias")
     parameters = {

@@ -1,8 +1,8 @@
 """Draws pairs of real handwritten digits in coloured ink on coloured paper.
 
 The digits are scikit-learn's: 1,797 images of 8 x 8 pixels with 17 grey levels, from UCI's "Optical
-Recognition of Handwritten Digits". Everything is a pure function of a NumPy generator, so a data
-set can be made again without a download.
+Recognition of Handwritten Digits". Everything is a pure function of a NumPy generator, so the
+dataset can be drawn again without a download.
 """
 
 import functools
@@ -60,7 +60,7 @@ def load_digits():
     images = ndimage.zoom(
         images, (1, _UPSAMPLING, _UPSAMPLING), order=3, mode="grid-constant", grid_mode=True
     )
-    # The grey levels count pixels of a finer bitmap: full strokes rarely reach 16 of 16.
+    # The grey levels count pixels of a finer bitmap, and full strokes rarely reach 16 of 16.
     coverage = np.clip(images * 1.15, 0.0, 1.0).astype(np.float32)
     return coverage, digits.target.astype(np.int64)
 
@@ -109,7 +109,7 @@ def choose_digits(digits, split, rng):
 
 
 def _place(coverage, center, scale, angle, slant, waves):
-    """Samples digits (N, 32, 32) onto a (HEIGHT, WIDTH) canvas through inverse maps.
+    """Draws digits (N, 32, 32) on a (HEIGHT, WIDTH) canvas by inverse maps.
 
     The maps are affine, with waves (N, 2, 3) on top: amplitude, frequency, phase along each axis.
     """
@@ -161,7 +161,7 @@ def draw(left, right, inks, papers, rng, augment=False):
         scale = np.repeat(rng.uniform(0.75, 0.95, (n, 1)), 2, axis=1)
         angle, slant, waves, thinning = np.zeros(n), np.zeros(n), np.zeros((n, 2, 3)), np.ones(n)
         if augment:
-            # From not at all to fully: those not augmented are what models are measured on.
+            # From none to full augmentation, because models are measured on digits without any.
             share = rng.random((n, 1))
             scale = scale * (1 + share * rng.uniform(-0.12, 0.12, (n, 2)))
             angle = share[:, 0] * rng.uniform(-0.22, 0.22, n)

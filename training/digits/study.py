@@ -1,4 +1,4 @@
-"""Locked against unlocked, in small: does a locked, pre-trained tower read what no caption says?
+"""Locked against unlocked, in small: does a locked, pre-trained tower know what no caption says?
 
 The paper's claim (arXiv:2111.07991, section 4) on LiT-digits' data: `Lu`, a pre-trained image tower
 locked and a text tower from scratch, against `uu`, both towers from scratch on the same captioned
@@ -16,8 +16,8 @@ import lit_tf
 from ..preflight import flops
 from . import build, measure, pretrain
 
-# Both kinds choose their weight decay on the validation split: towers from scratch are not to lose
-# because of a setting that suits a locked one.
+# Towers from scratch choose their weight decay on the validation split, so they do not lose because
+# of a setting that suits a locked one.
 WEIGHT_DECAYS = (1e-2, 1e-3)
 
 FIGURES = {

@@ -1,8 +1,8 @@
-"""Everything that a training step asks of the other replicas, at one seam.
+"""Everything that a training step asks of the other replicas, in one place.
 
 A step needs four things of tf.distribute: how many replicas there are, which one it is, the sum of
 a tensor over all of them, and a way to assign the same new values on every one. They are here and
-nowhere else, so whoever compiles the step outside of a strategy (the TPU preflight, for one)
+nowhere else, so a program that compiles the step outside of a strategy, such as the TPU preflight,
 subclasses `Collectives` and changes only these four.
 """
 
@@ -53,9 +53,9 @@ class Collectives:
     def gather(self, x: tf.Tensor) -> tf.Tensor:
         """Concatenates every replica's rows, in the order of the replicas.
 
-        The gradient is the transpose: what all replicas' losses say about a row is summed, and
-        goes back to the replica that the row came from. (A gather without it still trains, on
-        wrong gradients: each replica would see only its own share of the loss.)
+        The gradient is the transpose: the gradients of all replicas' losses by a row are summed,
+        and the sum goes to the replica that the row came from. (A gather without it still trains,
+        but on wrong gradients: each replica would see only its own share of the loss.)
 
         Args:
             x: (local batch, ...), the same shape on every replica.
@@ -71,8 +71,8 @@ class Collectives:
 
         @tf.custom_gradient
         def gather_rows(rows):
-            # The sum over replicas of buffers that are zero but for one's own rows. It is how XLA
-            # on TPUs has always been given a gather (there is no gather op for replicas in TF).
+            # TF has no gather op for replicas. So sum buffers that are zero except for the
+            # replica's own rows, as is usual on TPUs.
             buffer = tf.scatter_nd(
                 replica[tf.newaxis, tf.newaxis], rows[tf.newaxis], [replicas, *rows.shape]
             )

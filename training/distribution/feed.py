@@ -1,9 +1,9 @@
 """Batches for the replicas of a strategy, from pipelines that run where they can.
 
-The pipelines decode with Python's help, count what is damaged, and tokenize with tensorflow-text's
-ops. Where tf.distribute would build them on machines that run nothing but TensorFlow's own server
-(every host of a TPU slice but this one, or all of a TPU that is reached over the network), they
-would find none of that. There, one pipeline on this machine feeds all replicas.
+The pipelines need Python, to decode images and to count damaged examples, and tensorflow-text's
+ops, to tokenize. Some machines run only TensorFlow's own server, which has neither: the other hosts
+of a TPU slice, or a TPU that is reached over the network. For these, one pipeline on this machine
+feeds all replicas.
 """
 
 import tensorflow as tf
@@ -28,7 +28,7 @@ def distribute(strategy, make_dataset):
 
 
 class FedFromHere:
-    """The batches of one pipeline on this machine, for all replicas wherever they are.
+    """The batches of one pipeline on this machine, for replicas on any machine.
 
     Args:
         replicas: how many there are.
@@ -40,7 +40,7 @@ class FedFromHere:
         context = tf.distribute.InputContext(
             num_input_pipelines=1, input_pipeline_id=0, num_replicas_in_sync=replicas
         )
-        # Read ahead by a step of all replicas: a host call must not wait for the first of them.
+        # Read one step ahead, so that a host call need not wait for its first batch.
         self._dataset = make_dataset(context).prefetch(replicas)
 
     def __iter__(self):
@@ -67,7 +67,7 @@ class _Iterator:
 def _is_remote(strategy):
     """Whether any of a TPU's hosts is another machine."""
     if not isinstance(strategy, tf.distribute.TPUStrategy):
-        return False  # workers of other strategies are processes of this program
+        return False  # the workers of other strategies run this program
     workers = {_task(device) for device in strategy.extended.worker_devices}
     return workers != {_task(tf.zeros([]).device)}
 

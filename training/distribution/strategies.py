@@ -1,4 +1,4 @@
-"""Names to `tf.distribute` strategies. A strategy is a value; no step asks which one it is."""
+"""From names to `tf.distribute` strategies. No step asks which strategy it runs under."""
 
 import glob
 import json
@@ -16,20 +16,20 @@ _GOOGLE_PCI_VENDOR = "0x1ae0"
 def make_strategy(name: str = "auto", *, tpu: str | None = None) -> tf.distribute.Strategy:
     """Builds a strategy. Call it first: before any tensor, dataset or model is made.
 
-    (Connecting to a TPU and MultiWorkerMirroredStrategy's own start both throw away, or refuse,
-    what the runtime has made before them.)
+    (Connecting to a TPU discards what the runtime made before, and MultiWorkerMirroredStrategy
+    refuses to start after it.)
 
     Args:
         name: one of
-            "tpu": a TPU, as `tpu` says;
+            "tpu": the TPU that `tpu` names;
             "mirrored": all GPUs of this machine, or its logical CPU devices if it has no GPU;
-            "multi_worker": as `TF_CONFIG` says, one process a worker;
+            "multi_worker": the workers in `TF_CONFIG`, one process each;
             "one_device": the first GPU, or else the CPU;
             "auto": "tpu" if `tpu` or the environment names one or this is a TPU VM,
             "multi_worker" if `TF_CONFIG` lists several workers, "mirrored" for several GPUs,
             else "one_device".
         tpu: the TPU's name or gRPC address; "local" for the TPU VM that this runs on; None for
-            what the environment says (TPU_NAME, else the local one). A pod slice is a name.
+            TPU_NAME of the environment, else the local one. A pod slice goes by its name.
 
     Returns:
         The strategy.
@@ -52,7 +52,7 @@ def make_strategy(name: str = "auto", *, tpu: str | None = None) -> tf.distribut
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes what only one process may write."""
+    """Whether this process is the one that writes checkpoints, summaries and the final model."""
     resolver = strategy.cluster_resolver
     if resolver is None or isinstance(resolver, tf.distribute.cluster_resolver.TPUClusterResolver):
         return True  # one process drives all of a TPU slice
@@ -79,8 +79,8 @@ def _detect(tpu):
 def _on_tpu_vm(root="/"):
     """Whether this machine has TPU chips: v2 to v4 show as /dev/accel0, v5e and v6e by VFIO.
 
-    VFIO passes through devices of any maker, so one of them has to be Google's; and a Google VM
-    without TPU has Google's network card, but nothing that goes through VFIO.
+    VFIO passes through devices of any maker, so one of them has to be Google's. A Google VM without
+    a TPU has Google's network card, but no VFIO device.
     """
     if os.path.exists(os.path.join(root, "dev/accel0")):
         return True
@@ -97,7 +97,7 @@ def _on_tpu_vm(root="/"):
 
 
 def summary(strategy: tf.distribute.Strategy) -> str:
-    """Returns the kind of a strategy and its number of replicas, for people."""
+    """Returns the kind of a strategy and its number of replicas, in words."""
     count = strategy.num_replicas_in_sync
     return f"{type(strategy).__name__}, {count} replica{'s' if count > 1 else ''}"
 
@@ -106,7 +106,7 @@ def listed_workers() -> list[str]:
     """Returns the addresses of all workers that TF_CONFIG lists.
 
     Raises:
-        TrainingError: it is not what it should be.
+        TrainingError: TF_CONFIG is not the JSON of a cluster.
     """
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
@@ -119,7 +119,7 @@ def _tpu_strategy(tpu):
     tpu = tpu or os.environ.get("TPU_NAME") or "local"
     try:
         # In this order and before anything else: resolve, connect, initialize, build. On a TPU VM
-        # ("local") the TPU belongs to this very process, and there is nothing to connect to.
+        # ("local") the TPU belongs to this process, so there is nothing to connect to.
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
         if tpu != "local":
             tf.config.experimental_connect_to_cluster(resolver)

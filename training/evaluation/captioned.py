@@ -19,7 +19,7 @@ class Captioned:
     Attributes:
         images: the images.
         captions: per image its captions.
-        notes: what was left out, for people.
+        notes: what was left out, in words.
         standard: whether this is what a published figure would be of.
     """
 
@@ -105,7 +105,7 @@ def _caption_file(path):
 
 
 def _with_captions(data):
-    """Leaves out captions without a text, and says how many there were."""
+    """Leaves out empty captions, and notes how many there were."""
     if not len(data.images):
         raise DataError(f"{data.images.name} has no images")
     if len(data.captions) != len(data.images):

@@ -21,10 +21,10 @@ class Classification:
 
     Attributes:
         images: the images.
-        labels: per image its right classes, in [0, len(class_names)); none where nobody said.
+        labels: the right classes of each image, in [0, len(class_names)); may be none.
         class_names: what the classes are called in tables.
-        prompts: the dataset's own prompts, or None where its names are put into templates.
-        notes: what was left out, for people.
+        prompts: the dataset's own prompts, or None if its names are put into templates.
+        notes: what was left out, in words.
         standard: whether this is what a published figure would be of.
     """
 
@@ -66,9 +66,10 @@ def open_classification(
         names = list(prompts.imagenet_names())
     else:
         names = feature.names
-        if names == [str(i) for i in range(count)]:  # what tfds returns where nobody named them
+        if names == [str(i) for i in range(count)]:  # what tfds returns for classes without names
             raise DataError(
-                f"{name} does not name its {count} classes: give a file with their names"
+                f"{name} does not name its {count} classes: give a file with their names "
+                "(--class-names)"
             )
     if len(names) != count:
         raise DataError(
@@ -141,7 +142,9 @@ def _class_folders(folder, given):
     images = FileImages(root.resolve().name, paths)
     notes = []
     if others:
-        notes.append(f"not read, because no images: {counted(len(others), 'file')}: {some(others)}")
+        notes.append(
+            f"not read, because they are not images: {counted(len(others), 'file')}: {some(others)}"
+        )
     return _checked(Classification(images, labels, names, notes=notes))
 
 

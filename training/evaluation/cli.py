@@ -12,10 +12,10 @@ from lit_tf.files import replacing
 
 from ..distribution import STRATEGIES
 
-# What big_vision's `lit_coco` is evaluated on, and what is where nothing else is asked for.
+# The datasets of big_vision's `lit_coco`, used unless the command line names others.
 DEFAULT_ZERO_SHOT = ("imagenet2012",)
 DEFAULT_RETRIEVAL = ("coco_captions",)
-# A config that evaluates nothing (`runlocal`) is for a trial: a few images show that all works.
+# For a config that names no datasets, such as `runlocal`: a smoke test on a few images.
 TRIAL = (("imagenet2012:validation[:64]",), ("coco_captions:test[:64]",))
 
 DEFAULT_BATCH_SIZE = 64
@@ -37,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--zero-shot",
         metavar="A,B",
-        help="datasets to classify: NAME[:SPLIT] of tfds, or folders that hold one folder per "
-        "class",
+        help="datasets to classify: NAME[:SPLIT] of tfds, or folders with one folder per class",
     )
     data.add_argument(
         "--retrieval",
@@ -68,12 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--strategy",
         choices=STRATEGIES,
         default="auto",
-        help="what to evaluate on (default: what there is)",
+        help="devices to evaluate on (default: what this machine has)",
     )
-    how.add_argument("--tpu", metavar="NAME", help="name or address of a TPU")
+    how.add_argument("--tpu", metavar="NAME", help="a TPU's name or address")
     out = parser.add_argument_group("output")
-    out.add_argument("--json", metavar="FILE", help="write all figures where a program reads them")
-    out.add_argument("--report", metavar="FILE.html", help="write a report for people")
+    out.add_argument("--json", metavar="FILE", help="write all figures as JSON")
+    out.add_argument(
+        "--report", metavar="FILE.html", help="write a report with examples, as one HTML page"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         0.
 
     Raises:
-        LitError: whatever stands in the way, for the command line to print.
+        LitError: something is wrong that the user can put right.
     """
     _check(args)
     # Here, not above: `lit-tf --help` needs no TensorFlow.
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     zero_shot = _names(args.zero_shot, subject.zero_shot, args.retrieval)
     retrieval = _names(args.retrieval, subject.retrieval, args.zero_shot)
     if args.class_names and len(zero_shot) != 1:
-        raise ConfigError("--class-names names the classes of one dataset: give one --zero-shot")
+        raise ConfigError("--class-names belongs to one dataset: give exactly one --zero-shot")
     # All datasets are opened before anything is embedded: a missing one shows in seconds.
     labelled = [
         open_classification(name, data_dir=data_dir, class_names=args.class_names)
@@ -120,7 +121,7 @@ def _check(args):
     sources = [s for s in (args.model, args.config, args.saved_model, args.tflite) if s]
     if len(sources) != 1:
         raise ConfigError(
-            "say what to evaluate, and only one of: a model, --config, --saved-model, --tflite"
+            "name what to evaluate, and only one of: a model, --config, --saved-model, --tflite"
             + (f"; found {', '.join(sources)}" if sources else "")
         )
     if args.saved_model or args.tflite:
@@ -156,7 +157,7 @@ def _show(args, subject, results):
 
 
 def _names(argument, default, other):
-    """The datasets of one kind: as asked for, else the default if the other kind is not either."""
+    """Returns the datasets of one kind. The default applies only if neither kind is asked for."""
     if argument is None:
         return () if other is not None else default
     names = tuple(name for name in argument.split(",") if name)
@@ -232,10 +233,12 @@ def _open_config(args, strategy):
     config = load_config(args.config)
     source = config.model.init
     if not source:
-        raise ConfigError(f"--config {args.config}: nothing to evaluate without init=CHECKPOINT")
+        raise ConfigError(
+            f"--config {args.config}: there is nothing to evaluate without init=CHECKPOINT"
+        )
     name = published.published_name(source)
     if name and not os.path.exists(source):
-        source = name  # init=LiT-B16B.npz, as people know it, means the published file
+        source = name  # people write init=LiT-B16B.npz and mean the published file
     args.vocab = args.vocab or config.model.vocab
     args.resolution = args.resolution or config.model.resolution
     args.batch_size = args.batch_size or config.eval.batch_size
@@ -254,7 +257,7 @@ def _open_config(args, strategy):
 
 
 def _check_towers(found, config, spec):
-    """Refuses a checkpoint that is not what the config says; what counts is the checkpoint.
+    """Refuses a checkpoint whose model is not the one that the config describes.
 
     Raises:
         ConfigError: names every size that differs.

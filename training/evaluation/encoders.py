@@ -296,14 +296,14 @@ class KerasEncoder(Encoder):
 
 
 class _ArtefactEncoder(Encoder):
-    """What the exporter wrote, read through its signatures and its manifest alone.
+    """An exported artefact, read only through its signatures and its manifest.
 
     Args:
         folder: the artefact's folder, with `lit_manifest.json` in it.
         batch_size: examples at a time.
 
     Raises:
-        DataError: the folder is no such artefact.
+        DataError: the folder does not hold such an artefact.
     """
 
     def __init__(self, folder: str | os.PathLike, batch_size: int = 64):

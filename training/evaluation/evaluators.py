@@ -37,9 +37,9 @@ class EvaluatorSpec:
 
 
 class Evaluator:
-    """One figure, measured again and again while a model trains.
+    """A dataset on which a model is measured repeatedly while it trains.
 
-    The dataset is opened at once, so that a missing one stops a run before it starts. Images are
+    The dataset is opened at once, so a missing one stops the run before it starts. Images are
     embedded again only when the image tower has changed: with a locked tower, once.
 
     Args:
@@ -125,8 +125,8 @@ def make_evaluators(model, config, strategy: tf.distribute.Strategy | None = Non
         "image_cache": protocol.ImageCache(),
     }
     evaluators = [Evaluator(model, spec, strategy, **shared) for spec in specs]
-    # One name for two figures would show one of them only. Datasets of one name (two splits, two
-    # folders called alike) go by what the config calls them, and that is never the same twice.
+    # Two figures of one name would show as one. Datasets of the same name (two splits, or two
+    # folders with the same name) go by what the config calls them, and the config names none twice.
     names = collections.Counter(evaluator.prefix for evaluator in evaluators)
     for evaluator in evaluators:
         if names[evaluator.prefix] > 1:

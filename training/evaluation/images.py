@@ -1,7 +1,7 @@
 """Images to evaluate on: numbered lists of encoded images, from files or from tfds.
 
-Decoding is left to whoever embeds. A dataset only says which bytes stand at which number, so any
-host can read any share of it, and an image that cannot be decoded has a name.
+The encoder decodes them. A dataset only maps numbers to bytes, so any host can read any share of
+it, and an image that cannot be decoded has a name.
 """
 
 import tensorflow as tf
@@ -29,7 +29,7 @@ class Images:
         raise NotImplementedError
 
     def identity(self) -> tuple:
-        """Returns what is equal for the same images in the same order, and for no others."""
+        """Returns a key that only the same images in the same order share."""
         raise NotImplementedError
 
     def encoded(self, start: int, stop: int) -> tf.data.Dataset:
@@ -122,7 +122,7 @@ class TfdsImages(Images):
             ),
             decoders=decoders,
             shuffle_files=False,
-            # File by file: then a part of a split is the same numbers of the whole.
+            # File by file, so that part of a split has the same order as the whole.
             read_config=tfds.ReadConfig(
                 interleave_cycle_length=1, try_autocache=False, skip_prefetch=True
             ),
@@ -130,7 +130,7 @@ class TfdsImages(Images):
 
     def encoded(self, start, stop):
         """Returns the images as they are stored; see `Images.encoded`."""
-        if start >= stop:  # a ReadInstruction of nothing is refused by tfds
+        if start >= stop:  # tfds refuses an empty ReadInstruction
             return tf.data.Dataset.from_tensor_slices(tf.zeros([0], tf.string))
         decoders = tfds.decode.PartialDecoding(
             {self.image_key: True}, decoders={self.image_key: tfds.decode.SkipDecoding()}

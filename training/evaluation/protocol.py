@@ -1,8 +1,7 @@
 """The published protocol: from a dataset and an encoder to the figures.
 
-Nothing is left out in silence. What cannot be used is left out of the figure, counted and named
-among the result's notes; where leaving out would still give a wrong number, a `DataError` is
-raised instead.
+Nothing is left out silently. What cannot be used is left out of the figure, counted, and named in
+the result's notes. If the number would be wrong without it, a `DataError` is raised instead.
 """
 
 import dataclasses
@@ -30,10 +29,10 @@ class Result:
         metrics: {name: share in [0, 1]}, the most important first.
         images: how many images the metrics are of.
         texts: how many prompts, or captions.
-        notes: what was left out, for people.
+        notes: what was left out, in words.
         standard: whether this is what a published figure would be of, by dataset and templates.
-        images_per_second: while images were embedded, reading and decoding included; None where
-            they had been embedded before.
+        images_per_second: while images were embedded, reading and decoding included; None if they
+            had been embedded before.
     """
 
     dataset: str
@@ -50,7 +49,7 @@ class Result:
         return self.images
 
     def to_dict(self) -> dict:
-        """Returns what a program may want to read, as plain values."""
+        """Returns plain values, for JSON."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(Result)}
 
 
@@ -63,7 +62,7 @@ class ZeroShotResult(Result):
         data: the dataset.
         rows: int (images,), the number of each image in the dataset.
         labels: the right classes of each of these images.
-        predictions: int (images,), the class that each was taken for.
+        predictions: int (images,), the predicted class of each.
         confidences: float (images,), the probability of that class; None without a temperature.
         class_embeddings: float32 (classes, D).
         groups: {metric: its images}, of metrics that are not of all images.
@@ -83,7 +82,7 @@ class ZeroShotResult(Result):
         return self.groups.get(metric, self.images)
 
     def to_dict(self):
-        """Returns what a program may want to read, accuracy per class included."""
+        """Returns plain values, for JSON, with the accuracy per class."""
         return {
             **super().to_dict(),
             "kind": "zero_shot",
@@ -136,12 +135,12 @@ class RetrievalResult(Result):
     ztxt: np.ndarray
 
     def to_dict(self):
-        """Returns what a program may want to read."""
+        """Returns plain values, for JSON."""
         return {**super().to_dict(), "kind": "retrieval", "ties": "smaller index first"}
 
 
 class ImageCache:
-    """Image embeddings of one tower, so that a locked tower sees each dataset once."""
+    """Image embeddings of one tower, so a locked tower embeds each dataset once."""
 
     def __init__(self):
         self._tower, self._stored = None, {}
@@ -173,7 +172,7 @@ def zero_shot(
     Args:
         encoder: what embeds.
         data: images, labels and class names.
-        templates: prompt templates, as for `lit_tf.zero_shot.get_templates`; of no effect on a
+        templates: prompt templates, as for `lit_tf.zero_shot.get_templates`; not used for a
             dataset that brings its own prompts.
         text_cache: where class embeddings are kept between runs.
         image_cache: where image embeddings are kept within a run.

@@ -1,4 +1,4 @@
-"""How tfds datasets are evaluated where their features alone do not say so."""
+"""How to evaluate tfds datasets whose features alone do not decide it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Prompts:
         texts: the prompts, used as they are written.
         labels: the class of each.
         class_names: what the classes are called in tables.
-        groups: {name: classes} whose accuracy is told apart (always among all classes).
+        groups: {name: classes} whose accuracy is also measured alone (always among all classes).
     """
 
     texts: list[str]
@@ -31,7 +31,7 @@ class Prompts:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a tfds dataset is evaluated where its features alone do not say so.
+    """How to evaluate a tfds dataset whose features alone do not decide it.
 
     Attributes:
         split: the split that published figures are of.
@@ -103,7 +103,7 @@ def open_recipe(argument: str, data_dir: str | None = None) -> Opened:
 
 
 def _usual_split(builder):
-    """The split to evaluate of a dataset that nothing is known about."""
+    """Returns the split to evaluate of a dataset without a recipe."""
     for split in ("test", "validation", "val"):
         if split in builder.info.splits:
             return split

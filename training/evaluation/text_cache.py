@@ -1,4 +1,4 @@
-"""Embeddings of texts, kept between runs: prompts change less often than anything else does."""
+"""Embeddings of texts, kept between runs."""
 
 import hashlib
 import os
@@ -17,11 +17,12 @@ from ..distribution import strategies
 class TextCache:
     """A folder of arrays, each under a digest of all that it was computed from.
 
-    That is: the text tower's variables and precision, its tokenizer, the texts, and the versions of
-    this library and of TensorFlow. So an entry is never wrong, only unused.
+    The digest covers the text tower's variables and precision, its tokenizer, the texts, and the
+    versions of this library and of TensorFlow. So an entry is never wrong, only unused.
 
-    Several workers do without: each has a folder of its own, and one that found an entry in it
-    would leave the others alone in the collectives of embedding.
+    Several workers do not use the cache. Each has a folder of its own, and a worker that found an
+    entry there would not take part in the collectives of embedding, for which the others would
+    wait.
 
     Args:
         folder: where to keep them; by default `text_embeddings` in the cache folder.

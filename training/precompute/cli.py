@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--augment",
         default="",
-        help="augmentation, such as 'flip_lr|randaug(2,10)', drawn once for every stored view; by "
-        "default none. Training on embeddings cannot augment images any more",
+        help="augmentation, such as 'flip_lr|randaug(2,10)', drawn once for every stored view "
+        "(default: none). Training on embeddings cannot augment images any more",
     )
     data.add_argument(
         "--views", type=int, default=1, help="differently augmented embeddings to store per image"
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--strategy",
         choices=[name for name in STRATEGIES if name != "multi_worker"],
         default="auto",
-        help="what this host computes on (default: what there is)",
+        help="devices of this host to compute on (default: what it has)",
     )
-    how.add_argument("--tpu", metavar="NAME", help="name or address of a TPU, or local")
+    how.add_argument("--tpu", metavar="NAME", help="a TPU's name or address, or local")
     how.add_argument("--shards", type=int, default=16, metavar="N", help="files to write")
     how.add_argument("--host", type=int, default=0, help="number of this host")
     how.add_argument("--hosts", type=int, default=1, help="number of hosts")
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beam-options",
         default="",
         metavar="OPTIONS",
-        help="Beam's own options in one string, --runner among them; by default its DirectRunner",
+        help="Beam's own options in one string, such as --runner (default: its DirectRunner)",
     )
 
 
@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> int:
     if args.engine == "beam":
         if args.strategy != "auto" or args.tpu or args.host or args.hosts != 1:
             raise ConfigError(
-                "--strategy, --tpu, --host and --hosts do not go with --engine beam, whose runner "
-                "decides where its workers run (--beam-options)"
+                "--strategy, --tpu, --host and --hosts cannot be used with --engine beam: its "
+                "runner decides where the workers run (--beam-options)"
             )
         precompute_with_beam(job, shlex.split(args.beam_options))
     else:
@@ -115,8 +115,8 @@ def _strategy(args):
 
     if args.strategy == "auto" and len(strategies.listed_workers()) > 1:
         raise ConfigError(
-            "TF_CONFIG lists several workers, but hosts share precomputing without talking to each "
-            "other: clear it, and tell each its number with --host and --hosts"
+            "TF_CONFIG lists several workers, but precomputing hosts do not talk to each other: "
+            "clear TF_CONFIG, and give each host its number with --host and --hosts"
         )
     strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
     print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)

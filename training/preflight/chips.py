@@ -5,7 +5,7 @@ specifications". Bandwidth of one interconnect link in one direction: the table 
 About TPUs", jax-ml.github.io/scaling-book/tpus. The clock is what the published peak implies:
 peak / (2 * multiply-accumulates per cycle), with 128 x 128 matrix units (256 x 256 from v6e on),
 eight per chip on v4 and v5p, four on v5e and v6e. The share of the bandwidth that the compiler
-counts on is no published number: it is what `optimal_seconds` of an optimizer's update implies.
+counts on is not published. We took it from `optimal_seconds` of an optimizer's update.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class Chip:
         link_bandwidth: bytes per second that one interconnect link carries in one direction.
         macs_per_cycle: multiply-accumulates per cycle of all matrix units.
         dimensions: of the torus that its slices are cut from.
-        config: name of libtpu's chip configuration, where its default is not one device a chip.
+        config: name of libtpu's chip configuration, if its default is not one device a chip.
     """
 
     name: str

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="batch_size=N,N,...",
         help="compile for several global batches, and say which is the largest that fits",
     )
-    how = parser.add_argument_group("how to say it")
+    how = parser.add_argument_group("output")
     how.add_argument(
         "--slowest", type=int, default=10, metavar="N", help="operations to list (default: 10)"
     )
@@ -71,8 +71,8 @@ def run(args) -> int:
     """Runs `lit-tf tpu-preflight`.
 
     Returns:
-        0 if what was asked for compiles and fits (of a sweep, any of it), 3 if it does not fit, 1
-        if a shipped config does not compile.
+        0 if the program compiles and fits (of a sweep, at least one), 3 if it does not fit, 1 if a
+        shipped config does not compile.
     """
     from . import report
     from .compiler import check_installed
@@ -122,8 +122,8 @@ def preflight(spec, topology, overrides=(), *, what="train", batch=256, slowest=
         slowest: how many of the slowest operations to list.
 
     Raises:
-        ConfigError: the config, or its batch on that many chips, makes no sense.
-        TrainingError: the program holds what TPUs lack, or the compiler refuses it.
+        ConfigError: the config is wrong, or that many chips cannot share its batch.
+        TrainingError: the program needs an op that TPUs lack, or the compiler refuses it.
     """
     from ..config import load_config
     from . import programs, report
@@ -152,13 +152,13 @@ def _check_combination(args):
     if args.shipped and (args.topology or args.sweep or args.what != "train"):
         raise ConfigError("--shipped has its own topologies, and compiles train steps only")
     if args.sweep and args.what != "train":
-        raise ConfigError(f"--sweep is of train steps; for --what {args.what}, say --batch")
+        raise ConfigError(f"--sweep compiles train steps only; for --what {args.what}, use --batch")
 
 
 def _shipped(args):
-    """Compiles every shipped config; a row is printed as soon as it is known.
+    """Compiles every shipped config, and prints each row as soon as it is known.
 
-    What one of them fails by becomes its row: the others took too long to be lost to it.
+    The error of a config that fails becomes its row, so the other rows are not lost.
     """
     from .report import as_row, failed_row, markdown_head, markdown_row
 
@@ -192,7 +192,7 @@ def run_apart(function, *args, **kwargs):
     The compiler keeps memory of every program that it has seen: gigabytes after a few of them.
 
     Raises:
-        TrainingError: the process ended without an answer, as where memory runs out.
+        TrainingError: the process ended without an answer, for example because memory ran out.
         Exception: what the function raises.
     """
     fresh = multiprocessing.get_context("spawn")

@@ -153,7 +153,7 @@ def _versions():
 
 
 def _failure(answer, stablehlo):
-    """The exception that says in words what the compiler said in its own."""
+    """Returns the exception that explains the compiler's message."""
     message = answer["error"]
     if answer["kind"] == "interface":
         return TrainingError(
@@ -173,7 +173,7 @@ def _bytes(number, unit):
 
 
 def _place(message, stablehlo):
-    """The compiler's message in one line, and the layers that hold the operation it names."""
+    """Returns the compiler's message in one line, and the layers of the operation that it names."""
     text = " ".join(message.split())[:400]
     words = re.findall(r"[a-z0-9]+", re.sub(r"[_-]", "", message.lower()))
     for opcode in sorted(

@@ -1,9 +1,9 @@
 """How many floating-point operations a model needs, counted by hand: the numerator of utilization.
 
-Only matrix products count (multiplication and addition are two), and only what the result depends
-on: a tower answers with one token, so its last block needs queries, projection and MLP for that
-token alone. Normalization, softmax, activations, masks and the optimizer are not model FLOPs; nor
-is anything that is computed twice (gradient caching).
+Only matrix products count (a multiplication and an addition are two), and only those that the
+result depends on. A tower returns one token, so its last block needs queries, projection and MLP
+for that token alone. Normalization, softmax, activations, masks and the optimizer are not model
+FLOPs. Neither is anything that is computed twice (gradient caching).
 """
 
 from lit_tf.config import LitConfig

@@ -1,8 +1,8 @@
 """Reading an optimized TPU program: what runs, how often, and what the compiler thinks it costs.
 
-The text of the program that libtpu compiled carries, at nearly every operation that takes time, the
-number of cycles that its cost model chose the operation's tiling by (`estimated_cycles`), and the
-name of the TensorFlow op that it came from.
+libtpu's cost model chooses each operation's tiling by a number of cycles. The text of the compiled
+program states it for nearly every operation that takes time (`estimated_cycles`), with the name of
+the TensorFlow op that the operation came from.
 """
 
 import collections
@@ -15,8 +15,8 @@ _BYTES = {
     "f32": 4, "s64": 8, "u64": 8, "f64": 8,
 }  # fmt: skip
 _COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
-# Asynchronous copies between main memory and the chip's own, and how many times its size the
-# compiler counts each.
+# Asynchronous copies between main memory and the chip's own, and how often the compiler counts the
+# bytes of each.
 _COPIES = {"copy-start": 4, "slice-start": 3}
 _NOTHING_MOVES = {
     "parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "custom-call",
@@ -34,8 +34,8 @@ class Operation:
         cycles: estimated cycles of one run; 0 where the compiler states none.
         runs: how often it runs in one step.
         flops: of the matrix products and convolutions in one run.
-        bytes: that one run reads and writes, wherever they are, with what tiles are padded by; of
-            an asynchronous copy, its size.
+        bytes: read and written in one run, in any memory, padding of tiles included; of an
+            asynchronous copy, its size.
         source: TensorFlow op that it came from, with the Keras layers it was called in.
         computation: HLO computation that a fusion runs, or None.
     """
@@ -85,8 +85,8 @@ class Program:
             for opcode, shape in ((op.opcode, op.shape), *((i.opcode, i.shape) for i in inner)):
                 opcode = opcode.removesuffix("-start")
                 if opcode in _COLLECTIVES:
-                    # Where the update of large parameters is shared among the chips, an all-reduce
-                    # stands within the fusion that makes it one half of one.
+                    # If the chips share the update of large parameters, each sums only its part.
+                    # Such a half of an all-reduce is an all-reduce within a fusion of this name.
                     if hidden and hidden.startswith("all-reduce-scatter"):
                         opcode = "reduce-scatter"
                     elif hidden and hidden.startswith("all-gather"):
@@ -98,9 +98,9 @@ class Program:
     def roofline(self, flops_per_second, bytes_per_second) -> tuple[float, float]:
         """Returns seconds of a step: (operations one after the other, copies between memories).
 
-        An operation takes as long as its FLOPs or its bytes would at these rates, whichever is
-        more. Asynchronous copies are by themselves, since they run while other operations do; each
-        counts once, for the bytes that it moves.
+        An operation takes the longer of two times: that of its FLOPs, and that of its bytes, at
+        these rates. Asynchronous copies are counted apart, because they run beside other
+        operations. Each counts once, for the bytes that it moves.
         """
         operations = copies = 0.0
         for op in self.operations:
@@ -115,8 +115,8 @@ class Program:
     def counted_copies(self) -> int:
         """Bytes that the compiler's `bytes accessed` holds for asynchronous copies.
 
-        Of a copy it counts four times its size: read and written, where it starts and where it is
-        done. Of a copied slice it is three times.
+        It counts a copy four times: read and written, at its start and at its end. It counts a
+        copied slice three times.
         """
         return sum(
             op.runs * op.bytes * _COPIES[op.opcode]
@@ -192,7 +192,7 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
-    """A line of a computation, taken apart as far as it is needed."""
+    """A line of a computation, parsed as far as needed."""
 
     shape: str
     opcode: str
@@ -249,8 +249,8 @@ class _Line:
         pads = window["pad"].split("x") if "pad" in window else ["0_0"] * len(sizes)
         spread = window["lhs_dilate"].split("x") if "lhs_dilate" in window else ["1"] * len(sizes)
         for size, pad, dilation in zip(sizes, pads, spread, strict=True):
-            # A batch of products is a convolution whose window, as wide as the batch, is padded or
-            # spread so that it meets one of the batch at a time.
+            # A batch of products is a convolution with a window as wide as the batch. Padding or
+            # dilation lets the window meet one product at a time.
             if pad == "0_0" and dilation == "1":
                 products *= size
         return 2 * products
@@ -302,7 +302,7 @@ def _size(shape):
 
 
 def _padded(shape):
-    """Bytes of every array of a shape or tuple of shapes, with what its tiles are padded by."""
+    """Bytes of every array of a shape or tuple of shapes, padding of tiles included."""
     sizes = []
     for dtype, dims, layout in re.findall(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?", shape):
         dims = [int(d) for d in dims.split(",") if d]
@@ -315,6 +315,6 @@ def _padded(shape):
 
 
 def _generic(source):
-    """A source without what tells one block from the next and one trace from the next."""
+    """Removes from a source the numbers of its block and of its trace."""
     source = re.sub(r"block_\d+", "block", source.split(";")[-1])
     return re.sub(r"_\d+(?=/|$)", "", source)

@@ -6,8 +6,9 @@ JOB.json holds {"stablehlo", "topology", "config", "replicas", "result", "progra
 and what to compile for. The answer goes to `result`, as {"memory", "cost", "seconds"} or {"error",
 "kind": "compiler" or "interface"}, and the optimized program to `program`.
 
-The compiler needs jax and libtpu and no TensorFlow; both in one process would share what neither
-expects to share, and a compiler that ends its process must not end the preflight's.
+The compiler needs jax and libtpu, but not TensorFlow. It runs in a process of its own because
+TensorFlow and jax share libraries that neither expects to share, and because a compiler that ends
+its process must not end the preflight's.
 """
 
 import json
@@ -30,10 +31,10 @@ def main(job):
 
 
 def _compile(job):
-    # There is no TPU here whose metadata server could be asked.
+    # There is no TPU here, so there is no metadata server to ask.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # Nor is there one to be fought over: several compilations may run at once.
+    # Nor can two compilations compete for a TPU, so several may run at once.
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     import numpy as np
     from jax._src.interpreters import mlir

@@ -1,9 +1,9 @@
 """From a TensorFlow function to StableHLO, on a CPU, without running anything.
 
-What is lowered is the trainer's own `ReplicaStep`: same model, loss, optimizer and precision. Only
-its collectives are others, because those of tf.distribute need a TPU system to trace against and
-their op (`CrossReplicaSum`) has no lowering on a CPU. `XlaAllReduce` and `XlaReplicaId` have, and
-become the same HLO: all-reduce and replica-id.
+This lowers the trainer's own `ReplicaStep`: same model, loss, optimizer and precision. Only the
+collectives differ. Those of tf.distribute need a TPU system to trace against, and their op
+(`CrossReplicaSum`) has no lowering on a CPU. `XlaAllReduce` and `XlaReplicaId` have one, and become
+the same HLO: all-reduce and replica-id.
 """
 
 import re
@@ -69,7 +69,7 @@ def lower(function, arguments) -> str:
             it was called in.
     """
 
-    def program(*flat):  # the IR can be had for flat arguments only
+    def program(*flat):  # TensorFlow returns IR for flat arguments only
         return function(*tf.nest.pack_sequence_as(arguments, flat))
 
     compiled = tf.function(program, jit_compile=True, autograph=False)
@@ -82,13 +82,13 @@ def lower(function, arguments) -> str:
 
 
 def _as_for_tpu(text: str) -> str:
-    """Undoes the two things that lowering for a CPU does otherwise than lowering for a TPU."""
-    # A copy that does nothing, in a dialect that the TPU compiler does not take.
+    """Undoes the two things that differ between lowering for a CPU and for a TPU."""
+    # A copy that does nothing, in a dialect that the TPU compiler does not read.
     text = re.sub(
         r"mhlo\.copy (%[\w#]+) : (tensor<[^>]*>)", r"stablehlo.reshape \1 : (\2) -> \2", text
     )
-    # Random bits: tf2xla spells out Philox for CPUs and GPUs, and leaves the algorithm to the
-    # hardware elsewhere (tf2xla/kernels/rng_converter_utils.cc), whose state is two words long.
+    # Random bits: for CPUs and GPUs, tf2xla asks for Philox; elsewhere it leaves the algorithm to
+    # the hardware (tf2xla/kernels/rng_converter_utils.cc), whose state is two words long.
     return re.sub(
         r"^( *)%(\w+), (%\w+) = stablehlo\.rng_bit_generator %(\w+), algorithm = +PHILOX : "
         r"\(tensor<3xui64>\) -> \(tensor<3xui64>, (tensor<[^>]*>)\)( loc.*)?$",
@@ -113,6 +113,6 @@ def _unsupported(message: str) -> str:
 
 
 def _layer(node: str) -> str:
-    """The layers of a node's name, and the op's place in the innermost: 'a/b/Op' as it is."""
+    """Returns a node's name, and the layers in it."""
     *layers, _ = node.split("/")
     return f"{node} (layer {'/'.join(layers)})" if layers else node

@@ -223,7 +223,7 @@ def test_a_config_that_is_not_of_the_checkpoint_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((), ConfigError, "say what to evaluate"),
+        ((), ConfigError, "name what to evaluate"),
         (("a.npz", "--tflite=b"), ConfigError, "only one of"),
         (("a.npz", "--json=/nowhere/out.json"), ConfigError, "/nowhere"),
         (("no_such.npz", "--zero-shot=cifar100"), LitError, "no_such"),
