@@ -6,11 +6,12 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import REFERENCE
 
 import lit_tf
 from lit_tf.checkpoints import zarr_folder
 from lit_tf.checkpoints.npz import write_npz
+
+from .conftest import REFERENCE
 
 FIXTURES = ["siglip_tiny", "siglip2_tiny", "siglip_i18n_tiny", "siglip_old_tiny"]
 
