@@ -10,7 +10,7 @@ PACKAGES = {"lit_tf": "lit_tf", "export": "lit_tf.export", "training": "lit_tf.t
 
 # A wing imports itself and those above it.
 WINGS = (
-    ("distribution", "files"),
+    ("distribution", "files", "names"),
     ("data",),
     ("losses", "optimizers", "gradient_cache", "step"),
     ("config", "configs", "towers"),

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from .distribution import STRATEGIES
+from .names import AUTO, STRATEGIES
 
 # EX_TEMPFAIL of sysexits.h: SIGTERM stopped the run after a checkpoint; run it again to resume.
 PREEMPTED = 75
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--strategy",
-        default="auto",
+        default=AUTO,
         choices=STRATEGIES,
         help="devices to train on (default: what this machine has)",
     )

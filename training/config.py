@@ -14,8 +14,7 @@ import typing
 
 from lit_tf.errors import ConfigError, nearest
 
-from .losses import LOSSES
-from .optimizers import RULES
+from .names import ADAM, LOSSES, OPTIMIZERS, SOFTMAX
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 LOCKINGS = ("Lu", "LU", "Uu", "UU", "uu")
@@ -105,7 +104,7 @@ class OptimizerConfig:
         warmup: steps of linear warmup, or None for 3 % of the run but at least 100.
     """
 
-    name: str = "adam"
+    name: str = ADAM
     lr: float = 1e-3
     weight_decay: float = 1e-2
     clip: float = 1.0
@@ -130,7 +129,7 @@ class LossConfig:
             embeds its share of the batch at once in either case.
     """
 
-    name: str = "softmax"
+    name: str = SOFTMAX
     chunk: int = 0
     cache_chunk: int = 0
 
@@ -221,7 +220,7 @@ def check(config: TrainConfig) -> None:
             raise ConfigError(f"{field} is {value!r}; expected one of {', '.join(allowed)}")
 
     one_of("model.locking", config.model.locking, LOCKINGS)
-    one_of("optimizer.name", config.optimizer.name, RULES)
+    one_of("optimizer.name", config.optimizer.name, OPTIMIZERS)
     one_of("loss.name", config.loss.name, LOSSES)
     one_of("dtype", config.dtype, ("bfloat16", "float32"))
     for field in ("batch_size", "steps", "steps_per_loop", "checkpoint_every", "keep_checkpoints"):
@@ -243,7 +242,7 @@ def check(config: TrainConfig) -> None:
             f"eval.every ({config.eval.every}) is not a multiple of steps_per_loop "
             f"({config.steps_per_loop}): evaluators run between host calls"
         )
-    if config.model.bias is not None and config.loss.name == "softmax":
+    if config.model.bias is not None and config.loss.name == SOFTMAX:
         raise ConfigError("model.bias is set, but a softmax loss cannot train it; set it to None")
 
 

@@ -12,6 +12,7 @@ section 3.2), its chunks over replicas (section 3.3) included.
 import tensorflow as tf
 
 from .distribution.collectives import Collectives
+from .names import SIGMOID, SOFTMAX
 
 
 def _own_rows(global_batch: int, local_batch: int, collectives: Collectives) -> tf.Tensor:
@@ -188,4 +189,4 @@ def sigmoid_loss(
     return pairs(zimg, all_ztxt, scale, bias) / total
 
 
-LOSSES = {"softmax": softmax_loss, "sigmoid": sigmoid_loss}
+LOSSES = {SOFTMAX: softmax_loss, SIGMOID: sigmoid_loss}

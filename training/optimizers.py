@@ -10,6 +10,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from .names import ADAFACTOR, ADAM
+
 
 def warmup_cosine(step: tf.Tensor, *, total_steps: int, warmup_steps: int) -> tf.Tensor:
     """Linear warmup from 0, then half a cosine to 0.
@@ -180,7 +182,7 @@ class Adafactor:
         return tf.cast(self._momentum[name], tf.float32)
 
 
-RULES = {"adam": Adam, "adafactor": Adafactor}
+RULES = {ADAM: Adam, ADAFACTOR: Adafactor}
 
 
 class Optimizer:

@@ -64,7 +64,7 @@ def test_dict_round_trip_through_json():
         ("lit_coco:locking=L", [], "model.locking is 'L'"),
         ("digits:locking=", [], "model.locking is ''"),
         ("lit_coco", ["model.bias=1.0"], "softmax loss cannot train it"),
-        ("lit_coco", ["checkpoint_every=75"], "no multiple of steps_per_loop"),
+        ("lit_coco", ["checkpoint_every=75"], "not a multiple of steps_per_loop"),
         ("lit_coco", ["dtype=float16"], "expected one of bfloat16, float32"),
     ],
 )

@@ -6,6 +6,8 @@
 BERT base trains with Adam, BERT large with Adafactor, as published.
 """
 
+import dataclasses
+
 from lit_tf.errors import ConfigError
 from lit_tf.training.config import (
     DataConfig,
@@ -16,6 +18,7 @@ from lit_tf.training.config import (
     TrainConfig,
     parse_arguments,
 )
+from lit_tf.training.names import ADAFACTOR, ADAM, SOFTMAX
 
 _BUCKET = "gs://vit_models"
 # AugReg checkpoints (arXiv:2106.10270) and BERT's own, as big_vision starts from.
@@ -30,7 +33,7 @@ _TEXT_INIT = {
 }
 
 
-def get_config(argument="", *, loss="softmax", bias=None, name="lit_coco"):
+def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
     """Returns the config.
 
     Arguments: `txt` (bert_base, bert_large), `img` (B/32, B/16, L/16), `img_head`, `init` (a whole
@@ -61,7 +64,7 @@ def get_config(argument="", *, loss="softmax", bias=None, name="lit_coco"):
         raise ConfigError(f"txt is {args.txt!r}; expected one of {', '.join(_TEXT_INIT)}")
     image_init = args.img_init or f"{_BUCKET}/augreg/{_IMAGE_INIT[variant]}"
     text_init = args.txt_init or f"{_BUCKET}/lit/bert/{_TEXT_INIT[args.txt]}"
-    return TrainConfig(
+    config = TrainConfig(
         name=name,
         model=ModelConfig(
             init=args.init or None,
@@ -76,24 +79,32 @@ def get_config(argument="", *, loss="softmax", bias=None, name="lit_coco"):
             locking=args.locking,
             bias=bias,
         ),
-        data=DataConfig(
-            source="coco_captions",
-            augment="flip_lr|randaug(2,10)",
-            shuffle_buffer=50 if args.runlocal else 50_000,
-        ),
+        data=DataConfig(source="coco_captions", augment="flip_lr|randaug(2,10)"),
         optimizer=OptimizerConfig(
-            name="adafactor" if args.txt == "bert_large" else "adam",
+            name=ADAFACTOR if args.txt == "bert_large" else ADAM,
             warmup=2 if args.runlocal else None,
         ),
         loss=LossConfig(name=loss),
         eval=EvalConfig(
-            every=0 if args.runlocal else 1000,
-            zero_shot=() if args.runlocal else ("imagenet2012",),
-            retrieval=() if args.runlocal else ("coco_captions",),
+            every=1000,
+            zero_shot=("imagenet2012",),
+            retrieval=("coco_captions",),
             templates="clip_paper",
         ),
-        batch_size=32 if args.runlocal else args.batch_size,
-        steps=10 if args.runlocal else args.steps,
-        steps_per_loop=5 if args.runlocal else 50,
-        checkpoint_every=10 if args.runlocal else 1000,
+        batch_size=args.batch_size,
+        steps=args.steps,
+    )
+    return _runlocal(config) if args.runlocal else config
+
+
+def _runlocal(config):
+    """Returns a handful of small steps, without evaluation."""
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, shuffle_buffer=50),
+        eval=EvalConfig(templates=config.eval.templates),
+        batch_size=32,
+        steps=10,
+        steps_per_loop=5,
+        checkpoint_every=10,
     )

@@ -22,6 +22,7 @@ from lit_tf.vit import ViT
 
 from ..config import OptimizerConfig
 from ..distribution.collectives import Collectives
+from ..names import ADAM
 from ..optimizers import Optimizer, clip_by_global_norm
 from . import captions, render
 from .measure import load_examples
@@ -78,7 +79,7 @@ def pretrain(
         if variable.trainable
     }
     parameters |= {"head/kernel": kernel, "head/bias": bias}
-    settings = OptimizerConfig("adam", learning_rate, weight_decay, clip=1.0, warmup=warmup)
+    settings = OptimizerConfig(ADAM, learning_rate, weight_decay, clip=1.0, warmup=warmup)
     optimizer, collectives = Optimizer(parameters, settings, steps), Collectives()
 
     @tf.function(reduce_retracing=True, autograph=False)

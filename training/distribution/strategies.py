@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from lit_tf.errors import TrainingError
 
-from . import STRATEGIES
+from ..names import AUTO, MIRRORED, MULTI_WORKER, ONE_DEVICE, STRATEGIES, TPU
 
 _GOOGLE_PCI_VENDOR = "0x1ae0"
 
 
-def make_strategy(name: str = "auto", *, tpu: str | None = None) -> tf.distribute.Strategy:
+def make_strategy(name: str = AUTO, *, tpu: str | None = None) -> tf.distribute.Strategy:
     """Builds a strategy. Call it first: before any tensor, dataset or model is made.
 
     (Connecting to a TPU discards what the runtime made before, and MultiWorkerMirroredStrategy
@@ -39,15 +39,15 @@ def make_strategy(name: str = "auto", *, tpu: str | None = None) -> tf.distribut
     """
     if name not in STRATEGIES:
         raise TrainingError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
-    if tpu and name not in ("auto", "tpu"):
+    if tpu and name not in (AUTO, TPU):
         raise TrainingError(f"a TPU ({tpu!r}) was named, but the strategy is {name!r}, not 'tpu'")
-    if name == "auto":
+    if name == AUTO:
         name = _detect(tpu)
     return {
-        "tpu": lambda: _tpu_strategy(tpu),
-        "mirrored": _mirrored_strategy,
-        "multi_worker": _multi_worker_strategy,
-        "one_device": _one_device_strategy,
+        TPU: lambda: _tpu_strategy(tpu),
+        MIRRORED: _mirrored_strategy,
+        MULTI_WORKER: _multi_worker_strategy,
+        ONE_DEVICE: _one_device_strategy,
     }[name]()
 
 
@@ -70,10 +70,10 @@ def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
 
 def _detect(tpu):
     if tpu or os.environ.get("TPU_NAME") or _on_tpu_vm():
-        return "tpu"
+        return TPU
     if len(listed_workers()) > 1:
-        return "multi_worker"
-    return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one_device"
+        return MULTI_WORKER
+    return MIRRORED if len(tf.config.list_physical_devices("GPU")) > 1 else ONE_DEVICE
 
 
 def _on_tpu_vm(root="/"):

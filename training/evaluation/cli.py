@@ -10,7 +10,7 @@ import sys
 from lit_tf.errors import ConfigError
 from lit_tf.files import replacing
 
-from ..distribution import STRATEGIES
+from ..names import AUTO, STRATEGIES
 
 # The datasets of big_vision's `lit_coco`, used unless the command line names others.
 DEFAULT_ZERO_SHOT = ("imagenet2012",)
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--strategy",
         choices=STRATEGIES,
-        default="auto",
+        default=AUTO,
         help="devices to evaluate on (default: what this machine has)",
     )
     how.add_argument("--tpu", metavar="NAME", help="a TPU's name or address")

@@ -6,7 +6,7 @@ import sys
 
 from lit_tf.errors import ConfigError
 
-from ..distribution import STRATEGIES
+from ..names import AUTO, MULTI_WORKER, STRATEGIES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--batch-size", type=int, default=64, metavar="N")
     how.add_argument(
         "--strategy",
-        choices=[name for name in STRATEGIES if name != "multi_worker"],
-        default="auto",
+        choices=[name for name in STRATEGIES if name != MULTI_WORKER],
+        default=AUTO,
         help="devices of this host to compute on (default: what it has)",
     )
     how.add_argument("--tpu", metavar="NAME", help="a TPU's name or address, or local")
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
     )
     if args.engine == "beam":
-        if args.strategy != "auto" or args.tpu or args.host or args.hosts != 1:
+        if args.strategy != AUTO or args.tpu or args.host or args.hosts != 1:
             raise ConfigError(
                 "--strategy, --tpu, --host and --hosts cannot be used with --engine beam: its "
                 "runner decides where the workers run (--beam-options)"
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 def _strategy(args):
     from ..distribution import strategies
 
-    if args.strategy == "auto" and len(strategies.listed_workers()) > 1:
+    if args.strategy == AUTO and len(strategies.listed_workers()) > 1:
         raise ConfigError(
             "TF_CONFIG lists several workers, but precomputing hosts do not talk to each other: "
             "clear TF_CONFIG, and give each host its number with --host and --hosts"
