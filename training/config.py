@@ -78,7 +78,10 @@ class DataConfig:
         augment: steps of augmentation on uint8 images in order: "flip_lr", "randaug(2,10)", joined
             by "|"; empty for none, which precomputed embeddings need (augmented views are stored).
         shuffle_buffer: examples to shuffle among.
-        max_bad_share: share of undecodable images and empty captions beyond which a run stops.
+        max_bad_share: share of bad examples beyond which a run stops: undecodable images, empty
+            captions, and what is lost with damaged shards.
+        max_example_bytes: size of the largest member of a tar or record of a TFRecord to read.
+            Larger ones count as bad.
     """
 
     source: str = "coco_captions"
@@ -90,6 +93,7 @@ class DataConfig:
     augment: str = ""
     shuffle_buffer: int = 50_000
     max_bad_share: float = 0.01
+    max_example_bytes: int = 128 << 20
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Counters:
 
     def __init__(self):
         self._lock = threading.Lock()
+        self._lost = self._total = 0
         self.clear()
 
     def clear(self) -> None:
@@ -44,6 +45,16 @@ class Counters:
             self.examples = self.corrupt_images = self.empty_captions = self.missing = 0
             self.named: list[str] = []
             self.error: DataError | None = None
+
+    def lose(self, lost: int, total: int) -> None:
+        """Notes what was found missing at the start; it counts as bad in proportion.
+
+        Args:
+            lost: Examples lost with damaged shards.
+            total: Examples that there should be, the lost ones included.
+        """
+        with self._lock:
+            self._lost, self._total = lost, total
 
     @property
     def bad(self) -> int:
@@ -68,6 +79,8 @@ class Counters:
             f"corrupt images, {self.empty_captions} without a caption, {self.missing} unreadable "
             "records)"
         )
+        if self._lost:
+            line += f"; {self._lost} of {self._total} are lost with damaged shards"
         return f"{line}: {'; '.join(self.named)}" if self.named else line
 
     def add(self, statuses, name, max_bad_share) -> None:
@@ -89,7 +102,9 @@ class Counters:
                 self.missing += int(statuses[i] == MISSING)
                 if len(self.named) < _NAMED:
                     self.named.append(f"{_WORDS[int(statuses[i])]} in {name(i)}")
-            if self.bad > max_bad_share * max(self.examples, _ENOUGH):
+            seen = max(self.examples, _ENOUGH)
+            lost = self._lost / max(self._total, 1) * seen
+            if self.bad and self.bad + lost > max_bad_share * seen:
                 self.error = DataError(
                     f"more bad examples than data.max_bad_share={max_bad_share:g} allows; repair "
                     f"the data or raise it. {self.report()}"

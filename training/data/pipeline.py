@@ -19,6 +19,9 @@ from . import augment, stream
 from .counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
 from .sources import open_source
 
+# How many bad examples are described, not only named.
+_DESCRIBED = 5
+
 
 def make_train_dataset(
     data_config,
@@ -60,6 +63,7 @@ def make_train_dataset(
     """
     counters = counters or Counters()
     source = open_source(data_config)
+    counters.lose(source.lost, source.lost + sum(source.lengths))
     host, hosts, batch = _share_of(input_context, global_batch_size)
     per_host = global_batch_size // hosts
     pieces = stream.split_evenly(source.lengths, host, hosts)
@@ -104,6 +108,7 @@ def make_validation_dataset(
     """
     counters = counters or Counters()
     source = open_source(data_config)
+    counters.lose(source.lost, source.lost + sum(source.lengths))
     host, hosts, batch = _share_of(input_context, global_batch_size)
     pieces = stream.split_evenly(source.lengths, host, hosts)
     steps = sum(p.take for p in pieces) // (global_batch_size // hosts)
@@ -267,11 +272,30 @@ def _fill(dataset, spares):
     return dataset.scan(state, step)
 
 
+def naming(source, counters, shard, index):
+    """Returns a function from a place in a batch to what to call the example there.
+
+    Args:
+        source: The `Source`.
+        counters: The `Counters` that are going to name it.
+        shard: int array, the examples' shards.
+        index: int array, their numbers in the shards.
+    """
+
+    def name(i):
+        place = int(shard[i]), int(index[i])
+        # Describing an example reads its shard again, so only the first few are described.
+        about = source.describe(*place) if len(counters.named) < _DESCRIBED else ""
+        return f"{source.name(*place)} ({about})" if about else source.name(*place)
+
+    return name
+
+
 def _counting(source, counters, max_bad_share):
     """Returns a function that passes a batch on after counting its bad examples."""
 
     def count(status, shard, index):
-        counters.add(status, lambda i: source.name(int(shard[i]), int(index[i])), max_bad_share)
+        counters.add(status, naming(source, counters, shard, index), max_bad_share)
         return status
 
     def step(batch):

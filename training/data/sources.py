@@ -5,19 +5,16 @@ from a record to its undecoded image (or its image embeddings) and its texts. Pa
 on any file system that `tf.io.gfile` knows, `gs://` among them.
 """
 
-import concurrent.futures
-import json
+import functools
 import os
 import re
-import struct
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from lit_tf.errors import DataError, extra
 
-from . import tar
+from . import shards, tar, tfrecord
 from .embeddings import read_manifest
 
 _READ_BUFFER = 4 << 20
@@ -36,14 +33,16 @@ class Source:
 
     Attributes:
         paths: Paths of the shards.
-        lengths: Examples in each.
+        lengths: Examples in each that can be read.
+        lost: Examples that should be in the shards and are not, because some are damaged.
         embeddings: Whether records hold image embeddings, not images.
     """
 
     embeddings = False
 
-    def __init__(self, paths, lengths):
+    def __init__(self, paths, lengths, lost=0):
         self.paths, self.lengths = list(paths), [int(n) for n in lengths]
+        self.lost = lost
 
     def read(self, shard, skip):
         """Returns a dataset of a shard's records, dicts of tensors, from number `skip` on.
@@ -69,28 +68,33 @@ class Source:
         """Returns how to call an example in a message."""
         return f"{os.path.basename(self.paths[shard])} #{index}"
 
+    def describe(self, shard: int, index: int) -> str:
+        """Returns what a bad example has, for people, or "". Reads the shard up to it."""
+        return ""
+
     def _path(self, shard):
         return tf.gather(tf.constant(self.paths), shard)
 
 
 class _PairSource(Source):
-    """Shards whose records have an image and texts under names of their own."""
+    """Shards whose records have an image and texts under names of their own.
 
-    def __init__(self, paths, lengths, image_key="image", text_key="captions/text"):
-        super().__init__(paths, lengths)
+    Args:
+        surveyed: The `shards.Shard`s.
+        config: The `DataConfig`: names of image and text, and how much may be bad.
+    """
+
+    def __init__(self, surveyed, config):
+        lost = shards.lost_examples(surveyed, config.max_bad_share)
+        super().__init__([s.path for s in surveyed], [s.examples for s in surveyed], lost)
+        image_key, text_key = config.image_key, config.text_key
+        self._limit = config.max_example_bytes
         self._image_names = _IMAGE_NAMES.get(image_key, (image_key,))
         self._text_names = _TEXT_NAMES.get(text_key, (text_key,))
 
 
 class TFRecordSource(_PairSource):
-    """TFRecords of tf.train.Examples with the fields of img2dataset.
-
-    Args:
-        paths: The files.
-        lengths: Records in each.
-        image_key: Field of the encoded image.
-        text_key: Field of the text, one or several strings.
-    """
+    """TFRecords of tf.train.Examples with the fields of img2dataset: see `_PairSource`."""
 
     def parse(self, record):
         """See `Source`."""
@@ -104,13 +108,9 @@ class TFRecordSource(_PairSource):
 
 
 class TarSource(_PairSource):
-    """Webdataset tars.
+    """Webdataset tars: see `_PairSource`.
 
-    Args:
-        paths: The files.
-        lengths: Samples in each.
-        image_key: Extension of the image's member.
-        text_key: Extension of the text's member, or "json/NAME" for a field of the JSON member.
+    The text may be a field of the JSON member: "json/NAME".
     """
 
     def read(self, shard, skip):
@@ -118,9 +118,11 @@ class TarSource(_PairSource):
 
         def chunks(shard, skip):
             images, texts = [], []
-            for sample in tar.samples(self.paths[shard], int(skip)):
-                images.append(tar.field(sample, self._image_names))
-                texts.append(tar.field(sample, self._text_names))
+            wanted = {name.split("/")[0] for name in (*self._image_names, *self._text_names)}
+            path = self.paths[shard]
+            for sample in tar.samples(path, int(skip), wanted=wanted, limit=self._limit):
+                images.append(tar.field(sample.data, self._image_names))
+                texts.append(tar.field(sample.data, self._text_names))
                 if len(images) == _TAR_CHUNK:
                     yield np.array(images, object), np.array(texts, object)
                     images, texts = [], []
@@ -136,6 +138,10 @@ class TarSource(_PairSource):
     def parse(self, record):
         """See `Source`."""
         return {"image": record["image"], "texts": record["text"][None]}
+
+    def describe(self, shard, index):
+        """See `Source`."""
+        return tar.describe(self.paths[shard], index, self._limit)
 
 
 class TfdsSource(Source):
@@ -205,6 +211,7 @@ class EmbeddingSource(Source):
 
     Args:
         folder: The folder with `manifest.json`.
+        config: The `DataConfig`: how much may be bad, and how large a record may be.
 
     Attributes:
         manifest: What is in the folder and how it was made.
@@ -212,12 +219,16 @@ class EmbeddingSource(Source):
 
     embeddings = True
 
-    def __init__(self, folder):
+    def __init__(self, folder, config):
         self.manifest = read_manifest(folder)
-        shards = self.manifest["shards"]
-        super().__init__(
-            [os.path.join(folder, s["name"]) for s in shards], [s["examples"] for s in shards]
+        entries = self.manifest["shards"]
+        surveyed = shards.survey(
+            [os.path.join(folder, entry["name"]) for entry in entries],
+            functools.partial(tfrecord.scan, limit=config.max_example_bytes),
+            [entry["examples"] for entry in entries],
         )
+        lost = shards.lost_examples(surveyed, config.max_bad_share)
+        super().__init__([s.path for s in surveyed], [s.examples for s in surveyed], lost)
         self._shape = (self.manifest["views"], self.manifest["width"])
 
     def parse(self, record):
@@ -258,7 +269,8 @@ def open_source(config) -> Source:
         config: A `DataConfig`.
 
     Raises:
-        DataError: There is no such dataset, split, feature or shard.
+        DataError: There is no such dataset, split, feature or shard; or more examples are lost
+            with damaged shards than `config.max_bad_share` allows.
     """
     form = source_format(config)
     if form == "tfds":
@@ -266,11 +278,13 @@ def open_source(config) -> Source:
             config.source, config.split, config.data_dir, config.image_key, config.text_key
         )
     if form == "embeddings":
-        return EmbeddingSource(config.source)
-    paths = expand(config.source, form)
-    lengths = _lengths(paths, tar.count if form == "tar" else count_tfrecord)
-    kind = TarSource if form == "tar" else TFRecordSource
-    return kind(paths, lengths, config.image_key, config.text_key)
+        return EmbeddingSource(config.source, config)
+    scan, kind = (tar.scan, TarSource) if form == "tar" else (tfrecord.scan, TFRecordSource)
+    scan = functools.partial(scan, limit=config.max_example_bytes)
+    source = kind(shards.survey(expand(config.source, form), scan), config)
+    if not sum(source.lengths):
+        raise DataError(f"no examples in the {len(source.paths)} shards at {config.source}")
+    return source
 
 
 def expand(source: str, form: str) -> list[str]:
@@ -300,37 +314,6 @@ def expand(source: str, form: str) -> list[str]:
             else f"no {form} shards at {source}"
         )
     return paths
-
-
-def count_tfrecord(path: str) -> int:
-    """Returns how many records a TFRecord file holds, of a truncated one the whole ones."""
-    size = tf.io.gfile.stat(path).length
-    number = offset = 0
-    with tf.io.gfile.GFile(path, "rb") as file:
-        while offset + 16 <= size:
-            file.seek(offset)
-            (length,) = struct.unpack("<Q", file.read(8))
-            offset += 16 + length  # length, its checksum (4), the record, its checksum (4)
-            number += offset <= size
-    return number
-
-
-def _lengths(paths, count):
-    """Returns the number of examples in each shard: from img2dataset's statistics, or counted."""
-
-    def length(path):
-        stats = os.path.splitext(path)[0] + "_stats.json"
-        try:
-            with tf.io.gfile.GFile(stats) as file:
-                return int(json.loads(file.read())["successes"])
-        except (tf.errors.NotFoundError, ValueError, KeyError, TypeError):
-            return count(path)
-
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        progress = tqdm.tqdm(
-            pool.map(length, paths), "counting examples", len(paths), disable=len(paths) < 64
-        )
-        return list(progress)
 
 
 def _guess(source):

@@ -1,91 +1,362 @@
-"""Webdataset tars as img2dataset writes them: members KEY.jpg, KEY.txt, KEY.json side by side."""
+"""Webdataset tars as img2dataset writes them: members KEY.jpg, KEY.txt, KEY.json side by side.
 
+The headers are read here and not by `tarfile`. That module believes every size that a header
+declares, recurses over extended headers and searches them in quadratic time, so a damaged or
+hostile shard can take all memory or hang. It also takes ten times as long, and all headers of all
+shards are read at the start. Formats: ustar, GNU and PAX, as POSIX.1-2008 and GNU tar's manual
+describe them.
+"""
+
+import dataclasses
 import json
-import tarfile
+import os
 
-import tensorflow as tf
+from . import shards
+from .shards import Damaged, Shard
 
-# Bytes that one read may ask of an object store.
-_BLOCK = 1 << 20
+_BLOCK = 512
+_ZEROS = bytes(_BLOCK)
+_BUFFER = 1 << 20
+# Longest extended header to read: a path of 4,096 bytes and some attributes.
+_MAX_EXTENDED = 64 << 10
+_REGULAR, _SPARSE = (b"\0", b"0", b"7"), b"S"
+# Of these types POSIX says that no data follows, whatever the size field says.
+_LINKS = {b"1": "a hard link", b"2": "a symbolic link"}
+_WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
+# Headers that tell of the next member: PAX records (of all that follow: g), long names of GNU tar.
+_OF_NEXT = (b"x", b"X", b"g", b"L", b"K")
 
 
-def count(path: str) -> int:
-    """Returns how many samples a tar holds, of a damaged one as many as can be reached."""
-    return sum(1 for _ in _keys(path))
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A member of a tar.
+
+    Attributes:
+        name: Its path, undecoded.
+        size: Bytes of data.
+        offset: Where they begin.
+        kind: "file", or why it is not used: "a hard link", "sparse", "cut off", ...
+    """
+
+    name: bytes
+    size: int
+    offset: int
+    kind: str = "file"
 
 
-def samples(path: str, skip: int = 0):
+@dataclasses.dataclass
+class Sample:
+    """Successive members with the same key.
+
+    Attributes:
+        key: What precedes the first dot of the members' names, folder included.
+        members: Their extensions, in lower case; what cannot be used says why.
+        data: {extension: bytes} of the members that were asked for. Empty if an extension comes
+            twice: then nobody knows which image and text belong together.
+        cut: Whether the shard breaks off inside it.
+    """
+
+    key: bytes
+    members: list[str] = dataclasses.field(default_factory=list)
+    data: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    cut: bool = False
+    _repeated: bool = False
+    _seen: set[str] = dataclasses.field(default_factory=set)
+
+    def add(self, extension: str, member: Member, data: bytes | None, limit: int) -> None:
+        """Adds a member, and its data if it was read."""
+        note = member.kind if member.kind != "file" else ""
+        if member.kind == "file" and member.size > limit:
+            note = f"{member.size:,} bytes, over data.max_example_bytes"
+        if member.kind == "cut off":
+            self.cut = True
+        if extension in self._seen:
+            self._repeated, note = True, "a second time"
+        self._seen.add(extension)
+        self.members.append(f"{extension} ({note})" if note else extension)
+        if self._repeated:
+            self.data = {}
+        elif data is not None:
+            self.data[extension] = data
+
+
+def is_clutter(path: str) -> bool:
+    """Whether a path is one of those that macOS adds to folders and archives, as no file of theirs.
+
+    Args:
+        path: A path with `/`.
+    """
+    folders, _, name = path.rpartition("/")
+    return name.startswith("._") or name == ".DS_Store" or "__MACOSX" in folders.split("/")
+
+
+def scan(path: str, limit: int) -> Shard:
+    """Looks through a tar from header to header.
+
+    Args:
+        path: Local or remote path of the tar.
+        limit: Bytes of the largest member that will be read.
+    """
+    size, count = shards.size_of(path), 0
+    with shards.open_shard(path) as file:
+        try:
+            for _ in _samples(file, size, limit):
+                count += 1
+        except Damaged as e:
+            return Shard(path, count, str(e), e.offset / max(size, 1))
+    return Shard(path, count)
+
+
+def samples(path: str, skip: int = 0, *, wanted, limit: int):
     """Yields the samples of a tar from number `skip` on, in order.
 
     Args:
         path: Local or remote path of the tar.
         skip: Samples to pass over.
+        wanted: Extensions of the members to read.
+        limit: Bytes of the largest member to read; larger ones are left out of `Sample.data`.
 
     Yields:
-        {extension: bytes} of one sample. A damaged tar ends where the damage begins.
+        A `Sample`. A damaged tar ends where the damage begins.
     """
-    key, sample, number = None, {}, -1
-    for member_key, extension, read in _members(path):
-        if member_key != key:
-            if sample:
-                yield sample
-            key, sample, number = member_key, {}, number + 1
-        if number >= skip:
-            try:
-                sample[extension] = read()
-            except (tarfile.ReadError, OSError, tf.errors.OpError):
-                return  # the sample is cut off
-    if sample:
-        yield sample
+    try:
+        size = shards.size_of(path)
+        with shards.open_shard(path, _BUFFER) as file:
+            for number, sample in _samples(file, size, limit, frozenset(wanted), skip):
+                if number >= skip:
+                    yield sample
+    except (Damaged, *shards.READ_ERRORS):
+        return
 
 
-def field(sample: dict, names) -> bytes:
+def describe(path: str, index: int, limit: int) -> str:
+    """Returns the key and members of one sample, for people, or "" if there is no such sample."""
+    for sample in samples(path, index, wanted=(), limit=limit):
+        key = sample.key.decode("utf-8", "backslashreplace")
+        return f"{os.path.basename(key)}: {', '.join(sample.members)}"
+    return ""
+
+
+def field(data: dict, names) -> bytes:
     """Returns the first member or field there is among the names, else b"".
 
     Args:
-        sample: {extension: bytes}.
+        data: {extension: bytes}.
         names: Extensions, or "json/NAME" for a string in the JSON member.
     """
     for name in names:
         extension, _, key = name.partition("/")
-        data = sample.get(extension)
-        if data is None:
+        found = data.get(extension)
+        if found is None:
             continue
         if not key:
-            return data
+            return found
         try:
-            value = json.loads(data)
+            value = json.loads(found)
             for part in key.split("/"):
                 value = value[part]
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
             continue
         if isinstance(value, str):
-            return value.encode()
+            return value.encode("utf-8", "replace")
     return b""
 
 
-def _keys(path):
-    key = None
-    for member_key, _, _ in _members(path):
-        if member_key != key:
-            key = member_key
-            yield key
+def _samples(file, size, limit, wanted=frozenset(), skip=0):
+    """Yields (number, sample) in order; data of samples before `skip` is not read.
+
+    Raises:
+        Damaged: After the last whole sample, if the tar does not end as a whole one.
+    """
+    sample, number = None, -1
+    try:
+        for member in _members(file, size):
+            key, extension = _split(member.name)
+            if not extension or is_clutter(member.name.decode("utf-8", "replace")):
+                continue
+            if sample is None or key != sample.key:
+                if sample is not None:
+                    yield number, sample
+                sample, number = Sample(key), number + 1
+            usable = member.kind == "file" and member.size <= limit and extension in wanted
+            data = _data(file, member) if usable and number >= skip else None
+            sample.add(extension, member, data, limit)
+    except Damaged:
+        if sample is not None and not sample.cut:
+            yield number, sample
+        raise
+    if sample is not None:
+        yield number, sample
 
 
-def _members(path):
-    """Yields (key, extension, function that reads it) of every file in a tar, front to back."""
-    with tf.io.gfile.GFile(path, "rb") as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r|", bufsize=_BLOCK) as archive:
-                for member in archive:
-                    if member.isfile():
-                        folder, slash, name = member.name.rpartition("/")
-                        stem, _, extension = name.partition(".")
-                        yield (
-                            folder + slash + stem,
-                            extension.lower(),
-                            lambda member=member: archive.extractfile(member).read(),
-                        )
-                    archive.members = []  # tarfile would keep every header
-        except (tarfile.ReadError, EOFError, OSError, tf.errors.OpError):
-            return
+def _split(name):
+    """Returns (key, extension) of a member's name: cut at the first dot behind the folders."""
+    folder, slash, base = name.rpartition(b"/")
+    stem, _, extension = base.partition(b".")
+    return folder + slash + stem, extension.decode("ascii", "replace").lower()
+
+
+def _data(file, member):
+    file.seek(member.offset)
+    data = file.read(member.size)
+    if len(data) < member.size:
+        raise Damaged(f"ends inside {_shown(member.name)}", member.offset)
+    return data
+
+
+def _members(file, size):
+    """Yields the members that are files or links, over several tars that were concatenated.
+
+    Raises:
+        Damaged: The tar does not end as a whole one. The member in which it ends is yielded before,
+            with the kind "cut off".
+    """
+    offset, ended, name, extended = 0, False, None, {}
+    while True:
+        file.seek(min(offset, size))
+        header = file.read(_BLOCK)
+        if header == _ZEROS[: len(header)] and (header or ended):
+            ended, offset = True, _end_of_zeros(file, size, offset)
+            if offset >= size:
+                return
+            continue
+        if not header and offset:
+            raise Damaged(f"ends at byte {size:,} without a tar's end mark", size)
+        kind, member = _header(header, offset, ended)
+        ended = False
+        if kind in (b"x", b"X"):
+            extended = _pax_records(_extended(file, member, size), offset)
+        elif kind == b"L":
+            name = _extended(file, member, size).rstrip(b"\0")
+        if "size" in extended and kind not in _OF_NEXT:
+            member = dataclasses.replace(member, size=extended["size"])
+        if kind == _SPARSE:
+            member = _after_sparse_headers(file, member, header)
+        length = 0 if kind in _WITHOUT_DATA else member.size
+        offset = member.offset + -(-length // _BLOCK) * _BLOCK
+        if kind not in _OF_NEXT:
+            how = "sparse" if kind == _SPARSE or "sparse" in extended else _LINKS.get(kind, "file")
+            how = "cut off" if member.offset + length > size else how
+            known = kind in _REGULAR or kind == _SPARSE or kind in _LINKS
+            full = extended.get("path", name or member.name)
+            if known and not full.endswith(b"/"):
+                yield dataclasses.replace(member, name=full, kind=how)
+            name, extended = None, {}
+        if member.offset + length > size:
+            raise Damaged(
+                f"ends inside {_shown(member.name)}, which should have {length:,} bytes from byte "
+                f"{member.offset:,} on, at byte {size:,}",
+                min(member.offset, size),
+            )
+
+
+def _header(header, offset, ended):
+    """Returns (type, member) of a header block.
+
+    Raises:
+        Damaged: It is not a header, or not whole.
+    """
+    try:
+        if len(header) < _BLOCK:
+            raise ValueError
+        checksum = _number(header[148:156])
+        unsigned = sum(header) - sum(header[148:156]) + 8 * 32
+        # Old tars summed the bytes as signed.
+        if checksum not in (unsigned, unsigned - 256 * sum(b > 127 for b in header)):
+            raise ValueError
+        size = _number(header[124:136])
+        if size < 0:
+            raise ValueError
+    except ValueError as e:
+        if not offset:
+            raise Damaged(f"is not a tar: it is {shards.looks_like(header)}", 0) from e
+        if len(header) < _BLOCK:
+            raise Damaged(f"ends inside a header, at byte {offset + len(header):,}", offset) from e
+        if ended:
+            raise Damaged(f"has other data behind its end, from byte {offset:,} on", offset) from e
+        raise Damaged(f"has a damaged header at byte {offset:,}", offset) from e
+    name, kind = header[:100].split(b"\0", 1)[0], header[156:157]
+    prefix = header[345:500].split(b"\0", 1)[0]
+    if prefix and header[257:263] == b"ustar\0":  # GNU's own format has other fields there
+        name = prefix + b"/" + name
+    return kind, Member(name, size, offset + _BLOCK)
+
+
+def _number(field):
+    """Returns what a numeric field says: octal digits, or base 256 as GNU tar writes it."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    if field[0] == 0xFF:
+        return -1  # negative
+    return int(field.split(b"\0", 1)[0].strip() or b"0", 8)
+
+
+def _extended(file, member, size):
+    """Returns the data of a long name or of PAX records.
+
+    Raises:
+        Damaged: There is too much, or the file ends before.
+    """
+    if member.size > _MAX_EXTENDED:
+        raise Damaged(
+            f"has an extended header of {member.size:,} bytes at byte {member.offset:,}; at most "
+            f"{_MAX_EXTENDED:,} are read",
+            member.offset,
+        )
+    if member.offset + member.size > size:
+        raise Damaged(f"ends inside an extended header, at byte {size:,}", member.offset)
+    return _data(file, member)
+
+
+def _pax_records(data, offset):
+    """Returns {"path": bytes, "size": int, "sparse": True} as far as PAX records say so.
+
+    A record is "LENGTH KEY=VALUE" and a line feed; LENGTH counts all of it.
+
+    Raises:
+        Damaged: They are not such records.
+    """
+    found, start = {}, 0
+    while start < len(data):
+        digits = data[start : start + 8].split(b" ", 1)[0]
+        end = start + int(digits) if digits.isdigit() else 0
+        key, equals, value = data[start + len(digits) + 1 : end].partition(b"=")
+        odd = end <= start + len(digits) or end > len(data) or not value.endswith(b"\n")
+        odd = odd or not equals or (key == b"size" and not value[:20].strip().isdigit())
+        if odd or len(value) > 20 and key == b"size":
+            raise Damaged(f"has a damaged PAX header at byte {offset:,}", offset)
+        if key == b"path":
+            found["path"] = value[:-1]
+        elif key == b"size":
+            found["size"] = int(value)
+        elif key.startswith(b"GNU.sparse."):
+            found["sparse"] = True
+        start = end
+    return found
+
+
+def _after_sparse_headers(file, member, header):
+    """Passes over the blocks that continue the header of a file in GNU's old sparse format."""
+    offset, more = member.offset, header[482]
+    while more:
+        file.seek(offset)
+        block = file.read(_BLOCK)
+        offset += _BLOCK
+        more = len(block) == _BLOCK and block[504]
+    return dataclasses.replace(member, offset=offset)
+
+
+def _end_of_zeros(file, size, offset):
+    """Returns where the first block begins that does not hold zeros only, or the file's size."""
+    file.seek(offset)
+    while offset < size:
+        chunk = file.read(_BUFFER)
+        rest = chunk.lstrip(b"\0")
+        if rest or not chunk:
+            return offset + (len(chunk) - len(rest)) // _BLOCK * _BLOCK
+        offset += len(chunk)
+    return size
+
+
+def _shown(name):
+    return name.decode("utf-8", "backslashreplace")

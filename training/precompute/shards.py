@@ -29,7 +29,7 @@ from ..config import DataConfig
 from ..data import augment, stream
 from ..data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
 from ..data.embeddings import read_manifest
-from ..data.pipeline import attempt, clean
+from ..data.pipeline import attempt, clean, naming
 from ..data.sources import open_source
 from ..distribution.collectives import Collectives
 
@@ -190,6 +190,7 @@ class Embedder:
         """
         job, source = self._job, self._source
         total, path = sum(source.lengths), _path(job, number)
+        counters.lose(source.lost, source.lost + total)
         start = number * total // job.shards
         pieces = stream.cut(source.lengths, start, (number + 1) * total // job.shards)
         partial = f"{path}.{uuid.uuid4().hex}.partial"
@@ -201,11 +202,8 @@ class Embedder:
                     embeddings = self._embed_all(batch["views"].numpy())
                     status = batch["status"].numpy()
                     places = batch["shard"].numpy(), batch["index"].numpy()
-                    counters.add(
-                        status,
-                        lambda i, p=places: source.name(int(p[0][i]), int(p[1][i])),
-                        job.data.max_bad_share,
-                    )
+                    names = naming(source, counters, *places)
+                    counters.add(status, names, job.data.max_bad_share)
                     for i in np.flatnonzero(status == GOOD):
                         count = int(batch["count"][i])
                         texts = batch["texts"][i, :count].numpy().tolist()

@@ -1,0 +1,223 @@
+"""What state shards are in: how many examples each holds, how it ends, what is lost.
+
+Shards get lost: a download breaks off, or a server sends an error page in place of a file. Training
+on the rest without a word would be training on other data. So every shard is looked through once at
+the start, from header to header. The lengths found are the ones that count. img2dataset's
+`_stats.json` may be wrong, so it is only compared with them, or used to say how much is missing.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import statistics
+import sys
+
+import tensorflow as tf
+import tqdm
+
+from lit_tf.errors import DataError
+
+# Errors of reading a file, local or remote.
+READ_ERRORS = (OSError, tf.errors.OpError)
+
+# Statistics are a page of JSON, and no shard holds more examples than this.
+_MAX_STATS_BYTES = 1 << 20
+_MAX_EXAMPLES = 10**7
+_NAMED = 20
+
+
+class Damaged(Exception):
+    """A shard does not go on as its format asks.
+
+    Args:
+        problem: What was found, to complete "SHARD ...".
+        offset: Bytes before it.
+    """
+
+    def __init__(self, problem: str, offset: int = 0):
+        super().__init__(problem)
+        self.offset = offset
+
+
+@dataclasses.dataclass
+class Shard:
+    """One shard.
+
+    Attributes:
+        path: Its path.
+        examples: Examples that can be read, from the front.
+        problem: Why it is not a whole shard, to complete "SHARD ...", or None.
+        read: Share of its bytes that could be read.
+        expected: Examples that it should have held; `examples` if it is whole.
+        source: Where `expected` comes from, for people.
+    """
+
+    path: str
+    examples: int
+    problem: str | None = None
+    read: float = 1.0
+    expected: int = 0
+    source: str = ""
+
+    @property
+    def lost(self) -> int:
+        """Examples that it should have held and does not."""
+        return self.expected - self.examples
+
+
+def open_shard(path: str, buffering: int = 8192):
+    """Opens a local or remote shard for reading bytes.
+
+    Args:
+        path: Its path.
+        buffering: Bytes to read at a time, if it is local. `tf.io.gfile` has buffers of its own.
+    """
+    if "://" in path:
+        return tf.io.gfile.GFile(path, "rb")
+    return open(path, "rb", buffering=buffering)
+
+
+def size_of(path: str) -> int:
+    """Returns a shard's size in bytes.
+
+    Raises:
+        Damaged: It is a folder.
+    """
+    if tf.io.gfile.isdir(path):
+        raise Damaged("is a folder")
+    return tf.io.gfile.stat(path).length
+
+
+def looks_like(start: bytes) -> str:
+    """Returns what a file seems to be, from its first bytes: "an HTML page", or "not a known file".
+
+    Args:
+        start: At least 512 bytes, if the file has as many.
+    """
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for kind, found in (
+        ("empty", not start),
+        ("an HTML page", text.startswith((b"<!doctype html", b"<html"))),
+        ("an XML document, perhaps a server's error message", text.startswith(b"<?xml")),
+        ("a JSON text", text.startswith((b"{", b"["))),
+        ("a Git LFS pointer, not the file itself", text.startswith(b"version https://git-lfs")),
+        ("gzip-compressed; unpack it", start.startswith(b"\x1f\x8b")),
+        ("zstd-compressed; unpack it", start.startswith(b"\x28\xb5\x2f\xfd")),
+        ("xz-compressed; unpack it", start.startswith(b"\xfd7zXZ")),
+        ("bzip2-compressed; unpack it", start.startswith(b"BZh")),
+        ("a zip archive", start.startswith(b"PK\x03\x04")),
+        ("a Parquet file", start.startswith(b"PAR1")),
+        ("a tar", start[257:262] == b"ustar"),
+        ("zeros only", not start.strip(b"\0")),
+    ):
+        if found:
+            return kind
+    return "another kind of file, or damaged at its start"
+
+
+def survey(paths, scan, expected=None) -> list[Shard]:
+    """Looks through all shards.
+
+    Args:
+        paths: Their paths.
+        scan: Function of a path to a `Shard` without `expected`.
+        expected: Examples that each should hold, where that is known; else img2dataset's statistics
+            or the other shards tell.
+    """
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        progress = tqdm.tqdm(
+            pool.map(lambda path: _scan(path, scan), paths),
+            "counting examples",
+            len(paths),
+            disable=len(paths) < 64,
+        )
+        shards = list(progress)
+        known = expected or list(pool.map(_statistics, paths))
+    usual = [s.examples for s in shards if s.problem is None and s.examples]
+    usual = int(statistics.median(usual)) if usual else None
+    for shard, number in zip(shards, known, strict=True):
+        if shard.examples == 0 and shard.problem is None and number != 0:
+            shard.problem = "holds no examples"
+        if expected and shard.problem is None and shard.examples != number:
+            shard.problem = f"holds {shard.examples:,} examples"
+        _expect(shard, number, "the manifest" if expected else "its _stats.json", usual)
+    return shards
+
+
+def _scan(path, scan):
+    try:
+        return scan(path)
+    except Damaged as e:
+        return Shard(path, 0, str(e), 0.0)
+    except READ_ERRORS as e:
+        return Shard(path, 0, f"cannot be read: {str(e).splitlines()[0]}", 0.0)
+
+
+def _expect(shard, number, source, usual):
+    """Sets what a shard should have held, and where that number is from."""
+    if shard.problem is None:
+        shard.expected = shard.examples
+        if number not in (None, shard.examples):
+            shard.source = source
+            shard.expected = number
+    elif number is not None and number >= shard.examples:
+        shard.expected, shard.source = number, source
+    elif usual is not None:
+        shard.expected, shard.source = max(usual, shard.examples), "an estimate, from other shards"
+    else:
+        # Of what was read, as many as its share of the bytes held; the one that broke off at least.
+        whole = round(shard.examples / shard.read) if shard.read else 0
+        shard.expected = max(whole, shard.examples + 1)
+        shard.source = "an estimate, from its size"
+
+
+def _statistics(path):
+    """Returns how many examples img2dataset says that it wrote into a shard, or None."""
+    try:
+        with tf.io.gfile.GFile(os.path.splitext(path)[0] + "_stats.json", "rb") as file:
+            number = json.loads(file.read(_MAX_STATS_BYTES))["successes"]
+    except (*READ_ERRORS, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return number if type(number) is int and 0 <= number <= _MAX_EXAMPLES else None
+
+
+def lost_examples(shards: list[Shard], max_bad_share: float, file=None) -> int:
+    """Names the shards that are not whole, and returns how many examples are lost with them.
+
+    Args:
+        shards: What `survey` returned.
+        max_bad_share: Share of lost examples to bear.
+        file: Where to write; by default the standard error.
+
+    Raises:
+        DataError: More are lost.
+    """
+    damaged = [s for s in shards if s.problem is not None]
+    lines = [
+        f"{os.path.basename(s.path)} {s.problem}: {s.examples:,} of {s.expected:,} examples can "
+        f"be read ({s.source})"
+        for s in damaged
+    ]
+    lost = sum(s.lost for s in damaged)
+    total = sum(s.expected for s in damaged) + sum(s.examples for s in shards if not s.problem)
+    if lost > max_bad_share * total:
+        raise DataError(
+            f"{lost:,} of {total:,} examples are lost with {len(damaged)} of {len(shards)} shards, "
+            f"more than data.max_bad_share={max_bad_share:g} allows; fetch these shards again, or "
+            f"raise it. {_some(lines)}"
+        )
+    differing = [s for s in shards if s.problem is None and s.expected != s.examples]
+    lines += [
+        f"{os.path.basename(s.path)} is whole and holds {s.examples:,} examples, but {s.source} "
+        f"says {s.expected:,}; all {s.examples:,} are read"
+        for s in differing
+    ]
+    if lines:
+        print(f"data: {_some(lines)}", file=file or sys.stderr)
+    return lost
+
+
+def _some(lines):
+    more = f"; and {len(lines) - _NAMED:,} more" if len(lines) > _NAMED else ""
+    return "; ".join(lines[:_NAMED]) + more

@@ -1,0 +1,80 @@
+"""TFRecord files, looked through from length to length.
+
+A record is its length (8 bytes, little-endian), the length's checksum (4), the data, the data's
+checksum (4). The checksums are masked CRC-32C (tensorflow/core/lib/io/record_writer.h). TensorFlow
+reads the records; before, their lengths are checked here, without reading the data.
+"""
+
+import struct
+
+from . import shards
+from .shards import Damaged, Shard
+
+_HEAD, _TAIL = 12, 4
+
+
+def _crc_table():
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)  # Castagnoli's polynomial
+        table.append(value)
+    return table
+
+
+_TABLE = _crc_table()
+
+
+def masked_crc(data: bytes) -> int:
+    """Returns the masked CRC-32C of a few bytes, as TFRecords hold it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def scan(path: str, limit: int) -> Shard:
+    """Looks through a TFRecord file.
+
+    Args:
+        path: Local or remote path of the file.
+        limit: Bytes of the largest record to read. The first larger one ends the file.
+    """
+    size, count, offset = shards.size_of(path), 0, 0
+    with shards.open_shard(path) as file:
+        try:
+            while offset < size:
+                offset += _record(file, offset, size, limit, count)
+                count += 1
+            if not size:
+                raise Damaged("is empty")
+        except Damaged as e:
+            return Shard(path, count, str(e), offset / max(size, 1))
+    return Shard(path, count)
+
+
+def _record(file, offset, size, limit, number):
+    """Returns how many bytes a record takes.
+
+    Raises:
+        Damaged: It is not a whole record, or too large.
+    """
+    file.seek(offset)
+    head = file.read(_HEAD)
+    whole = len(head) == _HEAD
+    if not (whole and masked_crc(head[:8]) == struct.unpack("<I", head[8:])[0]):
+        if not offset:
+            file.seek(0)
+            raise Damaged(f"is not a TFRecord: it is {shards.looks_like(file.read(512))}")
+        if whole:
+            raise Damaged(f"has a damaged length of record #{number}, at byte {offset:,}", offset)
+        raise Damaged(f"ends inside record #{number}, at byte {size:,}", offset)
+    (length,) = struct.unpack("<Q", head[:8])
+    if length > limit:
+        raise Damaged(
+            f"has a record #{number} of {length:,} bytes, over data.max_example_bytes", offset
+        )
+    if offset + _HEAD + length + _TAIL > size:
+        raise Damaged(f"ends inside record #{number}, at byte {size:,}", offset)
+    return _HEAD + length + _TAIL
