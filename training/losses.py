@@ -143,7 +143,7 @@ def sigmoid_loss(
     Returns:
         A float32 scalar; the sum over replicas is the loss.
     """
-    local, width = zimg.shape
+    local = zimg.shape[0]
     all_ztxt = collectives.gather(ztxt)
     total = all_ztxt.shape[0]
     own = _own_rows(total, local, collectives)
@@ -154,6 +154,27 @@ def sigmoid_loss(
         pair_sign = 2 * tf.eye(total) - 1
         logits = scale * tf.matmul(zimg, all_ztxt, transpose_b=True) + bias
         return -tf.reduce_sum(tf.math.log_sigmoid(pair_sign * logits)) / total
+
+    return _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk) / total
+
+
+def _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk):
+    """Sum of the negative log-sigmoids of all pairs, `chunk` texts at a time.
+
+    The gradient is accumulated on the way forward, as in `_chunked_cross_entropy`.
+
+    Args:
+        zimg: (local, width).
+        all_ztxt: (global, width).
+        scale: temperature, a scalar.
+        bias: bias of the logits, a scalar.
+        own: the text that belongs to each image, int32 (local,).
+        chunk: texts at a time, a divisor of global.
+
+    Returns:
+        A scalar.
+    """
+    total, width = all_ztxt.shape
 
     @tf.custom_gradient
     def pairs(zimg, all_ztxt, scale, bias):
@@ -186,7 +207,7 @@ def sigmoid_loss(
         )
         return loss, lambda up: (up * d_zimg, up * d_ztxt, up * d_scale, up * d_bias)
 
-    return pairs(zimg, all_ztxt, scale, bias) / total
+    return pairs(zimg, all_ztxt, scale, bias)
 
 
 LOSSES = {SOFTMAX: softmax_loss, SIGMOID: sigmoid_loss}

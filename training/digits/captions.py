@@ -26,9 +26,8 @@ _TENS = ("", "", *"twenty thirty forty fifty sixty seventy eighty ninety".split(
 
 # Every digit is twice on the left and twice on the right; chosen before anything was trained.
 UNSEEN_PAIRS = tuple(sorted((d, (d + k) % 10) for d in range(10) for k in (4, 9)))
-SEEN_PAIRS = tuple(
-    pair for pair in itertools.product(range(10), repeat=2) if pair not in UNSEEN_PAIRS
-)
+ALL_PAIRS = tuple(itertools.product(range(10), repeat=2))
+SEEN_PAIRS = tuple(pair for pair in ALL_PAIRS if pair not in UNSEEN_PAIRS)
 
 # The longest caption: 16 tokens, of which the first is [CLS].
 MAX_TOKENS = 16

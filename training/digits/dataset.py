@@ -32,8 +32,6 @@ _CITATION = r"""
 }
 """
 
-ALL_PAIRS = tuple((left, right) for left in range(10) for right in range(10))
-
 # Images of each pair.
 _PER_PAIR = {"pretrain": 600, "train": 250, "validation": 20, "test": 50}
 _CAPTIONS_PER_IMAGE = 6
@@ -48,9 +46,11 @@ def pair_prompts(split: str) -> Prompts:
     """
     phrasings = captions.held_out("pair", "validation" if "validation" in split else "test")
     return Prompts(
-        texts=[p.format(**captions.fields(*pair)) for pair in ALL_PAIRS for p in phrasings],
-        labels=[i for i in range(len(ALL_PAIRS)) for _ in phrasings],
-        class_names=[f"{left}{right}" for left, right in ALL_PAIRS],
+        texts=[
+            p.format(**captions.fields(*pair)) for pair in captions.ALL_PAIRS for p in phrasings
+        ],
+        labels=[i for i in range(len(captions.ALL_PAIRS)) for _ in phrasings],
+        class_names=[f"{left}{right}" for left, right in captions.ALL_PAIRS],
         groups={
             "seen": [10 * left + right for left, right in captions.SEEN_PAIRS],
             "unseen": [10 * left + right for left, right in captions.UNSEEN_PAIRS],
@@ -155,7 +155,7 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split):
         # Every split has a generator of its own, so it is the same whether others are drawn or not.
         rng = np.random.default_rng([2111_07991, SPLITS.index(split)])
-        pairs = captions.SEEN_PAIRS if split == "train" else ALL_PAIRS
+        pairs = captions.SEEN_PAIRS if split == "train" else captions.ALL_PAIRS
         pairs = np.repeat(np.array(pairs), self.builder_config.per_pair[split], axis=0)
         pairs = rng.permutation(pairs)
         digits_of = {"pretrain": "train"}.get(split, split)

@@ -22,8 +22,6 @@ from . import captions, render
 # Images in the pool that retrieval searches; no two show the same pair in the same colours.
 POOL = 1000
 
-ALL_PAIRS = tuple((left, right) for left in range(10) for right in range(10))
-
 
 def load_examples(split, config="default", data_dir=None):
     """Returns a split of `digit_pairs` as arrays, prepared on first use.
@@ -87,7 +85,7 @@ def measure(encode_image, encode_text, examples, split):
     zimg = encode_image(examples["image"])
     seen = np.isin(examples["label"], [10 * left + right for left, right in captions.SEEN_PAIRS])
     groups = {"seen": seen, "unseen": ~seen}
-    pairs = [captions.fields(*pair) for pair in ALL_PAIRS]
+    pairs = [captions.fields(*pair) for pair in captions.ALL_PAIRS]
     out = {}
 
     def right(embeddings, truth):

@@ -76,7 +76,7 @@ def test_perfect_embeddings_measure_as_perfect_and_mirrored_ones_do_not():
     examples["image"] = np.zeros((n, 1), np.uint8)
     facts = {}
     for split_kind in ("pair", "words"):
-        for pair in measure.ALL_PAIRS:
+        for pair in captions.ALL_PAIRS:
             for phrasing in captions.held_out(split_kind, "test"):
                 facts[phrasing.format(**captions.fields(*pair))] = 10 * pair[0] + pair[1]
 

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from lit_tf.errors import DataError
 from lit_tf.training.digits import captions, render
-from lit_tf.training.digits.dataset import ALL_PAIRS, DigitPairs
+from lit_tf.training.digits.dataset import DigitPairs
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_vocabulary_spells_a_number_digit_by_digit():
 
 def test_articles_and_numbers_in_words():
     assert captions.fields(8, 1)["a"] == "an eight" and captions.fields(8, 1)["b"] == "a one"
-    words = {captions.in_words(a, b) for a, b in ALL_PAIRS}
+    words = {captions.in_words(a, b) for a, b in captions.ALL_PAIRS}
     assert len(words) == 100
     assert {"thirty-seven", "forty", "twelve", "zero-five"} <= words
 
