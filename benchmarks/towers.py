@@ -94,7 +94,7 @@ def ours(config, inputs, dtype):
     """Returns a function that embeds the inputs with one of our towers, as encode_* does."""
     image, text = (config, None) if isinstance(config, ViTConfig) else (None, config)
     model = LitModel(LitConfig(image=image, text=text), dtype=dtype)
-    function = tf.function(model.embed_images, autograph=False) if image else model._token_function
+    function = tf.function(model.embed_images, autograph=False) if image else model.token_function
     return lambda: function(inputs).numpy()
 
 

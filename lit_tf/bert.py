@@ -3,24 +3,25 @@
 import keras
 import tensorflow as tf
 
+from lit_tf import ops
 from lit_tf.config import BertConfig
-from lit_tf.layers import LayerNorm, Part, PostNormBlock, Tower, dropout
+from lit_tf.layers import CanonicalLayer, LayerNorm, PostNormBlock, Tower
 
-# Added to the logits of padding. Finite, so that a text without any token is no NaN; but not in
-# float16, which ends at 65,504: there only texts that begin with [CLS], as all do here, are safe.
+# Added to the logits of padding. Finite, so a text with no tokens gives no NaN. float16 ends at
+# 65,504, so there this is infinite: only texts that begin with [CLS] are safe, as all texts here do.
 MASKED = -1e9
 
 
-class Table(Part):
+class Table(CanonicalLayer):
     """An embedding table."""
 
-    names = {"table": "embedding"}
+    canonical_names = {"table": "embedding"}
     lookup = staticmethod(tf.gather)  # the TFLite exporter sets one that stays in int8
 
     def __init__(self, rows, width, **kwargs):
         super().__init__(**kwargs)
         # Not cast as a whole under mixed precision: only the rows that are looked up are.
-        self.table = self.leaf("embedding", (rows, width), autocast=False)
+        self.table = self.parameter("embedding", (rows, width), autocast=False)
         self.built = True
 
     def call(self, ids):
@@ -33,15 +34,15 @@ class Bert(Tower):
     """BERT encoder with an optional linear head on [CLS]; tokens equal to 0 are padding.
 
     Example:
-      tower = Bert(BertConfig(vocab_size=30522, width=768, depth=12, num_heads=12, mlp_dim=3072))
-      z = tower(tokens)  # int32 (batch, 16) -> (batch, 768)
+        tower = Bert(BertConfig(vocab_size=30522, width=768, depth=12, num_heads=12, mlp_dim=3072))
+        z = tower(tokens)  # int32 (batch, 16) -> (batch, 768)
 
     Args:
-      config: sizes of the tower.
-      seed: of the starting values, or None to leave all variables at zero, to be filled.
+        config: sizes of the tower.
+        seed: of the starting values, or None to leave all variables at zero, to be filled.
     """
 
-    names = {
+    canonical_names = {
         "tokens": "BertEncoder_0/embedder/embedders_token_ids",
         "positions": "BertEncoder_0/embedder/embedders_position_ids",
         "segments": "BertEncoder_0/embedder/embedders_segment_ids",
@@ -65,18 +66,19 @@ class Bert(Tower):
             ),
             c.depth,
         )
-        self.finish(seed)
+        self.add_head()
+        self.initialize(seed)
 
     def call(self, tokens, training=False, dropout_seed=None):
         """Embeds texts.
 
         Args:
-          tokens: int32 (batch, length), [CLS] first, 0 where there is padding.
-          training: whether dropout is active.
-          dropout_seed: int32 (2,) from which all dropout masks follow; None draws one.
+            tokens: int32 (batch, length), [CLS] first, 0 where there is padding.
+            training: whether dropout is active.
+            dropout_seed: int32 (2,) from which all dropout masks follow; None draws one.
 
         Returns:
-          (batch, out_dim or width), not normalized.
+            (batch, out_dim or width), not normalized.
         """
         x = self.representation(tokens, training, dropout_seed)
         return x if self.head is None else self.head(x)
@@ -94,14 +96,14 @@ class Bert(Tower):
             if dropout_seed is None:
                 dropout_seed = tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32)
             seeds = tf.random.split(dropout_seed, 1 + 3 * self.depth)  # one a mask
-            x = dropout(x, rate, seeds[0])
+            x = ops.dropout(x, rate, seeds[0])
         padding = tf.cast(tf.equal(tokens, 0), tf.float32) * MASKED
         padding = padding[:, None, None, :]  # (batch, 1, 1, length)
         for i, block in enumerate(self.blocks):
             x = block(
                 x,
                 padding=padding,
-                only=0 if i == self.depth - 1 else None,
+                position=0 if i == self.depth - 1 else None,
                 dropout_seeds=None if seeds is None else seeds[1 + 3 * i : 4 + 3 * i],
             )
         return tf.reshape(x, (-1, self.config.width))

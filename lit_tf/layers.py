@@ -1,4 +1,4 @@
-"""What both kinds of transformer are built from: normalization, attention, MLP, blocks.
+"""What all towers are built from: normalization, linear maps, attention, MLP, blocks.
 
 Every variable has exactly the shape that it has in a published checkpoint, so that optimizers
 whose update depends on the shape (Adafactor) do what the original does. Kernels with more than two
@@ -10,147 +10,95 @@ import dataclasses
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 from tensorflow.python.ops import control_flow_util
 
+from lit_tf import ops, xla_ops
 from lit_tf.initializers import initial_value
 
 
-def compiled_by_xla() -> bool:
-    """Whether what is being traced will be compiled as a whole: for a TPU, or by jit_compile=True.
-
-    The same products are then written as einsums, whose layouts XLA is free to choose. Elsewhere
-    they are two-dimensional, which oneDNN fuses with bias and GELU.
-    """
+def _ops():
+    """Returns the module that computes what is being traced: XLA compiles it as a whole, or not."""
     graph = tf.compat.v1.get_default_graph()
-    return control_flow_util.GraphOrParentsInXlaContext(graph)
+    return xla_ops if control_flow_util.GraphOrParentsInXlaContext(graph) else ops
 
 
-@tf.custom_gradient
-def materialize(x):
-    """Returns x, which XLA then stores rather than computes anew within whatever reads it."""
-    return gen_xla_ops.xla_optimization_barrier([x])[0], lambda upstream: upstream
-
-
-class Part(keras.layers.Layer):
+class CanonicalLayer(keras.layers.Layer):
     """A layer that knows the names of its variables in a checkpoint.
 
-    Subclasses set `names`, which maps attributes (a variable, or another Part) to the name of that
-    variable or group of variables.
+    Subclasses set `canonical_names`, which maps attributes (a variable, or another such layer) to
+    the name of that variable or group of variables.
     """
 
-    names: dict[str, str] = {}
+    canonical_names: dict[str, str] = {}
 
-    def leaf(self, name, shape, **kwargs):
+    def parameter(self, name, shape, **kwargs):
         """Returns a new variable, zero until it is filled from a checkpoint or by a rule."""
         return self.add_weight(name=name, shape=shape, initializer="zeros", **kwargs)
 
     def canonical_variables(self) -> dict[str, keras.Variable]:
         """Returns {name: variable} of this layer and all below it, names joined by '/'."""
         out = {}
-        for attribute, name in self.names.items():
+        for attribute, name in self.canonical_names.items():
             item = getattr(self, attribute)
-            if isinstance(item, Part):
+            if isinstance(item, CanonicalLayer):
                 out.update({f"{name}/{k}": v for k, v in item.canonical_variables().items()})
             elif item is not None:
                 out[name] = item
         return out
 
 
-class LayerNorm(Part):
+class LayerNorm(CanonicalLayer):
     """Normalizes the last axis to mean 0 and variance 1, in float32, then scales and shifts."""
 
-    names = {"scale": "scale", "bias": "bias"}
+    canonical_names = {"scale": "scale", "bias": "bias"}
 
     def __init__(self, width, epsilon, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
-        self.scale = self.leaf("scale", (width,))
-        self.bias = self.leaf("bias", (width,))
+        self.scale = self.parameter("scale", (width,))
+        self.bias = self.parameter("bias", (width,))
         self.built = True
 
     def call(self, x):
         """Maps (..., width) to the same shape and dtype."""
-        y = tf.cast(x, tf.float32)  # bfloat16 sums would lose the variance
-        mean = tf.reduce_mean(y, axis=-1, keepdims=True)
-        centered = y - mean
-        if compiled_by_xla():
-            # As in the original: both sums in one pass over the activations, or in the pass of the
-            # product that makes them. The difference may round to less than nothing.
-            squares = tf.reduce_mean(tf.square(y), axis=-1, keepdims=True)
-            variance = tf.nn.relu(squares - tf.square(mean))
-        else:
-            variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
-        scale = tf.cast(self.scale, tf.float32)
-        # The scale meets the small factor first: one pass less over the activations.
-        y = centered * (tf.math.rsqrt(variance + self.epsilon) * scale)
-        return tf.cast(y + tf.cast(self.bias, tf.float32), x.dtype)
+        return _ops().layer_norm(x, self.scale, self.bias, self.epsilon)
 
 
-class Dense(Part):
+class Dense(CanonicalLayer):
     """A linear map of the last `len(in_shape)` axes to `out_shape`, computed as one matrix product.
 
     Args:
-      in_shape: sizes of the axes that are contracted.
-      out_shape: sizes of the axes that are made.
+        in_shape: sizes of the axes that are contracted.
+        out_shape: sizes of the axes that are made.
     """
 
-    names = {"kernel": "kernel", "bias": "bias"}
+    canonical_names = {"kernel": "kernel", "bias": "bias"}
 
     def __init__(self, in_shape, out_shape, **kwargs):
         super().__init__(**kwargs)
         self.fan_in, self.fan_out = int(np.prod(in_shape)), int(np.prod(out_shape))
-        self.kernel = self.leaf("kernel", (*in_shape, *out_shape))
-        self.bias = self.leaf("bias", out_shape)
+        self.kernel = self.parameter("kernel", (*in_shape, *out_shape))
+        self.bias = self.parameter("bias", out_shape)
         self.built = True
 
     def call(self, x, gelu=False):
-        """Maps (..., fan_in) to (..., fan_out), then through GELU (tanh form) where asked."""
+        """Maps (..., fan_in) to (..., fan_out), then through GELU (tanh approximation) if asked."""
         kernel = tf.reshape(tf.cast(self.kernel, x.dtype), (self.fan_in, self.fan_out))
         bias = tf.reshape(tf.cast(self.bias, x.dtype), (self.fan_out,))
-        if compiled_by_xla():
-            y = tf.einsum("...i,io->...o", x, kernel) + bias
-            # Stored: a TPU would rather compute GELU again for every tile of the next product.
-            return materialize(tf.nn.gelu(y, approximate=True)) if gelu else y
-        # One two-dimensional product: what oneDNN fuses with bias and GELU.
-        y = tf.nn.bias_add(tf.matmul(tf.reshape(x, (-1, self.fan_in)), kernel), bias)
-        if gelu:  # before the reshape, which would come between what oneDNN fuses
-            y = tf.nn.gelu(y, approximate=True)
-        return tf.reshape(y, (-1, *x.shape[1:-1], self.fan_out))
+        return _ops().dense(x, kernel, bias, gelu)
 
 
-def dropout(x, rate, seed, noise_shape=None):
-    """Returns x with a share of its values zeroed and the rest scaled up; stateless.
-
-    Args:
-      x: float tensor.
-      rate: share of values dropped.
-      seed: int32 (2,), which alone decides the mask.
-      noise_shape: shape of the mask, which is broadcast; None for x's.
-    """
-    keep = _kept(tf.shape(x) if noise_shape is None else noise_shape, rate, seed)
-    return _masked(x, keep, rate)
-
-
-def _kept(shape, rate, seed):
-    return tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate
-
-
-def _masked(x, keep, rate):
-    return tf.where(keep, x / tf.cast(1 - rate, x.dtype), tf.zeros((), x.dtype))
-
-
-class Attention(Part):
+class Attention(CanonicalLayer):
     """Multi-head dot-product attention.
 
     Args:
-      width: width of the residual stream.
-      num_heads: heads.
-      flat: whether kernels are stored as (width, width), as BERT does, rather than with an axis
-        of heads.
+        width: width of the residual stream.
+        num_heads: heads.
+        flat: whether kernels are stored as (width, width), as BERT does, rather than with an axis
+            of heads.
     """
 
-    names = {"query": "query", "key": "key", "value": "value", "out": "out"}
+    canonical_names = {"query": "query", "key": "key", "value": "value", "out": "out"}
 
     def __init__(self, width, num_heads, flat=False, **kwargs):
         super().__init__(**kwargs)
@@ -163,96 +111,27 @@ class Attention(Part):
         self.out = Dense(heads, (width,), dtype=policy, name="out")
         self.built = True
 
-    def _heads(self, x):
-        x = tf.reshape(x, (-1, x.shape[1], self.num_heads, self.head_dim))
-        return tf.transpose(x, (0, 2, 1, 3))  # (batch, heads, tokens, head_dim)
-
-    def _project(self, dense, x):
-        """Maps (batch, tokens, width) to (batch, tokens, heads, head_dim) in one product."""
-        kernel = tf.reshape(tf.cast(dense.kernel, x.dtype), (-1, self.num_heads, self.head_dim))
-        bias = tf.reshape(tf.cast(dense.bias, x.dtype), (self.num_heads, self.head_dim))
-        return tf.einsum("btw,whd->bthd", x, kernel) + bias
-
     def call(self, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
         """Attends from every query to every key.
 
         Args:
-          queries: (batch, queries, width).
-          keys: (batch, keys, width), also the values.
-          padding: None, or float (batch, 1, 1, keys) that is added to the logits: 0 where a key
-            counts, very negative where it does not.
-          dropout_rate: share of attention weights dropped where `dropout_seed` is given.
-          dropout_seed: int32 (2,), or None outside training.
+            queries: (batch, queries, width).
+            keys: (batch, keys, width), also the values.
+            padding: None, or float (batch, 1, 1, keys) that is added to the logits: 0 where a key
+                counts, very negative where it does not.
+            dropout_rate: share of attention weights dropped if `dropout_seed` is given.
+            dropout_seed: int32 (2,), or None outside training.
 
         Returns:
-          (batch, queries, width).
+            (batch, queries, width).
         """
-        xla = compiled_by_xla()
-        batch, tokens = keys.shape[:2]
-        packed = _texts_per_row(batch, tokens) if xla and queries.shape[1] == tokens else 1
-        if packed > 1:
-            queries, keys = (
-                tf.reshape(x, (batch // packed, packed * tokens, x.shape[2]))
-                for x in (queries, keys)
-            )
-            padding = _among_own_tokens(padding, packed, tokens)
-        # For XLA the heads stay where the projections put them: a transpose between two products
-        # would be a copy of all queries, keys or values, for which it finds no better place.
-        q, k, v = (
-            self._project(dense, x) if xla else self._heads(dense(x))
-            for dense, x in ((self.query, queries), (self.key, keys), (self.value, keys))
-        )
-        q *= tf.cast(self.head_dim**-0.5, q.dtype)
-        # (batch, heads, queries, keys)
-        logits = tf.einsum("bqhd,bkhd->bhqk", q, k) if xla else tf.matmul(q, k, transpose_b=True)
-        if padding is not None:
-            logits += tf.cast(padding, logits.dtype)
-        weights = tf.nn.softmax(logits)
-        if dropout_seed is not None and packed > 1:
-            # Every query draws for the keys of its own sequence; all other weights are zero anyway.
-            shape = (batch // packed, self.num_heads, tokens, packed * tokens)
-            keep = tf.tile(_kept(shape, dropout_rate, dropout_seed), (1, 1, packed, 1))
-            weights = _masked(weights, tf.transpose(keep, (0, 1, 3, 2)), dropout_rate)
-        elif dropout_seed is not None:
-            weights = dropout(weights, dropout_rate, dropout_seed)
-        if xla:
-            y = tf.einsum("bhqk,bkhd->bqhd", weights, v)
-            kernel = tf.reshape(tf.cast(self.out.kernel, y.dtype), (*y.shape[2:], -1))
-            y = tf.einsum("bqhd,hdw->bqw", y, kernel) + tf.cast(self.out.bias, y.dtype)
-            return tf.reshape(y, (batch, tokens, y.shape[2])) if packed > 1 else y
-        y = tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))  # (batch, queries, heads, head_dim)
-        return self.out(tf.reshape(y, (-1, y.shape[1], self.num_heads * self.head_dim)))
+        return _ops().attention(self, queries, keys, padding, dropout_rate, dropout_seed)
 
 
-def _texts_per_row(batch, tokens):
-    """How many short sequences attention takes as one, to fill the 128 rows of a matrix unit."""
-    if batch is None:
-        return 1
-    return max((n for n in range(2, 128 // tokens + 1) if batch % n == 0), default=1)
-
-
-def _among_own_tokens(padding, packed, tokens):
-    """Returns what to add to the logits of `packed` sequences in a row: -inf between two of them.
-
-    Args:
-      padding: None, or float (batch, 1, 1, tokens), as in Attention.
-      packed: sequences in a row.
-      tokens: tokens of each.
-
-    Returns:
-      float32 (batch / packed or 1, 1, packed * tokens, packed * tokens).
-    """
-    sequence = np.arange(packed * tokens) // tokens
-    mask = np.where(sequence[:, None] == sequence, np.float32(0), np.float32(-np.inf))
-    if padding is None:
-        return tf.constant(mask[None, None])
-    return tf.reshape(tf.cast(padding, tf.float32), (-1, 1, 1, packed * tokens)) + mask
-
-
-class Mlp(Part):
+class Mlp(CanonicalLayer):
     """Two linear maps with a GELU between them (the tanh approximation, in all towers)."""
 
-    names = {"hidden": "Dense_0", "out": "Dense_1"}
+    canonical_names = {"hidden": "Dense_0", "out": "Dense_1"}
 
     def __init__(self, width, mlp_dim, **kwargs):
         super().__init__(**kwargs)
@@ -265,10 +144,10 @@ class Mlp(Part):
         return self.out(self.hidden(x, gelu=True))
 
 
-class PreNormBlock(Part):
+class PreNormBlock(CanonicalLayer):
     """The block of ViT and of the plain text transformer: x + MHA(LN(x)), then x + MLP(LN(x))."""
 
-    names = {
+    canonical_names = {
         "attention_norm": "LayerNorm_0",
         "attention": "MultiHeadDotProductAttention_0",
         "mlp_norm": "LayerNorm_1",
@@ -284,29 +163,32 @@ class PreNormBlock(Part):
         self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
         self.built = True
 
-    def call(self, x, only=None):
+    def call(self, x, position=None):
         """Maps (batch, tokens, width) to the same shape, or to one token.
 
         Args:
-          x: (batch, tokens, width).
-          only: None, or the one position to compute. In a tower's last block nothing else is used,
-            which saves nearly all of that block's work.
+            x: (batch, tokens, width).
+            position: None, or the only position to compute. A tower's last block needs no other,
+                which saves nearly all of that block's work.
 
         Returns:
-          (batch, tokens, width), or (batch, 1, width) where `only` is given.
+            (batch, tokens, width), or (batch, 1, width) if `position` is given.
         """
         y = self.attention_norm(x)
         queries = y
-        if only is not None:
-            x, queries = x[:, only : only + 1], y[:, only : only + 1]
+        if position is not None:
+            x, queries = x[:, position : position + 1], y[:, position : position + 1]
         x += self.attention(queries, y)
         return x + self.mlp(self.mlp_norm(x))
 
 
-class PostNormBlock(Part):
+class PostNormBlock(CanonicalLayer):
     """BERT's layer: LN(x + dense(MHA(x))), then LN(x + dense(gelu(dense(x))))."""
 
-    names = {"attention_norm": "attention_block/layer_norm", "mlp_norm": "mlp_block/layer_norm"}
+    canonical_names = {
+        "attention_norm": "attention_block/layer_norm",
+        "mlp_norm": "mlp_block/layer_norm",
+    }
 
     def __init__(self, width, num_heads, mlp_dim, dropout_rate=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -319,7 +201,7 @@ class PostNormBlock(Part):
         self.built = True
 
     def canonical_variables(self):
-        """As in Part; BERT files its projections under names of its own."""
+        """As in CanonicalLayer; BERT files its projections under names of its own."""
         out = super().canonical_variables()
         groups = {
             "attention_block/attention_layer/query": self.attention.query,
@@ -333,51 +215,49 @@ class PostNormBlock(Part):
             out.update({f"{prefix}/{k}": v for k, v in dense.canonical_variables().items()})
         return out
 
-    def call(self, x, padding=None, only=None, dropout_seeds=None):
+    def call(self, x, padding=None, position=None, dropout_seeds=None):
         """Maps (batch, tokens, width) to the same shape, or to one token.
 
         Args:
-          x: (batch, tokens, width).
-          padding: as in Attention.
-          only: None, or the one position to compute.
-          dropout_seeds: int32 (3, 2), one seed a mask; None outside training.
+            x: (batch, tokens, width).
+            padding: as in Attention.
+            position: None, or the only position to compute.
+            dropout_seeds: int32 (3, 2), one seed a mask; None outside training.
 
         Returns:
-          (batch, tokens, width), or (batch, 1, width) where `only` is given.
+            (batch, tokens, width), or (batch, 1, width) if `position` is given.
         """
         seeds = [None] * 3 if dropout_seeds is None else tf.unstack(dropout_seeds)
-        queries = x if only is None else x[:, only : only + 1]
+        queries = x if position is None else x[:, position : position + 1]
         y = self.attention(
             queries, x, padding=padding, dropout_rate=self.dropout_rate, dropout_seed=seeds[0]
         )
         if seeds[1] is not None:
-            y = dropout(y, self.dropout_rate, seeds[1])
+            y = ops.dropout(y, self.dropout_rate, seeds[1])
         x = self.attention_norm(queries + y)
         y = self.mlp(x)
         if seeds[2] is not None:
             # As in the original, all positions share one mask here, and only here.
-            y = dropout(y, self.dropout_rate, seeds[2], (tf.shape(y)[0], 1, y.shape[2]))
+            y = ops.dropout(y, self.dropout_rate, seeds[2], (tf.shape(y)[0], 1, y.shape[2]))
         return self.mlp_norm(x + y)
 
 
-class Tower(Part):
-    """What the three towers share: blocks held as attributes, a head, filling by a rule.
+class Tower(CanonicalLayer):
+    """What all towers share: blocks held as attributes, a head, filling by a rule.
 
     Blocks are attributes (`block_0`, ...), not a list: tf.train.Checkpoint leaves out Keras layers
-    that are held in lists, without a word.
+    that are held in lists, without an error.
     """
 
     block_prefix = ""
     config_class = None  # of `config`
 
-    def finish(self, seed):
-        """Makes the head, if there is one, and fills all variables unless `seed` is None."""
+    def add_head(self):
+        """Makes the linear head, if the configuration has one; the last step of the constructor."""
         width, out_dim = self.config.width, self.config.out_dim
         policy = self.dtype_policy
         self.head = Dense((width,), (out_dim,), dtype=policy, name="head") if out_dim else None
         self.built = True
-        if seed is not None:
-            self.initialize(seed)
 
     def compute_output_shape(self, input_shape):
         """Returns (batch, embedding width)."""
@@ -413,7 +293,12 @@ class Tower(Part):
         return out
 
     def initialize(self, seed):
-        """Fills every variable by the original's rule for its name; equal seeds, equal values."""
+        """Fills every variable by the original's rule for its name; None leaves them as they are.
+
+        Equal seeds give equal values.
+        """
+        if seed is None:
+            return
         for name, variable in self.canonical_variables().items():
             variable.assign(initial_value(name, tuple(variable.shape), seed))
 

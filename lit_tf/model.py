@@ -85,7 +85,7 @@ class LitModel(keras.Model):
         # No Python control flow on tensors, so AutoGraph would only make tracing slower.
         options = {"reduce_retracing": True, "autograph": False}
         self.image_function = tf.function(self.embed_pixels, **options)
-        self._token_function = tf.function(self._embed_tokens_for_inference, **options)
+        self.token_function = tf.function(self._embed_tokens_for_inference, **options)
 
     def _scalar(self, name, start):
         return self.add_weight(
@@ -100,7 +100,7 @@ class LitModel(keras.Model):
 
     def embed_images(self, images: tf.Tensor) -> tf.Tensor:
         """Returns unit-length float32 embeddings (N, D) of float images (N, R, R, 3) in [-1, 1]."""
-        return normalize(self._tower("image")(images))
+        return normalize(self.tower("image")(images))
 
     def embed_tokens(self, tokens: tf.Tensor, training=False, dropout_seed=None) -> tf.Tensor:
         """Returns unit-length float32 embeddings (N, D) of int32 tokens (N, L).
@@ -110,7 +110,7 @@ class LitModel(keras.Model):
           training: whether dropout is active.
           dropout_seed: int32 (2,) from which all dropout masks follow.
         """
-        return normalize(self._tower("text")(tokens, training=training, dropout_seed=dropout_seed))
+        return normalize(self.tower("text")(tokens, training=training, dropout_seed=dropout_seed))
 
     def embed_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
         """Returns unit-length float32 embeddings (N, D) of uint8 images (N, R, R, 3)."""
@@ -159,7 +159,12 @@ class LitModel(keras.Model):
             out["logits"] = self.logits(out["image_embedding"], out["text_embedding"])
         return out
 
-    def _tower(self, kind):
+    def tower(self, kind: str) -> keras.layers.Layer:
+        """Returns the `image` or `text` tower.
+
+        Raises:
+            LitError: the model has no such tower.
+        """
         tower = self.image_tower if kind == "image" else self.text_tower
         if tower is None:
             raise LitError(f"this model has no {kind} tower; it was read from a checkpoint without")
@@ -191,7 +196,7 @@ class LitModel(keras.Model):
         Raises:
           ImageError: an image cannot be used; the message says which and why.
         """
-        self._tower("image")
+        self.tower("image")
         images = images_lib.checked_list(images)
         batches = embedder.embed_images(self, images, _check_batch_size(batch_size))
         return self._concatenate(batch.embeddings for batch in batches)
@@ -209,7 +214,7 @@ class LitModel(keras.Model):
         Raises:
           TokenizerError: the model has no vocabulary, or a text is not a string.
         """
-        self._tower("text")
+        self.tower("text")
         if isinstance(texts, str | bytes):
             raise TokenizerError("encode_text takes a list of texts, found one string")
         return self.encode_tokens(self.tokenize(texts), batch_size)
@@ -245,7 +250,7 @@ class LitModel(keras.Model):
         Raises:
           TokenizerError: the tokens are not integers of that shape, or not in the vocabulary.
         """
-        self._tower("text")
+        self.tower("text")
         try:
             tokens = np.asarray(tokens)
         except ValueError as e:  # lists of different lengths
@@ -261,7 +266,7 @@ class LitModel(keras.Model):
                 f"tokens must be in [0, {rows}), found {tokens.min()} to {tokens.max()}; "
                 "does the vocabulary belong to this checkpoint?"
             )
-        return self._in_batches(tokens.astype(np.int32), batch_size, self._token_function)
+        return self._in_batches(tokens.astype(np.int32), batch_size, self.token_function)
 
     def _in_batches(self, items, batch_size, embed):
         starts = range(0, len(items), _check_batch_size(batch_size))

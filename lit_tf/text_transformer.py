@@ -16,11 +16,11 @@ class TextTransformer(Tower):
     """Text transformer without any mask: not causal, and padding is attended to.
 
     Args:
-      config: sizes of the tower.
-      seed: of the starting values, or None to leave all variables at zero, to be filled.
+        config: sizes of the tower.
+        seed: of the starting values, or None to leave all variables at zero, to be filled.
     """
 
-    names = {
+    canonical_names = {
         "tokens": "Embed_0",
         "pos_embedding": "pos_embedding",
         "encoder_norm": "Encoder_0/encoder_norm",
@@ -34,24 +34,25 @@ class TextTransformer(Tower):
         self.config = config
         c, policy = config, self.dtype_policy
         self.tokens = Table(c.vocab_size, c.width, dtype=policy, name="tokens")
-        self.pos_embedding = self.leaf("pos_embedding", (1, c.max_length, c.width))
+        self.pos_embedding = self.parameter("pos_embedding", (1, c.max_length, c.width))
         self.add_blocks(
             lambda name: PreNormBlock(c.width, c.num_heads, c.mlp_dim, dtype=policy, name=name),
             c.depth,
         )
         self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
-        self.finish(seed)
+        self.add_head()
+        self.initialize(seed)
 
     def call(self, tokens, training=False, dropout_seed=None):
         """Embeds texts.
 
         Args:
-          tokens: int32 (batch, max_length), cut or padded as the tokenizer does.
-          training: ignored; this tower has no dropout.
-          dropout_seed: ignored.
+            tokens: int32 (batch, max_length), cut or padded as the tokenizer does.
+            training: ignored; this tower has no dropout.
+            dropout_seed: ignored.
 
         Returns:
-          (batch, out_dim or width), not normalized.
+            (batch, out_dim or width), not normalized.
         """
         x = self.representation(tokens)
         return x if self.head is None else self.head(x)
@@ -61,5 +62,5 @@ class TextTransformer(Tower):
         last = self.config.max_length - 1
         x = self.tokens(tokens) + tf.cast(self.pos_embedding, self.compute_dtype)
         for i, block in enumerate(self.blocks):
-            x = block(x, only=last if i == self.depth - 1 else None)
+            x = block(x, position=last if i == self.depth - 1 else None)
         return tf.reshape(self.encoder_norm(x), (-1, self.config.width))

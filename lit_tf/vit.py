@@ -7,19 +7,19 @@ import keras
 import tensorflow as tf
 
 from lit_tf.config import ViTConfig
-from lit_tf.layers import Attention, LayerNorm, Mlp, Part, PreNormBlock, Tower
+from lit_tf.layers import Attention, CanonicalLayer, LayerNorm, Mlp, PreNormBlock, Tower
 
 
-class PatchEmbedding(Part):
+class PatchEmbedding(CanonicalLayer):
     """Maps every patch of an image linearly: a convolution whose stride is its size."""
 
-    names = {"kernel": "kernel", "bias": "bias"}
+    canonical_names = {"kernel": "kernel", "bias": "bias"}
 
     def __init__(self, patch_size, width, **kwargs):
         super().__init__(**kwargs)
         self.patch_size = patch_size
-        self.kernel = self.leaf("kernel", (patch_size, patch_size, 3, width))
-        self.bias = self.leaf("bias", (width,))
+        self.kernel = self.parameter("kernel", (patch_size, patch_size, 3, width))
+        self.bias = self.parameter("bias", (width,))
         self.built = True
 
     def call(self, images):
@@ -32,13 +32,13 @@ class PatchEmbedding(Part):
         return tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
 
 
-class AttentionPooling(Part):
+class AttentionPooling(CanonicalLayer):
     """Pools tokens by attention from a learned query ("Scaling Vision Transformers", section 3.2).
 
     `y = MHA(probe, x, x)`, then `y + MLP(LN(y))`; nothing is added around the attention.
     """
 
-    names = {
+    canonical_names = {
         "probe": "probe",
         "attention": "MultiHeadDotProductAttention_0",
         "mlp_norm": "LayerNorm_0",
@@ -48,7 +48,7 @@ class AttentionPooling(Part):
     def __init__(self, width, num_heads, mlp_dim, **kwargs):
         super().__init__(**kwargs)
         policy = self.dtype_policy
-        self.probe = self.leaf("probe", (1, 1, width))
+        self.probe = self.parameter("probe", (1, 1, width))
         self.attention = Attention(width, num_heads, dtype=policy, name="attention")
         self.mlp_norm = LayerNorm(width, 1e-6, dtype=policy, name="mlp_norm")
         self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
@@ -67,16 +67,16 @@ class ViT(Tower):
     """Vision Transformer: patches, pre-norm blocks, final norm, pooling, optional linear head.
 
     Example:
-      tower = ViT(ViTConfig(patch_size=16, image_size=224, width=768, depth=12, num_heads=12,
-                            mlp_dim=3072))
-      z = tower(images)  # float (batch, 224, 224, 3) in [-1, 1] -> (batch, 768)
+        tower = ViT(ViTConfig(patch_size=16, image_size=224, width=768, depth=12, num_heads=12,
+                              mlp_dim=3072))
+        z = tower(images)  # float (batch, 224, 224, 3) in [-1, 1] -> (batch, 768)
 
     Args:
-      config: sizes of the tower.
-      seed: of the starting values, or None to leave all variables at zero, to be filled.
+        config: sizes of the tower.
+        seed: of the starting values, or None to leave all variables at zero, to be filled.
     """
 
-    names = {
+    canonical_names = {
         "cls": "cls",
         "cls_pos_embedding": "cls_pos_embedding",
         "pos_embedding": "pos_embedding",
@@ -94,14 +94,14 @@ class ViT(Tower):
         c, policy = config, self.dtype_policy
         self.cls = self.cls_pos_embedding = self.pooling = None
         if c.pool == "cls":
-            self.cls = self.leaf("cls", (1, 1, c.width))
+            self.cls = self.parameter("cls", (1, 1, c.width))
             # Some layouts add a row of their own to the class token. It only shifts `cls`, so
             # training leaves it alone; it is kept apart so that a checkpoint can be written back
             # unchanged.
-            self.cls_pos_embedding = self.leaf(
+            self.cls_pos_embedding = self.parameter(
                 "cls_pos_embedding", (1, 1, c.width), trainable=False
             )
-        self.pos_embedding = self.leaf("pos_embedding", (1, c.grid**2, c.width))
+        self.pos_embedding = self.parameter("pos_embedding", (1, c.grid**2, c.width))
         self.embedding = PatchEmbedding(c.patch_size, c.width, dtype=policy, name="embedding")
         self.add_blocks(
             lambda name: PreNormBlock(c.width, c.num_heads, c.mlp_dim, dtype=policy, name=name),
@@ -112,16 +112,17 @@ class ViT(Tower):
             self.pooling = AttentionPooling(
                 c.width, c.num_heads, c.mlp_dim, dtype=policy, name="pooling"
             )
-        self.finish(seed)
+        self.add_head()
+        self.initialize(seed)
 
     def call(self, images):
         """Embeds images.
 
         Args:
-          images: float (batch, image_size, image_size, 3) in [-1, 1].
+            images: float (batch, image_size, image_size, 3) in [-1, 1].
 
         Returns:
-          (batch, out_dim or width), not normalized.
+            (batch, out_dim or width), not normalized.
         """
         size = self.config.image_size
         images.shape.assert_is_compatible_with((None, size, size, 3))
@@ -145,5 +146,5 @@ class ViT(Tower):
         # batch size, which XNNPACK could not run.
         x = tf.pad(x, [[0, 0], [1, 0], [0, 0]]) + table  # (batch, 1 + patches, width)
         for i, block in enumerate(self.blocks):
-            x = block(x, only=0 if i == self.depth - 1 else None)
+            x = block(x, position=0 if i == self.depth - 1 else None)
         return tf.reshape(self.encoder_norm(x), (-1, self.config.width))

@@ -228,7 +228,7 @@ class KerasEncoder(Encoder):
 
     def embed_images(self, images, progress=False):
         """Embeds every image of a dataset; see `Encoder.embed_images`."""
-        self.model._tower("image")
+        self.model.tower("image")
 
         def batches(batch_size, context):
             return image_batches(images, self.image_size, self.crop, batch_size, context)

@@ -1,0 +1,100 @@
+"""Normalization, linear maps and attention as oneDNN and TFLite run them.
+
+`lit_tf/xla_ops.py` has the same functions as XLA runs them; `lit_tf/layers.py` chooses.
+"""
+
+import tensorflow as tf
+
+
+def layer_norm(x, scale, bias, epsilon):
+    """Returns x with its last axis at mean 0 and variance 1, scaled and shifted.
+
+    Args:
+        x: (..., width), any float dtype; the sums are float32, since bfloat16 would lose the
+            variance.
+        scale: (width,).
+        bias: (width,).
+        epsilon: added to the variance.
+    """
+    y = tf.cast(x, tf.float32)
+    centered = y - tf.reduce_mean(y, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
+    return scale_and_shift(centered, variance, scale, bias, epsilon, x.dtype)
+
+
+def scale_and_shift(centered, variance, scale, bias, epsilon, dtype):
+    """Returns centered / sqrt(variance + epsilon) * scale + bias, computed in float32."""
+    scale, bias = tf.cast(scale, tf.float32), tf.cast(bias, tf.float32)
+    # The scale is multiplied by the small factor first: one pass less over the activations.
+    return tf.cast(centered * (tf.math.rsqrt(variance + epsilon) * scale) + bias, dtype)
+
+
+def dense(x, kernel, bias, gelu):
+    """Returns x @ kernel + bias, then through GELU (tanh approximation) if asked.
+
+    One two-dimensional product, which oneDNN fuses with bias and GELU.
+
+    Args:
+        x: (..., fan_in).
+        kernel: (fan_in, fan_out).
+        bias: (fan_out,).
+        gelu: whether to apply GELU.
+    """
+    fan_in, fan_out = kernel.shape
+    y = tf.nn.bias_add(tf.matmul(tf.reshape(x, (-1, fan_in)), kernel), bias)
+    if gelu:  # before the reshape, which would come between what oneDNN fuses
+        y = tf.nn.gelu(y, approximate=True)
+    return tf.reshape(y, (-1, *x.shape[1:-1], fan_out))
+
+
+def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
+    """Returns softmax(q k^T / sqrt(head_dim)) v per head, projected (arXiv:1706.03762, 3.2).
+
+    Args:
+        layer: the `Attention` layer, for its projections.
+        queries: (batch, queries, width).
+        keys: (batch, keys, width), also the values.
+        padding: as in `Attention`.
+        dropout_rate: as in `Attention`.
+        dropout_seed: as in `Attention`.
+    """
+    q, k, v = (
+        _split_heads(project(x), layer)  # (batch, heads, tokens, head_dim)
+        for project, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))
+    )
+    q *= tf.cast(layer.head_dim**-0.5, q.dtype)
+    logits = tf.matmul(q, k, transpose_b=True)  # (batch, heads, queries, keys)
+    if padding is not None:
+        logits += tf.cast(padding, logits.dtype)
+    weights = tf.nn.softmax(logits)
+    if dropout_seed is not None:
+        weights = dropout(weights, dropout_rate, dropout_seed)
+    y = tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))  # (batch, queries, heads, head_dim)
+    return layer.out(tf.reshape(y, (-1, y.shape[1], layer.num_heads * layer.head_dim)))
+
+
+def _split_heads(x, layer):
+    x = tf.reshape(x, (-1, x.shape[1], layer.num_heads, layer.head_dim))
+    return tf.transpose(x, (0, 2, 1, 3))
+
+
+def dropout(x, rate, seed, noise_shape=None):
+    """Returns x with a share of its values zeroed and the rest scaled up; stateless.
+
+    Args:
+        x: float tensor.
+        rate: share of values dropped.
+        seed: int32 (2,), which alone decides the mask.
+        noise_shape: shape of the mask, which is broadcast; None for x's.
+    """
+    return drop(x, keep_mask(tf.shape(x) if noise_shape is None else noise_shape, rate, seed), rate)
+
+
+def keep_mask(shape, rate, seed):
+    """Returns bool, True for the share 1 - rate of values that dropout keeps."""
+    return tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate
+
+
+def drop(x, keep, rate):
+    """Returns x / (1 - rate) where `keep` is True, and 0 elsewhere."""
+    return tf.where(keep, x / tf.cast(1 - rate, x.dtype), tf.zeros((), x.dtype))
