@@ -8,7 +8,7 @@ from lit_tf.config import BertConfig
 from lit_tf.layers import CanonicalLayer, LayerNorm, PostNormBlock, Tower
 
 # Added to the logits of padding. Finite, so a text with no tokens gives no NaN. float16 ends at
-# 65,504, so there this is infinite: only texts that begin with [CLS] are safe, as all texts here do.
+# 65,504, where this is infinite: only texts that begin with [CLS] are safe, as all texts here do.
 MASKED = -1e9
 
 
