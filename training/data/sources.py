@@ -256,10 +256,10 @@ def source_format(config) -> str:
     Raises:
         DataError: There is no such format, or the name does not tell.
     """
-    form = config.format if config.format != "auto" else _guess(config.source)
-    if form not in _FORMATS:
-        raise DataError(f"data.format is {form!r}; expected auto, {', '.join(_FORMATS)}")
-    return form
+    format_name = config.format if config.format != "auto" else _guess(config.source)
+    if format_name not in _FORMATS:
+        raise DataError(f"data.format is {format_name!r}; expected auto, {', '.join(_FORMATS)}")
+    return format_name
 
 
 def open_source(config) -> Source:
@@ -272,27 +272,27 @@ def open_source(config) -> Source:
         DataError: There is no such dataset, split, feature or shard; or more examples are lost
             with damaged shards than `config.max_bad_share` allows.
     """
-    form = source_format(config)
-    if form == "tfds":
+    format_name = source_format(config)
+    if format_name == "tfds":
         return TfdsSource(
             config.source, config.split, config.data_dir, config.image_key, config.text_key
         )
-    if form == "embeddings":
+    if format_name == "embeddings":
         return EmbeddingSource(config.source, config)
-    scan, kind = (tar.scan, TarSource) if form == "tar" else (tfrecord.scan, TFRecordSource)
+    scan, kind = (tar.scan, TarSource) if format_name == "tar" else (tfrecord.scan, TFRecordSource)
     scan = functools.partial(scan, limit=config.max_example_bytes)
-    source = kind(shards.survey(expand(config.source, form), scan), config)
+    source = kind(shards.survey(find_shards(config.source, format_name), scan), config)
     if not sum(source.lengths):
         raise DataError(f"no examples in the {len(source.paths)} shards at {config.source}")
     return source
 
 
-def expand(source: str, form: str) -> list[str]:
+def find_shards(source: str, format_name: str) -> list[str]:
     """Returns the sorted paths that a pattern names.
 
     Args:
         source: A folder, or a pattern with `*`, `?` and ranges such as `{00000..01242}`.
-        form: "tar" or "tfrecord": what to look for in a folder.
+        format_name: "tar" or "tfrecord": what to look for in a folder.
 
     Raises:
         DataError: Nothing is there.
@@ -303,7 +303,7 @@ def expand(source: str, form: str) -> list[str]:
         names = [f"{i:0{len(low)}d}" for i in range(int(low), int(high) + 1)]
         patterns = [source[: span.start()] + name + source[span.end() :] for name in names]
     elif tf.io.gfile.isdir(source):
-        patterns = [os.path.join(source, f"*{suffix}") for suffix in _SUFFIXES[form]]
+        patterns = [os.path.join(source, f"*{suffix}") for suffix in _SUFFIXES[format_name]]
     else:
         patterns = [source]
     paths = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
@@ -311,7 +311,7 @@ def expand(source: str, form: str) -> list[str]:
         raise DataError(
             f"{len(paths)} of {len(patterns)} shards found at {source}"
             if span
-            else f"no {form} shards at {source}"
+            else f"no {format_name} shards at {source}"
         )
     return paths
 
@@ -319,13 +319,13 @@ def expand(source: str, form: str) -> list[str]:
 def _guess(source):
     if tf.io.gfile.exists(os.path.join(source, "manifest.json")):
         return "embeddings"
-    for form, suffixes in _SUFFIXES.items():
+    for format_name, suffixes in _SUFFIXES.items():
         if source.endswith(suffixes):
-            return form
+            return format_name
         if tf.io.gfile.isdir(source) and any(
             tf.io.gfile.glob(os.path.join(source, f"*{suffix}")) for suffix in suffixes
         ):
-            return form
+            return format_name
     if source.startswith("gs://") or any(c in source for c in "*?{"):
         raise DataError(
             f"cannot tell the format of {source}: set data.format to {', '.join(_FORMATS[1:])}"
@@ -338,7 +338,7 @@ def _check_feature(name, features, key, kind):
     for part in key.split("/"):
         feature = getattr(feature, "feature", feature)  # what a sequence is of
         if not hasattr(feature, "keys") or part not in feature.keys():
-            known = ", ".join(sorted(_leaves(features)))
+            known = ", ".join(sorted(_feature_names(features)))
             raise DataError(f"{name} has no feature {key!r}; it has {known}")
         feature = feature[part]
     feature = getattr(feature, "feature", feature)
@@ -348,11 +348,11 @@ def _check_feature(name, features, key, kind):
         )
 
 
-def _leaves(features, prefix=""):
+def _feature_names(features, prefix=""):
     features = getattr(features, "feature", features)
     if not hasattr(features, "items"):
         return [prefix.rstrip("/")]
-    return [leaf for k, v in features.items() for leaf in _leaves(v, f"{prefix}{k}/")]
+    return [name for k, v in features.items() for name in _feature_names(v, f"{prefix}{k}/")]
 
 
 def _get(tree, keys):

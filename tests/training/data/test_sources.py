@@ -6,7 +6,7 @@ import pytest
 from lit_tf.errors import DataError
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import make_train_dataset, tar, tfrecord
-from lit_tf.training.data.sources import expand, open_source
+from lit_tf.training.data.sources import find_shards, open_source
 
 from . import shards
 
@@ -67,8 +67,8 @@ def test_counting_and_patterns(tmp_path):
     shards.write_tfrecord(tmp_path / "00000.tfrecord", rows)
     assert tar.scan(str(tmp_path / "00000.tar"), 1 << 20).examples == 7
     assert tfrecord.scan(str(tmp_path / "00000.tfrecord"), 1 << 20).examples == 7
-    assert expand(f"{tmp_path}/{{00000..00000}}.tar", "tar") == [str(tmp_path / "00000.tar")]
-    assert expand(str(tmp_path), "tfrecord") == [str(tmp_path / "00000.tfrecord")]
+    assert find_shards(f"{tmp_path}/{{00000..00000}}.tar", "tar") == [str(tmp_path / "00000.tar")]
+    assert find_shards(str(tmp_path), "tfrecord") == [str(tmp_path / "00000.tfrecord")]
 
 
 def test_texts_may_be_a_field_of_the_json_member(tmp_path):
