@@ -35,7 +35,7 @@ EXTRAS = {
     # forced upon those who precompute on one machine.
     "beam": ["apache-beam>=2.77,<3"],
     # An index of one's own pictures: an embedded database, its tables and its page.
-    "search": ["lancedb>=0.25", "pyarrow>=17", "pillow", "jinja2>=3.1"],
+    "search": ["lancedb>=0.25", "pyarrow>=17", "pillow", "jinja2>=3.1", "filelock>=3.12"],
     # Checkpoint folders that big_vision's trainer writes today.
     "tensorstore": ["tensorstore>=0.1.60"],
     "bench": ["keras-hub>=0.20"],  # only to be compared with
@@ -62,6 +62,7 @@ setup(
     ],
     package_data={
         "lit_tf": ["py.typed", "data/*"],
+        "lit_tf.search": ["*.html"],
         "lit_tf.export": ["*.json"],
         "lit_tf.training": ["*/*.html"],
     },

@@ -29,15 +29,18 @@ _HOMES = {
     "TokenizerError": "errors",
     "TrainingError": "errors",
 }
-__all__ = sorted(_HOMES)
+_PACKAGES = ("search",)
+__all__ = sorted([*_HOMES, *_PACKAGES])
 __version__ = "0.1.0"
 
 
 def __getattr__(name):
     if name in _HOMES:
         return getattr(importlib.import_module(f"lit_tf.{_HOMES[name]}"), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"lit_tf.{name}")
     raise AttributeError(f"module 'lit_tf' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *__all__])

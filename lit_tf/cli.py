@@ -29,6 +29,8 @@ COMMANDS = {
         "which text fits which image; with --plot as a picture",
         "lit_tf.commands.compare",
     ),
+    "index": ("an index of the pictures in folders", "lit_tf.commands.index"),
+    "search": ("find indexed pictures by words, or by pictures", "lit_tf.commands.search"),
     "convert": ("write a checkpoint in another published layout", "lit_tf.commands.convert"),
     "export": ("SavedModels to serve, TFLite graphs for devices", "lit_tf.export.cli"),
     "train": ("tune a text tower to a locked image tower", "lit_tf.training.cli"),

@@ -126,11 +126,14 @@ def to_uint8(image, name="The image"):
 def _read(path, name):
     """Returns the bytes of a local or remote file."""
     try:
+        if not path.isascii() and os.path.isfile(path):  # TensorFlow takes names in UTF-8 only
+            with open(path, "rb") as f:
+                return f.read()
         if tf.io.gfile.isdir(path):
             raise ImageError(f"{name} is a folder; expected an image file.")
         with tf.io.gfile.GFile(path, "rb") as f:
             return f.read()
-    except (tf.errors.OpError, UnicodeError, ValueError) as e:
+    except (OSError, tf.errors.OpError, UnicodeError, ValueError) as e:
         raise ImageError(f"{name} cannot be read: {getattr(e, 'message', e)}") from None
 
 

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import pathlib
+import re
 import sys
 
 from lit_tf.errors import ConfigError, DataError, ImageError
@@ -141,8 +142,11 @@ def check_writable(path):
 
 
 def print_json(value):
-    """Prints a value as indented JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Prints a value as indented JSON; times and the like as their text."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    # Bytes of a file name that are not UTF-8 are surrogates, which cannot be printed: escaped, they
+    # come back as they were.
+    print(re.sub("[\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text))
 
 
 def print_table(rows, right=()):

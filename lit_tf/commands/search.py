@@ -1,0 +1,122 @@
+"""`lit-tf search`: the pictures of an index that fit a text, or look like a picture."""
+
+import argparse
+
+from lit_tf.commands import common
+from lit_tf.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf search`."""
+    parser.add_argument("db", metavar="DB", help="folder that `lit-tf index` wrote")
+    parser.add_argument(
+        "texts",
+        nargs="*",
+        metavar="TEXT",
+        help="what the pictures show; the average of several texts is taken",
+    )
+    parser.add_argument(
+        "--like", nargs="+", default=[], metavar="IMAGE", help="pictures that they look like"
+    )
+    parser.add_argument(
+        "--minus", nargs="+", default=[], metavar="TEXT", help="what they do not show"
+    )
+    parser.add_argument(
+        "--templates",
+        metavar="NAME|FILE",
+        help="put each text into prompt templates and average: clip_best, clip_paper, or a file "
+        "with one template a line",
+    )
+    parser.add_argument(
+        "--top", type=int, default=20, metavar="K", help="pictures to find (default 20)"
+    )
+    parser.add_argument(
+        "--where", metavar="SQL", help="only pictures whose columns fit, such as 'year > 2020'"
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="compare with all pictures, index or not"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write a page of thumbnails")
+    parser.add_argument(
+        "--model", metavar="CKPT", help="where the model is now, if not where it was"
+    )
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `lit-tf search`."""
+    if not args.texts and not args.like:
+        raise ConfigError("there is no question: expected a TEXT or --like IMAGE")
+    if args.html:
+        common.check_writable(args.html)
+    from lit_tf import search
+
+    pictures = search.open(args.db, args.model)
+    found = pictures.find(
+        texts=args.texts,
+        images=args.like,
+        minus=args.minus,
+        templates=args.templates,
+        top=args.top,
+        exact=args.exact,
+        where=args.where,
+    )
+    if args.html:
+        from lit_tf.search.page import write_page
+
+        write_page(
+            args.html,
+            _question(args),
+            found,
+            pictures=pictures.store.rows,
+            model=pictures.store.model.checkpoint,
+        )
+    if args.json:
+        _print_json(args, found)
+    else:
+        _print_table(args, found)
+    return 0
+
+
+def _question(args):
+    """Returns the question in words."""
+    from lit_tf.search.paths import printable
+
+    parts = [*args.texts, *(f"like {printable(path)}" for path in args.like)]
+    words = " + ".join(parts)
+    return " - ".join([words, *args.minus])
+
+
+def _print_json(args, found):
+    common.print_json(
+        {
+            "question": _question(args),
+            "found": [
+                {
+                    "path": picture.path,
+                    "score": picture.score,
+                    "match": picture.match,
+                    "size": picture.size,
+                    "mtime": picture.mtime,
+                    "columns": picture.columns,
+                }
+                for picture in found
+            ],
+        }
+    )
+
+
+def _print_table(args, found):
+    from lit_tf.search.paths import printable
+
+    names = list(dict.fromkeys(name for picture in found for name in picture.columns))
+    match = any(picture.match is not None for picture in found)
+    rows = [("", "score", *(["match"] if match else []), "picture", *names)]
+    for rank, picture in enumerate(found, 1):
+        chance = [f"{100 * picture.match:.1f} %"] if match else []
+        values = ["" if v is None else str(v) for v in picture.columns.values()]
+        score = f"{picture.score:+.3f}"
+        rows.append((f"{rank}.", score, *chance, printable(picture.path), *values))
+    common.print_table(rows, right=(0, 1, 2) if match else (0, 1))
+    if args.html:
+        print(f"Page: {args.html}")

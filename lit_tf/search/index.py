@@ -1,0 +1,351 @@
+"""From folders of pictures to a table of their embeddings: only what is new or changed is embedded.
+
+Finished rows are written every few seconds, so a process that is killed loses a few seconds of work
+and the next one goes on from there. One process writes at a time.
+"""
+
+import dataclasses
+import io
+import os
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+import lit_tf
+from lit_tf import embedder, images
+from lit_tf.errors import DataError, ImageError, extra
+from lit_tf.search import store as stores
+from lit_tf.search.paths import Walk, from_stored, printable, to_stored
+from lit_tf.search.store import Model, Store
+from lit_tf.search.tables import Columns
+
+with extra("search"):
+    import PIL.Image
+    import pyarrow as pa
+
+THUMBNAIL_SIDE = 192
+# A write takes 10 to 50 ms. This is the most work, in seconds and in rows, that a kill costs.
+_WRITE_SECONDS, _WRITE_ROWS = 2.0, 2048
+_MAX_BYTES = 1 << 30  # no picture is as long; reading it would fill the memory
+
+
+@dataclasses.dataclass
+class Report:
+    """What `update` did.
+
+    Attributes:
+        found: pictures that the folders hold.
+        new: how many of them the index did not know.
+        changed: how many had another size or time of modification.
+        embedded: how many were embedded.
+        failures: (path, reason) of pictures that could not be read.
+        gone: paths that the index knows and the folders no longer hold.
+        deleted: how many of these were deleted from the index.
+        updated: how many rows got other values from the user's table only.
+        others: files that are not pictures by the end of their name.
+        problems: (path, reason) of folders and links that were left out.
+        rows: pictures in the index now.
+    """
+
+    found: int = 0
+    new: int = 0
+    changed: int = 0
+    embedded: int = 0
+    failures: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    gone: list[str] = dataclasses.field(default_factory=list)
+    deleted: int = 0
+    updated: int = 0
+    others: int = 0
+    problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    rows: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How pictures are embedded; all that a worker on another machine needs.
+
+    Attributes:
+        checkpoint: a name, a path or an address.
+        vocab: the vocabulary's path; by default the one beside the checkpoint.
+        resolution: side of the images in pixels; by default the model's own.
+        dtype: see `lit_tf.load`.
+        batch_size: images that go through the tower at once.
+    """
+
+    checkpoint: str
+    vocab: str | None = None
+    resolution: int | None = None
+    dtype: str | None = None
+    batch_size: int = 32
+
+    def load(self):
+        """Returns the model, with an image tower."""
+        model = lit_tf.load(
+            self.checkpoint, vocab=self.vocab, resolution=self.resolution, dtype=self.dtype
+        )
+        if model.image_tower is None:
+            raise DataError(f"{self.checkpoint} has no image tower, so it cannot index pictures")
+        return model
+
+
+def update(
+    db: str | os.PathLike,
+    sources: Iterable[str | os.PathLike],
+    settings: Settings,
+    *,
+    table: str | os.PathLike | None = None,
+    prune: bool = False,
+    embed: Callable | None = None,
+    progress: Callable | None = None,
+    index_from_rows: int = stores.INDEX_FROM_ROWS,
+) -> Report:
+    """Brings an index of pictures up to date with folders, or makes it.
+
+    Args:
+        db: the index's folder.
+        sources: folders, files, and patterns of either; see `Walk`. With `table` it may be empty:
+            then the table's pictures are taken.
+        settings: how pictures are embedded.
+        table: a CSV or Parquet file with a column `path`, whose other columns are stored as well.
+        prune: whether pictures that are gone from the folders are deleted from the index.
+        embed: what embeds the pictures that need it, by default `embed_here`; has its arguments.
+        progress: a function of a number of pictures to a bar with `update(n)` and `close()`.
+        index_from_rows: from how many rows on an approximate index of the embeddings is made.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DataError: a source does not exist, the index belongs to another model, or another process
+            writes to it.
+    """
+    report = Report()
+    columns = Columns(table) if table is not None else None
+    sources = list(sources) or _existing(columns, report)
+    with stores.writing(db):
+        store = Store.find(db)
+        todo, unchanged = _compare(store, sources, report)
+        model = None
+        if todo or store is None or recorded(settings.checkpoint) != store.model.checkpoint:
+            model = settings.load()
+            store = _of_model(db, store, identity(model, settings))
+        if columns is not None:
+            if missing := columns.fit(store.schema):
+                store.add_columns(missing)
+            report.updated = _update_columns(store, columns, unchanged)
+        if todo:
+            tables = (embed or embed_here)(settings, model, todo, report)
+            _write(store, columns, _with_progress(tables, report, len(todo), progress))
+        if prune:
+            store.delete([to_stored(path) for path in report.gone])
+            report.deleted = len(report.gone)
+        store.tidy()
+        if store.needs_vector_index(index_from_rows):
+            store.make_vector_index()
+        report.rows = store.rows
+    return report
+
+
+def identity(model, settings: Settings) -> Model:
+    """Returns which model this is, as a table of pictures records it."""
+    return Model(
+        checkpoint=recorded(settings.checkpoint),
+        vocab=settings.vocab and os.path.abspath(settings.vocab),
+        weights_sha256=model.fingerprint(),
+        resolution=model.config.image.image_size,
+        dtype=model.dtype_policy.name,
+        width=model.config.embedding_dim,
+    )
+
+
+def recorded(checkpoint: str | os.PathLike) -> str:
+    """Returns a checkpoint's name or address, or its path so that it works in any folder."""
+    checkpoint = os.fspath(checkpoint)
+    return os.path.abspath(checkpoint) if os.path.exists(checkpoint) else checkpoint
+
+
+def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
+    """Embeds pictures in this process.
+
+    Args:
+        settings: how.
+        model: what `settings.load()` returned.
+        paths: the pictures' absolute paths.
+        report: gets the pictures that failed, and how many were embedded.
+
+    Yields:
+        Tables of rows, with all of `OWN_COLUMNS`.
+    """
+    size, crop = model.config.image.image_size, model.config.crop
+
+    def read(path):
+        data, status = _read_file(path)
+        image = images.to_uint8(data, printable(path))
+        row = {
+            "path": to_stored(path),
+            "size": status.st_size,
+            "mtime": status.st_mtime_ns,
+            "thumbnail": _thumbnail(image),
+        }
+        return images.resized_on_cpu(image, size, crop), row
+
+    def failed(path, error):
+        report.failures.append((path, str(error)))
+
+    for batch in embedder.embed_images(model, paths, settings.batch_size, read=read, failed=failed):
+        report.embedded += len(batch.items)
+        flat = pa.array(np.ascontiguousarray(batch.embeddings, np.float32).ravel())
+        embeddings = pa.FixedSizeListArray.from_arrays(flat, batch.embeddings.shape[1])
+        schema = pa.schema(
+            [("path", pa.string()), ("size", pa.int64()), ("mtime", pa.timestamp("ns"))]
+            + [("thumbnail", pa.binary())]
+        )
+        yield pa.Table.from_pylist(batch.extras, schema).append_column("embedding", embeddings)
+
+
+def _existing(columns, report):
+    """Returns the pictures of a user's table; reports those that do not exist."""
+    if columns is None:
+        raise DataError("no folder of pictures was given, nor a table of them")
+    missing = [path for path in columns.paths if not os.path.lexists(path)]
+    report.problems += [(path, "no such file") for path in missing]
+    missing = set(missing)
+    return [path for path in columns.paths if path not in missing]
+
+
+def _compare(store, sources, report):
+    """Walks over the sources; returns the paths to embed, and the set of those that need not be."""
+    known = {}
+    if store is not None:
+        table = store.columns(["path", "size", "mtime"])
+        times = table["mtime"].cast(pa.int64()).to_pylist()
+        for path, *state in zip(
+            table["path"].to_pylist(), table["size"].to_pylist(), times, strict=True
+        ):
+            known[from_stored(path)] = state
+    walk, todo, seen = Walk(), [], set()
+    for path in walk.pictures(sources):
+        try:
+            status = os.stat(path)
+        except OSError:  # deleted since the walk saw it
+            continue
+        seen.add(path)
+        if path in known and known[path] == [status.st_size, status.st_mtime_ns]:
+            continue
+        todo.append(path)
+        report.changed += path in known
+    folders = tuple(os.path.join(root, "") for root in walk.roots)
+    report.gone = [
+        path
+        for path in known
+        if path not in seen and path.startswith(folders) and not os.path.lexists(path)
+    ]
+    report.found, report.new = len(seen), len(todo) - report.changed
+    report.others, report.problems = walk.others, report.problems + walk.problems
+    return todo, seen.intersection(known).difference(todo)
+
+
+def _of_model(db, store, found):
+    """Returns the table if it is of this model; makes it if there is none."""
+    if store is None:
+        return Store.create(db, found)
+    if different := store.model.differences(found):
+        raise DataError(
+            f"{db} holds embeddings of another model, {store.model.checkpoint}: "
+            f"{'; '.join(different)}. Index with that model, or into another --db"
+        )
+    return store
+
+
+def _update_columns(store, columns, unchanged):
+    """Gives pictures that need not be embedded the values of the user's table; returns how many."""
+    if not columns.fields:
+        return 0
+    names = [field.name for field in columns.fields]
+    stored = store.columns(["path", *names])
+    old = dict(zip(stored["path"].to_pylist(), stored.select(names).to_pylist(), strict=True))
+    paths = [path for path in columns.paths if path in unchanged]
+    new = columns.rows(paths)
+    keep = [old[to_stored(path)] != row for path, row in zip(paths, new.to_pylist(), strict=True)]
+    if any(keep):
+        store.write(_add_paths(new, paths).filter(pa.array(keep)), insert=False)
+    return sum(keep)
+
+
+def _add_paths(table, paths):
+    return table.add_column(0, "path", pa.array(map(to_stored, paths), pa.string()))
+
+
+def _write(store, columns, tables):
+    """Writes rows as they come, in transactions of a few seconds' work."""
+    waiting, last = [], time.monotonic()
+
+    def write():
+        nonlocal waiting, last
+        rows, waiting = waiting, []
+        if rows:
+            rows = pa.concat_tables(rows)
+            for part in [rows] if columns is None else _joined(rows, columns):
+                store.write(part)
+        last = time.monotonic()
+
+    try:
+        for table in tables:
+            waiting.append(table)
+            rows = sum(map(len, waiting))
+            if rows >= _WRITE_ROWS or time.monotonic() - last >= _WRITE_SECONDS:
+                write()
+    finally:
+        write()
+
+
+def _with_progress(tables, report, total, progress):
+    """Yields tables and moves a bar by what has been embedded or has failed."""
+    bar, done = progress(total) if progress else None, 0
+    try:
+        for table in tables:
+            yield table
+            if bar is not None:
+                bar.update(report.embedded + len(report.failures) - done)
+                done = report.embedded + len(report.failures)
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _joined(rows, columns):
+    """Yields the rows about which the user's table says something, with what it says; the others.
+
+    They are apart because the others keep what an earlier table said about them.
+    """
+    paths = [from_stored(path) for path in rows["path"].to_pylist()]
+    about = [path in columns for path in paths]
+    more = columns.rows([path for path in paths if path in columns])
+    mine = rows.filter(pa.array(about))
+    for i, field in enumerate(more.schema):
+        mine = mine.append_column(field, more.column(i))
+    rest = rows.filter(pa.array([not a for a in about]))
+    yield from (part for part in (mine, rest) if len(part))
+
+
+def _read_file(path):
+    """Returns a file's bytes, and its size and time as they were when it was read."""
+    name = printable(path)
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_size > _MAX_BYTES:
+                raise ImageError(f"{name} has {status.st_size:,} bytes; expected a picture")
+            return file.read(), status
+    except OSError as e:
+        raise ImageError(f"{name} cannot be read: {e.strerror}") from e
+
+
+def _thumbnail(image):
+    """Returns a small JPEG of uint8 pixels (H, W, 3)."""
+    picture = PIL.Image.fromarray(image)
+    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=80)
+    return file.getvalue()

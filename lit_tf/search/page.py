@@ -1,0 +1,67 @@
+"""The answer to a question as one HTML file, which needs no other file and no network."""
+
+import base64
+import datetime
+import os
+import pathlib
+import urllib.parse
+from collections.abc import Sequence
+
+from lit_tf import files
+from lit_tf.errors import extra
+from lit_tf.search.paths import printable
+from lit_tf.search.query import Found
+
+with extra("search"):
+    import jinja2
+
+_TEMPLATE = pathlib.Path(__file__).with_name("page.html")
+
+
+def write_page(
+    path: str | os.PathLike,
+    question: str,
+    found: Sequence[Found],
+    *,
+    pictures: int,
+    model: str,
+) -> None:
+    """Writes a page of thumbnails with scores, the best first.
+
+    Args:
+        path: the HTML file to write.
+        question: what was asked for, in words.
+        found: the answer.
+        pictures: how many pictures were searched.
+        model: what the model is called.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    text = template.render(
+        question=question,
+        found=[_card(i, picture) for i, picture in enumerate(found, 1)],
+        pictures=pictures,
+        model=model,
+        has_match=any(picture.match is not None for picture in found),
+    )
+    with files.replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def _card(rank, picture):
+    data = base64.b64encode(picture.thumbnail).decode()
+    when = datetime.datetime.fromtimestamp(picture.mtime / 1e9, datetime.timezone.utc)
+    return {
+        "rank": rank,
+        "image": f"data:image/jpeg;base64,{data}",
+        "link": "file://" + urllib.parse.quote(os.fsencode(picture.path)),
+        "name": printable(os.path.basename(picture.path)),
+        "folder": printable(os.path.dirname(picture.path)),
+        "score": f"{picture.score:.3f}",
+        "match": None if picture.match is None else f"{100 * picture.match:.1f} %",
+        "date": f"{when:%Y-%m-%d}",
+        "columns": {name: v for name, v in picture.columns.items() if v is not None},
+    }

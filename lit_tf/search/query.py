@@ -1,0 +1,233 @@
+"""Questions to an index of pictures: words, other pictures, or both, minus what is not wanted."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import lit_tf
+from lit_tf import zero_shot
+from lit_tf.errors import ConfigError, DataError, extra
+from lit_tf.search.paths import from_stored
+from lit_tf.search.store import Model, Store
+
+with extra("search"):
+    import pyarrow as pa
+
+# Similarities closer than this are not told apart by float32 sums in another order.
+_ROUNDING = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A picture that was found.
+
+    Attributes:
+        path: its absolute path.
+        score: cosine similarity to the question, in [-1, 1].
+        match: the probability that picture and text belong together, in [0, 1]; None unless the
+            question is one text and the model has a bias (SigLIP), without which it means nothing.
+        size: the file's size in bytes when it was indexed.
+        mtime: its time of modification then, in nanoseconds since 1970.
+        thumbnail: a small JPEG.
+        columns: what the user's table says about it.
+    """
+
+    path: str
+    score: float
+    match: float | None
+    size: int
+    mtime: int
+    thumbnail: bytes
+    columns: dict[str, Any]
+
+
+def open(path: str | os.PathLike, model=None) -> "Searcher":
+    """Opens an index of pictures that `lit-tf index` made.
+
+    Args:
+        path: the index's folder.
+        model: the `LitModel` that made it, if it is loaded already; or its name or path, if it is
+            not where it was. By default the recorded one is loaded when it is first needed.
+
+    Raises:
+        DataError: it is not an index, or (perhaps later) the model is another one than its.
+    """
+    return Searcher(Store.open(path), model)
+
+
+class Searcher:
+    """Finds pictures in an index.
+
+    Example:
+        pictures = lit_tf.search.open("pictures.lance")
+        for found in pictures.text("a dog on a beach", top=5):
+            print(found.score, found.path)
+
+    Args:
+        store: the index.
+        model: see `open`.
+    """
+
+    def __init__(self, store: Store, model=None):
+        self.store = store
+        self._given, self._checked = model, None
+
+    @property
+    def model(self):
+        """The `LitModel` that made the index.
+
+        Raises:
+            DataError: it is another one.
+        """
+        if self._checked is None:
+            self._checked = self._load()
+        return self._checked
+
+    def _load(self):
+        made, model = self.store.model, self._given
+        if model is None or isinstance(model, str | os.PathLike):
+            model = lit_tf.load(
+                made.checkpoint if model is None else model,
+                vocab=made.vocab,
+                resolution=made.resolution,
+                dtype=made.dtype,
+            )
+        image = model.config.image
+        found = Model(
+            checkpoint=made.checkpoint,
+            vocab=made.vocab,
+            weights_sha256=model.fingerprint(),
+            resolution=image.image_size if image else 0,
+            dtype=model.dtype_policy.name,
+            width=model.config.embedding_dim,
+        )
+        if different := made.differences(found):
+            raise DataError(
+                f"{self.store.path} holds embeddings of another model, {made.checkpoint}: "
+                f"{'; '.join(different)}. Search with that model, or index again"
+            )
+        return model
+
+    def text(self, texts: str | Sequence[str], **options) -> list[Found]:
+        """Finds pictures by words; see `find` for the options.
+
+        Args:
+            texts: what the pictures show; of several texts the average is taken.
+            **options: of `find`.
+        """
+        return self.find(texts=[texts] if isinstance(texts, str) else texts, **options)
+
+    def image(self, images, **options) -> list[Found]:
+        """Finds pictures that look like others; see `find` for the options.
+
+        Args:
+            images: one or a list of what `lit_tf.images.to_uint8` takes.
+            **options: of `find`.
+        """
+        return self.find(images=images if isinstance(images, list | tuple) else [images], **options)
+
+    def find(
+        self,
+        *,
+        texts: Sequence[str] = (),
+        images: Sequence = (),
+        minus: str | Sequence[str] = (),
+        templates=None,
+        top: int = 20,
+        exact: bool = False,
+        where: str | None = None,
+    ) -> list[Found]:
+        """Finds the pictures nearest to a question.
+
+        Args:
+            texts: what the pictures show. The embeddings of several are averaged.
+            images: what the pictures look like; averaged with the texts.
+            minus: texts of what they do not show: their average is subtracted.
+            templates: prompt templates that each text is put into, whose embeddings are averaged;
+                see `lit_tf.zero_shot.get_templates`. By default texts are taken as they are.
+            top: how many pictures to return.
+            exact: whether to compare with all pictures, even if there is an approximate index.
+            where: a condition on the columns in SQL, such as `year > 2020`.
+
+        Returns:
+            At most `top` pictures, the most similar first; equally similar ones by path.
+
+        Raises:
+            DataError: the condition or a template cannot be used, or the model is another one.
+            ConfigError: there is no question.
+        """
+        if top < 1:
+            raise ConfigError(f"top is {top}; expected at least 1")
+        minus = [minus] if isinstance(minus, str) else list(minus)
+        vector = self.embed(texts, images, minus, templates)
+        one_text = len(texts) == 1 and not len(images) and not minus
+        return self._answer(vector, one_text, top, exact, where)
+
+    def embed(self, texts=(), images=(), minus=(), templates=None) -> np.ndarray:
+        """Returns the unit-length float32 vector (D,) of a question; see `find`."""
+        if not len(texts) and not len(images):
+            raise ConfigError("there is no question: expected a text or a picture")
+        parts = [*self._texts(texts, templates)]
+        if len(images):
+            parts += [*self.model.encode_image(images)]
+        vector = np.mean(parts, axis=0, dtype=np.float64)
+        if len(minus):
+            vector -= np.mean(self._texts(minus, templates), axis=0, dtype=np.float64)
+        length = np.linalg.norm(vector)
+        if length < _ROUNDING:
+            raise ConfigError("nothing is left of the question: its texts and `minus` are the same")
+        return (vector / length).astype(np.float32)
+
+    def _texts(self, texts, templates):
+        """Returns unit-length embeddings (N, D); of each text the average over the templates."""
+        if not len(texts):
+            return []
+        if templates is None:
+            return self.model.encode_text(list(texts))
+        templates = zero_shot.get_templates(templates)
+        prompts = [template.replace("{}", text) for text in texts for template in templates]
+        embeddings = self.model.encode_text(prompts).reshape(len(texts), len(templates), -1)
+        means = embeddings.mean(axis=1)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def _answer(self, vector, one_text, top, exact, where):
+        # What ties with the last one that is returned is fetched too, and then ordered by path.
+        rows, limit = self.store.rows, top + 1
+        while True:
+            table = self.store.nearest(vector, limit, exact=exact, where=where)
+            embeddings = table["embedding"].combine_chunks().flatten().to_numpy()
+            # Row by row, so that equal embeddings have equal sums wherever they stand.
+            scores = (embeddings.reshape(len(table), -1).astype(np.float64) * vector).sum(axis=1)
+            ordered = np.sort(scores)[::-1]
+            if len(table) <= top or limit >= rows or ordered[top - 1] - ordered[-1] > _ROUNDING:
+                break
+            limit *= 4
+        scores = scores.astype(np.float32)
+        order = np.lexsort((table["path"].to_pylist(), -scores))[:top]
+        return [self._found(row, float(scores[i]), one_text) for i, row in self._rows(table, order)]
+
+    def _rows(self, table, order):
+        place = table.schema.get_field_index("mtime")  # nanoseconds are more than datetime holds
+        table = table.set_column(place, "mtime", table["mtime"].cast("int64"))
+        table = table.drop_columns(["embedding", "_distance"])
+        return zip(order, table.take(pa.array(order, pa.int64())).to_pylist(), strict=True)
+
+    def _found(self, row, score, one_text):
+        match = None
+        if one_text and self.model.b is not None:
+            logit = self.model.temperature * score + self.model.bias
+            match = 1 / (1 + math.exp(-logit))
+        columns = {name: row[name] for name in self.store.more_columns}
+        return Found(
+            from_stored(row["path"]),
+            score,
+            match,
+            row["size"],
+            row["mtime"],
+            row["thumbnail"],
+            columns,
+        )

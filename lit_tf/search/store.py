@@ -1,0 +1,294 @@
+"""The table of pictures on disk: a LanceDB database in a folder, written by one process at a time.
+
+The folder `pictures.lance` holds one table, `pictures`. Every write is one transaction, so whatever
+moment a process is killed at, the table is what it was before or after. Readers need no lock.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import math
+import os
+import pathlib
+
+import numpy as np
+
+from lit_tf.errors import DataError, extra
+
+with extra("search"):
+    import filelock
+    import lancedb
+    import lancedb.index
+    import pyarrow as pa
+
+TABLE = "pictures"
+LOCK = "writing.lock"
+BEAM = "beam"  # what workers on other machines have embedded, on its way into the table
+OWN_COLUMNS = ("path", "size", "mtime", "thumbnail", "embedding")
+# Below this many rows a query reads all embeddings: it is exact, and takes 0.2 s at the most.
+INDEX_FROM_ROWS = 100_000
+_METADATA = b"lit_tf"
+_FORMAT = 1
+# Versions that a query may still be reading are kept; it takes seconds, not minutes.
+_KEEP_VERSIONS = datetime.timedelta(minutes=10)
+# What is appended makes many small files. They are merged once there are this many rows in them,
+# and half as many as in the others: each row is then rewritten a few times at the most.
+_MERGE_FILES_FROM_ROWS = 10_000
+_MOST_FILES = 50  # that a run may leave behind
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Which model a table's embeddings are from.
+
+    Attributes:
+        checkpoint: the name, path or address that it was loaded from.
+        vocab: its vocabulary's path, or None for the one beside the checkpoint.
+        weights_sha256: see `LitModel.fingerprint`.
+        resolution: side of the images in pixels.
+        dtype: the Keras dtype policy that it computed in.
+        width: D, the width of its embeddings.
+    """
+
+    checkpoint: str
+    vocab: str | None
+    weights_sha256: str
+    resolution: int
+    dtype: str
+    width: int
+
+    def differences(self, other: "Model") -> list[str]:
+        """Returns in which way another model is not this one, as sentences; [] if it is."""
+        return [
+            f"{name} {getattr(self, name)}, not {getattr(other, name)}"
+            for name in ("weights_sha256", "resolution", "dtype", "width")
+            if getattr(self, name) != getattr(other, name)
+        ]
+
+
+class Store:
+    """A table of pictures.
+
+    Args:
+        path: the folder of the database.
+        table: the open LanceDB table.
+
+    Attributes:
+        path: the folder.
+        model: which model the embeddings are from.
+    """
+
+    def __init__(self, path: str, table):
+        self.path, self._table = path, table
+        try:
+            about = json.loads((table.schema.metadata or {})[_METADATA])
+            if about.pop("format") != _FORMAT:
+                raise ValueError("another format")
+            self.model = Model(**about)
+            missing = set(OWN_COLUMNS) - set(table.schema.names)
+            width = table.schema.field("embedding").type.list_size
+            if missing or width != self.model.width:
+                raise ValueError("other columns")
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise DataError(
+                f"{path} is not an index that this version of `lit-tf index` wrote ({e!r}); choose "
+                "another --db, or remove it and index again"
+            ) from e
+        self._unmerged = 0
+
+    @classmethod
+    def open(cls, path: str | os.PathLike) -> "Store":
+        """Opens a table.
+
+        Raises:
+            DataError: there is none, or it is not one of `lit-tf index`.
+        """
+        store = cls.find(path)
+        if store is None:
+            raise DataError(
+                f"{path} is not an index of pictures; `lit-tf index CKPT FOLDER --db {path}` makes "
+                "one"
+            )
+        return store
+
+    @classmethod
+    def find(cls, path: str | os.PathLike) -> "Store | None":
+        """Opens a table, or returns None if there is none.
+
+        Raises:
+            DataError: there is one that is not of `lit-tf index`.
+        """
+        path = os.fspath(path)
+        if not os.path.isdir(os.path.join(path, f"{TABLE}.lance")):
+            return None
+        try:
+            table = lancedb.connect(path).open_table(TABLE)
+        except ValueError as e:
+            if "was not found" in str(e):  # a process was killed before it had made the table
+                return None
+            raise DataError(f"{path} cannot be read: {str(e).splitlines()[0]}") from e
+        except (OSError, RuntimeError) as e:
+            raise DataError(f"{path} cannot be read: {str(e).splitlines()[0]}") from e
+        return cls(path, table)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike, model: Model) -> "Store":
+        """Makes an empty table."""
+        path = os.fspath(path)
+        about = json.dumps({"format": _FORMAT, **dataclasses.asdict(model)})
+        schema = pa.schema(
+            [
+                pa.field("path", pa.string(), nullable=False),
+                pa.field("size", pa.int64()),
+                pa.field("mtime", pa.timestamp("ns")),
+                pa.field("thumbnail", pa.binary()),
+                pa.field("embedding", pa.list_(pa.float32(), model.width)),
+            ],
+            metadata={_METADATA: about},
+        )
+        return cls(path, lancedb.connect(path).create_table(TABLE, schema=schema))
+
+    @property
+    def rows(self) -> int:
+        """How many pictures there are."""
+        return self._table.count_rows()
+
+    @property
+    def schema(self) -> "pa.Schema":
+        """The columns."""
+        return self._table.schema
+
+    @property
+    def more_columns(self) -> list[str]:
+        """The names of the columns that a user's table brought along."""
+        return [name for name in self.schema.names if name not in OWN_COLUMNS]
+
+    def columns(self, names: list[str]) -> "pa.Table":
+        """Returns some columns of all rows."""
+        return self._table.search().select(names).to_arrow()
+
+    def add_columns(self, fields: "list[pa.Field]") -> None:
+        """Adds columns, empty so far."""
+        self._table.add_columns(pa.schema(fields))
+
+    def write(self, rows: "pa.Table", insert: bool = True) -> None:
+        """Writes rows in one transaction; a row replaces the one of the same path.
+
+        Args:
+            rows: `path` and other columns. Columns that are left out keep their values, and are
+                null in new rows.
+            insert: whether rows of new paths are added; else they are ignored.
+        """
+        merge = self._table.merge_insert("path").when_matched_update_all()
+        if insert:
+            merge = merge.when_not_matched_insert_all()
+        merge.execute(rows)
+        self._unmerged += len(rows)
+        if self._unmerged >= max(_MERGE_FILES_FROM_ROWS, self.rows // 2):
+            self.merge_files()
+
+    def delete(self, paths: list[str]) -> None:
+        """Deletes rows, given by their stored paths."""
+        for start in range(0, len(paths), 1000):
+            quoted = ("'" + path.replace("'", "''") + "'" for path in paths[start : start + 1000])
+            self._table.delete(f"path IN ({', '.join(quoted)})")
+
+    def merge_files(self) -> None:
+        """Merges small files, brings indices up to date, and removes old versions."""
+        self._table.optimize(cleanup_older_than=_KEEP_VERSIONS)
+        self._unmerged = 0
+
+    def tidy(self) -> None:
+        """Merges small files if many are there."""
+        if self._table.stats()["fragment_stats"]["num_fragments"] > _MOST_FILES:
+            self.merge_files()
+
+    def has_vector_index(self) -> bool:
+        """Whether there is an approximate index of the embeddings."""
+        return any("embedding" in index.columns for index in self._table.list_indices())
+
+    def needs_vector_index(self, from_rows: int = INDEX_FROM_ROWS) -> bool:
+        """Whether there are so many rows that a query should not read all of them."""
+        return self.rows >= from_rows and not self.has_vector_index()
+
+    def make_vector_index(self) -> None:
+        """Makes the IVF-PQ index; see docs/search.md for its settings and its recall."""
+        config = lancedb.index.IvfPq(
+            distance_type="dot",
+            num_partitions=max(1, self.rows // 1000),
+            # A byte for eight numbers, or for as many as divide the width.
+            num_sub_vectors=self.model.width // math.gcd(self.model.width, 8),
+            max_iterations=10,
+            sample_rate=64,
+        )
+        self._table.create_index("embedding", config=config, replace=True)
+
+    def nearest(
+        self, vector: np.ndarray, limit: int, *, exact: bool = False, where: str | None = None
+    ) -> "pa.Table":
+        """Returns the rows whose embeddings have the largest products with a vector, all columns.
+
+        Args:
+            vector: float32 (D,).
+            limit: how many.
+            exact: whether to read all embeddings even if there is an index.
+            where: a condition on the columns, in SQL.
+
+        Raises:
+            DataError: the condition cannot be understood.
+        """
+        query = self._table.search(vector, vector_column_name="embedding")
+        query = query.distance_type("dot").limit(limit)
+        if exact:
+            query = query.bypass_vector_index()
+        else:  # no effect where there is no index
+            query = query.nprobes(NPROBES).refine_factor(REFINE_FACTOR)
+        if where is not None:
+            query = query.where(where, prefilter=True)
+        try:
+            return query.to_arrow()
+        except (ValueError, RuntimeError) as e:
+            if where is None:
+                raise
+            raise DataError(f"the condition {where!r} does not work: {e}") from e
+
+
+# How many of the index's parts a query looks at, and by what factor more rows than asked for are
+# compared exactly.
+NPROBES, REFINE_FACTOR = 64, 20
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike):
+    """Holds the lock of a database's folder; makes the folder if there is none.
+
+    The operating system releases the lock when its process ends, however it ends.
+
+    Raises:
+        DataError: another process writes to the database, or the folder cannot be made.
+    """
+    folder = pathlib.Path(path)
+    try:
+        folder.mkdir(exist_ok=True)
+        others = sorted(set(os.listdir(folder)) - {LOCK, BEAM, f"{TABLE}.lance"})
+    except OSError as e:
+        raise DataError(f"{folder} cannot be made: {e.strerror}") from e
+    if others:
+        raise DataError(
+            f"{folder} holds other files, such as {others[0]}; --db expects a folder of its own, "
+            "such as pictures.lance"
+        )
+    file = folder / LOCK
+    lock = filelock.FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as e:
+        raise DataError(
+            f"{folder}: another process is indexing into this database (it holds {file}); wait "
+            "until it ends, then run the command again"
+        ) from e
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,205 @@
+"""Indexing: only what is new or changed is embedded, nothing is lost, faults have a name."""
+
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from lit_tf.errors import DataError
+from lit_tf.search import index
+from lit_tf.search.store import Store, writing
+
+from .conftest import write_pictures
+
+
+@pytest.fixture
+def run(workspace, settings):
+    """Indexes the workspace's folder of pictures; returns the report."""
+
+    def call(*sources, **options):
+        return index.update(
+            workspace / "db", sources or [workspace / "pictures"], settings, **options
+        )
+
+    return call
+
+
+def stored(workspace, *names):
+    """Rows of the table by path, as {path: {name: value}}."""
+    names = ["path", *names]
+    rows = Store.open(workspace / "db").columns(names).to_pylist()
+    assert len({row["path"] for row in rows}) == len(rows), "a picture is there twice"
+    return {row["path"]: row for row in rows}
+
+
+def test_rows_hold_the_models_embeddings_and_small_thumbnails(run, workspace, model):
+    report = run()
+    assert (report.found, report.new, report.embedded, report.rows) == (10, 10, 10, 10)
+    rows = stored(workspace, "size", "embedding", "thumbnail")
+    paths = sorted(rows)
+    assert paths == [str(workspace / "pictures" / f"{i:03d}.png") for i in range(10)]
+    found = np.array([rows[path]["embedding"] for path in paths], np.float32)
+    np.testing.assert_allclose(found, model.encode_image(paths), atol=1e-6)
+    assert rows[paths[3]]["size"] == os.path.getsize(paths[3])
+    assert rows[paths[3]]["thumbnail"].startswith(b"\xff\xd8")
+
+
+def test_again_embeds_only_what_is_new_or_changed(run, workspace, one_model):
+    run()
+    loads = len(one_model)
+    report = run()
+    assert (report.found, report.new, report.changed, report.embedded) == (10, 0, 0, 0)
+    assert len(one_model) == loads, "the model was loaded for nothing"
+    write_pictures(workspace / "pictures" / "more", range(20, 23))
+    before = stored(workspace, "embedding")
+    changed = workspace / "pictures" / "004.png"
+    shutil.copy(workspace / "pictures" / "more" / "020.png", changed)
+    report = run()
+    assert (report.new, report.changed, report.embedded, report.rows) == (3, 1, 4, 13)
+    after = stored(workspace, "embedding")
+    different = {path for path in before if before[path] != after[path]}
+    assert different == {str(changed)}
+
+
+def test_deleted_pictures_are_dropped_when_asked_for_and_only_below_the_folders(run, workspace):
+    elsewhere = write_pictures(workspace / "elsewhere", [40])
+    run(workspace / "pictures", workspace / "elsewhere")
+    gone = str(workspace / "pictures" / "002.png")
+    os.unlink(gone)
+    os.unlink(elsewhere[0])
+    report = run()
+    assert (report.gone, report.deleted, report.rows) == ([gone], 0, 11)
+    report = run(prune=True)
+    assert (report.gone, report.deleted, report.rows) == ([gone], 1, 10)
+    assert elsewhere[0] in stored(workspace) and gone not in stored(workspace)
+
+
+def test_what_is_not_a_picture_is_counted_and_named_and_tried_again(run, workspace):
+    broken = workspace / "pictures" / "003.png"
+    broken.write_bytes(b"\x89PNG broken")
+    (workspace / "pictures" / "empty.jpg").touch()
+    (workspace / "pictures" / "notes.txt").touch()
+    report = run()
+    assert [os.path.basename(path) for path, _ in report.failures] == ["003.png", "empty.jpg"]
+    assert f"{broken} cannot be decoded" in report.failures[0][1]
+    assert (report.embedded, report.rows, report.others) == (9, 9, 1)
+    write_pictures(workspace / "pictures", [3])
+    assert run().embedded == 1
+
+
+def test_a_folder_that_changes_while_it_is_indexed(run, workspace, settings):
+    def embed(settings, model, todo, report):
+        os.unlink(todo[1])
+        write_pictures(workspace / "pictures", [30])
+        yield from index.embed_here(settings, model, todo, report)
+
+    report = run(embed=embed)
+    assert [path for path, _ in report.failures] == [str(workspace / "pictures" / "001.png")]
+    assert "No such file" in report.failures[0][1] and report.rows == 9
+    report = run()
+    assert (report.embedded, report.rows) == (1, 10)
+
+
+def test_names_that_are_not_utf8_are_kept_to_the_byte(run, workspace):
+    odd = os.fsencode(workspace / "pictures") + b"/caf\xe9 \xff\n'.png"
+    os.rename(workspace / "pictures" / "000.png", odd)
+    assert (run().rows, run().new) == (10, 0)
+    os.unlink(odd)
+    report = run(prune=True)
+    assert (report.gone, report.rows) == ([os.fsdecode(odd)], 9)
+
+
+def test_another_model_is_refused(run, workspace, fixtures, settings):
+    run()
+    other = index.Settings(str(fixtures / "lit_small_tiny.npz"))
+    half = index.Settings(settings.checkpoint, dtype="bfloat16")
+    for different, word in ((other, "weights_sha256"), (half, "dtype")):
+        with pytest.raises(DataError, match=f"another model.*{word}"):
+            index.update(workspace / "db", [workspace / "pictures"], different, index_from_rows=9)
+        write_pictures(workspace / "pictures", [50])
+
+
+def test_only_one_process_writes_at_a_time(run, workspace):
+    run()
+    with writing(workspace / "db"), pytest.raises(DataError, match="another process is indexing"):
+        run()
+    assert run().rows == 10
+
+
+def test_a_folder_with_other_files_is_not_taken_for_an_index(workspace, settings):
+    with pytest.raises(DataError, match="holds other files, such as 000.png"):
+        index.update(workspace / "pictures", [workspace / "pictures"], settings)
+    with pytest.raises(DataError, match="no file or folder"):
+        index.update(workspace / "db", [workspace / "nowhere"], settings)
+    with pytest.raises(DataError, match="is not an index of pictures"):
+        Store.open(workspace / "pictures")
+
+
+def test_what_an_interruption_leaves_is_whole_and_the_next_run_goes_on(run, workspace):
+    def embed(settings, model, todo, report):
+        for number, table in enumerate(index.embed_here(settings, model, todo, report)):
+            if number == 1:
+                raise KeyboardInterrupt
+            yield table
+
+    with pytest.raises(KeyboardInterrupt):
+        run(embed=embed)
+    assert len(stored(workspace)) == 4
+    report = run()
+    assert (report.embedded, report.rows) == (6, 10)
+
+
+def test_columns_of_a_table_are_stored_changed_and_kept(run, workspace, settings):
+    table = workspace / "about.csv"
+    rows = "\n".join(f"pictures/{i:03d}.png,{2000 + i},0{i}" for i in range(5))
+    table.write_text(f"path,year,code\n{rows}\npictures/gone.png,1,1\n")
+    report = index.update(workspace / "db", [], settings, table=table)
+    assert report.rows == 5 and report.problems[0][1] == "no such file"
+    first = str(workspace / "pictures" / "000.png")
+    assert stored(workspace, "year")[first]["year"] == 2000
+
+    # Other values for pictures that are known: no picture is embedded again.
+    pyarrow.parquet.write_table(
+        pa.table({"path": [first], "year": [1999], "who": ["a"]}), workspace / "new.parquet"
+    )
+    report = run(table=workspace / "new.parquet")
+    assert (report.updated, report.embedded, report.rows) == (1, 5, 10)
+    found = stored(workspace, "year", "who")
+    assert (found[first]["year"], found[first]["who"]) == (1999, "a")
+    second = str(workspace / "pictures" / "001.png")
+    assert (found[second]["year"], found[second]["who"]) == (2001, None)
+    assert run(table=workspace / "new.parquet").updated == 0
+
+    # A changed picture about which the table says nothing keeps what was said.
+    shutil.copy(workspace / "pictures" / "009.png", second)
+    assert run().changed == 1
+    assert stored(workspace, "year")[second]["year"] == 2001
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("file,year\na,1\n", "expected a column 'path'"),
+        ("path,size\na,1\n", "a column 'size' of its own"),
+        ("path,x\na,1\n./a,2\n", "two rows are about"),
+        ("path,x\n,1\n", "without a path"),
+        ("path,x,x\na,1,1\n", "same name"),
+        ("path,x\n1,2,3\n", "cannot be read as a table"),
+        ("", "cannot be read as a table"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_refused(run, tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        run(table=tmp_path / "t.csv")
+
+
+def test_a_column_of_another_type_is_refused(run, workspace):
+    (workspace / "a.csv").write_text("path,x\npictures/000.png,1\n")
+    run(table=workspace / "a.csv")
+    (workspace / "a.csv").write_text("path,x\npictures/000.png,one\n")
+    with pytest.raises(DataError, match="the column 'x' is string, in the index it is int64"):
+        run(table=workspace / "a.csv")
