@@ -283,15 +283,7 @@ def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
         ConfigError: no such config, argument or field, or a value of a wrong type.
     """
     name, _, argument = spec.partition(":")
-    path = pathlib.Path(name)
-    if not (path.suffix == ".py" and path.is_file()):
-        path = CONFIGS / f"{path.stem if path.suffix == '.py' else path.name}.py"
-    if not path.is_file() or path.stem.startswith("_"):
-        shipped = sorted(p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("_"))
-        raise ConfigError(
-            f"no config {name!r}: neither a Python file nor one of {', '.join(shipped)}"
-            f"{nearest(path.stem, shipped)}"
-        )
+    path = _config_file(name)
     module_spec = importlib.util.spec_from_file_location(
         f"lit_tf.training.configs.{path.stem}", path
     )
@@ -302,20 +294,37 @@ def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
         return config
     values = config.to_dict()
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {override!r} is not of the form key=value")
-        *groups, field = key.split(".")
-        place = values
-        for group in groups:
-            place = place.get(group) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or field not in place:
-            names = list(_field_names(config.to_dict()))
-            raise ConfigError(f"unknown config key {key!r}{nearest(key, names)}")
-        if isinstance(place[field], dict):
-            raise ConfigError(f"{key} is a group of {', '.join(place[field])}; set one of them")
-        place[field] = _parse(text)
+        _override(values, override)
     return TrainConfig.from_dict(values)
+
+
+def _config_file(name):
+    path = pathlib.Path(name)
+    if not (path.suffix == ".py" and path.is_file()):
+        path = CONFIGS / f"{path.stem if path.suffix == '.py' else path.name}.py"
+    if not path.is_file() or path.stem.startswith("_"):
+        shipped = sorted(p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("_"))
+        raise ConfigError(
+            f"no config {name!r}: neither a Python file nor one of {', '.join(shipped)}"
+            f"{nearest(path.stem, shipped)}"
+        )
+    return path
+
+
+def _override(values, override):
+    """Sets one field of a config's nested dicts, as "optimizer.lr=3e-4" says."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override!r} is not of the form key=value")
+    *groups, field = key.split(".")
+    place = values
+    for group in groups:
+        place = place.get(group) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or field not in place:
+        raise ConfigError(f"unknown config key {key!r}{nearest(key, list(_field_names(values)))}")
+    if isinstance(place[field], dict):
+        raise ConfigError(f"{key} is a group of {', '.join(place[field])}; set one of them")
+    place[field] = _parse(text)
 
 
 def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
