@@ -51,7 +51,7 @@ class Loop:
             )
 
     @property
-    def step(self) -> int:
+    def steps_taken(self) -> int:
         """Steps taken so far."""
         return int(self._step.optimizer.iterations.numpy())
 
@@ -72,7 +72,7 @@ class Loop:
                     f"{path} cannot be restored into this run: {str(error).splitlines()[0]}; "
                     "was it written with another config? Choose another --workdir"
                 ) from error
-            self._saved = self.step
+            self._saved = self.steps_taken
         return self._saved or 0
 
     def run(self, dataset, evaluators=(), counters=None):
@@ -87,7 +87,7 @@ class Loop:
             TrainingError: the loss is not finite, or something cannot be written.
             Preempted: SIGTERM stopped the run; a checkpoint has been written.
         """
-        total, step = self._config.steps, self.step
+        total, step = self._config.steps, self.steps_taken
         bar = tqdm(total=total, initial=step, unit="step", disable=self._manager is None)
         with (
             bar,
@@ -110,7 +110,7 @@ class Loop:
 
     def _train(self, call, batches, counters, bar):
         """Makes one host call, shows its figures and returns the step that it ended at."""
-        start, began = self.step, time.monotonic()
+        start, began = self.steps_taken, time.monotonic()
         # Calls end at multiples of `steps_per_loop`, wherever the run was resumed.
         per_call = self._config.steps_per_loop
         step = min((start // per_call + 1) * per_call, self._config.steps)
@@ -146,7 +146,7 @@ class Loop:
         self._write_summaries("eval", figures)
         if not bar.disable:  # a disabled bar's `write` still writes, on every worker
             line = ", ".join(f"{k} {v:.4f}" for k, v in figures.items())
-            bar.write(f"step {self.step}: {line}", file=sys.stderr)
+            bar.write(f"step {self.steps_taken}: {line}", file=sys.stderr)
 
     def _write_summaries(self, part, figures):
         """Writes {name: figure} for TensorBoard, into the workdir's folder `part`."""
@@ -155,14 +155,14 @@ class Loop:
         with self._explaining_write_errors():
             if part not in self._writers:
                 self._writers[part] = tf.summary.create_file_writer(f"{self._workdir}/{part}")
-            with self._writers[part].as_default(self.step):
+            with self._writers[part].as_default(self.steps_taken):
                 for name, value in figures.items():
                     tf.summary.scalar(name, value)
             self._writers[part].flush()
 
     def _save(self):
         # Not twice: overwriting the last whole checkpoint would put it at risk.
-        step = self.step
+        step = self.steps_taken
         if self._manager is not None and step != self._saved:
             with self._explaining_write_errors():
                 self._manager.save(checkpoint_number=step)
@@ -170,7 +170,7 @@ class Loop:
 
     def _stop(self):
         self._save()
-        raise Preempted(f"stopped at step {self.step}, checkpoint written")
+        raise Preempted(f"stopped at step {self.steps_taken}, checkpoint written")
 
     def _terminate(self, signum, frame):
         del signum, frame
