@@ -63,7 +63,7 @@ setup(
     package_data={
         "lit_tf": ["py.typed", "data/*"],
         "lit_tf.search": ["*.html"],
-        "lit_tf.export": ["*.json"],
+        "lit_tf.export": ["*.json", "web/*"],
         "lit_tf.training": ["*/*.html"],
     },
     install_requires=[

@@ -1,13 +1,14 @@
-"""The exporter: SavedModels to serve, TFLite graphs for devices.
+"""The exporter: SavedModels to serve, TFLite graphs for devices, web pages.
 
 lit_tf.export.saved_model(model, "serving/1")
 lit_tf.export.tflite(model, "device", quantization="dynamic_int8")
+lit_tf.export.web(model, "site")
 """
 
 import importlib
 
 # Loaded when first asked for: `lit-tf export --help` needs no TensorFlow.
-_HOMES = {"saved_model": "to_saved_model", "tflite": "to_tflite"}
+_HOMES = {"saved_model": "to_saved_model", "tflite": "to_tflite", "web": "to_web"}
 __all__ = sorted(_HOMES)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 
 from lit_tf.commands import common as commands
 from lit_tf.errors import ExportError
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--saved-model", action="store_true", help="a SavedModel, to serve")
     kind.add_argument("--tflite", action="store_true", help="TFLite graphs, for devices")
+    kind.add_argument("--web", action="store_true", help="a web page that runs the model itself")
     parser.add_argument("--vocab", metavar="FILE", help="the vocabulary, if not beside CKPT")
     parser.add_argument("--resolution", type=int, help="side of the images in pixels")
     parser.add_argument(
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantization",
         choices=("none", "float16", "dynamic_int8", "int8"),
-        help="TFLite (default: dynamic_int8)",
+        help="TFLite, and but for int8 a web page (default: dynamic_int8)",
     )
     parser.add_argument(
         "--calibration", metavar="GLOB", nargs="+", help="TFLite int8: images like those to come"
@@ -47,7 +49,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="TFLite: measure what zero-shot accuracy is lost, on NAME[:SPLIT] of tfds or a folder "
         "that holds one folder per class",
     )
+    parser.add_argument(
+        "--images", metavar="GLOB", nargs="+", help="web page: example pictures that it offers"
+    )
+    parser.add_argument(
+        "--texts",
+        metavar="TEXT",
+        nargs="+",
+        help="web page: the sentences that it starts with; @FILE stands for its lines",
+    )
+    parser.add_argument(
+        "--runtime",
+        metavar="FILE",
+        nargs="+",
+        help="web page: npm packages of its runtime, where npm cannot fetch them",
+    )
     parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
+
+
+# What each kind of export takes beyond what all of them take.
+_OPTIONS = {
+    "saved_model": ("parts", "dtype"),
+    "tflite": ("quantization", "calibration", "accuracy"),
+    "web": ("quantization", "images", "texts", "runtime"),
+}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,16 +84,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         LitError: whatever stands in the way, for the command line to print.
     """
-    of_tflite = ("quantization", "calibration", "accuracy")
-    wrong = of_tflite if args.saved_model else ("parts", "dtype")
-    for name in wrong:
-        if getattr(args, name) is not None:
-            kind = "--saved-model" if args.saved_model else "--tflite"
-            raise ExportError(f"--{name} does not go with {kind}")
+    (kind,) = (name for name in _OPTIONS if getattr(args, name))
+    for name in {option for options in _OPTIONS.values() for option in options}:
+        if getattr(args, name) is not None and name not in _OPTIONS[kind]:
+            raise ExportError(f"--{name} does not go with --{kind.replace('_', '-')}")
     import lit_tf
     from lit_tf.checkpoints import download
 
-    from . import manifest, saved_model, tflite
+    from . import manifest, saved_model, tflite, web
 
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
@@ -87,6 +110,17 @@ def run(args: argparse.Namespace) -> int:
         else:
             parts = ("image", "text")
         measured = saved_model(model, args.out, parts=parts, dtype=args.dtype, **common)
+    elif args.web:
+        given = {"texts": commands.texts(args.texts)} if args.texts else {}
+        measured = web(
+            model,
+            args.out,
+            quantization=args.quantization or "dynamic_int8",
+            images=commands.matching_files(args.images or ()),
+            runtime=args.runtime or (),
+            **given,
+            **common,
+        )
     else:
         images = None
         if args.calibration:
@@ -122,4 +156,6 @@ def run(args: argparse.Namespace) -> int:
             f"{accuracy['tflite']:.2%}, {100 * accuracy['lost']:.2f} points below the Keras model's"
         )
     print(f"Wrote and verified {os.path.abspath(args.out)}")
+    if args.web:
+        print(f"To look at it: lit-tf serve-web {shlex.quote(args.out)}")
     return 0

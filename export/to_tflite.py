@@ -84,9 +84,11 @@ def tflite(
         files, left_out = {}, {}
         if has_image:
             pixels = None if not calibration else manifest.resized(model, calibration)
-            files["image_encoder.tflite"] = _image(model, folder, quantization, pixels, None)
+            file = "image_encoder.tflite"
+            files[file] = write_image_graph(model, folder / file, quantization, pixels)
             if baked:
-                files["zero_shot.tflite"] = _image(model, folder, quantization, pixels, baked)
+                file = "zero_shot.tflite"
+                files[file] = write_image_graph(model, folder / file, quantization, pixels, baked)
                 labels = "".join(f"{name}\n" for name in baked[0])
                 (folder / "labels.txt").write_text(labels, encoding="utf-8")
         if model.text_tower is not None:
@@ -97,7 +99,7 @@ def tflite(
                     left_out["text_encoder_strings.tflite"] = different
                     warnings.warn(f"no text_encoder_strings.tflite: {different}", stacklevel=2)
                     tokenize = None
-            files.update(_text(model, folder, quantization, tokenize))
+            files.update(write_text_graphs(model, folder, quantization, tokenize))
         if model.tokenizer is not None:
             name = {"bert": "vocab.txt", "sentencepiece": "vocab.model"}[model.tokenizer.kind]
             (folder / name).write_bytes(model.tokenizer.to_bytes())
@@ -174,12 +176,28 @@ def convert(function, tower, signature, custom=False) -> bytes:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _image(model, folder, quantization, pixels, baked):
+def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=None) -> dict:
+    """Writes and verifies the graph of the image tower.
+
+    Args:
+      model: a `LitModel` in float32.
+      file: where to write.
+      quantization: as in `tflite`.
+      pixels: uint8 (N, R, R, 3) to calibrate on, or None.
+      baked: names and embeddings of classes, for a graph that answers with probabilities; or None.
+      batch: the batch size of the graph, None for any.
+
+    Returns:
+      What the manifest says of the file.
+
+    Raises:
+      ExportError: the graph does not agree with the model.
+    """
     size = model.config.image.image_size
     temperature = model.temperature
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, "image")], autograph=False
+        input_signature=[tf.TensorSpec([batch, size, size, 3], tf.uint8, "image")], autograph=False
     )
     def run(image):
         # float32 throughout: TFLite has no float64, for which images.normalize goes
@@ -191,7 +209,6 @@ def _image(model, folder, quantization, pixels, baked):
         return {"probabilities": tf.nn.softmax(similarity)}
 
     signature = "encode_image" if baked is None else "zero_shot"
-    file = folder / ("image_encoder.tflite" if baked is None else "zero_shot.tflite")
     graph = convert(run, model.image_tower, signature)
     calibration = None if pixels is None else {signature: {"image": pixels}}
     file.write_bytes(quantize.quantized(graph, quantization, calibration))
@@ -204,13 +221,29 @@ def _image(model, folder, quantization, pixels, baked):
     return _verify(file, {signature: {"image": sample}}, want, quantization)
 
 
-def _text(model, folder, quantization, tokenize):
+def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) -> dict:
+    """Writes and verifies the graphs of the text tower.
+
+    Args:
+      model: a `LitModel` in float32.
+      folder: where to write.
+      quantization: as in `tflite`.
+      tokenize: from strings (N,) to tokens, of TFLite's operations, for a graph that takes strings
+        too; or None.
+      batch: the batch size of the graphs, None for any.
+
+    Returns:
+      {file: what the manifest says of it}.
+
+    Raises:
+      ExportError: a graph does not agree with the model.
+    """
     length, out = model.config.token_length, {}
     tokens = manifest.sample_tokens(model)
     samples = {"text_encoder.tflite": (tokens, model.encode_tokens(tokens))}
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None, length], tf.int32, "tokens")], autograph=False
+        input_signature=[tf.TensorSpec([batch, length], tf.int32, "tokens")], autograph=False
     )
     def encode_tokens(tokens):
         return {"embedding": model.embed_tokens(tokens)}
@@ -222,7 +255,7 @@ def _text(model, folder, quantization, tokenize):
         if tokenize is not None:
 
             @tf.function(
-                input_signature=[tf.TensorSpec([None], tf.string, "text")], autograph=False
+                input_signature=[tf.TensorSpec([batch], tf.string, "text")], autograph=False
             )
             def encode_text(text):
                 return {"embedding": model.embed_tokens(tokenize(text))}
@@ -237,7 +270,7 @@ def _text(model, folder, quantization, tokenize):
     known = {"encode_tokens": {"tokens": manifest.sample_tokens(model, 96, calibration=True)}}
     means = None
     if quantization == "dynamic_int8":
-        means = quantize.input_means(graphs["text_encoder.tflite"], known)
+        means = quantize.input_means(graphs["text_encoder.tflite"], known, batch or 8)
     for file, graph in graphs.items():
         path, how = folder / file, quantization
         strings = file.endswith("_strings.tflite")

@@ -32,7 +32,11 @@ COMMANDS = {
     "index": ("an index of the pictures in folders", "lit_tf.commands.index"),
     "search": ("find indexed pictures by words, or by pictures", "lit_tf.commands.search"),
     "convert": ("write a checkpoint in another published layout", "lit_tf.commands.convert"),
-    "export": ("SavedModels to serve, TFLite graphs for devices", "lit_tf.export.cli"),
+    "export": (
+        "SavedModels to serve, TFLite graphs for devices, web pages",
+        "lit_tf.export.cli",
+    ),
+    "serve-web": ("show a web page that export --web wrote", "lit_tf.export.serve_web"),
     "train": ("tune a text tower to a locked image tower", "lit_tf.training.cli"),
     "eval": ("zero-shot accuracy and retrieval, as published", "lit_tf.training.evaluation.cli"),
     "precompute": (

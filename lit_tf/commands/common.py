@@ -115,6 +115,18 @@ def read_texts(path):
     return texts
 
 
+def texts(items):
+    """Returns texts as given, with `@FILE` replaced by the lines of the file.
+
+    Raises:
+        DataError: a file holds no lines, or cannot be read.
+    """
+    out = []
+    for item in items:
+        out += read_texts(item[1:]) if item.startswith("@") else [item]
+    return out
+
+
 def class_names(value):
     """Returns class names, given either separated by commas or as a file with one per line.
 

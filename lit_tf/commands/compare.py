@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints, for every image and text, their cosine and the text's probability."""
-    texts = []
-    for item in args.texts:
-        texts += common.read_texts(item[1:]) if item.startswith("@") else [item]
+    texts = common.texts(args.texts)
     if args.plot:
         common.check_writable(args.plot)
         with extra("demo"):

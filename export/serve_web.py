@@ -1,0 +1,82 @@
+"""`lit-tf serve-web`: Python's own web server, with what a page of `lit-tf export --web` wants."""
+
+import argparse
+import functools
+import http.server
+import pathlib
+
+from lit_tf.errors import ExportError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf serve-web`."""
+    parser.add_argument("site", metavar="SITE", help="a folder that lit-tf export --web wrote")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1, which only this machine reaches)",
+    )
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # The system's table of types may be wrong or missing, and browsers insist on these.
+    extensions_map = {
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".json": "application/json",
+        ".wasm": "application/wasm",
+        ".tflite": "application/octet-stream",
+        ".webp": "image/webp",
+    }
+
+    def end_headers(self):
+        # The two with which a browser lets WebAssembly use several threads.
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def make_server(site, host="127.0.0.1", port=0) -> http.server.ThreadingHTTPServer:
+    """Returns a server of a site; `serve_forever()` starts it.
+
+    Args:
+      site: a folder that `lit_tf.export.web` wrote.
+      host: the address to listen on.
+      port: the port; 0 takes a free one, which is then in `server_address`.
+
+    Raises:
+      ExportError: the folder is not a site, or the port cannot be used.
+    """
+    site = pathlib.Path(site)
+    if not all((site / name).is_file() for name in ("lit_manifest.json", "index.html")):
+        raise ExportError(f"{site} is not a site; expected a folder of lit-tf export --web")
+    handler = functools.partial(_Handler, directory=str(site))
+    try:
+        return http.server.ThreadingHTTPServer((host, port), handler)
+    except (OSError, OverflowError) as error:
+        raise ExportError(f"cannot listen on {host}, port {port}: {error}") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `lit-tf serve-web` until it is interrupted.
+
+    Returns:
+        0.
+
+    Raises:
+        LitError: whatever stands in the way, for the command line to print.
+    """
+    with make_server(args.site, args.host, args.port) as server:
+        host, port = server.server_address[:2]
+        print(f"http://{'localhost' if host == '127.0.0.1' else host}:{port}/ (Ctrl-C ends it)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            pass
+    return 0

@@ -1,0 +1,215 @@
+"""A folder that any static web server can serve: the page, the runtime, the model."""
+
+import base64
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from lit_tf import images as images_lib
+from lit_tf.errors import ExportError
+from lit_tf.files import sha256
+
+from . import manifest, quantize, to_tflite, web_runtime
+
+PAGE = pathlib.Path(__file__).parent / "web"
+QUANTIZATIONS = ("dynamic_int8", "float16", "none")
+# Two sentences on which a visitor can see what the page does, whatever the model.
+TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing", "a page of text")
+
+
+def web(
+    model,
+    out_dir,
+    *,
+    classes=None,
+    templates="clip_best",
+    quantization="dynamic_int8",
+    images: Sequence[str | os.PathLike] = (),
+    texts: Sequence[str] = TEXTS,
+    runtime: Sequence[str | os.PathLike] = (),
+    source=None,
+) -> dict:
+    """Writes a web page that runs a model in its visitors' browsers, and uploads nothing.
+
+    A static web server serves the folder; `lit-tf serve-web` is one for trying. The page compares
+    pictures with sentences and searches folders of photos. docs/web.md tells more.
+
+    Args:
+      model: a `LitModel` with both towers and a vocabulary.
+      out_dir: the folder; replaced only by a whole and verified one.
+      classes: class names; then the page classifies, and needs no text tower.
+      templates: prompt templates for `classes`.
+      quantization: `dynamic_int8`, `float16` or `none`, as for `tflite`. Browsers run
+        `dynamic_int8` fastest, by far.
+      images: paths of pictures that the page offers as examples.
+      texts: the sentences that it starts with.
+      runtime: tarballs of the npm packages that the page runs on; those that are not given come
+        from the cache, or from npm.
+      source: the checkpoint's path, whose digest the manifest records.
+
+    Returns:
+      {file: {"bytes", "sha256", "mean_cosine", ...}} of the model's files, as in the manifest.
+
+    Raises:
+      ExportError: the model lacks a tower or a vocabulary, the runtime cannot be had, `out_dir`
+        holds something else, or what was written does not agree with the model; then nothing is
+        left behind.
+      ImageError: an example cannot be read.
+    """
+    if quantization not in QUANTIZATIONS:
+        raise ExportError(
+            f"quantization must be one of {', '.join(QUANTIZATIONS)} for a web page; "
+            f"found {quantization!r}"
+        )
+    if model.t is None or model.tokenizer is None:
+        raise ExportError("a web page needs a model with both towers and a vocabulary")
+    packages = [web_runtime.CORE, web_runtime.UTILS]
+    if classes is None and model.tokenizer.kind == "sentencepiece":
+        packages.append(web_runtime.SENTENCEPIECE)
+    tarballs = web_runtime.fetch(packages, runtime)
+    for path in images:
+        images_lib.to_uint8(path)
+    model = model.with_dtype("float32")
+    with manifest.replacing(out_dir) as folder:
+        for name in ("model", "runtime", "examples", "licences"):
+            (folder / name).mkdir()
+        names = None
+        files = {"image_encoder.tflite": _image_tower(model, folder, quantization)}
+        if classes is None:
+            files |= _text_tower(model, folder, quantization)
+        else:
+            names, embeddings = manifest.read_classes(model, classes, templates)
+            (folder / "model" / "classes.bin").write_bytes(embeddings.astype("<f4").tobytes())
+            files["classes.bin"] = {}
+        files = {
+            f"model/{name}": {
+                **record,
+                "bytes": os.path.getsize(folder / "model" / name),
+                "sha256": sha256(folder / "model" / name),
+            }
+            for name, record in files.items()
+        }
+        manifest.write(
+            folder,
+            model,
+            "web",
+            source=source,
+            classes=names,
+            templates=templates,
+            quantization=quantization,
+            stays_float=quantize.STAYS_FLOAT[quantization],
+            files=files,
+            tokenizing=None if classes is not None else _tokenizing(model.tokenizer),
+            self_test=_self_test(model, folder, classes is None),
+            examples={"images": _examples(folder, images), "texts": list(texts)},
+            runtime={package.name: package.version for package in tarballs},
+        )
+        web_runtime.write(folder / "runtime", tarballs)
+        _licences(folder / "licences", tarballs)
+        _page(folder)
+    return files
+
+
+def _image_tower(model, folder, quantization):
+    # LiteRT.js refuses an open batch size.
+    file = folder / "model" / "image_encoder.tflite"
+    return to_tflite.write_image_graph(model, file, quantization, batch=1)
+
+
+def _text_tower(model, folder, quantization):
+    name = {"bert": "vocab.txt", "sentencepiece": "vocab.model"}[model.tokenizer.kind]
+    (folder / "model" / name).write_bytes(model.tokenizer.to_bytes())
+    graphs = to_tflite.write_text_graphs(model, folder / "model", quantization, batch=1)
+    return {**graphs, name: {}}
+
+
+def _tokenizing(tokenizer) -> dict:
+    """What web/tokenizer.js needs to give the tokenizer's ids."""
+    if tokenizer.kind == "bert":
+        return {"kind": "bert", "length": tokenizer.length, "file": "model/vocab.txt"}
+    return {
+        "kind": "sentencepiece",
+        "length": tokenizer.length,
+        "file": "model/vocab.model",
+        "eos": tokenizer.eos,
+        "pad": tokenizer.pad,
+        "lowercase": tokenizer.lowercase,
+    }
+
+
+def _image_test(folder):
+    """Writes the picture that a page reads at start; returns its pixels."""
+    (picture,) = manifest.sample_images(64, 1)
+    (folder / "self_test.png").write_bytes(tf.io.encode_png(picture).numpy())
+    return picture
+
+
+def _self_test(model, folder, with_text) -> dict:
+    """Returns what a page checks itself against: answers of LiteRT on the machine that exports."""
+    pixels = manifest.resized(model, [_image_test(folder)])
+    graphs = folder / "model"
+    test = {
+        "image": "self_test.png",
+        "image_embedding": _answer(graphs / "image_encoder.tflite", pixels),
+    }
+    if with_text:
+        ids = model.tokenize(manifest.SAMPLE_TEXTS)
+        pairs = zip(manifest.SAMPLE_TEXTS, ids.tolist(), strict=True)
+        test["texts"] = [{"text": text, "ids": row} for text, row in pairs]
+        test["text_embedding"] = _answer(graphs / "text_encoder.tflite", ids[:1])
+    return test
+
+
+def _answer(file, value) -> str:
+    """Returns a graph's answer (1, D) as base64 of float32, little-endian."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(file)).get_signature_runner()
+    (name,) = runner.get_input_details()
+    (answer,) = runner(**{name: value}).values()
+    return base64.b64encode(answer.astype("<f4").tobytes()).decode()
+
+
+def _examples(folder, images) -> list[str]:
+    """Copies the example pictures; returns their paths within the site."""
+    names = []
+    for path in map(pathlib.Path, images):
+        name = path.name if path.name not in names else f"{len(names)}-{path.name}"
+        shutil.copyfile(path, folder / "examples" / name)
+        names.append(name)
+    return [f"examples/{name}" for name in names]
+
+
+def _licences(folder, tarballs):
+    """Writes whose works the folder holds."""
+    shutil.copy(PAGE / "LICENSE.txt", folder / "Apache-2.0.txt")
+    parts = [f"{package.spec}: {package.about}" for package in tarballs]
+    text = [
+        "The page and its scripts are part of lit_tf, under the Apache License 2.0.",
+        "The folder runtime/ holds parts of these npm packages, under the same licence:",
+        *(f"- {part}" for part in parts),
+        "Apache-2.0.txt is the text of the licence. The model's licence is its author's to state.",
+    ]
+    (folder / "NOTICE.txt").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+def _page(folder):
+    """Copies the page, and tells its service worker what to keep."""
+    for path in PAGE.iterdir():
+        if path.suffix in (".html", ".js", ".css", ".svg") and path.name != "sw.js":
+            shutil.copyfile(path, folder / path.name)
+    files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    files = [path.as_posix() for path in files if path.parts[0] != "model"]
+    version = hashlib.sha256()
+    for path in files:
+        version.update(f"{path} {sha256(folder / path)}\n".encode())
+    kept = ["./" if path == "index.html" else path for path in files if "wasm/" not in path]
+    worker = (PAGE / "sw.js").read_text(encoding="utf-8")
+    worker = worker.replace("{{version}}", version.hexdigest()[:16])
+    worker = worker.replace("{{files}}", json.dumps(kept))
+    (folder / "sw.js").write_text(worker, encoding="utf-8")

@@ -1,0 +1,187 @@
+"""What a web page runs models with: npm packages, pinned by version and digest.
+
+They are neither in the repository nor in the wheel (LiteRT.js alone has 38 MB). `npm pack` fetches
+them once into the cache; without npm they are given as files.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterable
+
+from lit_tf.checkpoints.download import cache_dir
+from lit_tf.errors import ExportError
+
+# Of the four builds of LiteRT.js, those that a browser may choose: with threads, with relaxed SIMD,
+# for older browsers. The fourth serves WebGPU, on which int8 graphs do not compile.
+BUILDS = ("threaded_internal", "internal", "compat_internal")
+
+# In LiteRT.js's script. Import maps do not reach workers, so its one bare import gets a path. It
+# asks for a WebGPU device before it knows that the graphs will run on the CPU; that costs memory.
+CHANGES = {
+    '"@litertjs/wasm-utils"': '"./wasm-utils.js"',
+    "webGpuDevice = await createDefaultWebGpuDevice();": "webGpuDevice = null;",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """An npm package.
+
+    Attributes:
+      name: its name.
+      version: its version.
+      integrity: SHA-512 of its tarball, in base64.
+      about: its licence and where its sources are.
+    """
+
+    name: str
+    version: str
+    integrity: str
+    about: str
+
+    @property
+    def spec(self) -> str:
+        """Name and version as npm takes them."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def file(self) -> str:
+        """What npm calls the tarball."""
+        return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
+
+
+CORE = Package(
+    "@litertjs/core",
+    "2.5.3",
+    "PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWoyJQ==",
+    "Apache-2.0, Google; https://github.com/google-ai-edge/LiteRT. Changed: one "
+    "import has a path, and no WebGPU device is asked for.",
+)
+UTILS = Package(
+    "@litertjs/wasm-utils",
+    "2.5.3",
+    "4fJiw6tBQnIs+0jH/OQ16nYOiSl8/+zZnn5h2ul8aTKHi05sVqZW580Tmk78pC2kT39A9OYBVdFawteZ/sI1kQ==",
+    "Apache-2.0, Google; https://github.com/google-ai-edge/LiteRT.",
+)
+SENTENCEPIECE = Package(
+    "@sctg/sentencepiece-js",
+    "1.3.3",
+    "iPnzR2HGjdQQG2SpTyPH3wnnpgQ2aS14B3I2jHjomkoaMprM3Sn+WOQblHwByetnvn3n14y3IwjwogVUHA2cVA==",
+    "Apache-2.0, its authors and, for the library that it compiles, Google; "
+    "https://github.com/sctg-development/sentencepiece-js. Changed: only the library is left.",
+)
+
+
+def fetch(packages: Iterable[Package], given: Iterable[str | os.PathLike] = ()) -> dict:
+    """Returns {package: path of its tarball}, each of the digest that is expected.
+
+    Args:
+      packages: which.
+      given: tarballs that the user has; they are known by digest, so names do not matter.
+
+    Raises:
+      ExportError: a given file is none of the packages, or one is missing and npm cannot fetch it.
+    """
+    by_digest = {package.integrity: package for package in (CORE, UTILS, SENTENCEPIECE)}
+    found = {}
+    for path in given:
+        try:
+            digest = _integrity(path)
+        except OSError as error:
+            raise ExportError(f"{path} cannot be read: {error.strerror}") from None
+        if digest not in by_digest:
+            known = ", ".join(package.file for package in by_digest.values())
+            raise ExportError(
+                f"{path} has the digest sha512-{digest}, so it is none of the runtime's packages "
+                f"({known}); fetch them again with npm pack"
+            )
+        found[by_digest[digest]] = pathlib.Path(path)
+    return {package: found.get(package) or _cached(package) for package in packages}
+
+
+def _integrity(path) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha512()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return base64.b64encode(digest.digest()).decode()
+
+
+def _cached(package):
+    """Returns a package's tarball in the cache, where npm puts it if it is not there."""
+    path = cache_dir() / "npm" / package.file
+    if path.is_file() and _integrity(path) == package.integrity:
+        return path
+    npm = shutil.which("npm")
+    wanted = (
+        f"a web page needs the npm package {package.spec}. Run `npm pack {package.spec}` on a "
+        f"machine that has npm and a network, and pass the file with --runtime {package.file}"
+    )
+    if npm is None:
+        raise ExportError(f"npm is not installed, and {wanted}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        command = [npm, "pack", package.spec, "--silent", "--fetch-retries=1"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        fetched = pathlib.Path(folder, package.file)
+        if done.returncode or not fetched.is_file():
+            said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            raise ExportError(f"npm could not fetch {package.spec} ({said[0]}); {wanted}")
+        if _integrity(fetched) != package.integrity:
+            raise ExportError(
+                f"npm fetched a {package.spec} whose digest is not the expected "
+                f"sha512-{package.integrity}; nothing was kept"
+            )
+        os.replace(fetched, path)
+    return path
+
+
+def write(folder: pathlib.Path, tarballs: dict) -> None:
+    """Writes what a browser needs of the packages into `folder`.
+
+    Args:
+      folder: the site's folder of the runtime, which exists.
+      tarballs: of `fetch`.
+    """
+    with tarfile.open(tarballs[CORE]) as archive:
+        script = _member(archive, "dist/index.js").decode()
+        for old, new in CHANGES.items():
+            script = script.replace(old, new)
+        (folder / "litert.js").write_text(_without_map(script), encoding="utf-8")
+        (folder / "wasm").mkdir()
+        for build in BUILDS:
+            for suffix in ("js", "wasm"):
+                name = f"litert_wasm_{build}.{suffix}"
+                (folder / "wasm" / name).write_bytes(_member(archive, f"wasm/{name}"))
+    with tarfile.open(tarballs[UTILS]) as archive:
+        script = _member(archive, "dist/index.js").decode()
+        (folder / "wasm-utils.js").write_text(_without_map(script), encoding="utf-8")
+    if SENTENCEPIECE in tarballs:
+        with tarfile.open(tarballs[SENTENCEPIECE]) as archive:
+            script = _member(archive, "dist/index.js").decode()
+        # The package is the compiled library, on one line, among wrappers for Node.js and three
+        # vocabularies in base64, which are 3 MB.
+        name = "createSentencePieceModule"
+        (library,) = (line for line in script.splitlines() if line.startswith(f"var {name}="))
+        text = (
+            f"// {SENTENCEPIECE.spec}: {SENTENCEPIECE.about}\n{library}\nexport default {name};\n"
+        )
+        (folder / "sentencepiece.js").write_text(text, encoding="utf-8")
+
+
+def _member(archive, name):
+    return archive.extractfile(f"package/{name}").read()
+
+
+def _without_map(script):
+    """Drops the reference to a source map, which the site does not hold."""
+    return "".join(
+        line for line in script.splitlines(True) if not line.startswith("//# sourceMappingURL")
+    )
