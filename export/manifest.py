@@ -73,7 +73,7 @@ def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarr
     if text.kind == "bert":  # texts of all lengths, padded
         tokens[np.arange(length) >= rng.integers(3, length + 1, (count, 1))] = 0
     else:
-        tokens[:, -1] = 1
+        tokens[:, -1] = 1 if model.tokenizer is None else model.tokenizer.pad
     if model.tokenizer is not None:
         texts = SAMPLE_TEXTS
         if calibration:
@@ -140,6 +140,9 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
         "embedding_dim": config.embedding_dim,
         "temperature": model.temperature,
         "bias": model.bias,
+        # Whether sigmoid(logits) is the probability that an image and a text fit.
+        "match": model.bias is not None,
+        "lowercase": None if model.tokenizer is None else model.tokenizer.lowercase,
         "classes": classes,
         "templates": None if classes is None else list(get_templates(templates)),
         **more,

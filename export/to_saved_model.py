@@ -42,6 +42,7 @@ class Served(tf.Module):
         if model.temperature is not None:
             self.temperature = tf.Variable(model.temperature, trainable=False, dtype=tf.float32)
             self.bias = tf.Variable(model.bias or 0.0, trainable=False, dtype=tf.float32)
+        self.has_bias = model.bias is not None
         self.by_name = {}
         image, text = "image" in parts, "text" in parts
         if image:
@@ -131,7 +132,8 @@ class Served(tf.Module):
         @_function(*specs)
         def compare(image_bytes, text):
             logits = self._logits(self.encode_image_bytes(image_bytes), self.encode_text(text))
-            return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+            out = {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+            return {**out, "match": tf.sigmoid(logits)} if self.has_bias else out
 
         self.compare = self.by_name["compare"] = compare
 
@@ -236,7 +238,7 @@ def saved_model(
 
     Returns:
       The parity measured: {"SIGNATURE/OUTPUT": {"max_abs_difference": float}}, the outputs being
-      `embedding`, `probabilities` and `scores`.
+      `embedding`, `probabilities`, `match` (for a model with a bias) and `scores`.
 
     Raises:
       ConfigError: `dtype` is none that a model can have.
@@ -300,7 +302,10 @@ def _verify(model, exported, folder, signatures, baked):
         expected["encode_text/embedding"] = ztxt
     if "compare" in signatures:
         inputs["compare"] = {"image_bytes": encoded, "text": texts}
-        expected["compare/probabilities"] = tf.nn.softmax(exported.logits(zimg, ztxt)).numpy()
+        logits = exported.logits(zimg, ztxt)
+        expected["compare/probabilities"] = tf.nn.softmax(logits).numpy()
+        if exported.b is not None:
+            expected["compare/match"] = tf.sigmoid(logits).numpy()
     if "classify" in signatures:
         inputs["classify"] = {"image_bytes": encoded}
         scores = tf.nn.softmax(exported.temperature * zimg @ baked[1].T).numpy()

@@ -94,11 +94,11 @@ def tflite(
         if model.text_tower is not None:
             tokenize = None
             if model.tokenizer is not None:
-                tokenize = _device_tokenizer(model.tokenizer)
-                if different := _differing(tokenize, model.tokenizer):
-                    left_out["text_encoder_strings.tflite"] = different
-                    warnings.warn(f"no text_encoder_strings.tflite: {different}", stacklevel=2)
-                    tokenize = None
+                tokenize, reason = _device_tokenizer(model.tokenizer)
+                if reason:
+                    reason += "; tokenize outside and use text_encoder.tflite"
+                    left_out["text_encoder_strings.tflite"] = reason
+                    warnings.warn(f"no text_encoder_strings.tflite: {reason}", stacklevel=2)
             files.update(write_text_graphs(model, folder, quantization, tokenize))
         if model.tokenizer is not None:
             name = {"bert": "vocab.txt", "sentencepiece": "vocab.model"}[model.tokenizer.kind]
@@ -295,7 +295,26 @@ def _lookup(table, ids):
 
 
 def _device_tokenizer(tokenizer):
-    """Returns a function from strings (N,) to int32 (N, L) of operations that TFLite has too."""
+    """Returns (a tokenizer of operations that TFLite has too, None), or (None, why there is none).
+
+    The tokenizer is a function from strings (N,) to int32 (N, L).
+    """
+    if tokenizer.kind == "sentencepiece" and tokenizer.byte_fallback:
+        return None, (
+            "the tokenizer for devices reads unigram models only, and this vocabulary is a "
+            "BPE model with byte fallback"
+        )
+    if tokenizer.kind == "sentencepiece" and tokenizer.lowercase:
+        return None, (
+            "TFLite has no operation that lower-cases ASCII letters, which this model's texts need"
+        )
+    tokenize = _fast_tokenizer(tokenizer)
+    different = _differing(tokenize, tokenizer)
+    return (None, different) if different else (tokenize, None)
+
+
+def _fast_tokenizer(tokenizer):
+    """Returns tensorflow-text's tokenizer for devices as a function from (N,) to int32 (N, L)."""
     import tensorflow_text as tf_text
 
     length = tokenizer.length
@@ -334,7 +353,7 @@ def _differing(tokenize, tokenizer):
         if not np.array_equal(a, b):
             return (
                 f"tensorflow-text's tokenizer for devices gives {a.tolist()} for {text!r}, the "
-                f"model's own {b.tolist()}; tokenize outside and use text_encoder.tflite"
+                f"model's own {b.tolist()}"
             )
     return None
 

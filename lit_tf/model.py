@@ -293,12 +293,50 @@ class LitModel(keras.Model):
           float32 (N, classes), probabilities that sum to 1 for every image. Classes of equal names
           have equal ones; a warning names them.
         """
+        logits = self.class_logits(images, class_names, templates, batch_size)
+        return tf.nn.softmax(logits).numpy()
+
+    def class_logits(
+        self, images, class_names, templates="clip_best", batch_size: int = 32
+    ) -> np.ndarray:
+        """Returns the logits float32 (N, classes) behind `classify`, which takes the same.
+
+        Their softmax is what `classify` answers. With a model that has a bias, their sigmoid is the
+        probability that an image fits a class, independent of the other classes.
+        """
         _check_batch_size(batch_size)
         class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
-        zimg = self.encode_image(images, batch_size)
-        # The bias is the same for every class: it cannot change a softmax.
-        return tf.nn.softmax(zimg @ classes.T * self.temperature).numpy()
+        return self.logits(self.encode_image(images, batch_size), classes).numpy()
+
+    def match(self, images, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        """Returns the probability that each text fits each image, independent of all others.
+
+        Unlike `classify`'s, these probabilities do not sum to 1: several texts may fit an image, or
+        none. Needs a model with a bias, such as SigLIP, which was trained by the sigmoid loss.
+
+        Example:
+          model = lit_tf.load("SigLIP2-B16-256")
+          model.match(["cat.jpg"], ["a cat", "a sleeping cat", "a dog"])  # (1, 3)
+
+        Args:
+          images: as for `encode_image`.
+          texts: M strings, taken as they are (no prompt template).
+          batch_size: how many images go through the tower at once; does not change the result.
+
+        Returns:
+          float32 (N, M) in [0, 1].
+
+        Raises:
+          LitError: the model has no bias, so its logits only rank texts.
+        """
+        if self.b is None:
+            raise LitError(
+                "match needs a model with a bias, such as SigLIP: only the sigmoid loss makes "
+                "sigmoid(logits) a probability. Use classify, which compares texts with each other"
+            )
+        ztxt = self.encode_text(texts)
+        return tf.sigmoid(self.logits(self.encode_image(images, batch_size), ztxt)).numpy()
 
     def with_dtype(self, dtype) -> "LitModel":
         """Returns this model computed and stored in another dtype; itself where it is that already.

@@ -13,7 +13,7 @@ from lit_tf.errors import LitError, extra
 _DRAWN = 400  # cells; more would not be readable
 
 
-def heat_map(path, similarities, images, texts, title=None):
+def heat_map(path, similarities, images, texts, title=None, match=None):
     """Draws which text fits which image: the images above, the texts beside, as in CLIP's paper.
 
     Each image's best text is framed.
@@ -24,6 +24,8 @@ def heat_map(path, similarities, images, texts, title=None):
         images: N uint8 arrays (H, W, 3), of any sizes.
         texts: M strings.
         title: what to write on top.
+        match: None, or float (N, M): the probability that a text fits an image, which is written
+            below the cosine.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -61,10 +63,10 @@ def heat_map(path, similarities, images, texts, title=None):
         axes.text(
             column,
             row,
-            f"{value:.2f}",
+            f"{value:.2f}" if match is None else f"{value:.2f}\n{100 * match[column][row]:.1f} %",
             ha="center",
             va="center",
-            fontsize=12,
+            fontsize=12 if match is None else 10,
             color="white" if dark else "black",
         )
     for column, row in enumerate(similarities.argmax(axis=1)):

@@ -39,18 +39,29 @@ def run(args: argparse.Namespace) -> int:
     paths = common.matching_files(args.images)
     model = common.load(args)
     with common.progress("image", paths) as images:
-        probabilities = model.classify(images, classes, args.templates, args.batch_size)
+        logits = model.class_logits(images, classes, args.templates, args.batch_size)
+    probabilities = common.softmax(logits)
+    match = common.match(model, logits)
     order = (-probabilities).argsort(axis=1, kind="stable")
     if args.json:
         results = [
             {"image": path, "best": classes[best[0]], "probabilities": [float(p) for p in row]}
             for path, row, best in zip(paths, probabilities, order, strict=True)
         ]
+        if match is not None:
+            for result, row in zip(results, match, strict=True):
+                result["match"] = [float(p) for p in row]
         common.print_json({"classes": classes, "results": results})
         return 0
     top = min(args.top, len(classes))
     table = [("image", *(f"{i + 1}." for i in range(top)))]
     for path, row, best in zip(paths, probabilities, order, strict=True):
         table.append((path, *(f"{classes[c]} {100 * row[c]:.1f} %" for c in best[:top])))
+    if match is not None:
+        rows = zip(match, order, strict=True)
+        column = ["1. fits", *(f"{100 * row[best[0]]:.1f} %" for row, best in rows)]
+        table = [(*cells, cell) for cells, cell in zip(table, column, strict=True)]
     common.print_table(table)
+    if match is not None:
+        print("\n1. fits: the probability that the first class fits, whatever the others are.")
     return 0

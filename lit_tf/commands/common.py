@@ -170,3 +170,18 @@ def print_table(rows, right=()):
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
+
+
+def softmax(logits):
+    """Returns the softmax over the last axis of logits (N, M)."""
+    import numpy as np
+
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def match(model, logits):
+    """Returns sigmoid(logits) (N, M) of a model with a bias, else None; see `LitModel.match`."""
+    import tensorflow as tf
+
+    return None if model.b is None else tf.sigmoid(logits).numpy()

@@ -41,9 +41,11 @@ def run(args: argparse.Namespace) -> int:
     zimg = common.encode_images(model, paths, args.batch_size)
     ztxt = common.encode_texts(model, texts)
     similarities = zimg @ ztxt.T  # (images, texts)
-    probabilities = _softmax(model.logits(zimg, ztxt).numpy())  # over the texts of each image
+    logits = model.logits(zimg, ztxt).numpy()
+    probabilities = common.softmax(logits)  # over the texts of each image
+    match = common.match(model, logits)
     if args.plot:
-        _plot(args, similarities, paths, texts)
+        _plot(args, similarities, match, paths, texts)
     if args.json:
         common.print_json(
             {
@@ -53,33 +55,28 @@ def run(args: argparse.Namespace) -> int:
                 "bias": model.bias,
                 "similarities": similarities.tolist(),
                 "probabilities": probabilities.tolist(),
+                "match": None if match is None else match.tolist(),
                 "plot": args.plot,
             }
         )
         return 0
-    _print(paths, texts, similarities, probabilities)
+    _print(paths, texts, similarities, probabilities, match)
     if args.plot:
         print(f"Picture: {args.plot}")
     return 0
 
 
-def _softmax(logits):
-    import numpy as np
-
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)
-
-
-def _plot(args, similarities, paths, texts):
+def _plot(args, similarities, match, paths, texts):
     from lit_tf import images
     from lit_tf.plots import heat_map
 
     thumbnails = [images.to_uint8(path) for path in paths]
-    title = f"{pathlib.PurePath(args.checkpoint).name}: cosine similarity, the best text framed"
-    heat_map(args.plot, similarities, thumbnails, texts, title)
+    shown = "cosine similarity" if match is None else "cosine similarity (and whether it fits)"
+    title = f"{pathlib.PurePath(args.checkpoint).name}: {shown}, the best text framed"
+    heat_map(args.plot, similarities, thumbnails, texts, title, match)
 
 
-def _print(paths, texts, similarities, probabilities):
+def _print(paths, texts, similarities, probabilities, match):
     """Prints one row per text and one column per image, numbered."""
     best = probabilities.argmax(axis=1)
     table = [("", *(f"[{i + 1}]" for i in range(len(paths))))]
@@ -87,10 +84,13 @@ def _print(paths, texts, similarities, probabilities):
         cells = [
             f"{'*' if best[i] == t else ' '}"
             f"{similarities[i, t]:+.3f} {100 * probabilities[i, t]:5.1f} %"
+            + ("" if match is None else f" {100 * match[i, t]:5.1f} %")
             for i in range(len(paths))
         ]
         table.append((textwrap.shorten(text, 50, placeholder="...") or '""', *cells))
     common.print_table(table, right=range(1, len(paths) + 1))
     print("\nCosine similarity, and probability among the texts of each image; * is the best text.")
+    if match is not None:
+        print("The last number is the probability that the text fits, whatever the others are.")
     for i, path in enumerate(paths):
         print(f"[{i + 1}] {path}")

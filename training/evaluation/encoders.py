@@ -379,7 +379,11 @@ class TFLiteEncoder(_ArtefactEncoder):
         self._text, tokens = self._open("text_encoder.tflite", "tokens")
         self.image_size = int(shape[1])
         self.temperature = self.manifest.get("temperature")
-        self._tokenize = load_tokenizer(self._vocabulary(), length=int(tokens[1]))
+        self._tokenize = load_tokenizer(
+            self._vocabulary(),
+            length=int(tokens[1]),
+            lowercase=bool(self.manifest.get("lowercase")),
+        )
 
     def _open(self, file, name):
         """Returns a signature's runner and the shape of its input."""
