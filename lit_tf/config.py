@@ -28,13 +28,30 @@ def _check_positive(config) -> None:
         )
 
 
+def side_of_images(grid: int, patch_size: int, pool: str) -> int:
+    """Returns the side of the images, in pixels, of a ViT with `grid` patches along a side.
+
+    It is `grid * patch_size`, with one exception that files do not show: SigLIP at 384 pixels in
+    patches of 14 has 27 of them, which leave 6 pixels over. With attention pooling the side is
+    therefore the multiple of 32 that has as many patches, if there is one.
+
+    Args:
+        grid: patches along a side.
+        patch_size: side of a patch.
+        pool: as in `ViTConfig`.
+    """
+    least = grid * patch_size
+    rounded = -(-least // 32) * 32
+    return rounded if pool == "attention" and rounded < least + patch_size else least
+
+
 @dataclasses.dataclass(frozen=True)
 class ViTConfig:
     """A Vision Transformer on square images.
 
     Attributes:
       patch_size: side of a square patch, in pixels.
-      image_size: side of the square input, in pixels; a multiple of `patch_size`.
+      image_size: side of the square input, in pixels; see `side_of_images`.
       width: width of the residual stream.
       depth: number of blocks.
       num_heads: attention heads per block.
@@ -55,10 +72,11 @@ class ViTConfig:
 
     def __post_init__(self):
         _check_positive(self)
-        if self.image_size % self.patch_size:
-            raise ConfigError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
-            )
+        if self.image_size != side_of_images(self.grid, self.patch_size, self.pool):
+            what = f"a multiple of patch_size {self.patch_size}"
+            if self.pool == "attention":
+                what = f"what images in {self.grid} x {self.grid} patches measure: {what}, or of 32"
+            raise ConfigError(f"image_size {self.image_size} is not {what}")
 
     @property
     def grid(self) -> int:

@@ -52,7 +52,7 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
 
     Args:
         layer: the `Attention` layer, for its projections.
-        queries: (batch, queries, width).
+        queries: (batch, queries, width), or (1, queries, width) for all of a batch.
         keys: (batch, keys, width), also the values.
         padding: as in `Attention`.
         dropout_rate: as in `Attention`.

@@ -24,7 +24,8 @@ class PublishedModel:
       name: what `lit_tf.load` takes.
       family: `LiT`, `SigLIP` or `SigLIP 2`.
       resolution: side of the images in pixels.
-      token_length: tokens per text.
+        token_length: tokens per text.
+        vocab_size: rows of the token table.
       aliases: what else it is called.
       urls: addresses of the `.npz` file, all of the same bytes.
       vocab_url: address of the vocabulary.
@@ -53,6 +54,7 @@ class PublishedModel:
     family: str = "LiT"
     resolution: int = 224
     token_length: int = 16
+    vocab_size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,7 @@ def _published(name, path, vocab, tokenizer, **rest):
         urls=(f"{_WEB}/{path}", f"{_BUCKET}/{path}"),
         vocab_url=f"{_WEB}/{vocab}",
         tokenizer=tokenizer,
+        vocab_size=30_522 if tokenizer == "bert" else 16_000,
         **rest,
     )
 
@@ -242,6 +245,7 @@ def _siglip(title, patch, side, file, vocabulary, tokens=64, text_head=True, fig
         family="SigLIP 2" if family == "SigLIP2" else family,
         resolution=side,
         token_length=tokens,
+        vocab_size=rows,
     )
 
 

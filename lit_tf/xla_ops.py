@@ -49,6 +49,8 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
         for dense, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))
     )
     q *= tf.cast(layer.head_dim**-0.5, q.dtype)
+    if queries.shape[0] == 1:  # attention pooling's probe: projected once, it meets all images
+        q = tf.repeat(q, tf.shape(k)[0], axis=0)
     logits = tf.einsum("bqhd,bkhd->bhqk", q, k)
     if padding is not None:
         logits += tf.cast(padding, logits.dtype)

@@ -6,10 +6,13 @@ import tarfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import lit_tf
 from lit_tf.checkpoints import zarr_folder
 from lit_tf.checkpoints.npz import write_npz
+from lit_tf.checkpoints.shapes import canonical_shapes, config_from_shapes
+from lit_tf.config import LitConfig, ViTConfig
 
 from .conftest import REFERENCE
 
@@ -168,3 +171,34 @@ def test_the_model_is_the_same_after_keras_saved_it(models, tmp_path, reference)
     assert again.config == model.config and again.tokenizer.lowercase
     found = again.image_tower(expected["siglip_tiny/images"])
     close(found, expected["siglip2_tiny/img_pre_logits"], 5e-6)
+
+
+def test_so400m_at_384_pixels_has_patches_that_do_not_cover_them():
+    sizes = dict(patch_size=14, width=12, depth=1, num_heads=2, mlp_dim=12, pool="attention")
+    config = LitConfig(image=ViTConfig(image_size=384, **sizes), text=None)
+    shapes = canonical_shapes(config)
+    assert shapes["img/pos_embedding"] == (1, 27 * 27, 12)
+    read = config_from_shapes(shapes, layout="big_vision", source="x")
+    assert read.image.image_size == 384
+    assert lit_tf.LitModel(read).encode_image([np.zeros((9, 9, 3), np.uint8)]).shape == (1, 12)
+    with pytest.raises(lit_tf.ConfigError, match="image_size 378 is not what images in 27 x 27"):
+        ViTConfig(image_size=378, **sizes)
+
+
+def test_xla_projects_the_probe_once_too(models, reference):
+    expected = reference("siglip")
+    compiled = tf.function(models["siglip_tiny"].image_tower, jit_compile=True)
+    found = compiled(tf.constant(expected["siglip_tiny/images"]))
+    close(found, expected["siglip_tiny/img_pre_logits"], 5e-6)
+
+
+def test_match_is_the_sigmoid_of_the_logits(models, reference, fixture_module, fixtures):
+    expected, model = reference("siglip")["siglip_tiny/logits"], models["siglip_tiny"]
+    found = model.match(fixture_module.images(), fixture_module.siglip_texts())
+    close(found, 1 / (1 + np.exp(-expected.astype(np.float64))), 2e-5)
+    logits = model.class_logits(fixture_module.images(), ["cat", "dog"])
+    odds = np.exp(logits)
+    probabilities = model.classify(fixture_module.images(), ["cat", "dog"])
+    close(probabilities, odds / odds.sum(axis=1, keepdims=True), 1e-6)
+    with pytest.raises(lit_tf.LitError, match="match needs a model with a bias"):
+        lit_tf.load(fixtures / "lit_bert_tiny.npz").match(fixture_module.images(), ["a"])

@@ -27,11 +27,14 @@ class ModelConfig:
     Attributes:
         init: a whole LiT checkpoint to start from (name, path or URL), or None.
         image: the image tower: a variant such as "B/16", or sizes such as
-            "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384". A checkpoint's sizes win.
+            "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384" (and ",pool=attention" at the
+            end for attention pooling), or that of a published model or a local checkpoint. The
+            sizes in `image_init` win.
         image_init: checkpoint of the image tower (AugReg or any other with one), or None.
         image_head: give the image tower a linear head too.
-        text: the text tower: "bert_base", "bert_large", or "bert:width=128,..." or
-            "transformer:width=192,..." with sizes. A checkpoint's sizes win.
+        text: the text tower: "bert_base", "bert_large", "bert:width=128,..." or
+            "transformer:width=192,..." with sizes, "B" and the like for a transformer of that size,
+            or that of a published model or a local checkpoint. The sizes in `text_init` win.
         text_init: checkpoint of the text tower (a TF1 BERT folder or any other), or None.
         vocab: the vocabulary, or None for the one beside the text tower's checkpoint.
         resolution: side of the images in pixels.

@@ -12,20 +12,9 @@ from lit_tf.model import LitModel
 from lit_tf.tokenizers import load_tokenizer, tokenizer_from_bytes
 
 from .config import ModelConfig, TrainConfig, parse_sizes
+from .known_towers import BERT_VOCABULARY, BERTS, SIZES, TRANSFORMERS, image_tower, text_tower
 
-# Width, depth, heads, MLP: arXiv:2010.11929, table 1; Ti and S of arXiv:2106.10270, table 1.
-_VIT = {
-    "Ti": (192, 12, 3, 768),
-    "S": (384, 12, 6, 1536),
-    "B": (768, 12, 12, 3072),
-    "L": (1024, 24, 16, 4096),
-    "H": (1280, 32, 16, 5120),
-}
-# arXiv:1810.04805, section 3.
-_BERT = {"bert_base": (768, 12, 12, 3072), "bert_large": (1024, 24, 16, 4096)}
-_BERT_VOCABULARY = 30_522  # the same, of the uncased models
 _TEXT_KINDS = {"bert": BertConfig, "transformer": TextTransformerConfig}
-_SIZES = ("width", "depth", "num_heads", "mlp_dim")
 
 
 def build_model(config: TrainConfig) -> LitModel:
@@ -80,8 +69,10 @@ def tower_sizes(name: str) -> tuple[type, dict[str, int]]:
     the vocabulary.
 
     Args:
-        name: "B/16" or any other of the table above with a patch size, "patch_size=8,width=96,...",
-            "bert_base", "bert_large", "bert:width=128,..." or "transformer:width=192,...".
+        name: "B/16" or any other of `TRANSFORMERS` with a patch size, "patch_size=8,width=96,..."
+            (with ",pool=attention" at its end for attention pooling), "bert_base", "bert_large",
+            "bert:width=128,...", "transformer:width=192,...", or "B" for a transformer of that
+            size.
 
     Returns:
         (`ViTConfig`, `BertConfig` or `TextTransformerConfig`, {field of it: size}).
@@ -91,29 +82,41 @@ def tower_sizes(name: str) -> tuple[type, dict[str, int]]:
     """
     variant, _, patch = name.partition("/")
     kind, _, sizes = name.partition(":")
-    if variant in _VIT and patch.isdigit():
-        return ViTConfig, dict(zip(_SIZES, _VIT[variant], strict=True), patch_size=int(patch))
-    if name in _BERT:
-        return BertConfig, dict(zip(_SIZES, _BERT[name], strict=True))
+    if variant in TRANSFORMERS and patch.isdigit():
+        sizes = dict(zip(SIZES, TRANSFORMERS[variant], strict=True), patch_size=int(patch))
+        return ViTConfig, sizes
+    if name in TRANSFORMERS:
+        return TextTransformerConfig, dict(zip(SIZES, TRANSFORMERS[name], strict=True))
+    if name in BERTS:
+        return BertConfig, dict(zip(SIZES, BERTS[name], strict=True))
     if kind in _TEXT_KINDS:
-        return _TEXT_KINDS[kind], parse_sizes(sizes, (*_SIZES, "max_length", "vocab_size"))
+        return _TEXT_KINDS[kind], parse_sizes(sizes, (*SIZES, "max_length", "vocab_size"))
     if "=" in name:
-        return ViTConfig, parse_sizes(name, (*_SIZES, "patch_size"))
+        text, _, pool = name.partition(",pool=")
+        sizes = parse_sizes(text, (*SIZES, "patch_size"))
+        return ViTConfig, {**sizes, "pool": pool} if pool else sizes
     raise ConfigError(
-        f"no tower {name!r}; images have {', '.join(_VIT)} with a patch size, as in B/16, or sizes "
-        "as in patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384; texts have "
-        f"{', '.join(_BERT)}, bert:width=128,depth=3,num_heads=2,mlp_dim=512 or "
-        "transformer:width=192,..."
+        f"no tower {name!r}; images have {', '.join(TRANSFORMERS)} with a patch size, as in B/16, "
+        "or sizes as in patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384; texts have "
+        f"{', '.join(BERTS)}, bert:width=128,depth=3,num_heads=2,mlp_dim=512 or "
+        "transformer:width=192,...; both also published models (`lit-tf models`) and local "
+        "checkpoints"
     )
 
 
 def image_config(name: str, resolution: int) -> ViTConfig:
-    """Returns the ViT of "B/16" or of "patch_size=8,width=96,...".
+    """Returns the ViT of "B/16", of "patch_size=8,width=96,...", of a published model or of a file.
 
     Raises:
-        ConfigError: there is no such variant or size.
+        ConfigError: there is no such variant, size or model.
     """
-    kind, sizes = tower_sizes(name)
+    try:
+        kind, sizes = tower_sizes(name)
+    except ConfigError:
+        known = image_tower(name)
+        if known is None:
+            raise
+        return dataclasses.replace(known, image_size=resolution, out_dim=None)
     if kind is not ViTConfig:
         raise ConfigError(f"model.image is {name!r}, which is a text tower")
     return _made(ViTConfig, name, image_size=resolution, **sizes)
@@ -122,7 +125,7 @@ def image_config(name: str, resolution: int) -> ViTConfig:
 def text_config(
     name: str, vocab: str | None, length: int, default_rows: int | None = None
 ) -> BertConfig | TextTransformerConfig:
-    """Returns the text tower of "bert_base", "bert:width=128,..." or "transformer:width=192,...".
+    """Returns the text tower of "bert_base", "transformer:width=192,...", a model or a file.
 
     Args:
         name: the tower.
@@ -135,7 +138,13 @@ def text_config(
         ConfigError: there is no such tower, or no vocabulary.
         TokenizerError: the vocabulary cannot be read.
     """
-    kind, sizes = tower_sizes(name)
+    try:
+        kind, sizes = tower_sizes(name)
+    except ConfigError:
+        known = text_tower(name)
+        if known is None:
+            raise
+        return dataclasses.replace(known, out_dim=None)
     if kind is ViTConfig:
         raise ConfigError(f"model.text is {name!r}, which is an image tower")
     if vocab is not None:
@@ -147,7 +156,7 @@ def text_config(
         sizes.setdefault("vocab_size", default_rows)
     else:
         raise ConfigError(f"a text tower from scratch ({name}) needs model.vocab")
-    if name not in _BERT:  # these have 512 positions for texts of any length
+    if name not in BERTS:  # these have 512 positions for texts of any length
         sizes.setdefault("max_length", length)
     return _made(kind, name, **sizes)
 
@@ -161,7 +170,7 @@ def lit_config(config: TrainConfig) -> LitConfig:
     """
     c = config.model
     image = image_config(c.image, c.resolution)
-    text = text_config(c.text, c.vocab, c.token_length, _BERT_VOCABULARY)
+    text = text_config(c.text, c.vocab, c.token_length, BERT_VOCABULARY)
     # If the image tower has no head, the text tower's head is as wide as the image tower.
     text = dataclasses.replace(text, out_dim=text.width if c.image_head else image.width)
     if isinstance(text, BertConfig):
@@ -222,7 +231,7 @@ def _adapt(model, c: ModelConfig, policy):
     if wanted == model.config:
         return model
     tokenizer = tokenizer_from_bytes(
-        model.tokenizer.kind, model.tokenizer.to_bytes(), c.token_length
+        model.tokenizer.kind, model.tokenizer.to_bytes(), c.token_length, wanted.lowercase
     )
     adapted = LitModel(wanted, tokenizer, seed=None, dtype=policy)
     old = model.canonical_variables()

@@ -175,7 +175,7 @@ def _save_final(model, workdir):
     try:
         with tempfile.TemporaryDirectory() as local:
             remote = "://" in workdir
-            lit_tf.save_npz(model, f"{local if remote else workdir}/final.npz", layout="vit_jax")
+            lit_tf.save_npz(model, f"{local if remote else workdir}/final.npz")
             for name in os.listdir(local):
                 with replacing_anywhere(f"{workdir}/{name}") as new:
                     tf.io.gfile.copy(f"{local}/{name}", new)

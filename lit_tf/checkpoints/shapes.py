@@ -13,6 +13,7 @@ from lit_tf.config import (
     LitConfig,
     TextTransformerConfig,
     ViTConfig,
+    side_of_images,
     usual_token_length,
 )
 from lit_tf.errors import CheckpointError, ConfigError, nearest
@@ -207,11 +208,12 @@ def _vit_config(shapes: Shapes, source: str) -> ViTConfig:
             f"{source}: the position embedding has {positions} rows, expected a square number of "
             "patches, with or without one more row for the class token"
         )
+    pool = "attention" if any(k.startswith(POOLING) for k in shapes) else "cls"
     return ViTConfig(
         patch_size=kernel[0],
-        image_size=side * kernel[0],
+        image_size=side_of_images(side, kernel[0], pool),
         out_dim=_out_dim(shapes, "img", width, source),
-        pool="attention" if any(k.startswith(POOLING) for k in shapes) else "cls",
+        pool=pool,
         **_blocks(shapes, IMG_BLOCK, width, source),
     )
 

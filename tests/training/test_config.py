@@ -31,6 +31,22 @@ def test_bert_large_takes_adafactor_and_siglit_the_sigmoid_loss():
     assert (config.loss.name, config.model.bias) == ("sigmoid", -2.71)
 
 
+def test_lit_coco_takes_any_published_tower_at_its_own_resolution_and_length():
+    config = load_config("siglit_coco:txt=bert_base,img=SigLIP2-B16-384").model
+    assert config.image == config.image_init == "SigLIP2-B16-384"
+    assert (config.resolution, config.token_length, config.locking) == (384, 16, "LU")
+    config = load_config("lit_coco:img=SigLIP2 So400m/14 224,txt=SigLIP2-B16-256,locking=UU").model
+    assert (config.text_init, config.token_length) == ("SigLIP2-B16-256", 64)
+    assert (config.resolution, config.locking) == (224, "UU")
+    config = load_config("siglit_coco:txt=B,vocab=my.model,img=LiT-L16L").model
+    assert (config.text, config.text_init, config.vocab) == ("B", None, "my.model")
+    assert (config.token_length, config.locking) == (64, "Lu")
+    assert load_config("lit_coco:img=SigLIP2-B16-256,res=512").model.resolution == 512
+    for argument in ("img=SigLIP2-B16-255", "txt=none.npz"):
+        with pytest.raises(ConfigError, match="published model"):
+            load_config(f"lit_coco:{argument}")
+
+
 def test_overrides_take_the_type_of_their_field():
     config = load_config(
         "lit_coco",

@@ -2,11 +2,14 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 
 from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import ConfigError
-from lit_tf.training.towers import image_config, text_config, tower_sizes
+from lit_tf.loading import load, save_npz
+from lit_tf.training.config import LossConfig, ModelConfig, TrainConfig
+from lit_tf.training.towers import build_model, image_config, text_config, tower_sizes
 
 VOCAB = str(pathlib.Path(__file__).parents[1] / "reference" / "vocab.txt")  # 1,000 tokens
 
@@ -55,3 +58,62 @@ def test_the_token_table_has_a_row_for_every_token_and_more_if_asked():
 def test_what_is_no_tower_is_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_published_towers_are_named_without_any_file():
+    image = image_config("SigLIP2-So400m14-384", 384)
+    assert (image.width, image.depth, image.mlp_dim, image.pool) == (1152, 27, 4304, "attention")
+    assert image_config("SigLIP2 g-opt/16 256", 256).num_heads == 16
+    assert image_config("LiT-L16L", 224).pool == "cls"
+    text = text_config("SigLIP2-B16-256", None, 64)
+    assert (text.kind, text.vocab_size, text.max_length) == ("text_transformer", 256_000, 64)
+    assert text_config("SigLIP-So400m14-224", None, 16).max_length == 16
+    assert text_config("LiT-L16L", None, 16).kind == "bert"
+    assert text_config("LiT-L16Ti", None, 16).num_heads == 3
+
+
+def test_local_checkpoints_name_towers(fixtures):
+    image = image_config(str(fixtures / "siglip_tiny.npz"), 48)
+    assert (image.pool, image.image_size, image.width) == ("attention", 48, 48)
+    assert text_config(str(fixtures / "siglip2_tiny.npz"), None, 64).vocab_size == 512
+    with pytest.raises(ConfigError, match="has no text tower"):
+        text_config(str(fixtures / "vit_upstream_tiny.npz"), None, 16)
+
+
+def test_attention_pooling_from_scratch():
+    sizes = "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384"
+    assert image_config(f"{sizes},pool=attention", 32).pool == "attention"
+    with pytest.raises(ConfigError, match="pool must be one of"):
+        image_config(f"{sizes},pool=mean", 32)
+
+
+@pytest.mark.parametrize("text", ["siglip2_tiny.npz", "transformer"])
+def test_siglip_towers_start_a_run_and_come_back_for_big_vision(fixtures, tmp_path, text):
+    scratch = text == "transformer"
+    sizes = "transformer:width=32,depth=1,num_heads=2,mlp_dim=32"
+    model = build_model(
+        TrainConfig(
+            model=ModelConfig(
+                image=str(fixtures / "siglip_tiny.npz"),
+                image_init=str(fixtures / "siglip_tiny.npz"),
+                text=sizes if scratch else str(fixtures / text),
+                text_init=None if scratch else str(fixtures / text),
+                vocab=str(fixtures / "siglip_tiny.model") if scratch else None,
+                resolution=32,
+                token_length=64,
+                locking="Lu" if scratch else "LU",
+                bias=-2.71,
+            ),
+            loss=LossConfig(name="sigmoid"),
+        )
+    )
+    assert model.tokenizer.lowercase and model.tokenizer.length == 64
+    assert model.config.text.out_dim == model.config.image.width == 48
+    save_npz(model, tmp_path / "final.npz")
+    with np.load(tmp_path / "final.npz") as file:
+        assert file["params/img/MAPHead_0/probe"].shape == (1, 1, 48)
+    again = load(tmp_path / "final.npz")
+    given = again.canonical_variables()
+    for name, variable in model.canonical_variables().items():
+        np.testing.assert_array_equal(variable.numpy(), given[name].numpy())
+    assert again.tokenizer.lowercase

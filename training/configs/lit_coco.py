@@ -2,12 +2,15 @@
 
     lit-tf train --config lit_coco:txt=bert_base,img=B/16 --workdir gs://bucket/run1
     lit-tf eval --config lit_coco:txt=bert_base,img=B/16,img_head,init=LiT-B16B.npz
+    lit-tf train --config siglit_coco:txt=bert_base,img=SigLIP2-B16-256 --workdir DIR
+    lit-tf train --config siglit_coco:txt=B,vocab=my.model,img=SigLIP2-B16-256 --workdir DIR
 
 BERT base trains with Adam, BERT large with Adafactor, as published.
 """
 
 import dataclasses
 
+from lit_tf.config import usual_token_length
 from lit_tf.errors import ConfigError
 from lit_tf.training.config import (
     DataConfig,
@@ -18,6 +21,7 @@ from lit_tf.training.config import (
     TrainConfig,
     parse_arguments,
 )
+from lit_tf.training.known_towers import TRANSFORMERS, image_tower, text_tower
 from lit_tf.training.names import ADAFACTOR, ADAM, SOFTMAX
 
 _BUCKET = "gs://vit_models"
@@ -36,10 +40,16 @@ _TEXT_INIT = {
 def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
     """Returns the config.
 
-    Arguments: `txt` (bert_base, bert_large), `img` (B/32, B/16, L/16), `img_head`, `init` (a whole
-    LiT checkpoint), `img_init` and `txt_init` (other towers to start from), `vocab`, `res`,
-    `token_len`, `batch_size`, `steps`, `locking` and `runlocal` (a handful of small steps, to see
-    that everything works).
+    Arguments: `txt` and `img` (the towers), `img_head`, `init` (a whole LiT checkpoint), `img_init`
+    and `txt_init` (other checkpoints of these towers to start from), `vocab`, `res`, `token_len`,
+    `batch_size`, `steps`, `locking` and `runlocal` (a handful of small steps, to see that all
+    works).
+
+    `img` is B/32, B/16 or L/16, which start from AugReg; a published model, whose image tower it
+    takes; or a checkpoint's path. `txt` is bert_base or bert_large; a published model or a path; or
+    Ti, S, B, L or So400m for a text transformer from scratch, with a sentencepiece `vocab`. The
+    resolution and the number of tokens are the checkpoint's own; 224 and 16 with AugReg and BERT;
+    64 tokens from scratch.
     """
     args = parse_arguments(
         argument,
@@ -50,33 +60,32 @@ def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
         img_init="",
         txt_init="",
         vocab="",
-        res=224,
-        token_len=16,
+        res=0,
+        token_len=0,
         batch_size=4096,
         steps=5000,
-        locking="LU",
+        locking=None,
         runlocal=False,
     )
     variant = args.img.removesuffix("_2")  # the published commands write B/16_2 for LiT-B16B_2
-    if variant not in _IMAGE_INIT:
-        raise ConfigError(f"img is {args.img!r}; expected one of {', '.join(_IMAGE_INIT)}")
-    if args.txt not in _TEXT_INIT:
-        raise ConfigError(f"txt is {args.txt!r}; expected one of {', '.join(_TEXT_INIT)}")
-    image_init = args.img_init or f"{_BUCKET}/augreg/{_IMAGE_INIT[variant]}"
-    text_init = args.txt_init or f"{_BUCKET}/lit/bert/{_TEXT_INIT[args.txt]}"
+    image_init, resolution = _image(variant)
+    text_init, token_length = _text(args.txt)
+    locking = "LU" if text_init else "Lu"
+    if args.locking is not None:
+        locking = str(args.locking)
     config = TrainConfig(
         name=name,
         model=ModelConfig(
             init=args.init or None,
             image=variant,
-            image_init=None if args.init or args.locking.startswith("u") else image_init,
+            image_init=_start(args.init, locking[:1], args.img_init or image_init),
             image_head=args.img_head,
             text=args.txt,
-            text_init=None if args.init or args.locking.endswith("u") else text_init,
+            text_init=_start(args.init, locking[-1:], args.txt_init or text_init),
             vocab=args.vocab or None,
-            resolution=args.res,
-            token_length=args.token_len,
-            locking=args.locking,
+            resolution=args.res or resolution,
+            token_length=args.token_len or token_length,
+            locking=locking,
             bias=bias,
         ),
         data=DataConfig(source="coco_captions", augment="flip_lr|randaug(2,10)"),
@@ -95,6 +104,39 @@ def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
         steps=args.steps,
     )
     return _runlocal(config) if args.runlocal else config
+
+
+def _image(name):
+    """Returns (checkpoint, resolution) of an image tower."""
+    if name in _IMAGE_INIT:
+        return f"{_BUCKET}/augreg/{_IMAGE_INIT[name]}", 224
+    tower = image_tower(name)
+    if tower is None:
+        raise ConfigError(
+            f"img is {name!r}; expected one of {', '.join(_IMAGE_INIT)}, a published model (see "
+            "`lit-tf models`) or the path of a checkpoint"
+        )
+    return name, tower.image_size
+
+
+def _text(name):
+    """Returns (checkpoint or None for a tower from scratch, tokens) of a text tower."""
+    if name in _TEXT_INIT:
+        return f"{_BUCKET}/lit/bert/{_TEXT_INIT[name]}", 16
+    if name in TRANSFORMERS:
+        return None, 64
+    tower = text_tower(name)
+    if tower is None:
+        raise ConfigError(
+            f"txt is {name!r}; expected one of {', '.join([*_TEXT_INIT, *TRANSFORMERS])}, a "
+            "published model (see `lit-tf models`) or the path of a checkpoint"
+        )
+    return name, usual_token_length(tower)
+
+
+def _start(init, letter, checkpoint):
+    """Returns a tower's own checkpoint, or None if `init` brings it or it starts from scratch."""
+    return None if init or letter == "u" else checkpoint
 
 
 def _runlocal(config):

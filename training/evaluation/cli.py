@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 
+from lit_tf import registry
 from lit_tf.errors import ConfigError
 from lit_tf.files import replacing
 
@@ -220,8 +221,10 @@ def _open_checkpoint(source, args, strategy):
     overrides = {"vocab": args.vocab, "resolution": args.resolution, "dtype": args.dtype}
     with strategy.scope():
         model = lit_tf.load(source, **overrides)
-    # Published figures are of 224 pixels.
-    name = published.published_name(source) if args.resolution in (None, 224) else None
+    # Published figures are of the checkpoint's own resolution.
+    name = published.published_name(source)
+    if name and args.resolution not in (None, registry.MODELS[name].resolution):
+        name = None
     encoder = encoders.KerasEncoder(model, strategy, args.batch_size or DEFAULT_BATCH_SIZE)
     return _Subject(encoder, str(source), name)
 
@@ -267,7 +270,7 @@ def _check_towers(found, config, spec):
     wanted = lit_config(config)
     differences = []
     for tower, sizes in (
-        ("image", ("patch_size", "width", "depth", "num_heads", "mlp_dim")),
+        ("image", ("patch_size", "width", "depth", "num_heads", "mlp_dim", "pool")),
         ("text", ("kind", "width", "depth", "num_heads", "mlp_dim")),
     ):
         a, b = getattr(wanted, tower), getattr(found, tower)

@@ -14,6 +14,8 @@ _WAYS = {"img2txt/Recall@1": "i2t", "txt2img/Recall@1": "t2i"}
 
 def published_name(name_or_path: str) -> str | None:
     """Returns which published model a name or a file name means, or None."""
+    if model := registry.find_published(str(name_or_path)):
+        return model.name
     stem = pathlib.PurePosixPath(str(name_or_path)).name.removesuffix(".npz")
     for model in registry.MODELS.values():
         if stem == model.name or stem in model.aliases:
