@@ -17,7 +17,7 @@ from timing import verdict
 
 import lit_tf
 from lit_tf import images as images_lib
-from lit_tf.export import manifest, saved_model, tflite
+from lit_tf.export import samples, saved_model, tflite
 
 ROOT = pathlib.Path(__file__).parent.parent
 # What files of LiT-B16B_2's sizes may take in dynamic_int8.
@@ -69,7 +69,7 @@ def main():
         graphs, held = {}, []
         for quantization in ("none", "float16", "dynamic_int8", "int8"):
             out = folder / quantization
-            calibration = manifest.sample_images(size, 22)[6:]
+            calibration = samples.sample_images(size, 22)[6:]
             files = tflite(model, out, quantization=quantization, calibration=calibration)
             for name, found in files.items():
                 left = sum(found["delegation"]["left"].values())
@@ -86,7 +86,7 @@ def main():
             graphs[quantization] = _lite(out / "image_encoder.tflite", args.threads)
         saved_model(model, folder / "saved", parts=("image",))
         served = tf.saved_model.load(str(folder / "saved")).signatures
-        pixels = manifest.resized(model, manifest.sample_images(size, 8))
+        pixels = samples.resized(model, samples.sample_images(size, 8))
         tensor, floats = tf.constant(pixels), images_lib.normalize(tf.constant(pixels))
         keras = tf.function(model.embed_images)
         times = _best(

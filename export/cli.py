@@ -1,7 +1,6 @@
 """`lit-tf export`: a checkpoint to what people deploy."""
 
 import argparse
-import json
 import os
 import shlex
 
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--templates",
         default="clip_best",
-        help="prompt templates for --classes and --accuracy: a name or a file (default: clip_best)",
+        help="prompt templates for --classes: a name or a file (default: clip_best)",
     )
     parser.add_argument(
         "--parts",
@@ -42,12 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--calibration", metavar="GLOB", nargs="+", help="TFLite int8: images like those to come"
-    )
-    parser.add_argument(
-        "--accuracy",
-        metavar="DATASET",
-        help="TFLite: measure what zero-shot accuracy is lost, on NAME[:SPLIT] of tfds or a folder "
-        "that holds one folder per class",
     )
     parser.add_argument(
         "--images", metavar="GLOB", nargs="+", help="web page: example pictures that it offers"
@@ -70,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # What each kind of export takes beyond what all of them take.
 _OPTIONS = {
     "saved_model": ("parts", "dtype"),
-    "tflite": ("quantization", "calibration", "accuracy"),
+    "tflite": ("quantization", "calibration"),
     "web": ("quantization", "images", "texts", "runtime"),
 }
 
@@ -91,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     import lit_tf
     from lit_tf.checkpoints import download
 
-    from . import manifest, saved_model, tflite, web
+    from . import saved_model, tflite, web
 
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
@@ -130,13 +123,10 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             quantization=args.quantization or "dynamic_int8",
             calibration=images,
-            accuracy=args.accuracy,
             **common,
         )
-    accuracy = manifest.read(args.out)["accuracy"] if args.accuracy else None
     if args.json:
-        more = {"accuracy": accuracy} if accuracy else {}
-        print(json.dumps({**measured, **more}, indent=2))
+        commands.print_json(measured)
         return 0
     width = max(map(len, measured))
     for name, found in measured.items():
@@ -150,11 +140,6 @@ def run(args: argparse.Namespace) -> int:
             if k in found
         )
         print(f"{name:{width}}  {size}{numbers}")
-    if accuracy:
-        print(
-            f"zero-shot accuracy on {accuracy['images']:,} images of {accuracy['dataset']}: "
-            f"{accuracy['tflite']:.2%}, {100 * accuracy['lost']:.2f} points below the Keras model's"
-        )
     print(f"Wrote and verified {os.path.abspath(args.out)}")
     if args.web:
         print(f"To look at it: lit-tf serve-web {shlex.quote(args.out)}")

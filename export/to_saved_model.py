@@ -10,7 +10,7 @@ from lit_tf import images as images_lib
 from lit_tf.errors import ExportError
 from lit_tf.loading import dtype_policy
 
-from . import manifest, verify
+from . import manifest, samples, verify
 
 PARTS = ("image", "text", "tokens")
 # Largest difference of an embedding to the Keras model's; other precisions are held to a cosine.
@@ -250,24 +250,24 @@ def saved_model(
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
     exported = model if policy is None else model.with_dtype(policy)
     served = Served(exported, parts, baked)
-    with manifest.replacing(path) as folder:
+    with manifest.replacing_export(path) as folder:
         tf.saved_model.save(served, str(folder), signatures=served.by_name)
         text_ops = is_text(operations(folder))
         record = {
             "parts": list(parts),
             "dtype": exported.dtype_policy.name,
             "needs": ["tensorflow", *(["tensorflow_text"] if text_ops else [])],
-            "signatures": _describe(served.by_name),
+            "signatures": _signatures(served.by_name),
         }
         classes = baked and baked[0]
         common = dict(source=source, classes=classes, templates=templates)
         manifest.write(folder, model, "saved_model", **common, **record)
-        parity = _verify(model, exported, folder, served.by_name, baked)
+        parity = _parity(model, exported, folder, served.by_name, baked)
         manifest.add(folder, parity=parity)
     return parity
 
 
-def _describe(signatures):
+def _signatures(signatures):
     out = {}
     for name, function in signatures.items():
         concrete = function.get_concrete_function()
@@ -280,24 +280,24 @@ def _describe(signatures):
     return out
 
 
-def _verify(model, exported, folder, signatures, baked):
+def _parity(model, exported, folder, signatures, baked):
     """Compares what the folder answers in a fresh process with the Keras model."""
     inputs, expected = {}, {}
     if model.image_tower is not None and "encode_image" in signatures:
-        pictures = manifest.sample_images(model.config.image.image_size)
+        pictures = samples.sample_images(model.config.image.image_size)
         encoded = [tf.io.encode_png(p).numpy() for p in pictures]
         zimg = exported.encode_image(pictures)
-        pixels = manifest.resized(model, pictures)
+        pixels = samples.resized(model, pictures)
         inputs["encode_image"] = {"image": pixels}
         inputs["encode_image_bytes"] = {"image_bytes": encoded}
         expected["encode_image/embedding"] = expected["encode_image_bytes/embedding"] = zimg
     if "encode_tokens" in signatures:
-        tokens = manifest.sample_tokens(model)
+        tokens = samples.sample_tokens(model)
         inputs["encode_tokens"] = {"tokens": tokens}
         expected["encode_tokens/embedding"] = exported.encode_tokens(tokens)
     if "encode_text" in signatures:
-        texts = [t.encode() for t in manifest.SAMPLE_TEXTS]
-        ztxt = exported.encode_text(manifest.SAMPLE_TEXTS)
+        texts = [t.encode() for t in samples.SAMPLE_TEXTS]
+        ztxt = exported.encode_text(samples.SAMPLE_TEXTS)
         inputs["encode_text"] = {"text": texts}
         expected["encode_text/embedding"] = ztxt
     if "compare" in signatures:
@@ -313,13 +313,15 @@ def _verify(model, exported, folder, signatures, baked):
     try:
         got = verify.run_in_process("saved_model", folder, inputs)
     except RuntimeError as error:
-        raise ExportError(f"the SavedModel does not run alone, so none was left: {error}") from None
+        raise ExportError(
+            f"the SavedModel failed in a fresh process, so it was deleted: {error}"
+        ) from None
     reduced = exported.dtype_policy.name != "float32"
     parity = {}
     for key, want in expected.items():
         difference = float(np.abs(got[key] - want).max())
         if key.endswith("/embedding"):
-            bad = not (manifest.cosine(got[key], want).min() >= REDUCED_COSINE) or (
+            bad = not (samples.cosine(got[key], want).min() >= REDUCED_COSINE) or (
                 not reduced and not difference <= FLOAT_TOLERANCE
             )
         else:  # probabilities: the temperature, up to 100, multiplies the embeddings' differences

@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from lit_tf import images as images_lib
 from lit_tf.errors import ExportError, extra
-from lit_tf.zero_shot import get_templates
 
-from . import manifest, quantize, verify
+from . import manifest, quantize, samples, verify
 
 # Mean cosine to the Keras model's embeddings, below which nothing is written.
 LEAST_COSINE = {"none": 0.99999, "float16": 0.9999, "dynamic_int8": 0.999, "int8": 0.99}
@@ -28,7 +27,6 @@ def tflite(
     classes=None,
     templates="clip_best",
     calibration=None,
-    accuracy=None,
     source=None,
 ) -> dict:
     """Writes TFLite graphs, the vocabulary, labels and a manifest, all verified in LiteRT alone.
@@ -43,12 +41,8 @@ def tflite(
       quantization: `none`, `float16` (weights), `dynamic_int8` (weights; activations as they come)
         or `int8` (both, which needs `calibration` for the image tower).
       classes: class names for `zero_shot.tflite`.
-      templates: prompt templates for `classes` and `accuracy`.
+      templates: prompt templates for `classes`.
       calibration: images (anything `encode_image` takes) on which activations are measured.
-      accuracy: a labelled dataset, as `lit-tf eval --zero-shot` takes it (NAME[:SPLIT] of tfds, or
-        a folder that holds one folder per class), to classify before and after; the manifest then
-        says how much accuracy was lost. A dataset with prompts of its own is given those, not
-        `templates`. Needs the extra `train`.
       source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
@@ -57,7 +51,6 @@ def tflite(
     Raises:
       ExportError: the model lacks what was asked for, `out_dir` holds something else, or what was
         written does not agree with the model; then nothing is left behind.
-      DataError: the dataset for `accuracy` cannot be read.
     """
     if quantization not in LEAST_COSINE:
         raise ExportError(
@@ -75,15 +68,14 @@ def tflite(
         raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
     if classes is not None and (model.t is None or model.tokenizer is None):
         raise ExportError("classes need a model with both towers and a vocabulary")
-    labelled = None if accuracy is None else _labelled(model, accuracy, templates)
     with extra("lite"):
         import ai_edge_litert  # noqa: F401  what was written is run by it, so it must be there
     model = model.with_dtype("float32")
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
-    with manifest.replacing(out_dir) as folder:
+    with manifest.replacing_export(out_dir) as folder:
         files, left_out = {}, {}
         if has_image:
-            pixels = None if not calibration else manifest.resized(model, calibration)
+            pixels = None if not calibration else samples.resized(model, calibration)
             file = "image_encoder.tflite"
             files[file] = write_image_graph(model, folder / file, quantization, pixels)
             if baked:
@@ -115,42 +107,7 @@ def tflite(
             files=files,
             left_out=left_out,
         )
-        if labelled is not None:
-            manifest.add(folder, accuracy=_accuracy(model, folder, labelled, templates))
     return files
-
-
-def _labelled(model, name, templates):
-    """Opens a labelled dataset: before anything is converted, so that what is wrong shows now."""
-    if model.image_tower is None or model.text_tower is None or model.tokenizer is None:
-        raise ExportError("accuracy needs a model with both towers and a vocabulary")
-    try:
-        from lit_tf.training.evaluation.classification import open_classification
-    except ImportError as error:
-        raise ExportError(f"accuracy needs lit_tf[train] to read datasets: {error}") from None
-    get_templates(templates)
-    return open_classification(name)
-
-
-def _accuracy(model, folder, labelled, templates):
-    """Zero-shot accuracy of the model and of the graphs in a folder, as the manifest has it."""
-    from lit_tf.training.evaluation import protocol
-    from lit_tf.training.evaluation.encoders import KerasEncoder, TFLiteEncoder
-
-    results = {
-        name: protocol.zero_shot(encoder, labelled, templates)
-        for name, encoder in (("keras", KerasEncoder(model)), ("tflite", TFLiteEncoder(folder)))
-    }
-    shares = {name: result.metrics["accuracy"] for name, result in results.items()}
-    result = results["tflite"]
-    return {
-        "dataset": result.dataset,
-        "split": result.split,
-        "images": result.images,
-        "templates": result.templates,
-        **shares,
-        "lost": shares["keras"] - shares["tflite"],
-    }
 
 
 def convert(function, tower, signature, custom=False) -> bytes:
@@ -212,13 +169,13 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
     graph = convert(run, model.image_tower, signature)
     calibration = None if pixels is None else {signature: {"image": pixels}}
     file.write_bytes(quantize.quantized(graph, quantization, calibration))
-    sample = manifest.resized(model, manifest.sample_images(size))
+    sample = samples.resized(model, samples.sample_images(size))
     if pixels is not None:
         sample = np.concatenate([sample, pixels[:16]])
     want = model.embed_images(images_lib.normalize(tf.constant(sample))).numpy()
     if baked is not None:
         want = tf.nn.softmax(temperature * want @ baked[1].T).numpy()
-    return _verify(file, {signature: {"image": sample}}, want, quantization)
+    return _measure(file, {signature: {"image": sample}}, want, quantization)
 
 
 def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) -> dict:
@@ -239,8 +196,8 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
       ExportError: a graph does not agree with the model.
     """
     length, out = model.config.token_length, {}
-    tokens = manifest.sample_tokens(model)
-    samples = {"text_encoder.tflite": (tokens, model.encode_tokens(tokens))}
+    tokens = samples.sample_tokens(model)
+    measured = {"text_encoder.tflite": (tokens, model.encode_tokens(tokens))}
 
     @tf.function(
         input_signature=[tf.TensorSpec([batch, length], tf.int32, "tokens")], autograph=False
@@ -262,12 +219,12 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
 
             file = "text_encoder_strings.tflite"
             graphs[file] = convert(encode_text, model.text_tower, "encode_text", custom=True)
-            texts = [t.encode() for t in manifest.SAMPLE_TEXTS]
-            samples[file] = (texts, model.encode_text(manifest.SAMPLE_TEXTS))
+            texts = [t.encode() for t in samples.SAMPLE_TEXTS]
+            measured[file] = (texts, model.encode_text(samples.SAMPLE_TEXTS))
     finally:
         del model.text_tower.tokens.lookup
     # Other tokens than those on which the result is measured.
-    known = {"encode_tokens": {"tokens": manifest.sample_tokens(model, 96, calibration=True)}}
+    known = {"encode_tokens": {"tokens": samples.sample_tokens(model, 96, calibration=True)}}
     means = None
     if quantization == "dynamic_int8":
         means = quantize.input_means(graphs["text_encoder.tflite"], known, batch or 8)
@@ -277,9 +234,9 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
         if strings and how == "int8":
             how = "dynamic_int8"  # no calibrator runs the tokenizer's operations
         path.write_bytes(quantize.quantized(graph, how, None if strings else known, means))
-        given, want = samples[file]
+        given, want = measured[file]
         signature, name = ("encode_text", "text") if strings else ("encode_tokens", "tokens")
-        out[file] = _verify(path, {signature: {name: given}}, want, quantization)
+        out[file] = _measure(path, {signature: {name: given}}, want, quantization)
     return out
 
 
@@ -347,7 +304,7 @@ def _differing(tokenize, tokenizer):
     fallback, not spaces at the ends of words. It does not say so, but gives other ids.
     """
     odd = ["  two  spaces ", "caffè 猫", "ﬁ 𝔘 №", "n\u0301 \U0001f600", "a\0b"]
-    texts = [*manifest.SAMPLE_TEXTS, *manifest.sample_prompts(81), *odd]
+    texts = [*samples.SAMPLE_TEXTS, *samples.sample_prompts(81), *odd]
     got, want = tokenize(tf.constant(texts)).numpy(), tokenizer(texts).numpy()
     for text, a, b in zip(texts, got, want, strict=True):
         if not np.array_equal(a, b):
@@ -358,13 +315,15 @@ def _differing(tokenize, tokenizer):
     return None
 
 
-def _verify(file, inputs, want, quantization):
-    """Runs a file in LiteRT alone; returns what the manifest says of it."""
+def _measure(file, inputs, want, quantization):
+    """Runs a file in LiteRT alone; returns its record in the manifest."""
     name = pathlib.Path(file).name
     try:
         got = verify.run_in_process("tflite", file, inputs)
     except RuntimeError as error:
-        raise ExportError(f"{name} does not run alone, so none was left: {error}") from None
+        raise ExportError(
+            f"{name} failed in a fresh process, so nothing was written: {error}"
+        ) from None
     record = {"bytes": os.path.getsize(file), "delegation": json.loads(str(got.pop("delegated")))}
     (found,) = got.values()
     if not np.isfinite(found).all():
@@ -373,7 +332,7 @@ def _verify(file, inputs, want, quantization):
         record["max_probability_difference"] = float(np.abs(found - want).max())
         record["same_class"] = float(np.mean(found.argmax(-1) == want.argmax(-1)))
         return record
-    cosine = manifest.cosine(found, want)
+    cosine = samples.cosine(found, want)
     record["mean_cosine"], record["min_cosine"] = float(cosine.mean()), float(cosine.min())
     record["max_abs_difference"] = float(np.abs(found - want).max())
     least = LEAST_COSINE[quantization]

@@ -14,7 +14,7 @@ from lit_tf import images as images_lib
 from lit_tf.errors import ExportError
 from lit_tf.files import sha256
 
-from . import manifest, quantize, to_tflite, web_runtime
+from . import manifest, quantize, samples, to_tflite, web_runtime
 
 PAGE = pathlib.Path(__file__).parent / "web"
 QUANTIZATIONS = ("dynamic_int8", "float16", "none")
@@ -75,7 +75,7 @@ def web(
     for path in images:
         images_lib.to_uint8(path)
     model = model.with_dtype("float32")
-    with manifest.replacing(out_dir) as folder:
+    with manifest.replacing_export(out_dir) as folder:
         for name in ("model", "runtime", "examples", "licences"):
             (folder / name).mkdir()
         names = None
@@ -144,22 +144,22 @@ def _tokenizing(tokenizer) -> dict:
 
 def _image_test(folder):
     """Writes the picture that a page reads at start; returns its pixels."""
-    (picture,) = manifest.sample_images(64, 1)
+    (picture,) = samples.sample_images(64, 1)
     (folder / "self_test.png").write_bytes(tf.io.encode_png(picture).numpy())
     return picture
 
 
 def _self_test(model, folder, with_text) -> dict:
     """Returns what a page checks itself against: answers of LiteRT on the machine that exports."""
-    pixels = manifest.resized(model, [_image_test(folder)])
+    pixels = samples.resized(model, [_image_test(folder)])
     graphs = folder / "model"
     test = {
         "image": "self_test.png",
         "image_embedding": _answer(graphs / "image_encoder.tflite", pixels),
     }
     if with_text:
-        ids = model.tokenize(manifest.SAMPLE_TEXTS)
-        pairs = zip(manifest.SAMPLE_TEXTS, ids.tolist(), strict=True)
+        ids = model.tokenize(samples.SAMPLE_TEXTS)
+        pairs = zip(samples.SAMPLE_TEXTS, ids.tolist(), strict=True)
         test["texts"] = [{"text": text, "ids": row} for text, row in pairs]
         test["text_embedding"] = _answer(graphs / "text_encoder.tflite", ids[:1])
     return test

@@ -1,51 +1,190 @@
-"""Writing files so that whoever looks finds the old one or the whole new one; their digests."""
+"""Writing files and folders so that a reader finds the old one or the whole new one; digests.
+
+Everything is written beside its final place and renamed when it is whole. An interrupted or failed
+write leaves the old output as it was, and nothing new.
+"""
 
 import contextlib
+import ctypes
+import errno
 import hashlib
 import os
 import pathlib
+import shutil
+import sys
+import tempfile
 import uuid
+
+_UNFINISHED = ".partial"  # how the names of what is being written end
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """Opens a file that takes the place of `path` when it is whole.
+def replacing_path(path):
+    """Yields the path of a new file, which takes the place of `path` when the block ends.
 
-    Whatever was at `path` stays until the block ends, and also where it raises: then nothing else
-    is left.
+    Until then, and if the block raises, whatever was at `path` stays.
 
     Args:
-      path: the file's name.
+        path: the file's name, local or an address that `tf.io.gfile` can write, such as gs://.
 
     Yields:
-      A new file in the same folder, open for bytes.
+        str, a name in the same folder, where the block writes the file.
 
     Raises:
-      OSError: the file cannot be written.
+        OSError: the local file cannot be written.
+        tf.errors.OpError: the remote file cannot be written.
     """
-    path = pathlib.Path(path)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    folder, name = os.path.split(os.fspath(path))
+    beside = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
+    if "://" in folder:
+        import tensorflow as tf
+
+        try:
+            yield beside
+            tf.io.gfile.rename(beside, os.fspath(path), overwrite=True)
+        except BaseException:
+            with contextlib.suppress(tf.errors.OpError):
+                tf.io.gfile.remove(beside)
+            raise
+        return
     try:
-        with open(beside, "xb") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
+        yield beside
+        _sync(beside)
         os.replace(beside, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
-    _sync_folder(path.parent)
+    with contextlib.suppress(OSError):  # the rename outlives a power failure, if the system can
+        _sync(folder or ".")
 
 
-def _sync_folder(folder):
-    """Makes a rename in `folder` outlive a power failure, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync(path):
+    """Returns when a file, or the entries of a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Opens a file that takes the place of `path` when the block ends, as `replacing_path` does.
+
+    Args:
+        path: the file's name, local or an address that `tf.io.gfile` can write, such as gs://.
+
+    Yields:
+        A new file in the same folder, open for bytes.
+
+    Raises:
+        OSError: the local file cannot be written.
+        tf.errors.OpError: the remote file cannot be written.
+    """
+    with replacing_path(path) as beside:
+        if "://" in beside:
+            import tensorflow as tf
+
+            file = tf.io.gfile.GFile(beside, "wb")
+        else:
+            file = open(beside, "xb")
+        with file:
+            yield file
+
+
+@contextlib.contextmanager
+def replacing_folder(path):
+    """Yields a new folder beside `path`, which takes the place of `path` when the block ends.
+
+    Until then, and if the block raises, whatever was at `path` stays. What processes that were
+    killed have left beside `path` is removed first.
+
+    Args:
+        path: a local folder that may be replaced, or that does not exist yet; behind a link, the
+            folder that it points at.
+
+    Yields:
+        pathlib.Path.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = pathlib.Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(path)
+    # Locked before it gets a name that another process may look for.
+    unnamed = pathlib.Path(tempfile.mkdtemp(prefix=".", dir=path.parent))
+    unnamed.chmod(0o755)
+    lock = _lock(unnamed)
+    beside = unnamed.with_name(f".{path.name}{unnamed.name}{_UNFINISHED}")
+    unnamed.rename(beside)
+    try:
+        yield beside
+        if path.exists():
+            _exchange(beside, path)
+        else:
+            beside.rename(path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder):
+    """Returns a descriptor that holds the folder's lock until it is closed, or None.
+
+    The system gives the lock back when the process ends, however it ends. None means that another
+    process holds it, or that this file system has no locks.
+    """
+    import fcntl  # not on Windows
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_unfinished(path):
+    """Removes the unfinished folders of processes that have ended without removing them."""
+    start = f".{path.name}."
+    for other in path.parent.iterdir():
+        if not (other.name.startswith(start) and other.name.endswith(_UNFINISHED)):
+            continue
+        with contextlib.suppress(OSError):
+            lock = _lock(other) if other.is_dir() and not other.is_symlink() else None
+            if lock is not None:
+                shutil.rmtree(other, ignore_errors=True)
+                os.close(lock)
+
+
+def _exchange(a, b):
+    """Swaps two folders, in one step where the system can: then a killed process leaves either.
+
+    Linux can on all its usual file systems. Elsewhere a process that is killed between two renames
+    leaves what was at `b` beside it, under the name of `a` with `.old` added.
+    """
+    renameat2 = None
+    if sys.platform == "linux":
+        renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <fcntl.h> and <stdio.h>
+        if renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.ENOSYS, errno.EINVAL):  # an old kernel, or a file system without
+            raise OSError(code, os.strerror(code), str(b))
+    old = a.with_name(a.name + ".old")
+    b.rename(old)
+    try:
+        a.rename(b)
+    except BaseException:
+        old.rename(b)
+        raise
+    old.rename(a)
 
 
 def sha256(path) -> str:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import lit_tf
 from lit_tf.errors import ConfigError, TrainingError
+from lit_tf.files import replacing, replacing_path
 
 from .config import TrainConfig, check_batch
 from .data import Counters, make_train_dataset, make_validation_dataset, source_format
@@ -18,7 +19,6 @@ from .data.embeddings import check_embeddings
 from .distribution import strategies
 from .distribution.feed import distribute
 from .evaluation.evaluators import make_evaluators
-from .files import replacing_anywhere
 from .loop import Loop, validation_loss
 from .step import build_step
 from .towers import build_model
@@ -153,8 +153,8 @@ def _write_config(config, workdir, chief):
         if chief:
             print(text, file=sys.stderr)
             tf.io.gfile.makedirs(workdir)
-            with replacing_anywhere(path) as new, tf.io.gfile.GFile(new, "w") as file:
-                file.write(text + "\n")
+            with replacing(path) as file:
+                file.write((text + "\n").encode())
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise TrainingError(f"cannot write to {workdir}: {str(error).splitlines()[0]}") from error
 
@@ -177,7 +177,7 @@ def _save_final(model, workdir):
             remote = "://" in workdir
             lit_tf.save_npz(model, f"{local if remote else workdir}/final.npz")
             for name in os.listdir(local):
-                with replacing_anywhere(f"{workdir}/{name}") as new:
+                with replacing_path(f"{workdir}/{name}") as new:
                     tf.io.gfile.copy(f"{local}/{name}", new)
     except (OSError, tf.errors.OpError) as error:
         raise TrainingError(f"cannot write {workdir}/final.npz: {error}") from error

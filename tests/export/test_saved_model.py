@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
+from lit_tf import files
 from lit_tf.errors import ConfigError, ExportError
-from lit_tf.export import manifest, saved_model
+from lit_tf.export import manifest, samples, saved_model
 from lit_tf.export.to_saved_model import is_text, operations
 
 # Both kinds of text tower, with and without an image head, with and without a bias.
@@ -109,7 +110,7 @@ def test_loads_after_moving_where_lit_tf_cannot_be_imported(exported, tmp_path):
 def test_a_classifier_needs_nothing_but_tensorflow(exported, classifier):
     model = exported["lit_bert_tiny"][0]
     assert not is_text(operations(classifier))
-    picture = manifest.sample_images(32, 1)[0]
+    picture = samples.sample_images(32, 1)[0]
     (classifier.parent / "x.png").write_bytes(tf.io.encode_png(picture).numpy())
     out = alone(
         f"m = tf.saved_model.load({str(classifier)!r})\n"
@@ -162,7 +163,7 @@ def test_works_as_a_layer_of_keras(tiny):
     layer = keras.layers.TFSMLayer(str(folder), call_endpoint="encode_image")
     inputs = keras.Input((32, 32, 3), dtype="uint8")
     outer = keras.Model(inputs, layer(inputs))
-    pixels = manifest.resized(model, manifest.sample_images(32, 2))
+    pixels = samples.resized(model, samples.sample_images(32, 2))
     np.testing.assert_allclose(outer(pixels), model.encode_image(pixels), atol=1e-5)
 
 
@@ -189,7 +190,7 @@ def test_the_command_line_tool_lists_all_signatures(tiny):
 
 def test_all_formats_give_what_the_library_gives(tiny):
     model, served, _ = tiny
-    picture = manifest.sample_images(40, 1)[0]
+    picture = samples.sample_images(40, 1)[0]
     import io
 
     from PIL import Image
@@ -207,7 +208,7 @@ def test_all_formats_give_what_the_library_gives(tiny):
 
 def test_corrupt_images_are_refused_with_their_place(tiny):
     served = tiny[1]
-    good = tf.io.encode_jpeg(manifest.sample_images(40, 1)[0]).numpy()
+    good = tf.io.encode_jpeg(samples.sample_images(40, 1)[0]).numpy()
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"positions(.|\n)*\[?1 3"):
         served.encode_image_bytes(tf.constant([good, b"no image", good, b""]))
     for size in (len(good) // 2, len(good) - 2):
@@ -292,9 +293,10 @@ def test_a_wrong_or_interrupted_export_leaves_the_old_one(exported, tmp_path, mo
 
 KILLED = """
 import os, pathlib, signal, sys
+from lit_tf import files
 from lit_tf.export import manifest
 
-exchange = manifest._exchange
+exchange = files._exchange
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -308,8 +310,8 @@ def replace(path, moment):
         exchange(*folders)
         kill()
 
-    manifest._exchange = exchange_and_be_killed
-    with manifest.replacing(path) as folder:
+    files._exchange = exchange_and_be_killed
+    with manifest.replacing_export(path) as folder:
         (folder / manifest.NAME).write_text("new")
 
 for moment in ("before", "within", "after"):
@@ -329,16 +331,32 @@ def test_a_process_killed_while_it_replaces_leaves_a_whole_folder(tmp_path):
         m: (tmp_path / m / "lit_manifest.json").read_text() for m in ("before", "within", "after")
     }
     assert left == {"before": "old", "within": "new", "after": "new"}
+    # What the killed ones left beside it is removed by the next export to that place.
+    assert len(list(tmp_path.glob(".*.partial"))) == 3
+    for moment in left:
+        with manifest.replacing_export(tmp_path / moment):
+            pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(left)
+
+
+def test_what_a_living_export_has_written_so_far_is_left_alone(tmp_path):
+    with manifest.replacing_export(tmp_path / "out") as first:
+        (first / manifest.NAME).write_text("first")
+        with manifest.replacing_export(tmp_path / "out") as second:
+            (second / manifest.NAME).write_text("second")
+        assert (first / manifest.NAME).read_text() == "first"
+    assert (tmp_path / "out" / manifest.NAME).read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("system", ["this one", "one that cannot swap"])
 def test_the_new_folder_takes_the_place_of_the_old_one(tmp_path, monkeypatch, system):
     if system != "this one":
-        monkeypatch.setattr(manifest.sys, "platform", "other")
+        monkeypatch.setattr(files.sys, "platform", "other")
     (tmp_path / "real").mkdir()
     (tmp_path / "real/lit_manifest.json").write_text("old")
     (tmp_path / "link").symlink_to("real")
-    with manifest.replacing(tmp_path / "link") as folder:
+    with manifest.replacing_export(tmp_path / "link") as folder:
         (folder / "lit_manifest.json").write_text("new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
     assert (tmp_path / "link").is_symlink()
@@ -395,7 +413,7 @@ def test_the_command_line_reads_classes_as_classify_does(fixtures, tmp_path, cap
 def test_the_example_serves_and_its_request_fits_the_signature(tiny, tmp_path):
     model, served, folder = tiny
     picture = tmp_path / "x.png"
-    picture.write_bytes(tf.io.encode_png(manifest.sample_images(40, 1)[0]).numpy())
+    picture.write_bytes(tf.io.encode_png(samples.sample_images(40, 1)[0]).numpy())
     script = os.path.join(os.path.dirname(__file__), "../../examples/serve_saved_model.py")
     command = [sys.executable, script, str(folder), str(picture), "a cat", "a dog"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -419,7 +437,7 @@ def test_the_request_in_the_readme_fits_the_signature(tiny):
 
     readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (body,) = re.findall(r"curl -d '(\{.*?\})' *\\", readme, re.DOTALL)
-    png = tf.io.encode_png(manifest.sample_images(40, 1)[0]).numpy()
+    png = tf.io.encode_png(samples.sample_images(40, 1)[0]).numpy()
     body = re.sub(r"'\$\(base64 -w0 \S+\)'", base64.b64encode(png).decode(), body)
     body = json.loads(body)
     signature = tiny[1].signatures[body["signature_name"]]

@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
 import lit_tf
 from lit_tf.errors import ExportError
-from lit_tf.export import manifest, tflite
+from lit_tf.export import samples, tflite
 
 ROOT = pathlib.Path(__file__).parents[2]
 ALONE = """
@@ -49,7 +49,7 @@ def test_float_graphs_equal_the_reference(name, fixtures, reference, fixture_mod
     sp = name == "lit_tt_tiny"
     texts = fixture_module.sp_texts() if sp else fixture_module.TEXTS
     tokens = want["sp_tokens" if sp else "bert_tokens"].astype(np.int32)
-    pixels = manifest.resized(model, fixture_module.images())
+    pixels = samples.resized(model, fixture_module.images())
 
     run = Interpreter(str(tmp_path / "out/image_encoder.tflite")).get_signature_runner()
     z = run(image=pixels)["embedding"]
@@ -79,8 +79,8 @@ def test_float_graphs_equal_the_reference(name, fixtures, reference, fixture_mod
 def test_files_run_in_litert_alone_at_any_batch_size(digits, tmp_path):
     classes = ["three next to seven", "one next to two"]
     tflite(digits, tmp_path / "out", quantization="none", classes=classes)
-    pictures = manifest.sample_images(48, 3)
-    pixels = manifest.resized(digits, pictures)
+    pictures = samples.sample_images(48, 3)
+    pixels = samples.resized(digits, pictures)
     tokens = digits.tokenize(["a three", "a seven next to a one", "red ink"])
     np.savez(tmp_path / "out/given.npz", image=pixels, tokens=tokens)
     subprocess.run([sys.executable, "-c", ALONE, str(tmp_path / "out")], check=True)
@@ -96,7 +96,7 @@ def test_files_run_in_litert_alone_at_any_batch_size(digits, tmp_path):
 
 
 def test_quantized_files_stay_within_their_bounds(digits, tmp_path):
-    images = manifest.resized(digits, manifest.sample_images(48, 20)[6:])  # an array, or a list
+    images = samples.resized(digits, samples.sample_images(48, 20)[6:])  # an array, or a list
     sizes = {}
     for quantization, least in {"float16": 0.9999, "dynamic_int8": 0.999, "int8": 0.99}.items():
         out = tmp_path / quantization
@@ -130,7 +130,7 @@ def test_the_device_tokenizer_gives_the_ids_of_the_library(digits):
 def test_a_tokenizer_that_devices_would_read_otherwise_is_left_out(fixtures, tmp_path):
     sentencepiece, written = pytest.importorskip("sentencepiece"), io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(manifest.sample_prompts(300)),
+        sentence_iterator=iter(samples.sample_prompts(300)),
         model_writer=written,
         model_type="bpe",
         vocab_size=150,
@@ -167,8 +167,8 @@ def test_the_command_line_exports_and_the_example_runs_on_litert_alone(digits, t
     assert main(["export", "LiT-digits", str(out), "--tflite", "--classes", classes]) == 0
     assert json.loads((out / "lit_manifest.json").read_text())["checkpoint_sha256"]
     assert main(["export", "LiT-digits", str(out), "--tflite", "--dtype", "bfloat16"]) == 2
-    pictures = manifest.sample_images(48, 1)
-    np.save(tmp_path / "x.npy", manifest.resized(digits, pictures)[0])
+    pictures = samples.sample_images(48, 1)
+    np.save(tmp_path / "x.npy", samples.resized(digits, pictures)[0])
     texts = ["a three next to a seven", "red ink"]
     code = (
         "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], "
@@ -188,63 +188,3 @@ def test_tokenizer_vectors_are_up_to_date():
 
     assert maker.PATH.read_text(encoding="utf-8") == maker.to_json(maker.vectors())
     assert os.path.getsize(maker.PATH) < 50_000
-
-
-def test_accuracy_lost_is_measured_at_export(digits, tmp_path, capsys):
-    for number, (digit, name) in enumerate([(3, "three"), (7, "seven"), (3, "three")]):
-        folder = tmp_path / "photos" / f"two {name}s"
-        folder.mkdir(parents=True, exist_ok=True)
-        picture = manifest.sample_images(48, digit + 1)[digit]
-        tf.io.write_file(str(folder / f"{number}.png"), tf.io.encode_png(picture))
-    from lit_tf.cli import main
-
-    out = tmp_path / "out"
-    command = ["export", "LiT-digits", str(out), "--tflite", "--quantization", "none"]
-    assert main([*command, "--accuracy", str(tmp_path / "photos")]) == 0
-    found = manifest.read(out)["accuracy"]
-    assert (found["dataset"], found["images"], found["lost"]) == ("photos", 3, 0)
-    paths = sorted((tmp_path / "photos").rglob("*.png"))
-    truth = [path.parent.name for path in paths]
-    names = sorted(set(truth))
-    guesses = digits.classify([str(p) for p in paths], names).argmax(-1)
-    right = np.mean([names[g] == name for g, name in zip(guesses, truth, strict=True)])
-    assert found["keras"] == found["tflite"] == pytest.approx(right)
-    assert "on 3 images of photos" in capsys.readouterr().out
-    assert main([*command, "--accuracy", "no_such_dataset"]) == 2
-    assert manifest.read(out)["accuracy"] == found  # the old one is left
-
-
-def test_what_is_lost_is_the_graphs_own_loss(digits, tmp_path, monkeypatch):
-    from lit_tf.export import to_tflite
-    from lit_tf.training.evaluation import encoders
-
-    class Worse(encoders.KerasEncoder):
-        """Takes every image for the class that is least like it."""
-
-        def __init__(self, folder):
-            super().__init__(digits)
-
-        def embed_images(self, images, progress=False):
-            found = super().embed_images(images, progress)
-            return found._replace(z=-found.z)
-
-    for name in ("red ink", "blue ink"):
-        (tmp_path / name).mkdir()
-    for i, picture in enumerate(manifest.sample_images(48, 5)):
-        data = tf.io.encode_png(picture)
-        tf.io.write_file(str(tmp_path / ("red ink" if i < 2 else "blue ink") / f"{i}.png"), data)
-    labelled = to_tflite._labelled(digits, str(tmp_path), "clip_best")
-    monkeypatch.setattr(encoders, "TFLiteEncoder", Worse)
-    found = to_tflite._accuracy(digits, None, labelled, "clip_best")
-    assert found["tflite"] == pytest.approx(1 - found["keras"])
-    assert found["lost"] == found["keras"] - found["tflite"] != 0
-
-
-@pytest.mark.full
-def test_accuracy_on_digits_survives_export(digits, tmp_path):
-    lost = {}
-    for quantization in ("none", "dynamic_int8"):
-        tflite(digits, tmp_path / quantization, quantization=quantization, accuracy="digits")
-        lost[quantization] = manifest.read(tmp_path / quantization)["accuracy"]["lost"]
-    assert lost["none"] == pytest.approx(0, abs=1e-6)
-    assert abs(lost["dynamic_int8"]) <= 0.005  # half a point

@@ -14,8 +14,6 @@ continues with the shards that are missing.
 import dataclasses
 import json
 import os
-import time
-import uuid
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +22,7 @@ import tqdm
 import lit_tf
 from lit_tf import images
 from lit_tf.errors import ConfigError, DataError, extra
+from lit_tf.files import replacing, replacing_path
 
 from ..config import DataConfig
 from ..data import augment, stream
@@ -193,26 +192,20 @@ class Embedder:
         counters.lose(source.lost, source.lost + total)
         start = number * total // job.shards
         pieces = stream.cut(source.lengths, start, (number + 1) * total // job.shards)
-        partial = f"{path}.{uuid.uuid4().hex}.partial"
         tf.io.gfile.makedirs(job.output)
         written = 0
-        try:
-            with tf.io.TFRecordWriter(partial) as writer:
-                for batch in self._batches(pieces, start):
-                    embeddings = self._embed_all(batch["views"].numpy())
-                    status = batch["status"].numpy()
-                    places = batch["shard"].numpy(), batch["index"].numpy()
-                    names = naming(source, counters, *places)
-                    counters.add(status, names, job.data.max_bad_share)
-                    for i in np.flatnonzero(status == GOOD):
-                        count = int(batch["count"][i])
-                        texts = batch["texts"][i, :count].numpy().tolist()
-                        writer.write(_example(embeddings[i], texts))
-                        written += 1
-            tf.io.gfile.rename(partial, path, overwrite=True)
-        finally:
-            if tf.io.gfile.exists(partial):
-                tf.io.gfile.remove(partial)
+        with replacing_path(path) as beside, tf.io.TFRecordWriter(beside) as writer:
+            for batch in self._batches(pieces, start):
+                embeddings = self._embed_all(batch["views"].numpy())
+                status = batch["status"].numpy()
+                places = batch["shard"].numpy(), batch["index"].numpy()
+                names = naming(source, counters, *places)
+                counters.add(status, names, job.data.max_bad_share)
+                for i in np.flatnonzero(status == GOOD):
+                    count = int(batch["count"][i])
+                    texts = batch["texts"][i, :count].numpy().tolist()
+                    writer.write(_example(embeddings[i], texts))
+                    written += 1
         about = {
             "settings": job.settings(),
             "image_tower": self._fingerprint,
@@ -359,7 +352,5 @@ def _read_json(path):
 
 
 def _write_json(path, value):
-    partial = f"{path}.{os.getpid()}.{time.time_ns()}.partial"
-    with tf.io.gfile.GFile(partial, "w") as file:
-        file.write(json.dumps(value, indent=2) + "\n")
-    tf.io.gfile.rename(partial, path, overwrite=True)
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())

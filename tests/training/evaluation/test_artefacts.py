@@ -109,3 +109,15 @@ def test_folders_that_are_no_artefacts_are_refused(tmp_path, digits):
     (tmp_path / "empty" / "image_encoder.tflite").write_bytes(b"no graph at all")
     with pytest.raises(DataError, match="no TFLite graph with an input 'image'"):
         encoders.TFLiteEncoder(tmp_path / "empty")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("quantization", "least"), [("none", 1e-6), ("dynamic_int8", 0.005)])
+def test_accuracy_on_digits_survives_export(digits, tmp_path, quantization, least):
+    lit_tf.export.tflite(digits, tmp_path / "tflite", quantization=quantization)
+    data = open_classification("digits")
+    kept, lost = (
+        protocol.zero_shot(encoder, data).metrics["accuracy"]
+        for encoder in (encoders.KerasEncoder(digits), encoders.TFLiteEncoder(tmp_path / "tflite"))
+    )
+    assert lost == pytest.approx(kept, abs=least)  # half a point for int8

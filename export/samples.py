@@ -1,0 +1,93 @@
+"""The inputs on which exported graphs are calibrated and compared with the Keras model."""
+
+import numpy as np
+
+from lit_tf import images as images_lib
+from lit_tf.zero_shot import get_templates
+
+SAMPLE_TEXTS = [
+    "a photo of a cat",
+    "A close-up photo of the DOG.",
+    "two zebras standing in the grass",
+    "itap of the café in Çelik Street, at night",
+    "a red bicycle next to a small blue truck on the street near the old city park",
+    "the number thirty-seven in green ink",
+    "unhappily photographed boats, e-mail@example.com 12:30",
+    "",
+]
+CALIBRATION_NAMES = (
+    "horse,red car,bowl of soup,tall building,guitar player,airplane over the sea,old wooden boat,"
+    "three people,number seven,coffee cup,mountain in winter,kitchen table,yellow flower"
+).split(",")
+
+
+def sample_images(size: int, count: int = 6) -> list[np.ndarray]:
+    """Returns uint8 pictures (H, W, 3) of several sizes: waves, edges, a little noise.
+
+    Args:
+      size: side of the model's images; the pictures are about as large.
+      count: how many.
+    """
+    out = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        height, width = size + 7 * (seed % 3), size + 11 * (seed % 2)
+        y, x = np.mgrid[:height, :width] / size
+        a, b, c = rng.uniform(2, 14, 3)
+        waves = [np.sin(a * x + seed), np.cos(b * y), np.sin(c * (x + y))]
+        picture = 127 + 90 * np.stack(waves, -1)
+        picture[height // 3 : height // 2, width // 4 : width // 2] = rng.uniform(0, 255, 3)
+        noise = rng.normal(0, 6, picture.shape)
+        out.append((picture + noise).clip(0, 255).astype(np.uint8))
+    return out
+
+
+def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarray:
+    """Returns int32 tokens (N, L): of the sample texts where there is a tokenizer, and random ones.
+
+    Args:
+      model: the model.
+      count: how many random ones.
+      calibration: whether to return others: random ones of another seed, and as many prompts.
+    """
+    rng = np.random.default_rng(18 if calibration else 17)
+    text, length = model.config.text, model.config.token_length
+    tokens = rng.integers(2, text.vocab_size, (count, length)).astype(np.int32)
+    if text.kind == "bert":  # texts of all lengths, padded
+        tokens[np.arange(length) >= rng.integers(3, length + 1, (count, 1))] = 0
+    else:
+        tokens[:, -1] = 1 if model.tokenizer is None else model.tokenizer.pad
+    if model.tokenizer is not None:
+        texts = SAMPLE_TEXTS
+        if calibration:
+            texts = sample_prompts(count)
+        tokens = np.concatenate([model.tokenizer(texts).numpy(), tokens])
+    return tokens
+
+
+def sample_prompts(count: int) -> list[str]:
+    """Returns prompts, all templates of CLIP's paper in turn."""
+    templates = get_templates("clip_paper")
+    return [
+        templates[i % len(templates)].format(CALIBRATION_NAMES[i % len(CALIBRATION_NAMES)])
+        for i in range(count)
+    ]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the cosine between the rows of two arrays."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+
+
+def resized(model, images) -> np.ndarray:
+    """Returns images of any kind as uint8 (N, R, R, 3), as the model's graphs take them."""
+    config = model.config
+    return np.stack(
+        [
+            images_lib.resize_uint8(
+                images_lib.to_uint8(x, f"Image {i}"), config.image.image_size, config.crop
+            ).numpy()
+            for i, x in enumerate(images)
+        ]
+    )
