@@ -37,6 +37,8 @@ PAPERS = {
 _INK_JITTER, _PAPER_JITTER = 15, 6
 # Digits are upsampled by this factor with cubic splines before they are placed: 8 x 8 -> 32 x 32.
 _UPSAMPLING = 4
+# Images to draw at a time: their arrays fit in a processor's cache.
+_BLOCK = 25
 # Share of each digit class that goes to a split of the digits; the rest is for training.
 _TEST_SHARE, _VALIDATION_SHARE = 0.2, 0.1
 
@@ -121,8 +123,11 @@ def _place(coverage, center, scale, angle, slant, waves):
     u = (cos * dx + sin * dy) / scale[:, 1, None, None]
     v = (cos * dy - sin * dx) / scale[:, 0, None, None]
     u = u + slant[:, None, None] * v
-    (size_u, rate_u, phase_u), (size_v, rate_v, phase_v) = waves.transpose(1, 2, 0)[..., None, None]
-    u, v = u + size_u * np.sin(rate_u * v + phase_u), v + size_v * np.sin(rate_v * u + phase_v)
+    if waves.any():  # digits that models are measured on have none
+        (size_u, rate_u, phase_u), (size_v, rate_v, phase_v) = waves.transpose(1, 2, 0)[
+            ..., None, None
+        ]
+        u, v = u + size_u * np.sin(rate_u * v + phase_u), v + size_v * np.sin(rate_v * u + phase_v)
     # Bilinear, zero outside: one pixel of margin on each side makes the gather safe.
     padded = np.pad(coverage, ((0, 0), (1, 1), (1, 1)))
     u = np.clip(u + (size + 1) / 2, 0, size + 0.999)
@@ -150,32 +155,55 @@ def draw(left, right, inks, papers, rng, augment=False):
     Returns:
         uint8 (N, 32, 64, 3).
     """
-    coverage, _ = load_digits()
     n = len(left)
-    ink = np.zeros((n, HEIGHT, WIDTH), np.float32)
-    for indices, middle in ((left, WIDTH / 4), (right, 3 * WIDTH / 4)):
-        center = np.array([(HEIGHT - 1) / 2, middle - 0.5]) + rng.uniform(-1, 1, (n, 2)) * [
-            2.0,
-            3.0,
-        ]
-        scale = np.repeat(rng.uniform(0.75, 0.95, (n, 1)), 2, axis=1)
-        angle, slant, waves, thinning = np.zeros(n), np.zeros(n), np.zeros((n, 2, 3)), np.ones(n)
-        if augment:
-            # From none to full augmentation, because models are measured on digits without any.
-            share = rng.random((n, 1))
-            scale = scale * (1 + share * rng.uniform(-0.12, 0.12, (n, 2)))
-            angle = share[:, 0] * rng.uniform(-0.22, 0.22, n)
-            slant = share[:, 0] * rng.uniform(-0.3, 0.3, n)
-            waves = rng.uniform([-1.8, 0.1, 0.0], [1.8, 0.3, 6.3], (n, 2, 3))
-            waves[:, :, 0] *= share
-            thinning = np.exp(share[:, 0] * rng.uniform(-0.5, 0.5, n))
-        geometry = (a.astype(np.float32) for a in (center, scale, angle, slant, waves))
-        placed = _place(coverage[indices], *geometry) ** thinning[:, None, None]
-        ink = np.maximum(ink, placed)
+    sides = [
+        (np.asarray(indices), *_geometry(n, middle, rng, augment))
+        for indices, middle in ((left, WIDTH / 4), (right, 3 * WIDTH / 4))
+    ]
     ink_rgb = np.array(list(INKS.values()))[inks]
     ink_rgb = ink_rgb + rng.uniform(-1, 1, (n, 3)) * _INK_JITTER
     paper_rgb = np.array(list(PAPERS.values()))[papers]
     paper_rgb = paper_rgb + rng.uniform(-1, 1, (n, 3)) * _PAPER_JITTER
-    ink = ink[..., None]  # (N, HEIGHT, WIDTH, 1)
+    images = np.empty((n, HEIGHT, WIDTH, 3), np.uint8)
+    for start in range(0, n, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        some = [[values[block] for values in side] for side in sides]
+        images[block] = _paint(some, ink_rgb[block], paper_rgb[block])
+    return images
+
+
+def _geometry(n, middle, rng, augment):
+    """Draws where and how n digits stand: center, scale, angle, slant, waves and thinning."""
+    center = np.array([(HEIGHT - 1) / 2, middle - 0.5]) + rng.uniform(-1, 1, (n, 2)) * [2.0, 3.0]
+    scale = np.repeat(rng.uniform(0.75, 0.95, (n, 1)), 2, axis=1)
+    angle, slant, waves, thinning = np.zeros(n), np.zeros(n), np.zeros((n, 2, 3)), np.ones(n)
+    if augment:
+        # From none to full augmentation, because models are measured on digits without any.
+        share = rng.random((n, 1))
+        scale = scale * (1 + share * rng.uniform(-0.12, 0.12, (n, 2)))
+        angle = share[:, 0] * rng.uniform(-0.22, 0.22, n)
+        slant = share[:, 0] * rng.uniform(-0.3, 0.3, n)
+        waves = rng.uniform([-1.8, 0.1, 0.0], [1.8, 0.3, 6.3], (n, 2, 3))
+        waves[:, :, 0] *= share
+        thinning = np.exp(share[:, 0] * rng.uniform(-0.5, 0.5, n))
+    return (*(a.astype(np.float32) for a in (center, scale, angle, slant, waves)), thinning)
+
+
+def _paint(sides, ink_rgb, paper_rgb):
+    """Returns uint8 (n, HEIGHT, WIDTH, 3): digits in their ink on their paper.
+
+    Args:
+        sides: (indices, *`_geometry`) of each digit of the pairs.
+        ink_rgb: float (n, 3).
+        paper_rgb: float (n, 3).
+    """
+    coverage, _ = load_digits()
+    ink = np.zeros((len(ink_rgb), HEIGHT, WIDTH), np.float32)
+    for indices, *geometry, thinning in sides:
+        placed = _place(coverage[indices], *geometry).astype(np.float64)
+        if (thinning != 1).any():
+            placed = placed ** thinning[:, None, None]
+        ink = np.maximum(ink, placed)
+    ink = ink[..., None]  # (n, HEIGHT, WIDTH, 1)
     rgb = paper_rgb[:, None, None] * (1 - ink) + ink_rgb[:, None, None] * ink
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
