@@ -42,33 +42,17 @@ def heat_map(path, similarities, images, texts, title=None, match=None):
         )
     labels = [" ".join(text.split()) for text in texts]
     labels = ["\n".join(textwrap.wrap(text, 44, max_lines=2)) or '""' for text in labels]
-    # Inches: cells are wide enough for their number; the margins are as wide as what stands there.
-    cell, height = 1.1, 0.62
-    thumbnail = 0.1 + 1.01 * min(1, max(x.shape[0] / x.shape[1] for x in images))
-    left = 0.3 + 0.085 * max(len(line) for label in labels for line in label.split("\n"))
-    top, bottom, right = 0.45 if title else 0.15, 0.15, 1.0
-    if title:
-        left = max(left, 0.1 * len(title) - cell * columns - right)
-    width = left + cell * columns + right
-    total = top + thumbnail + height * rows + bottom
-    drawing = figure.Figure(figsize=(width, total))
-
-    axes = drawing.add_axes(
-        (left / width, bottom / total, cell * columns / width, height * rows / total)
+    # Inches: a cell has room for its number, and there is room for the labels beside the cells.
+    beside = 0.085 * max(len(line) for label in labels for line in label.split("\n"))
+    above = 1.01 * min(1, max(image.shape[0] / image.shape[1] for image in images))
+    drawing = figure.Figure(
+        (1.1 * columns + beside + 1.2, 0.62 * rows + above), layout="constrained"
     )
+    drawing.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    grid = drawing.add_gridspec(2, columns, height_ratios=(above, 0.62 * rows))
+    axes = drawing.add_subplot(grid[1, :])
     colours = axes.imshow(similarities.T, aspect="auto", cmap="viridis")
-    low, high = colours.get_clim()
-    for (column, row), value in np.ndenumerate(similarities):
-        dark = value < (low + high) / 2
-        axes.text(
-            column,
-            row,
-            f"{value:.2f}" if match is None else f"{value:.2f}\n{100 * match[column][row]:.1f} %",
-            ha="center",
-            va="center",
-            fontsize=12 if match is None else 10,
-            color="white" if dark else "black",
-        )
+    _write_values(axes, similarities, match, colours.get_clim())
     for column, row in enumerate(similarities.argmax(axis=1)):
         frame = patches.Rectangle(
             (column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor="red", linewidth=2.5
@@ -79,30 +63,13 @@ def heat_map(path, similarities, images, texts, title=None, match=None):
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for column, image in enumerate(images):
-        box = drawing.add_axes(
-            (
-                (left + cell * (column + 0.04)) / width,
-                (bottom + height * rows + 0.06) / total,
-                cell * 0.92 / width,
-                (thumbnail - 0.1) / total,
-            )
-        )
+        box = drawing.add_subplot(grid[0, column])
         box.imshow(_shrink(image), interpolation="antialiased")
         box.set_anchor("S")
         box.axis("off")
-    bar = drawing.add_axes(
-        (
-            (left + cell * columns + 0.15) / width,
-            bottom / total,
-            0.14 / width,
-            height * rows / total,
-        )
-    )
-    drawing.colorbar(colours, cax=bar)
+    drawing.colorbar(colours, ax=axes, fraction=0.14 / columns, aspect=30)
     if title:
-        drawing.text(
-            0.5, 1 - 0.24 / total, title, ha="center", va="center", fontsize=12, parse_math=False
-        )
+        drawing.suptitle(title, fontsize=12, parse_math=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # no font here has every script
         try:
@@ -112,6 +79,21 @@ def heat_map(path, similarities, images, texts, title=None, match=None):
                 drawing.savefig(f, format=kind, dpi=150, bbox_inches="tight")
         except (OSError, ValueError) as e:  # ValueError: no such format
             raise LitError(f"{os.fspath(path)} cannot be written: {e}") from None
+
+
+def _write_values(axes, similarities, match, limits):
+    """Writes every cell's numbers, light on dark colours and dark on light ones."""
+    middle = sum(limits) / 2
+    for (column, row), value in np.ndenumerate(similarities):
+        axes.text(
+            column,
+            row,
+            f"{value:.2f}" if match is None else f"{value:.2f}\n{100 * match[column][row]:.1f} %",
+            ha="center",
+            va="center",
+            fontsize=12 if match is None else 10,
+            color="white" if value < middle else "black",
+        )
 
 
 def _shrink(image, side=512):

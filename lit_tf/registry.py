@@ -12,6 +12,7 @@ import pathlib
 
 _WEB = "https://storage.googleapis.com/vit_models"
 _BUCKET = "gs://vit_models"
+_ROOTS = (_WEB, _BUCKET)
 _STORAGE = "https://storage.googleapis.com"
 DATA = pathlib.Path(__file__).parent / "data"
 
@@ -321,8 +322,10 @@ def is_naflex(name: str) -> bool:
 
 
 UPSTREAM = {
-    name: UpstreamModel(name, config_arg, tower, (f"{_WEB}/{path}", f"{_BUCKET}/{path}"))
-    for name, config_arg, tower, path in (
+    name: UpstreamModel(
+        name, config_arg, tower, tuple(f"{root}/{path}" for path in paths for root in _ROOTS)
+    )
+    for name, config_arg, tower, *paths in (
         (
             "uncased_L-12_H-768_A-12",
             "bert_base",
@@ -334,6 +337,7 @@ UPSTREAM = {
             "bert_large",
             "text",
             "lit/bert/uncased_L-24_H-1024_A-16",
+            "lit/bert/uncased_L-uncased_L-24_H-1024_A-16",  # as big_vision's code spells it
         ),
         *(
             (stem, config_arg, "image", f"augreg/{stem}.npz")

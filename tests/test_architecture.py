@@ -13,7 +13,7 @@ WINGS = (
     ("distribution", "names"),
     ("data",),
     ("losses", "optimizers", "gradient_cache", "step"),
-    ("config", "configs", "towers"),
+    ("config", "configs", "known_towers", "towers"),
     ("precompute",),
     ("evaluation",),
     ("host_call", "loop", "train", "cli"),

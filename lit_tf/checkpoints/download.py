@@ -126,7 +126,8 @@ def _upstream(model, with_vocab):
 
 def _bert_folder(urls, folder, with_vocab):
     """Returns a folder with the files of a TF1 BERT release."""
-    where = f"Without a network, put {', '.join(_BERT_FILES)} from {urls[0]} into {folder}"
+    pages = " or ".join(url for url in urls if not url.startswith("gs://")) or urls[0]
+    where = f"Without a network, put {', '.join(_BERT_FILES)} from {pages} into {folder}"
     for file in _BERT_FILES if with_vocab else _BERT_FILES[1:]:
         fetch([f"{url}/{file}" for url in urls], folder / file, where)
     return folder

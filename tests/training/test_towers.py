@@ -1,14 +1,19 @@
 """What `model.image` and `model.text` may name, and what a run's towers start from."""
 
+import dataclasses
 import pathlib
+import re
+import shutil
 
 import numpy as np
 import pytest
 
+from lit_tf import registry
+from lit_tf.checkpoints import download
 from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig
-from lit_tf.errors import ConfigError
+from lit_tf.errors import ConfigError, DownloadError
 from lit_tf.loading import load, save_npz
-from lit_tf.training.config import LossConfig, ModelConfig, TrainConfig
+from lit_tf.training.config import LossConfig, ModelConfig, TrainConfig, load_config
 from lit_tf.training.towers import build_model, image_config, text_config, tower_sizes
 
 VOCAB = str(pathlib.Path(__file__).parents[1] / "reference" / "vocab.txt")  # 1,000 tokens
@@ -117,3 +122,38 @@ def test_siglip_towers_start_a_run_and_come_back_for_big_vision(fixtures, tmp_pa
     for name, variable in model.canonical_variables().items():
         np.testing.assert_array_equal(variable.numpy(), given[name].numpy())
     assert again.tokenizer.lowercase
+
+
+def test_a_checkpoint_that_lies_where_the_librarys_hint_says_is_found_by_the_trainer(
+    fixtures, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LIT_TF_CACHE", str(tmp_path))
+    monkeypatch.setattr(download, "fetch", in_place(download.fetch))
+    config = load_config("lit_coco:txt=bert_large,img=B/16")
+    with pytest.raises(DownloadError) as hint:
+        build_model(config)
+    name = registry.find_upstream("B/16").name
+    assert re.search(rf"put \S*/augreg/{re.escape(name)}.npz into {tmp_path}$", str(hint.value))
+    shutil.copy(fixtures / "vit_upstream_tiny.npz", tmp_path / f"{name}.npz")
+    with pytest.raises(DownloadError) as hint:
+        build_model(config)
+    folder = tmp_path / "uncased_L-24_H-1024_A-16"
+    # Nobody could look into the bucket, whose folder big_vision's code spells in another way.
+    assert "/uncased_L-24_H-1024_A-16 or " in str(hint.value)
+    assert f"/uncased_L-uncased_L-24_H-1024_A-16 into {folder}" in str(hint.value)
+    shutil.copytree(fixtures / "bert_tiny", folder)
+    small = dataclasses.replace(config.model, resolution=32)
+    model = build_model(dataclasses.replace(config, model=small))
+    want = load(fixtures / "vit_upstream_tiny.npz").image_tower.embedding.kernel
+    np.testing.assert_array_equal(model.image_tower.embedding.kernel.numpy(), want.numpy())
+
+
+def in_place(fetch):
+    """Returns `fetch` without a network: it finds files, and gives its hint for all others."""
+
+    def find(urls, path, where=""):
+        if path.exists():
+            return fetch(urls, path, where)
+        raise DownloadError(f"no network. {where}")
+
+    return find

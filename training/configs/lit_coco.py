@@ -10,6 +10,7 @@ BERT base trains with Adam, BERT large with Adafactor, as published.
 
 import dataclasses
 
+from lit_tf import registry
 from lit_tf.config import usual_token_length
 from lit_tf.errors import ConfigError
 from lit_tf.training.config import (
@@ -24,17 +25,9 @@ from lit_tf.training.config import (
 from lit_tf.training.known_towers import TRANSFORMERS, image_tower, text_tower
 from lit_tf.training.names import ADAFACTOR, ADAM, SOFTMAX
 
-_BUCKET = "gs://vit_models"
-# AugReg checkpoints (arXiv:2106.10270) and BERT's own, as big_vision starts from.
-_IMAGE_INIT = {
-    "B/32": "B_32-i21k-300ep-lr_0.001-aug_light1-wd_0.1-do_0.0-sd_0.0.npz",
-    "B/16": "B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0.npz",
-    "L/16": "L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0.npz",
-}
-_TEXT_INIT = {
-    "bert_base": "uncased_L-12_H-768_A-12",
-    "bert_large": "uncased_L-24_H-1024_A-16",
-}
+# What big_vision starts from, by argument: AugReg checkpoints (arXiv:2106.10270) and BERT's own.
+_AUGREG = {m.config_arg: m.name for m in registry.UPSTREAM.values() if m.tower == "image"}
+_BERT = {m.config_arg: m.name for m in registry.UPSTREAM.values() if m.tower == "text"}
 
 
 def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
@@ -108,12 +101,12 @@ def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
 
 def _image(name):
     """Returns (checkpoint, resolution) of an image tower."""
-    if name in _IMAGE_INIT:
-        return f"{_BUCKET}/augreg/{_IMAGE_INIT[name]}", 224
+    if name in _AUGREG:
+        return _AUGREG[name], 224
     tower = image_tower(name)
     if tower is None:
         raise ConfigError(
-            f"img is {name!r}; expected one of {', '.join(_IMAGE_INIT)}, a published model (see "
+            f"img is {name!r}; expected one of {', '.join(_AUGREG)}, a published model (see "
             "`lit-tf models`) or the path of a checkpoint"
         )
     return name, tower.image_size
@@ -121,14 +114,14 @@ def _image(name):
 
 def _text(name):
     """Returns (checkpoint or None for a tower from scratch, tokens) of a text tower."""
-    if name in _TEXT_INIT:
-        return f"{_BUCKET}/lit/bert/{_TEXT_INIT[name]}", 16
+    if name in _BERT:
+        return _BERT[name], 16
     if name in TRANSFORMERS:
         return None, 64
     tower = text_tower(name)
     if tower is None:
         raise ConfigError(
-            f"txt is {name!r}; expected one of {', '.join([*_TEXT_INIT, *TRANSFORMERS])}, a "
+            f"txt is {name!r}; expected one of {', '.join([*_BERT, *TRANSFORMERS])}, a "
             "published model (see `lit-tf models`) or the path of a checkpoint"
         )
     return name, usual_token_length(tower)
