@@ -7,6 +7,8 @@ import shlex
 from lit_tf.commands import common as commands
 from lit_tf.errors import ExportError
 
+from .names import DYNAMIC_INT8, INT8, QUANTIZATIONS
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf export`."""
@@ -36,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", help="SavedModel: precision, such as bfloat16")
     parser.add_argument(
         "--quantization",
-        choices=("none", "float16", "dynamic_int8", "int8"),
-        help="TFLite, and but for int8 a web page (default: dynamic_int8)",
+        choices=QUANTIZATIONS,
+        help=f"TFLite, and except for {INT8} a web page (default: {DYNAMIC_INT8})",
     )
     parser.add_argument(
         "--calibration", metavar="GLOB", nargs="+", help="TFLite int8: images like those to come"
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         measured = web(
             model,
             args.out,
-            quantization=args.quantization or "dynamic_int8",
+            quantization=args.quantization or DYNAMIC_INT8,
             images=commands.matching_files(args.images or ()),
             runtime=args.runtime or (),
             **given,
@@ -121,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         measured = tflite(
             model,
             args.out,
-            quantization=args.quantization or "dynamic_int8",
+            quantization=args.quantization or DYNAMIC_INT8,
             calibration=images,
             **common,
         )

@@ -12,6 +12,8 @@ import numpy as np
 
 from lit_tf.errors import extra
 
+from .names import DYNAMIC_INT8, FLOAT16, INT8, NONE
+
 # A name scope whose matrix products stay float: similarities, which the temperature multiplies.
 KEPT_FLOAT = "kept_float"
 
@@ -29,10 +31,10 @@ _WEIGHTLESS = (
 )
 _PATCHES = "the patch convolution (float16 weights): it alone would cost more than all other layers"
 STAYS_FLOAT = {
-    "none": ["everything"],
-    "float16": ["all computation; only weights are float16"],
-    "dynamic_int8": [_PATCHES, _HEADS, _TABLE, _WEIGHTLESS],
-    "int8": [
+    NONE: ["everything"],
+    FLOAT16: ["all computation; only weights are float16"],
+    DYNAMIC_INT8: [_PATCHES, _HEADS, _TABLE, _WEIGHTLESS],
+    INT8: [
         _PATCHES,
         _HEADS,
         _TABLE,
@@ -61,14 +63,14 @@ def _recipe(quantization, table_size):
         recipe.add_quantization_config(scope, operation, half, algorithms.FLOAT_CASTING)
 
     to_half(op.CONV_2D)
-    if quantization == "float16" or table_size <= _SMALL_TABLE:
+    if quantization == FLOAT16 or table_size <= _SMALL_TABLE:
         to_half(op.EMBEDDING_LOOKUP)
     else:
         recipe.add_dynamic_config(".*", op.EMBEDDING_LOOKUP, 8)
-    if quantization == "float16":
+    if quantization == FLOAT16:
         to_half(op.FULLY_CONNECTED)
     else:
-        if quantization == "dynamic_int8":
+        if quantization == DYNAMIC_INT8:
             recipe.add_dynamic_config(".*", op.FULLY_CONNECTED, 8)
         else:
             recipe.add_static_config(".*", op.FULLY_CONNECTED, 8, 8)
@@ -91,7 +93,7 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
     Raises:
       MissingPackageError: ai-edge-quantizer is not installed.
     """
-    if quantization == "none":
+    if quantization == NONE:
         return bytes(graph)
     with extra("lite"):
         from ai_edge_quantizer import quantizer
@@ -110,7 +112,7 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
             result, enable_progress_bar=False, enable_progress_report=False
         ).quantized_model
     )
-    return out if means is None or quantization != "dynamic_int8" else _corrected(graph, out, means)
+    return out if means is None or quantization != DYNAMIC_INT8 else _corrected(graph, out, means)
 
 
 def _operations(model, name):

@@ -14,16 +14,17 @@ from lit_tf import images as images_lib
 from lit_tf.errors import ExportError, extra
 
 from . import manifest, quantize, samples, verify
+from .names import DYNAMIC_INT8, FLOAT16, INT8, NONE, QUANTIZATIONS
 
 # Mean cosine to the Keras model's embeddings, below which nothing is written.
-LEAST_COSINE = {"none": 0.99999, "float16": 0.9999, "dynamic_int8": 0.999, "int8": 0.99}
+LEAST_COSINE = {NONE: 0.99999, FLOAT16: 0.9999, DYNAMIC_INT8: 0.999, INT8: 0.99}
 
 
 def tflite(
     model,
     out_dir,
     *,
-    quantization="dynamic_int8",
+    quantization=DYNAMIC_INT8,
     classes=None,
     templates="clip_best",
     calibration=None,
@@ -52,9 +53,9 @@ def tflite(
       ExportError: the model lacks what was asked for, `out_dir` holds something else, or what was
         written does not agree with the model; then nothing is left behind.
     """
-    if quantization not in LEAST_COSINE:
+    if quantization not in QUANTIZATIONS:
         raise ExportError(
-            f"quantization must be one of {', '.join(LEAST_COSINE)}; found {quantization!r}"
+            f"quantization must be one of {', '.join(QUANTIZATIONS)}; found {quantization!r}"
         )
     has_image = model.image_tower is not None
     if calibration is not None:
@@ -64,7 +65,7 @@ def tflite(
                 "or a list of images"
             )
         calibration = list(calibration)
-    if quantization == "int8" and has_image and not calibration:
+    if quantization == INT8 and has_image and not calibration:
         raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
     if classes is not None and (model.t is None or model.tokenizer is None):
         raise ExportError("classes need a model with both towers and a vocabulary")
@@ -226,13 +227,13 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
     # Other tokens than those on which the result is measured.
     known = {"encode_tokens": {"tokens": samples.sample_tokens(model, 96, calibration=True)}}
     means = None
-    if quantization == "dynamic_int8":
+    if quantization == DYNAMIC_INT8:
         means = quantize.input_means(graphs["text_encoder.tflite"], known, batch or 8)
     for file, graph in graphs.items():
         path, how = folder / file, quantization
         strings = file.endswith("_strings.tflite")
-        if strings and how == "int8":
-            how = "dynamic_int8"  # no calibrator runs the tokenizer's operations
+        if strings and how == INT8:
+            how = DYNAMIC_INT8  # no calibrator runs the tokenizer's operations
         path.write_bytes(quantize.quantized(graph, how, None if strings else known, means))
         given, want = measured[file]
         signature, name = ("encode_text", "text") if strings else ("encode_tokens", "tokens")

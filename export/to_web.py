@@ -15,9 +15,9 @@ from lit_tf.errors import ExportError
 from lit_tf.files import sha256
 
 from . import manifest, quantize, samples, to_tflite, web_runtime
+from .names import DYNAMIC_INT8, WEB_QUANTIZATIONS
 
 PAGE = pathlib.Path(__file__).parent / "web"
-QUANTIZATIONS = ("dynamic_int8", "float16", "none")
 # Two sentences on which a visitor can see what the page does, whatever the model.
 TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing", "a page of text")
 
@@ -28,7 +28,7 @@ def web(
     *,
     classes=None,
     templates="clip_best",
-    quantization="dynamic_int8",
+    quantization=DYNAMIC_INT8,
     images: Sequence[str | os.PathLike] = (),
     texts: Sequence[str] = TEXTS,
     runtime: Sequence[str | os.PathLike] = (),
@@ -61,9 +61,9 @@ def web(
         left behind.
       ImageError: an example cannot be read.
     """
-    if quantization not in QUANTIZATIONS:
+    if quantization not in WEB_QUANTIZATIONS:
         raise ExportError(
-            f"quantization must be one of {', '.join(QUANTIZATIONS)} for a web page; "
+            f"quantization must be one of {', '.join(WEB_QUANTIZATIONS)} for a web page; "
             f"found {quantization!r}"
         )
     if model.t is None or model.tokenizer is None:
