@@ -72,11 +72,14 @@ class DataConfig:
 
     Attributes:
         source: a tfds dataset ("coco_captions"), or a pattern of shards ("gs://b/cc12m/*.tar",
-            "/data/*.tfrecord", or the folder that `lit-tf precompute` wrote).
-        format: "tfds", "tar", "tfrecord", "embeddings", or "auto" to tell by the source's name.
+            "/data/*.tfrecord"), or a table of image paths and captions ("pairs.csv", ".tsv",
+            ".parquet"), or the folder that `lit-tf precompute` wrote.
+        format: "tfds", "tar", "tfrecord", "table", "embeddings", or "auto" to tell by the
+            source's name.
         split: split of a tfds dataset, slices as in "train[:90%]" included.
         data_dir: where tfds keeps its data, or None for its default.
-        image_key: feature (tfds), member's extension (tar) or field (TFRecord) of the image.
+        image_key: feature (tfds), member's extension (tar), field (TFRecord) or column
+            (table) of the image.
         text_key: the same of the text, nested names as in "captions/text".
         augment: steps of augmentation on uint8 images in order: "flip_lr", "randaug(2,10)", joined
             by "|"; empty for none, which precomputed embeddings need (augmented views are stored).

@@ -1,4 +1,4 @@
-"""Where pairs come from: tfds, img2dataset's tars and TFRecords, `lit-tf precompute`'s shards.
+"""Where pairs come from: tfds, img2dataset's shards, tables of paths, `lit-tf precompute`'s shards.
 
 A source is a list of shards of known lengths that can be read from front to back, and a function
 from a record to its undecoded image (or its image embeddings) and its texts. Paths may be local or
@@ -6,6 +6,8 @@ on any file system that `tf.io.gfile` knows, `gs://` among them.
 """
 
 import functools
+import itertools
+import math
 import os
 import re
 
@@ -14,16 +16,23 @@ import tensorflow as tf
 
 from lit_tf.errors import DataError, extra
 
-from . import shards, tar, tfrecord
+from . import shards, tables, tar, tfrecord
 from .embeddings import read_manifest
 
+with extra("train"):
+    import braceexpand
+
 _READ_BUFFER = 4 << 20
-_FORMATS = ("tfds", "tar", "tfrecord", "embeddings")
+_FORMATS = ("tfds", "tar", "tfrecord", "table", "embeddings")
 _SUFFIXES = {"tar": (".tar",), "tfrecord": (".tfrecord", ".tfrecords")}
 # In the trainer's defaults, keys are those of tfds' coco_captions; with shards these stand for what
 # img2dataset writes.
 _IMAGE_NAMES = {"image": ("jpg", "jpeg", "png", "webp")}
 _TEXT_NAMES = {"captions/text": ("txt",)}
+# Rows of a table that are read one after the other, like a shard.
+_TABLE_ROWS = 1000
+# Patterns that braces may stand for; the largest published sets have half a million shards.
+_MAX_PATTERNS = 1_000_000
 # How many samples of a tar cross from Python to tf.data at a time.
 _TAR_CHUNK = 32
 
@@ -106,6 +115,12 @@ class TFRecordSource(_PairSource):
         # Without an image, an empty string: it decodes to nothing and counts as corrupt.
         return {"image": tf.concat([images, [""]], 0)[0], "texts": texts}
 
+    def describe(self, shard, index):
+        """See `Source`."""
+        for record in tf.data.TFRecordDataset(self.paths[shard]).skip(index).take(1):
+            return tfrecord.describe(record.numpy())
+        return ""
+
 
 class TarSource(_PairSource):
     """Webdataset tars: see `_PairSource`.
@@ -142,6 +157,68 @@ class TarSource(_PairSource):
     def describe(self, shard, index):
         """See `Source`."""
         return tar.describe(self.paths[shard], index, self._limit)
+
+
+class TableSource(Source):
+    """A CSV or Parquet file of image paths and captions, see `tables`.
+
+    Args:
+        path: Local path of the table.
+        config: The `DataConfig`: names of the columns, and how large an image file may be.
+    """
+
+    def __init__(self, path, config):
+        columns = {}
+        if config.image_key not in _IMAGE_NAMES:
+            columns["image_columns"] = (config.image_key,)
+        if config.text_key not in _TEXT_NAMES:
+            columns["caption_columns"] = (config.text_key,)
+        rows = list(tables.read_captions(path, **columns).items())
+        self._rows = [rows[i : i + _TABLE_ROWS] for i in range(0, len(rows), _TABLE_ROWS)]
+        self._limit = config.max_example_bytes
+        super().__init__([path] * len(self._rows), map(len, self._rows))
+
+    def read(self, shard, skip):
+        """See `Source`."""
+
+        def row(shard, index):
+            path, texts = self._rows[shard][index]
+            # A name that no file has, where reading would wait for ever or take all memory.
+            encoded = b"" if self._problem(path) else os.fsencode(path)
+            return encoded, np.array([t.encode("utf-8", "replace") for t in texts], object)
+
+        def record(index):
+            path, texts = tf.numpy_function(row, [shard, index], [tf.string, tf.string])
+            return {"path": tf.ensure_shape(path, []), "texts": tf.ensure_shape(texts, [None])}
+
+        lengths = tf.constant(self.lengths, tf.int64)
+        return tf.data.Dataset.range(skip, tf.gather(lengths, shard)).map(record)
+
+    def parse(self, record):
+        """See `Source`."""
+        return {"image": tf.io.read_file(record["path"]), "texts": record["texts"]}
+
+    def name(self, shard, index):
+        """See `Source`."""
+        return os.fsencode(self._rows[shard][index][0]).decode("utf-8", "backslashreplace")
+
+    def describe(self, shard, index):
+        """See `Source`."""
+        return self._problem(self._rows[shard][index][0])
+
+    def _problem(self, path):
+        """Returns why an image's file is not read, or ""."""
+        try:
+            if "://" in path:
+                return ""
+            if not os.path.exists(path):
+                return "no such file"
+            if not os.path.isfile(path):
+                return "not a file"
+            size = os.stat(path).st_size
+        except (OSError, ValueError) as e:  # no access; a null character in the path
+            return str(e)
+        return f"{size:,} bytes, over data.max_example_bytes" if size > self._limit else ""
 
 
 class TfdsSource(Source):
@@ -279,6 +356,11 @@ def open_source(config) -> Source:
         )
     if format_name == "embeddings":
         return EmbeddingSource(config.source, config)
+    if format_name == "table":
+        source = TableSource(config.source, config)
+        if not source.lengths:
+            raise DataError(f"{config.source} has no rows")
+        return source
     scan, kind = (tar.scan, TarSource) if format_name == "tar" else (tfrecord.scan, TFRecordSource)
     scan = functools.partial(scan, limit=config.max_example_bytes)
     source = kind(shards.survey(find_shards(config.source, format_name), scan), config)
@@ -291,34 +373,46 @@ def find_shards(source: str, format_name: str) -> list[str]:
     """Returns the sorted paths that a pattern names.
 
     Args:
-        source: A folder, or a pattern with `*`, `?` and ranges such as `{00000..01242}`.
+        source: A folder, or a pattern with `*`, `?` and braces such as `{00000..01242}`, `{a,b}`.
         format_name: "tar" or "tfrecord": what to look for in a folder.
 
     Raises:
         DataError: Nothing is there.
     """
-    span = re.search(r"\{(\d+)\.\.(\d+)\}", source)
-    if span:
-        low, high = span[1], span[2]
-        names = [f"{i:0{len(low)}d}" for i in range(int(low), int(high) + 1)]
-        patterns = [source[: span.start()] + name + source[span.end() :] for name in names]
-    elif tf.io.gfile.isdir(source):
+    if tf.io.gfile.isdir(source):
         patterns = [os.path.join(source, f"*{suffix}") for suffix in _SUFFIXES[format_name]]
     else:
-        patterns = [source]
-    paths = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
-    if not paths or (span and len(paths) < len(patterns)):
+        patterns = _unbraced(source)
+    found = [tf.io.gfile.glob(pattern) for pattern in patterns]
+    if not any(found):
+        raise DataError(f"no {format_name} shards at {source}")
+    if "{" in source and not all(found):
+        absent = [p for p, paths in zip(patterns, found, strict=True) if not paths]
         raise DataError(
-            f"{len(paths)} of {len(patterns)} shards found at {source}"
-            if span
-            else f"no {format_name} shards at {source}"
+            f"{len(patterns) - len(absent)} of {len(patterns)} shards found at {source}; the first "
+            f"that is missing is {absent[0]}"
         )
-    return paths
+    return sorted(set(itertools.chain(*found)))
+
+
+def _unbraced(source):
+    """Returns the patterns that one with braces stands for: `{00..09}`, `{a,b}`, or several."""
+    spans = re.findall(r"\{(-?\d+)\.\.(-?\d+)[.}]", source)
+    # Before braceexpand writes them all down.
+    count = math.prod(abs(int(low[:20]) - int(high[:20])) + 1 for low, high in spans)
+    if count > _MAX_PATTERNS:
+        raise DataError(f"{source} stands for {count:,} shards; at most {_MAX_PATTERNS:,} are read")
+    try:
+        return list(itertools.islice(braceexpand.braceexpand(source, escape=False), _MAX_PATTERNS))
+    except braceexpand.UnbalancedBracesError:
+        return [source]
 
 
 def _guess(source):
     if tf.io.gfile.exists(os.path.join(source, "manifest.json")):
         return "embeddings"
+    if tables.is_table(source):
+        return "table"
     for format_name, suffixes in _SUFFIXES.items():
         if source.endswith(suffixes):
             return format_name
@@ -326,11 +420,35 @@ def _guess(source):
             tf.io.gfile.glob(os.path.join(source, f"*{suffix}")) for suffix in suffixes
         ):
             return format_name
-    if source.startswith("gs://") or any(c in source for c in "*?{"):
+    if "://" in source or any(c in source for c in "*?{"):
         raise DataError(
             f"cannot tell the format of {source}: set data.format to {', '.join(_FORMATS[1:])}"
         )
+    # A dataset of tfds may be called "name/config" and nothing else that looks like a path.
+    path_like = source.startswith(("/", ".", "~")) or source.count("/") > 1
+    if os.path.exists(source) or path_like or re.search(r"\.[A-Za-z]\w*$", source):
+        raise DataError(_not_a_source(source))
     return "tfds"
+
+
+def _not_a_source(source):
+    """Returns why training cannot read a local path, and what it can."""
+    reads = (
+        "training reads tars (.tar), TFRecords (.tfrecord), tables of paths and captions (.csv, "
+        ".tsv, .parquet), the folder that `lit-tf precompute` wrote, and tfds datasets by name"
+    )
+    if os.path.isdir(source):
+        names = sorted(os.listdir(source))[:3]
+        holds = f"it holds {', '.join(names)}, ..." if names else "it is empty"
+        return f"no shards in the folder {source} ({holds}); {reads}"
+    if not os.path.exists(source):
+        return f"no such file or folder: {source}; {reads}"
+    try:
+        with open(source, "rb") as file:
+            kind = shards.looks_like(file.read(512))
+    except OSError as e:
+        return f"{source} cannot be read: {e}"
+    return f"{source} is {kind}; {reads}. If it is one of these under another name, set data.format"
 
 
 def _check_feature(name, features, key, kind):

@@ -7,6 +7,9 @@ reads the records; before, their lengths are checked here, without reading the d
 
 import struct
 
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
 from . import shards
 from .shards import Damaged, Shard
 
@@ -52,6 +55,17 @@ def scan(path: str, limit: int) -> Shard:
         except Damaged as e:
             return Shard(path, count, str(e), offset / max(size, 1))
     return Shard(path, count)
+
+
+def describe(record: bytes) -> str:
+    """Returns which fields a record has and of which kinds, for people."""
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except DecodeError:
+        return "not a tf.train.Example"
+    kinds = {name: features[name].WhichOneof("kind") for name in sorted(features)[:20]}
+    fields = [f"{name} ({(kind or 'empty').partition('_')[0]})" for name, kind in kinds.items()]
+    return f"fields {', '.join(fields)}" if fields else "no fields"
 
 
 def _record(file, offset, size, limit, number):

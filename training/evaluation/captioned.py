@@ -1,12 +1,12 @@
-"""Datasets of images with captions, from tfds or from a CSV file."""
+"""Datasets of images with captions, from tfds or from a table of paths and captions."""
 
-import csv
 import dataclasses
 import os
 import pathlib
 
 from lit_tf.errors import DataError
 
+from ..data.tables import is_table, read_captions
 from .images import FileImages, Images, TfdsImages
 from .notes import counted, some
 from .recipes import open_recipe
@@ -34,14 +34,14 @@ def open_captioned(argument: str, *, data_dir: str | None = None) -> Captioned:
 
     Args:
         argument: NAME[:SPLIT] of tfds, with a feature `captions/text` or `caption`; or the path of
-            a CSV file with the columns `image` (a path, relative to the file's folder) and
-            `caption`. Several rows with the same image are captions of one image.
+            a table (CSV, TSV, Parquet) with the columns `image` (a path, relative to the table's
+            folder) and `caption`. Several rows with the same image are captions of one image.
         data_dir: tfds's folder.
 
     Raises:
         DataError: no such data, or no captions in it.
     """
-    if argument.lower().endswith(".csv") or os.path.isfile(argument):
+    if is_table(argument) or os.path.isfile(argument):
         return _caption_file(argument)
     name, builder, _, split, standard = open_recipe(argument, data_dir)
     images = TfdsImages(builder, split)
@@ -83,23 +83,7 @@ def _leaf(features):
 
 
 def _caption_file(path):
-    folder = pathlib.Path(path).parent
-    captions = {}
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = {"image", "caption"} - set(reader.fieldnames or ())
-            if missing:
-                raise DataError(
-                    f"{path}: expected a first line with the columns image and caption, found "
-                    f"{', '.join(reader.fieldnames or ['nothing'])}"
-                )
-            for row in reader:
-                if not row["image"] or row["caption"] is None:
-                    raise DataError(f"{path}:{reader.line_num}: a row without image or caption")
-                captions.setdefault(str(folder / row["image"]), []).append(row["caption"])
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise DataError(f"{path}: cannot be read as a CSV file in UTF-8: {e}") from e
+    captions = read_captions(path)
     images = FileImages(pathlib.Path(path).stem, list(captions))
     return _with_captions(Captioned(images, list(captions.values())))
 

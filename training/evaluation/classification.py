@@ -7,6 +7,7 @@ import pathlib
 from lit_tf import prompts, zero_shot
 from lit_tf.errors import DataError, extra
 
+from ..data.tar import is_clutter
 from .images import IMAGE_SUFFIXES, FileImages, Images, TfdsImages
 from .notes import counted, some
 from .recipes import Prompts, open_recipe
@@ -123,7 +124,11 @@ def _restrict(images, names, labels, subset):
 
 def _class_folders(folder, given):
     root = pathlib.Path(folder)
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = sorted(
+        p
+        for p in root.iterdir()
+        if p.is_dir() and not p.name.startswith(".") and p.name != "__MACOSX"
+    )
     if not folders:
         raise DataError(f"{folder}: expected one folder of images per class, found no folder")
     names = given if given is not None else [p.name for p in folders]
@@ -134,6 +139,8 @@ def _class_folders(folder, given):
     paths, labels, others = [], [], []
     for label, class_folder in enumerate(folders):
         for path in sorted(class_folder.rglob("*")):
+            if is_clutter(path.relative_to(root).as_posix()):
+                continue
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 paths.append(str(path))
                 labels.append([label])

@@ -1,0 +1,92 @@
+"""Tables of image paths and captions: CSV, TSV and Parquet, for training and for evaluation."""
+
+import collections
+import csv
+import os
+
+from lit_tf.errors import DataError, extra
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+# Names that columns have in the tables that people bring; the first is what we ask for.
+IMAGE_COLUMNS = ("image", "filepath", "image_path", "path")
+CAPTION_COLUMNS = ("caption", "title", "text")
+
+
+def is_table(path: str) -> bool:
+    """Whether a path's ending says that it is a table."""
+    return path.lower().endswith(SUFFIXES)
+
+
+def read_captions(
+    path: str, image_columns=IMAGE_COLUMNS, caption_columns=CAPTION_COLUMNS
+) -> dict[str, list[str]]:
+    """Returns {image's path: its captions}, in the table's order.
+
+    Several rows with the same image are captions of one image. Paths are relative to the table's
+    folder.
+
+    Args:
+        path: A local CSV file in UTF-8 with a first line of column names (separated by commas, or
+            by tabs if that line has no comma), or a Parquet file.
+        image_columns: Names of which the column of paths has one.
+        caption_columns: The same of the captions. In a Parquet file it may hold lists.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, or has a row without image or caption.
+    """
+    rows = _parquet_rows if path.lower().endswith(".parquet") else _csv_rows
+    folder = os.path.dirname(path)
+    captions = collections.defaultdict(list)
+    for where, image, texts in rows(path, image_columns, caption_columns):
+        texts = texts if isinstance(texts, list) else [texts]
+        if not image or not texts or not all(isinstance(t, str) for t in (image, *texts)):
+            raise DataError(f"{path}:{where}: a row without image or caption")
+        captions[os.path.join(folder, image)] += texts
+    return dict(captions)
+
+
+def _csv_rows(path, image_columns, caption_columns):
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            tabs = "\t" in first and "," not in first
+            reader = csv.DictReader(file, delimiter="\t" if tabs else ",")
+            names = reader.fieldnames or []
+            image = _column(path, names, image_columns)
+            caption = _column(path, names, caption_columns)
+            for row in reader:
+                yield reader.line_num, row[image], row[caption]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise DataError(f"{path}: cannot be read as a CSV file in UTF-8: {e}") from e
+
+
+def _parquet_rows(path, image_columns, caption_columns):
+    with extra("train"):
+        import pyarrow
+        import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            image = _column(path, names, image_columns)
+            caption = _column(path, names, caption_columns)
+            number = 0
+            for batch in file.iter_batches(columns=[image, caption]):
+                images, texts = batch.column(image).to_pylist(), batch.column(caption).to_pylist()
+                for row in zip(images, texts, strict=True):
+                    number += 1
+                    yield f"row {number}", *row
+    except (OSError, ValueError, pyarrow.ArrowException) as e:
+        raise DataError(f"{path}: cannot be read as a Parquet file: {str(e)[:300]}") from e
+
+
+def _column(path, names, wanted):
+    for name in wanted:
+        if names.count(name) == 1:
+            return name
+    raise DataError(
+        f"{path}: expected a column {wanted[0]}"
+        + (f" (or {', '.join(wanted[1:])})" if wanted[1:] else "")
+        + f", found {', '.join(map(str, names[:20])) or 'nothing'}"
+    )
