@@ -11,6 +11,8 @@ import json
 import pathlib
 import random
 
+from lit_tf.files import write_text
+
 PATH = pathlib.Path(__file__).parent / "tokenizer_vectors.json"
 LENGTH = 16
 TEXTS = [
@@ -86,5 +88,5 @@ def to_json(value: dict) -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(to_json(vectors()), encoding="utf-8")
+    write_text(PATH, to_json(vectors()))
     print(f"Wrote {PATH}")

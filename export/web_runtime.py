@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from lit_tf.checkpoints.download import cache_dir
 from lit_tf.errors import ExportError
+from lit_tf.files import put_in_place
 
 # Of the four builds of LiteRT.js, those that a browser may choose: with threads, with relaxed SIMD,
 # for older browsers. The fourth serves WebGPU, on which int8 graphs do not compile.
@@ -139,7 +140,7 @@ def _cached(package):
                 f"npm fetched a {package.spec} whose digest is not the expected "
                 f"sha512-{package.integrity}; nothing was kept"
             )
-        os.replace(fetched, path)
+        put_in_place(fetched, path)
     return path
 
 

@@ -49,14 +49,27 @@ def replacing_path(path):
         return
     try:
         yield beside
-        _sync(beside)
-        os.replace(beside, path)
+        put_in_place(beside, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
+
+
+def put_in_place(partial, path):
+    """Gives a whole local file its final name, in the same file system; replaces the old file.
+
+    Args:
+        partial: the file's present name.
+        path: its final name.
+
+    Raises:
+        OSError: the file cannot be renamed.
+    """
+    _sync(partial)
+    os.replace(partial, path)
     with contextlib.suppress(OSError):  # the rename outlives a power failure, if the system can
-        _sync(folder or ".")
+        _sync(os.path.dirname(path) or ".")
 
 
 def _sync(path):
@@ -91,6 +104,17 @@ def replacing(path):
             file = open(beside, "xb")
         with file:
             yield file
+
+
+def write_text(path, text):
+    """Writes a whole file of text in UTF-8, as `replacing` does.
+
+    Args:
+        path: the file's name, local or an address that `tf.io.gfile` can write, such as gs://.
+        text: what the file is to hold.
+    """
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import lit_tf
 from lit_tf.errors import ConfigError, TrainingError
-from lit_tf.files import replacing, replacing_path
+from lit_tf.files import replacing_path, write_text
 
 from .config import TrainConfig, check_batch
 from .data import Counters, make_train_dataset, make_validation_dataset, source_format
@@ -153,8 +153,7 @@ def _write_config(config, workdir, chief):
         if chief:
             print(text, file=sys.stderr)
             tf.io.gfile.makedirs(workdir)
-            with replacing(path) as file:
-                file.write((text + "\n").encode())
+            write_text(path, text + "\n")
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise TrainingError(f"cannot write to {workdir}: {str(error).splitlines()[0]}") from error
 

@@ -21,7 +21,7 @@ import warnings
 
 from tqdm import tqdm
 
-from lit_tf import registry, wordpiece
+from lit_tf import files, registry, wordpiece
 from lit_tf.checkpoints import npz, zarr_folder
 from lit_tf.errors import CheckpointError, DownloadError, TokenizerError, nearest
 
@@ -290,9 +290,7 @@ def _fetch_one(url, path):
     elif wrong := _no_vocabulary(partial, path.suffix):
         partial.unlink()
         raise _NotThereError(f"{url}: what came is no vocabulary: {wrong}")
-    with open(partial, "rb") as f:
-        os.fsync(f.fileno())
-    os.replace(partial, path)
+    files.put_in_place(partial, path)
 
 
 def _no_vocabulary(partial, suffix):

@@ -15,6 +15,7 @@ import sys
 import time
 
 import lit_tf
+from lit_tf.files import replacing_path, write_text
 
 from ..configs import digits
 from ..distribution import strategies
@@ -90,7 +91,7 @@ def replace_part(path, name, text):
     _, end, after = rest.partition(f"<!-- /{name} -->")
     if not start or not end:
         raise ValueError(f"{path} has no part <!-- {name} --> ... <!-- /{name} -->")
-    path.write_text(f"{before}{start}{text}\n{end}{after}", encoding="utf-8")
+    write_text(path, f"{before}{start}{text}\n{end}{after}")
 
 
 def unmet(figures):
@@ -116,7 +117,7 @@ def main(argv=None):
     print("1/4 data and image tower", flush=True)
     vit, vocab = workdir / "vit.npz", workdir / "vocab.txt"
     pretrain.build(vit, data_dir=args.data_dir)
-    vocab.write_text("\n".join(captions.vocabulary()) + "\n", encoding="utf-8")
+    write_text(vocab, "\n".join(captions.vocabulary()) + "\n")
 
     print(f"2/4 tuning the text tower ({time.time() - start:.0f} s so far)", flush=True)
     final = tune(workdir / "Lu", vit, vocab, args.data_dir)
@@ -125,7 +126,7 @@ def main(argv=None):
     rounded = workdir / f"{NAME}.npz"
     lit_tf.save_npz(lit_tf.load(final, vocab=vocab), rounded, dtype="float16")
     figures = measure.measure_model(lit_tf.load(rounded), "test", data_dir=args.data_dir)
-    (workdir / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    write_text(workdir / "figures.json", json.dumps(figures, indent=1))
     for name, text in ROWS.items():
         print(f"  {figures[name]:6.1%}  {text.replace('*', '')}")
     faults = unmet(figures)
@@ -138,7 +139,8 @@ def main(argv=None):
 
     print(f"4/4 shipping {size:,} bytes ({time.time() - start:.0f} s in all)", flush=True)
     for suffix in (".npz", ".txt"):
-        shutil.copyfile(rounded.with_suffix(suffix), out / f"{NAME}{suffix}")
+        with replacing_path(out / f"{NAME}{suffix}") as beside:
+            shutil.copyfile(rounded.with_suffix(suffix), beside)
     if (out / f"{NAME}.md").exists():
         write_card(figures, out / f"{NAME}.md")
     return 0

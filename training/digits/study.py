@@ -12,6 +12,7 @@ import json
 import pathlib
 
 import lit_tf
+from lit_tf.files import write_text
 
 from ..preflight import flops
 from . import build, measure, pretrain
@@ -109,7 +110,7 @@ def main(argv=None):
     ):
         flop_count = total_flops(config, count, locking="uu")
         rows.append((name, count, flop_count, measured(checkpoint, "test")))
-    (workdir / "study.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    write_text(workdir / "study.json", json.dumps(rows, indent=1))
     text = table(rows)
     print(text)
     build.replace_part(pathlib.Path(args.card), "study", text)

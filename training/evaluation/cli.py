@@ -9,7 +9,7 @@ import sys
 
 from lit_tf import registry
 from lit_tf.errors import ConfigError
-from lit_tf.files import replacing
+from lit_tf.files import write_text
 
 from ..names import AUTO, STRATEGIES
 
@@ -147,8 +147,7 @@ def _show(args, subject, results):
             print(f"{result.dataset}: {note}")
     if args.json:
         answer = {"model": subject.title, "rows": rows, "results": [r.to_dict() for r in results]}
-        with replacing(args.json) as file:
-            file.write((json.dumps(answer, indent=2) + "\n").encode())
+        write_text(args.json, json.dumps(answer, indent=2) + "\n")
         print(f"figures: {args.json}", file=sys.stderr)
     if args.report:
         from . import report

@@ -22,7 +22,7 @@ import tqdm
 import lit_tf
 from lit_tf import images
 from lit_tf.errors import ConfigError, DataError, extra
-from lit_tf.files import replacing, replacing_path
+from lit_tf.files import replacing_path, write_text
 
 from ..config import DataConfig
 from ..data import augment, stream
@@ -352,5 +352,4 @@ def _read_json(path):
 
 
 def _write_json(path, value):
-    with replacing(path) as file:
-        file.write((json.dumps(value, indent=2) + "\n").encode())
+    write_text(path, json.dumps(value, indent=2) + "\n")
