@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: venv test test-full lint format demo bench digits-model digits-study clean
+.PHONY: venv test test-full lint format demo bench digits-model digits-study digits-pooling clean
 
 # The stamp is newer than setup.py and pyproject.toml when what is installed matches them.
 $(VENV)/.installed: setup.py pyproject.toml
@@ -52,6 +52,10 @@ digits-model: venv
 # Locked against unlocked towers, with the image tower that digits-model left in runs/digits.
 digits-study: venv
 	$(BIN)/python -m lit_tf.training.digits.study --workdir runs/digits
+
+# Attention pooling and the sigmoid loss beside the recipe, with what digits-model left in runs/digits.
+digits-pooling: venv
+	$(BIN)/python -m lit_tf.training.digits.pooling --workdir runs/digits
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

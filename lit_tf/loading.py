@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 
 import keras
@@ -272,14 +273,17 @@ def _fill(model, checkpoint, keys=None):
         {k: expected[k] for k in keys if k in expected and k != resampled},
         checkpoint.source,
     )
-    for name, array in checkpoint.items():
+    for name in checkpoint.names():
         if name not in keys:
             continue
+        blocks = checkpoint.blocks(name)
         if name == resampled:
-            array = layouts.resample_positions(array, model.config.image.grid)
+            grid = np.concatenate(list(blocks))
+            blocks = [layouts.resample_positions(grid, model.config.image.grid)]
         if name == "t":
-            check_log_temperature(array[0], checkpoint.source)
-        _assign(variables[name], array)
+            blocks = list(blocks)
+            check_log_temperature(blocks[0][0], checkpoint.source)
+        _assign(variables[name], blocks)
 
 
 def check_log_temperature(t, source):
@@ -291,8 +295,8 @@ def check_log_temperature(t, source):
         )
 
 
-def _assign(variable, array):
-    """Assigns an array; a large one piece by piece.
+def _assign(variable, blocks):
+    """Assigns an array that comes in blocks of rows; a large one piece by piece.
 
     At once, it would be in memory four times: as read, as a tensor, and as the variable's old and
     new value. For a token table that is more than the rest of a small model. The operation itself,
@@ -300,15 +304,22 @@ def _assign(variable, array):
     TensorFlow copies all of a variable before it changes what somebody else can see.
     """
     target = variable.value
-    if array.nbytes <= _PIECE or isinstance(target, tf.distribute.DistributedValues):
-        variable.assign(array)
+    size = math.prod(target.shape) * np.dtype(np.float32).itemsize
+    if size <= _PIECE or isinstance(target, tf.distribute.DistributedValues):
+        blocks = list(blocks)
+        variable.assign(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
         return
-    rows = max(1, _PIECE // array[0].nbytes)
-    for i in range(0, len(array), rows):
-        piece = tf.cast(array[i : i + rows], target.dtype)
-        tf.raw_ops.ResourceStridedSliceAssign(
-            ref=target.handle, begin=[i], end=[i + rows], strides=[1], value=piece
-        )
+    start = 0  # row of the variable
+    rows = max(1, _PIECE * target.shape[0] // size)
+    for block in blocks:
+        for i in range(0, len(block), rows):
+            piece = tf.cast(block[i : i + rows], target.dtype)
+            end = start + len(block[i : i + rows])
+            tf.raw_ops.ResourceStridedSliceAssign(
+                ref=target.handle, begin=[start], end=[end], strides=[1], value=piece
+            )
+            start = end
+        del block  # before the next one is read
 
 
 def dtype_policy(dtype):

@@ -47,12 +47,12 @@ np.savez(out, zimg=zimg, ztxt=ztxt, peak=peak, temperature=model.temperature)
 def answer(fixture_module, tmp_path_factory):
     """A function from a published name to what its fixture answers in a process of its own."""
     folder = tmp_path_factory.mktemp("full_size")
-    pixels, tokens = fixture_module.full_size_inputs()
-    np.savez(folder / "inputs.npz", pixels=pixels, tokens=tokens)
     seeds, shapes = fixture_module.SEEDS, fixture_module.shapes
 
     def run(name):
         path, out = folder / f"{name}.npz", folder / "answer.npz"
+        pixels, tokens = inputs(fixture_module, name)
+        np.savez(folder / "inputs.npz", pixels=pixels, tokens=tokens)
         arrays = ((k, fixture_module.array(seeds[name], k, s)) for k, s in shapes(name).items())
         write_npz(path, arrays)
         try:
@@ -67,6 +67,16 @@ def answer(fixture_module, tmp_path_factory):
 
     yield run
     shutil.rmtree(folder)
+
+
+def inputs(fixture_module, name):
+    """Returns the images and tokens of the reference's answers to a full-size model."""
+    if not name.startswith("siglip"):
+        return fixture_module.full_size_inputs()
+    shapes = fixture_module.shapes(name)
+    side = math.isqrt(shapes["img/pos_embedding"][1]) * shapes["img/embedding/kernel"][0]
+    length = shapes["txt/pos_embedding"][1]
+    return fixture_module.siglip_inputs(side, length, shapes["txt/Embed_0/embedding"][0])
 
 
 def check_peak(peak, name, shapes):
@@ -84,6 +94,24 @@ def test_embeddings_equal_the_reference(answer, reference, fixture_module, name)
         assert difference < 2e-6
     assert found["temperature"] == pytest.approx(expected[f"{name}/t"][0], rel=1e-6)
     check_peak(found["peak"], name, fixture_module.shapes(name).values())
+
+
+# Half of the second one is a single array, its token table of 256,000 rows.
+@pytest.mark.parametrize("name", ["siglip_b16_224", "siglip2_b16_256"])
+def test_siglip_embeddings_equal_the_reference(answer, reference, fixture_module, name):
+    found, expected = answer(name), reference("siglip_full_size")
+    for key in ("zimg", "ztxt"):
+        difference = np.abs(found[key] - expected[f"{name}/{key}"]).max()
+        print(f"{name}: {key} differs by {difference:.1e}")
+        assert difference < 2e-6
+    assert found["temperature"] == pytest.approx(expected[f"{name}/t"][0], rel=1e-6)
+    check_peak(found["peak"], name, fixture_module.shapes(name).values())
+
+
+def test_so400m_loads_and_answers(answer, fixture_module):
+    found = answer("siglip_so400m14_224")
+    assert found["zimg"].shape == (2, 1152) and found["ztxt"].shape == (4, 1152)
+    check_peak(found["peak"], "So400m/14", fixture_module.shapes("siglip_so400m14_224").values())
 
 
 def test_the_largest_model_loads_and_answers(answer, fixture_module):

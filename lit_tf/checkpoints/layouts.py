@@ -52,6 +52,7 @@ class CanonicalCheckpoint:
     dtypes: tuple[str, ...]
     _readers: dict[str, Callable[[], np.ndarray]]
     bare: bool = False
+    _blocks: dict[str, Callable[[], Iterator[np.ndarray]]] = dataclasses.field(default_factory=dict)
     close: Callable[[], None] = lambda: None
 
     def __enter__(self):
@@ -69,9 +70,25 @@ class CanonicalCheckpoint:
         Raises:
           CheckpointError: it holds NaN or infinity.
         """
+        return self._checked(key, self._readers[key]())
+
+    def blocks(self, key: str) -> Iterator[np.ndarray]:
+        """Yields one leaf as float32 blocks of rows, in which a large array is read.
+
+        Args:
+          key: a canonical name.
+
+        Raises:
+          CheckpointError: it holds NaN or infinity.
+        """
+        for block in self._blocks[key]() if key in self._blocks else (self._readers[key](),):
+            yield self._checked(key, block)
+
+    def _checked(self, key, array):
+        """Returns an array as float32; refuses one that holds NaN or infinity."""
         # What float32 cannot hold becomes infinite, which is reported below: no warning besides.
         with np.errstate(over="ignore", invalid="ignore"):
-            array = np.asarray(self._readers[key](), dtype=np.float32)
+            array = np.asarray(array, dtype=np.float32)
             total = array.sum(dtype=np.float64)
         # The sum is finite exactly if all are: in float64 float32 numbers cannot overflow it. No
         # mask, a quarter of the array's size, is made where nothing is wrong.
@@ -83,10 +100,9 @@ class CanonicalCheckpoint:
             )
         return array
 
-    def items(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields (name, float32 array) in an order in which every stacked array is read once."""
-        for key in self._readers:
-            yield key, self.read(key)
+    def names(self) -> list[str]:
+        """Returns the canonical names, in an order in which every stacked array is read once."""
+        return list(self._readers)
 
 
 def _without_prefixes(keys: Iterable[str], source: str) -> tuple[dict[str, str], str]:
@@ -148,7 +164,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
                 f"{source}: {key!r} has dtype {npz.dtype(key).name}, "
                 "expected float32, float16, bfloat16 or float64"
             )
-    shapes, readers = {}, {}
+    shapes, readers, blocks = {}, {}, {}
     stacks = _StackedReader(npz)
 
     def put(name, shape, reader):
@@ -184,12 +200,13 @@ def read_canonical(npz) -> CanonicalCheckpoint:
             raise CheckpointError(f"{source}: {key!r} is in no published layout")
         else:
             put(name, shape, lambda key=key: npz.read(key))
+            blocks[name] = lambda key=key: npz.blocks(key)
     if _TEXT_POSITIONS_OLD in plain:
-        _put_old_text_positions(npz, source, plain, shapes, readers)
+        _put_old_text_positions(npz, source, plain, shapes, readers, blocks)
     dtypes = tuple(sorted({npz.dtype(k).name for k in plain.values()}))
     # big_vision reads both: its own runs' checkpoints, and parameters shared alone.
     bare = layout == "big_vision" and not any(k.startswith(_PREFIXES) for k in plain.values())
-    return CanonicalCheckpoint(layout, source, shapes, dtypes, readers, bare, npz.close)
+    return CanonicalCheckpoint(layout, source, shapes, dtypes, readers, bare, blocks, npz.close)
 
 
 def _with_pooling_apart(plain, source):
@@ -218,7 +235,7 @@ def _put_image_positions(npz, source, key, put, pooled):
         put(_GRID, shape, lambda: npz.read(key))
 
 
-def _put_old_text_positions(npz, source, plain, shapes, readers):
+def _put_old_text_positions(npz, source, plain, shapes, readers, blocks):
     old = plain[_TEXT_POSITIONS_OLD]
     new = plain.get(_TEXT_POSITIONS)
     if new is not None and npz.shape(new) != npz.shape(old):
@@ -226,6 +243,7 @@ def _put_old_text_positions(npz, source, plain, shapes, readers):
             f"{source}: {old!r} has shape {npz.shape(old)}, expected {new!r}'s {npz.shape(new)}"
         )
     shapes[_TEXT_POSITIONS] = npz.shape(old)
+    blocks.pop(_TEXT_POSITIONS, None)  # they are a sum of two arrays
 
     def read():
         value = np.asarray(npz.read(old), np.float32)

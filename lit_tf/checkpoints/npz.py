@@ -45,6 +45,7 @@ _MAX_HEADER = 10_000  # bytes; what NumPy itself accepts. A plain array's header
 _MAX_DIMS = 32
 _MAX_KEY = 1024
 _CHUNK = 1 << 20
+_BLOCK = 64 << 20  # bytes of an array that are read at once where it may be read in blocks
 
 # Deflate cannot expand more than 1032-fold, and weights not more than a few per cent. A member that
 # claims more than this, and is large, is a bomb, or an array of zeros that is no weight.
@@ -206,20 +207,38 @@ class NpzFile:
             ) from e
         with self._reading(key), self._zip.open(info) as f:
             f.read(member.offset)
-            # A flat view of bytes, over which the data is read in place.
-            target = array.reshape(-1).view(np.uint8)
-            done = 0
-            while done < target.size:
-                chunk = f.read(min(_CHUNK, target.size - done))
-                if not chunk:
-                    raise EOFError(f"data ends after {done:,} of {target.size:,} bytes")
-                target[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
-                done += len(chunk)
-            if f.read(1):  # reading to the end is also what makes zipfile compare the CRC
-                raise ValueError("data goes on after the array's end")
+            _read_into(array, f)
+            _check_end(f)
         if not member.stored.isnative:
             array = array.byteswap(inplace=True).view(member.stored.newbyteorder("="))
         return array.T if member.fortran else array
+
+    def blocks(self, key):
+        """Reads one array as blocks of rows, so that a token table is never in memory twice.
+
+        Args:
+          key: one of `keys()`.
+
+        Yields:
+          Arrays of `dtype(key)`, which joined along the first axis are what `read` returns.
+
+        Raises:
+          CheckpointError: as for `read`.
+        """
+        member = self._member(key)
+        size = math.prod(member.shape) * member.stored.itemsize
+        if size <= _BLOCK or member.fortran or not member.stored.isnative:
+            yield self.read(key)
+            return
+        rows = max(1, _BLOCK * member.shape[0] // size)
+        with self._reading(key), self._zip.open(member.info) as f:
+            f.read(member.offset)
+            for start in range(0, member.shape[0], rows):
+                count = min(rows, member.shape[0] - start)
+                block = np.empty((count, *member.shape[1:]), member.stored)
+                _read_into(block, f)
+                yield block
+            _check_end(f)
 
     def _member(self, key):
         try:
@@ -324,6 +343,24 @@ class NpzFile:
                 f"{max(info.file_size - offset, 0):,}"
             )
         return _Member(info, offset, shape, dtype, fortran and len(shape) > 1)
+
+
+def _read_into(array, file):
+    """Fills an array, in C order, with the next bytes of a file."""
+    target = array.reshape(-1).view(np.uint8)  # a flat view, over which the data is read in place
+    done = 0
+    while done < target.size:
+        chunk = file.read(min(_CHUNK, target.size - done))
+        if not chunk:
+            raise EOFError(f"data ends {target.size - done:,} bytes early")
+        target[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        done += len(chunk)
+
+
+def _check_end(file):
+    """Raises unless the data ends here; reaching the end is what makes zipfile compare the CRC."""
+    if file.read(1):
+        raise ValueError("data goes on after the array's end")
 
 
 def _parse_header(text):

@@ -13,11 +13,13 @@ import lit_tf
 from lit_tf.training.config import (
     DataConfig,
     EvalConfig,
+    LossConfig,
     ModelConfig,
     OptimizerConfig,
     TrainConfig,
     parse_arguments,
 )
+from lit_tf.training.names import SIGMOID, SOFTMAX
 
 # Sizes are those of training/digits/pretrain.py; with locking=uu both towers start from scratch.
 IMAGE = "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384"
@@ -44,6 +46,7 @@ def make_config(
     batch_size: int = 256,
     data_dir: str = "",
     dataset: str = "digit_pairs",
+    loss: str = SOFTMAX,
 ) -> TrainConfig:
     """Returns the config.
 
@@ -55,6 +58,7 @@ def make_config(
         batch_size: examples a step.
         data_dir: where tfds keeps its data, or "" for its default.
         dataset: a tfds dataset with the features of `digit_pairs`.
+        loss: "softmax", or "sigmoid", which adds a bias.
     """
     return TrainConfig(
         name="digits",
@@ -65,6 +69,7 @@ def make_config(
             vocab=vocab,
             resolution=48,
             locking=locking,
+            bias=-2.71 if loss == SIGMOID else None,
         ),
         data=DataConfig(
             source=dataset,
@@ -75,6 +80,7 @@ def make_config(
         # As lit_coco, weight decay included. With less, the text tower memorizes which pairs are
         # captioned, and within a few hundred steps it no longer reads the others.
         optimizer=OptimizerConfig(lr=1e-3, weight_decay=1e-2, warmup=min(100, steps // 5)),
+        loss=LossConfig(name=loss),
         eval=EvalConfig(),
         batch_size=batch_size,
         steps=steps,

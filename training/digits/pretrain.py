@@ -137,22 +137,25 @@ def accuracy(tower, heads, examples):
 
 def save(tower, heads, path):
     """Writes the tower and its heads in AugReg's layout: the image tower's leaves at top level."""
+    # AugReg's own has no attention pooling; big_vision's ViTs of today stand at top level, too.
+    layout = "vit_jax" if tower.config.pool == "cls" else "big_vision"
     leaves = {
         f"img/{name}": (lambda v=variable: v.numpy())
         for name, variable in tower.canonical_variables().items()
     }
     arrays = [
         (key.removeprefix("img/"), np.asarray(read(), np.float32))
-        for key, read in layouts.to_layout(leaves, "vit_jax")
+        for key, read in layouts.to_layout(leaves, layout, bare=True)
     ]
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     npz.write_npz(path, [*arrays, *heads.items()])
 
 
-def build(path, steps=STEPS, data_dir=None):
+def build(path, steps=STEPS, data_dir=None, config=TOWER):
     """Pre-trains on the dataset, writes the tower and prints its accuracy on validation digits."""
-    tower, heads = pretrain(load_examples("pretrain", data_dir=data_dir), steps=steps)
+    examples = load_examples("pretrain", data_dir=data_dir)
+    tower, heads = pretrain(examples, config=config, steps=steps)
     save(tower, heads, path)
     figures = accuracy(tower, heads, load_examples("validation", data_dir=data_dir))
     print("validation:", ", ".join(f"{task} {share:.1%}" for task, share in figures.items()))

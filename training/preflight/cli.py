@@ -10,11 +10,13 @@ from lit_tf.errors import ConfigError, LitError, TrainingError
 
 FAILED, DOES_NOT_FIT = 1, 3  # exit codes
 
-# Every shipped config, on slices of v4 and v5e of the sizes that people rent for it.
+# Every shipped config, on slices of the sizes that people rent for it.
 SHIPPED = (
     ("lit_coco:txt=bert_base,img=B/16", ("v4:2x2x4", "v5e:4x4")),
     ("siglit_coco:txt=bert_base,img=B/16", ("v4:2x2x4", "v5e:4x4")),
     ("lit_coco:txt=bert_large,img=L/16", ("v4:2x2x4", "v5e:4x8")),
+    ("siglit_coco:txt=bert_base,img=SigLIP2-B16-256", ("v5e:4x4", "v6e:4x4")),
+    ("siglit_coco:txt=bert_base,img=SigLIP2-So400m14-384", ("v5e:4x8", "v6e:4x8")),
     ("digits", ("v4:2x2x1", "v5e:2x4")),
 )
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--shipped",
         action="store_true",
-        help="every shipped config on v4 and v5e, as a table in Markdown",
+        help="every shipped config on v4, v5e or v6e, as a table in Markdown",
     )
     what.add_argument(
         "--set",

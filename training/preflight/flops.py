@@ -2,8 +2,9 @@
 
 Only matrix products count (a multiplication and an addition are two), and only those that the
 result depends on. A tower returns one token, so its last block needs queries, projection and MLP
-for that token alone. Normalization, softmax, activations, masks and the optimizer are not model
-FLOPs. Neither is anything that is computed twice (gradient caching).
+for that token alone. So does attention pooling, but its query is the same for all images and costs
+nothing. Normalization, softmax, activations, masks and the optimizer are not model FLOPs. Nor is
+anything that is computed twice (gradient caching).
 """
 
 from lit_tf.config import LitConfig
@@ -15,9 +16,21 @@ def blocks(tokens: int, width: int, depth: int, mlp_dim: int) -> int:
     Per token and block: queries, keys, values and projection 4 * width^2, attention
     2 * tokens * width, MLP 2 * width * mlp_dim multiply-accumulates.
     """
-    whole = tokens * (4 * width**2 + 2 * tokens * width + 2 * width * mlp_dim)
-    last = 2 * tokens * width**2 + 2 * width**2 + 2 * tokens * width + 2 * width * mlp_dim
-    return 2 * ((depth - 1) * whole + last)
+    last = pooling(tokens, width, mlp_dim) + 2 * width**2  # and the token's own query
+    return whole_blocks(tokens, width, depth - 1, mlp_dim) + last
+
+
+def whole_blocks(tokens: int, width: int, depth: int, mlp_dim: int) -> int:
+    """Forward FLOPs of `depth` transformer blocks for all tokens."""
+    return 2 * depth * tokens * (4 * width**2 + 2 * tokens * width + 2 * width * mlp_dim)
+
+
+def pooling(tokens: int, width: int, mlp_dim: int) -> int:
+    """Forward FLOPs of attention from one query to all tokens, projected, and an MLP of the result.
+
+    The query itself is not among them: in attention pooling it does not depend on the image.
+    """
+    return 2 * (2 * tokens * width**2 + 2 * tokens * width + width**2 + 2 * width * mlp_dim)
 
 
 def image_tower(config: LitConfig) -> int:
@@ -26,6 +39,13 @@ def image_tower(config: LitConfig) -> int:
     patches = c.grid**2
     embedding = 2 * patches * 3 * c.patch_size**2 * c.width
     head = 2 * c.width * (c.out_dim or 0)
+    if c.pool == "attention":
+        return (
+            embedding
+            + whole_blocks(patches, c.width, c.depth, c.mlp_dim)
+            + pooling(patches, c.width, c.mlp_dim)
+            + head
+        )
     return embedding + blocks(patches + 1, c.width, c.depth, c.mlp_dim) + head
 
 

@@ -111,6 +111,16 @@ def test_flops_of_published_towers_are_the_published_ones():
     assert flops.blocks(16, 768, 12, 3072) == pytest.approx(2 * 16 * 12 * 12 * 768**2, rel=0.09)
 
 
+def test_attention_pooling_costs_less_than_a_block_and_its_query_nothing():
+    image = dataclasses.replace(B16.image, pool="attention")
+    pooled = flops.image_tower(LitConfig(image=image, text=None))
+    # 196 patches through 12 whole blocks; then keys, values, one token's attention and MLP.
+    block = 2 * 196 * (4 * 768**2 + 2 * 196 * 768 + 2 * 768 * 3072)
+    pooling = 2 * (2 * 196 * 768**2 + 2 * 196 * 768 + 768**2 + 2 * 768 * 3072)
+    assert pooled == 2 * 196 * 3 * 16**2 * 768 + 12 * block + pooling
+    assert pooling < 0.2 * block
+
+
 def test_a_locked_tower_costs_a_third_and_stored_embeddings_nothing():
     tower, text = flops.image_tower(B16), flops.text_tower(B16)
 

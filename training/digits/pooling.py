@@ -1,0 +1,79 @@
+"""SigLIP's parts on LiT-digits' data: attention pooling and the sigmoid loss, beside the recipe.
+
+Two image towers of the same size are pre-trained alike, one pooled by its class token and one by
+attention. A text tower is tuned to each, once by the softmax and once by the sigmoid loss, all for
+as many steps as the shipped model.
+
+    python -m lit_tf.training.digits.pooling --workdir runs/digits   # after the build, same folder
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+
+import lit_tf
+
+from ..names import SIGMOID, SOFTMAX
+from . import build, measure, pretrain
+
+TOWER = dataclasses.replace(pretrain.TOWER, pool="attention")
+
+FIGURES = {
+    "ensemble/unseen": "never captioned, 16 templates",
+    "single/unseen/mean": "never captioned, one template",
+    "ensemble/seen": "captioned, 16 templates",
+    "ink": "ink",
+    "retrieval/img2txt/Recall@1": "image to text, Recall@1",
+}
+
+
+def table(rows):
+    """Returns the study as a Markdown table.
+
+    Args:
+        rows: [(pooling, loss, figures on the test split), ...].
+    """
+    lines = [
+        "| image tower | loss | " + " | ".join(FIGURES.values()) + " |",
+        "| --- " * (2 + len(FIGURES)) + "|",
+    ]
+    for pooling, loss, figures in rows:
+        shares = " | ".join(f"{figures[k]:.1%}" for k in FIGURES)
+        lines.append(f"| {pooling} | {loss} | {shares} |")
+    return "\n".join(lines)
+
+
+def main(argv=None):
+    """Pre-trains the pooled tower, tunes four text towers, and writes the table into the card."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", default="runs/digits", help="where the build left its tower")
+    parser.add_argument("--card", default=str(build.DATA / f"{build.NAME}.md"))
+    parser.add_argument("--data-dir", help="where tfds keeps its data")
+    parser.add_argument("--pretraining-steps", type=int, default=pretrain.STEPS)
+    parser.add_argument("--steps", type=int, default=build.STEPS, help="steps of tuning")
+    args = parser.parse_args(argv)
+    workdir = pathlib.Path(args.workdir)
+    towers = {"class token": workdir / "vit.npz", "attention": workdir / "vit_attention.npz"}
+    vocab = workdir / "vocab.txt"
+    for path in (towers["class token"], vocab):
+        if not path.exists():
+            parser.error(f"{path} is missing: run lit_tf.training.digits.build first")
+    pretrain.build(towers["attention"], args.pretraining_steps, args.data_dir, TOWER)
+    rows = []
+    for pooling, vit in towers.items():
+        for loss in (SOFTMAX, SIGMOID):
+            run = workdir / f"{vit.stem}-{loss}"
+            final = build.tune(run, vit, vocab, args.data_dir, loss=loss, steps=args.steps)
+            model = lit_tf.load(final, vocab=vocab)
+            figures = measure.measure_model(model, "test", data_dir=args.data_dir)
+            rows.append((pooling, loss, figures))
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
+    (workdir / "pooling.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    text = table(rows)
+    print(text)
+    build.replace_part(pathlib.Path(args.card), "pooling", text)
+
+
+if __name__ == "__main__":
+    main()
