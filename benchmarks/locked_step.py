@@ -33,8 +33,8 @@ def flops(function, *inputs):
     """Returns {"image forward", "image backward", "text ...", "other": FLOPs} of a function.
 
     Args:
-      function: of tensors.
-      inputs: `tf.TensorSpec`s.
+        function: of tensors.
+        inputs: `tf.TensorSpec`s.
     """
     compiled = tf.function(function, jit_compile=True)
     return count(compiled.experimental_get_compiler_ir(*inputs)(stage="hlo"))

@@ -10,11 +10,11 @@ def best_times(functions, rounds=7):
     function gets its share of every moment, and its best time counts.
 
     Args:
-      functions: {name: function without arguments that returns when its work is done}.
-      rounds: how often each is timed, after two calls that are not.
+        functions: {name: function without arguments that returns when its work is done}.
+        rounds: how often each is timed, after two calls that are not.
 
     Returns:
-      {name: seconds}.
+        {name: seconds}.
     """
     for function in functions.values():
         function()

@@ -35,11 +35,11 @@ def products(config, batch, tokens, only_last_used=False):
     """Returns (times, shape of a, shape of b) of every matrix product in a tower.
 
     Args:
-      config: ViTConfig or BertConfig.
-      batch: images or texts.
-      tokens: tokens of each, class token included.
-      only_last_used: whether the last block is counted as computed, for one token, rather than in
-        full.
+        config: ViTConfig or BertConfig.
+        batch: images or texts.
+        tokens: tokens of each, class token included.
+        only_last_used: whether the last block is counted as computed, for one token, rather than in
+            full.
     """
     width, heads = config.width, config.num_heads
     rows, head = batch * tokens, width // heads

@@ -21,8 +21,8 @@ def request(image: bytes, texts: list[str]) -> str:
     knows bytes, for inputs whose names end in `_bytes`.
 
     Args:
-      image: an encoded image.
-      texts: what to compare it with.
+        image: an encoded image.
+        texts: what to compare it with.
     """
     data = base64.b64encode(image).decode()
     inputs = {"image_bytes": [{"b64": data}], "text": texts}

@@ -49,7 +49,7 @@ def vectors() -> dict:
     """Returns what the file holds.
 
     Raises:
-      RuntimeError: the two tokenizers disagree.
+        RuntimeError: the two tokenizers disagree.
     """
     from lit_tf import tokenizers, wordpiece
 

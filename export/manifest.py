@@ -22,12 +22,12 @@ def read_classes(model, classes, templates) -> tuple[list[str], np.ndarray]:
     """Returns class names as they are shown, and their embeddings float32 (C, D).
 
     Args:
-      model: a model with both towers and a tokenizer.
-      classes: names.
-      templates: as `lit_tf.zero_shot.get_templates` takes them.
+        model: a model with both towers and a tokenizer.
+        classes: names.
+        templates: as `lit_tf.zero_shot.get_templates` takes them.
 
     Raises:
-      DataError: there are no classes, or something is no name.
+        DataError: there are no classes, or something is no name.
     """
     classes = [name.strip() for name in checked_class_names(classes)]
     return classes, class_embeddings(model.encode_text, classes, templates)
@@ -37,13 +37,13 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
     """Writes `lit_manifest.json`.
 
     Args:
-      folder: where to.
-      model: the model that was exported.
-      artefact: `saved_model` or `tflite`.
-      source: the checkpoint's path, or None where the model does not come from a file.
-      classes: names of baked-in classes, or None.
-      templates: the templates that they were embedded with.
-      **more: what else to record.
+        folder: where to.
+        model: the model that was exported.
+        artefact: `saved_model` or `tflite`.
+        source: the checkpoint's path, or None where the model does not come from a file.
+        classes: names of baked-in classes, or None.
+        templates: the templates that they were embedded with.
+        **more: what else to record.
     """
     config = model.config
     digest = None

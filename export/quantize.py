@@ -85,13 +85,13 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
     """Returns a graph with its weights, or weights and activations, quantized.
 
     Args:
-      graph: a float TFLite graph.
-      quantization: `none`, `float16`, `dynamic_int8` or `int8`.
-      calibration: {signature: {argument: array (N, ...)}}, which `int8` needs.
-      means: of `input_means`, to correct biases in `dynamic_int8`; None to leave them.
+        graph: a float TFLite graph.
+        quantization: `none`, `float16`, `dynamic_int8` or `int8`.
+        calibration: {signature: {argument: array (N, ...)}}, which `int8` needs.
+        means: of `input_means`, to correct biases in `dynamic_int8`; None to leave them.
 
     Raises:
-      MissingPackageError: ai-edge-quantizer is not installed.
+        MissingPackageError: ai-edge-quantizer is not installed.
     """
     if quantization == NONE:
         return bytes(graph)
@@ -155,9 +155,9 @@ def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarr
     """Returns the mean input (fan_in,) of every FULLY_CONNECTED of a float graph, in order.
 
     Args:
-      graph: a float TFLite graph.
-      calibration: {signature: {argument: array (N, ...)}}, one of each.
-      batch_size: how many inputs to run at once.
+        graph: a float TFLite graph.
+        calibration: {signature: {argument: array (N, ...)}}, one of each.
+        batch_size: how many inputs to run at once.
     """
     with extra("lite"):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType

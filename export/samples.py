@@ -25,8 +25,8 @@ def sample_images(size: int, count: int = 6) -> list[np.ndarray]:
     """Returns uint8 pictures (H, W, 3) of several sizes: waves, edges, a little noise.
 
     Args:
-      size: side of the model's images; the pictures are about as large.
-      count: how many.
+        size: side of the model's images; the pictures are about as large.
+        count: how many.
     """
     out = []
     for seed in range(count):
@@ -46,9 +46,9 @@ def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarr
     """Returns int32 tokens (N, L): of the sample texts where there is a tokenizer, and random ones.
 
     Args:
-      model: the model.
-      count: how many random ones.
-      calibration: whether to return others: random ones of another seed, and as many prompts.
+        model: the model.
+        count: how many random ones.
+        calibration: whether to return others: random ones of another seed, and as many prompts.
     """
     rng = np.random.default_rng(18 if calibration else 17)
     text, length = model.config.text, model.config.token_length

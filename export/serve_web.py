@@ -46,12 +46,12 @@ def make_server(site, host="127.0.0.1", port=0) -> http.server.ThreadingHTTPServ
     """Returns a server of a site; `serve_forever()` starts it.
 
     Args:
-      site: a folder that `lit_tf.export.web` wrote.
-      host: the address to listen on.
-      port: the port; 0 takes a free one, which is then in `server_address`.
+        site: a folder that `lit_tf.export.web` wrote.
+        host: the address to listen on.
+        port: the port; 0 takes a free one, which is then in `server_address`.
 
     Raises:
-      ExportError: the folder is not a site, or the port cannot be used.
+        ExportError: the folder is not a site, or the port cannot be used.
     """
     site = pathlib.Path(site)
     if not all((site / name).is_file() for name in ("lit_manifest.json", "index.html")):

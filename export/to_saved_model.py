@@ -27,9 +27,9 @@ class Served(tf.Module):
     """What the SavedModel restores to: towers' variables, and one function a signature.
 
     Args:
-      model: the model.
-      parts: which of `PARTS`.
-      classes: None, or (names, float32 embeddings (C, D)).
+        model: the model.
+        parts: which of `PARTS`.
+        classes: None, or (names, float32 embeddings (C, D)).
     """
 
     def __init__(self, model, parts, classes=None):
@@ -227,23 +227,23 @@ def saved_model(
     """Writes a SavedModel that needs nothing of lit_tf, verified in a process of its own.
 
     Args:
-      model: a `LitModel`.
-      path: the folder; replaced only by a whole and verified one.
-      parts: some of `image`, `text` (strings and tokens) and `tokens` (without a tokenizer, so that
-        the graph needs TensorFlow alone).
-      classes: class names to bake in as a constant, in place of the text tower.
-      templates: prompt templates for `classes`, as `lit_tf.zero_shot.get_templates` takes them.
-      dtype: None for the model's own precision, or a Keras dtype policy such as `bfloat16`.
-      source: the checkpoint's path, whose digest the manifest records.
+        model: a `LitModel`.
+        path: the folder; replaced only by a whole and verified one.
+        parts: some of `image`, `text` (strings and tokens) and `tokens` (without a tokenizer, so
+            that the graph needs TensorFlow alone).
+        classes: class names to bake in as a constant, in place of the text tower.
+        templates: prompt templates for `classes`, as `lit_tf.zero_shot.get_templates` takes them.
+        dtype: None for the model's own precision, or a Keras dtype policy such as `bfloat16`.
+        source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
-      The parity measured: {"SIGNATURE/OUTPUT": {"max_abs_difference": float}}, the outputs being
-      `embedding`, `probabilities`, `match` (for a model with a bias) and `scores`.
+        The parity measured: {"SIGNATURE/OUTPUT": {"max_abs_difference": float}}, the outputs being
+        `embedding`, `probabilities`, `match` (for a model with a bias) and `scores`.
 
     Raises:
-      ConfigError: `dtype` is none that a model can have.
-      ExportError: the model lacks what was asked for, `path` holds something else, or what was
-        written does not agree with the model; then nothing is left behind.
+        ConfigError: `dtype` is none that a model can have.
+        ExportError: the model lacks what was asked for, `path` holds something else, or what was
+            written does not agree with the model; then nothing is left behind.
     """
     parts = _check_parts(model, parts, classes)
     policy = None if dtype is None else dtype_policy(dtype)

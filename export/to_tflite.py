@@ -37,21 +37,21 @@ def tflite(
     the manifest say so) and `zero_shot.tflite` (where classes are given).
 
     Args:
-      model: a `LitModel`.
-      out_dir: the folder; replaced only by a whole and verified one.
-      quantization: `none`, `float16` (weights), `dynamic_int8` (weights; activations as they come)
-        or `int8` (both, which needs `calibration` for the image tower).
-      classes: class names for `zero_shot.tflite`.
-      templates: prompt templates for `classes`.
-      calibration: images (anything `encode_image` takes) on which activations are measured.
-      source: the checkpoint's path, whose digest the manifest records.
+        model: a `LitModel`.
+        out_dir: the folder; replaced only by a whole and verified one.
+        quantization: `none`, `float16` (weights), `dynamic_int8` (weights; activations as they
+            come) or `int8` (both, which needs `calibration` for the image tower).
+        classes: class names for `zero_shot.tflite`.
+        templates: prompt templates for `classes`.
+        calibration: images (anything `encode_image` takes) on which activations are measured.
+        source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
-      {file: {"bytes", "min_cosine", "mean_cosine", "delegation", ...}}, as in the manifest.
+        {file: {"bytes", "min_cosine", "mean_cosine", "delegation", ...}}, as in the manifest.
 
     Raises:
-      ExportError: the model lacks what was asked for, `out_dir` holds something else, or what was
-        written does not agree with the model; then nothing is left behind.
+        ExportError: the model lacks what was asked for, `out_dir` holds something else, or what was
+            written does not agree with the model; then nothing is left behind.
     """
     if quantization not in QUANTIZATIONS:
         raise ExportError(
@@ -115,10 +115,10 @@ def convert(function, tower, signature, custom=False) -> bytes:
     """Returns a float TFLite graph of a function of one tower.
 
     Args:
-      function: a `tf.function` with an input signature.
-      tower: whose variables it reads.
-      signature: what to call it in the graph.
-      custom: whether operations that are not TFLite's own are let through.
+        function: a `tf.function` with an input signature.
+        tower: whose variables it reads.
+        signature: what to call it in the graph.
+        custom: whether operations that are not TFLite's own are let through.
     """
     module = tf.Module()
     module.weights = [v.value for v in tower.variables]
@@ -138,18 +138,19 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
     """Writes and verifies the graph of the image tower.
 
     Args:
-      model: a `LitModel` in float32.
-      file: where to write.
-      quantization: as in `tflite`.
-      pixels: uint8 (N, R, R, 3) to calibrate on, or None.
-      baked: names and embeddings of classes, for a graph that answers with probabilities; or None.
-      batch: the batch size of the graph, None for any.
+        model: a `LitModel` in float32.
+        file: where to write.
+        quantization: as in `tflite`.
+        pixels: uint8 (N, R, R, 3) to calibrate on, or None.
+        baked: names and embeddings of classes, for a graph that answers with probabilities; or
+            None.
+        batch: the batch size of the graph, None for any.
 
     Returns:
-      What the manifest says of the file.
+        What the manifest says of the file.
 
     Raises:
-      ExportError: the graph does not agree with the model.
+        ExportError: the graph does not agree with the model.
     """
     size = model.config.image.image_size
     temperature = model.temperature
@@ -183,18 +184,18 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
     """Writes and verifies the graphs of the text tower.
 
     Args:
-      model: a `LitModel` in float32.
-      folder: where to write.
-      quantization: as in `tflite`.
-      tokenize: from strings (N,) to tokens, of TFLite's operations, for a graph that takes strings
-        too; or None.
-      batch: the batch size of the graphs, None for any.
+        model: a `LitModel` in float32.
+        folder: where to write.
+        quantization: as in `tflite`.
+        tokenize: from strings (N,) to tokens, of TFLite's operations, for a graph that takes
+            strings too; or None.
+        batch: the batch size of the graphs, None for any.
 
     Returns:
-      {file: what the manifest says of it}.
+        {file: what the manifest says of it}.
 
     Raises:
-      ExportError: a graph does not agree with the model.
+        ExportError: a graph does not agree with the model.
     """
     length, out = model.config.token_length, {}
     tokens = samples.sample_tokens(model)

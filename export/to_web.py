@@ -40,26 +40,26 @@ def web(
     pictures with sentences and searches folders of photos. docs/web.md tells more.
 
     Args:
-      model: a `LitModel` with both towers and a vocabulary.
-      out_dir: the folder; replaced only by a whole and verified one.
-      classes: class names; then the page classifies, and needs no text tower.
-      templates: prompt templates for `classes`.
-      quantization: `dynamic_int8`, `float16` or `none`, as for `tflite`. Browsers run
-        `dynamic_int8` fastest, by far.
-      images: paths of pictures that the page offers as examples.
-      texts: the sentences that it starts with.
-      runtime: tarballs of the npm packages that the page runs on; those that are not given come
-        from the cache, or from npm.
-      source: the checkpoint's path, whose digest the manifest records.
+        model: a `LitModel` with both towers and a vocabulary.
+        out_dir: the folder; replaced only by a whole and verified one.
+        classes: class names; then the page classifies, and needs no text tower.
+        templates: prompt templates for `classes`.
+        quantization: `dynamic_int8`, `float16` or `none`, as for `tflite`. Browsers run
+            `dynamic_int8` fastest, by far.
+        images: paths of pictures that the page offers as examples.
+        texts: the sentences that it starts with.
+        runtime: tarballs of the npm packages that the page runs on; those that are not given come
+            from the cache, or from npm.
+        source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
-      {file: {"bytes", "sha256", "mean_cosine", ...}} of the model's files, as in the manifest.
+        {file: {"bytes", "sha256", "mean_cosine", ...}} of the model's files, as in the manifest.
 
     Raises:
-      ExportError: the model lacks a tower or a vocabulary, the runtime cannot be had, `out_dir`
-        holds something else, or what was written does not agree with the model; then nothing is
-        left behind.
-      ImageError: an example cannot be read.
+        ExportError: the model lacks a tower or a vocabulary, the runtime cannot be had, `out_dir`
+            holds something else, or what was written does not agree with the model; then nothing is
+            left behind.
+        ImageError: an example cannot be read.
     """
     if quantization not in WEB_QUANTIZATIONS:
         raise ExportError(

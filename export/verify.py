@@ -63,15 +63,15 @@ def run_in_process(kind, path, inputs):
     """Runs an artefact in a fresh process.
 
     Args:
-      kind: `saved_model` or `tflite`.
-      path: its folder or file.
-      inputs: {signature: {argument: array or list of bytes}}.
+        kind: `saved_model` or `tflite`.
+        path: its folder or file.
+        inputs: {signature: {argument: array or list of bytes}}.
 
     Returns:
-      {"signature/output": array}.
+        {"signature/output": array}.
 
     Raises:
-      RuntimeError: that process failed; with the end of what it said.
+        RuntimeError: that process failed; with the end of what it said.
     """
     with tempfile.TemporaryDirectory() as folder:
         given, got = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
@@ -104,12 +104,12 @@ def delegated(interpreter, plain):
     """Returns how XNNPACK divides a graph.
 
     Args:
-      interpreter: with the delegate, tensors allocated.
-      plain: the operations of the same graph without delegates.
+        interpreter: with the delegate, tensors allocated.
+        plain: the operations of the same graph without delegates.
 
     Returns:
-      {"nodes": all, "in_xnnpack": how many of them, "partitions": of XNNPACK, "left": {operation:
-      how many run outside}}.
+        {"nodes": all, "in_xnnpack": how many of them, "partitions": of XNNPACK, "left": {operation:
+        how many run outside}}.
     """
     operations = interpreter._get_ops_details()
     # The later producer of a tensor is the delegate that took the earlier one's place.

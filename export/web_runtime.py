@@ -36,10 +36,10 @@ class Package:
     """An npm package.
 
     Attributes:
-      name: its name.
-      version: its version.
-      integrity: SHA-512 of its tarball, in base64.
-      about: its licence and where its sources are.
+        name: its name.
+        version: its version.
+        integrity: SHA-512 of its tarball, in base64.
+        about: its licence and where its sources are.
     """
 
     name: str
@@ -84,11 +84,12 @@ def fetch(packages: Iterable[Package], given: Iterable[str | os.PathLike] = ()) 
     """Returns {package: path of its tarball}, each of the digest that is expected.
 
     Args:
-      packages: which.
-      given: tarballs that the user has; they are known by digest, so names do not matter.
+        packages: which.
+        given: tarballs that the user has; they are known by digest, so names do not matter.
 
     Raises:
-      ExportError: a given file is none of the packages, or one is missing and npm cannot fetch it.
+        ExportError: a given file is none of the packages, or one is missing and npm cannot fetch
+            it.
     """
     by_digest = {package.integrity: package for package in (CORE, UTILS, SENTENCEPIECE)}
     found = {}
@@ -148,8 +149,8 @@ def write(folder: pathlib.Path, tarballs: dict) -> None:
     """Writes what a browser needs of the packages into `folder`.
 
     Args:
-      folder: the site's folder of the runtime, which exists.
-      tarballs: of `fetch`.
+        folder: the site's folder of the runtime, which exists.
+        tarballs: of `fetch`.
     """
     with tarfile.open(tarballs[CORE]) as archive:
         script = _member(archive, "dist/index.js").decode()

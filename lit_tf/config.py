@@ -50,15 +50,15 @@ class ViTConfig:
     """A Vision Transformer on square images.
 
     Attributes:
-      patch_size: side of a square patch, in pixels.
-      image_size: side of the square input, in pixels; see `side_of_images`.
-      width: width of the residual stream.
-      depth: number of blocks.
-      num_heads: attention heads per block.
-      mlp_dim: hidden width of each block's MLP.
-      out_dim: width of the linear head, or None where there is no head.
-      pool: what represents an image: `cls`, the class token, or `attention`, where a learned query
-        attends to all patches (SigLIP).
+        patch_size: side of a square patch, in pixels.
+        image_size: side of the square input, in pixels; see `side_of_images`.
+        width: width of the residual stream.
+        depth: number of blocks.
+        num_heads: attention heads per block.
+        mlp_dim: hidden width of each block's MLP.
+        out_dim: width of the linear head, or None where there is no head.
+        pool: what represents an image: `cls`, the class token, or `attention`, where a learned
+            query attends to all patches (SigLIP).
     """
 
     patch_size: int
@@ -94,15 +94,15 @@ class BertConfig:
     """A BERT encoder with an optional linear head on [CLS].
 
     Attributes:
-      vocab_size: rows of the token table.
-      width: width of the residual stream.
-      depth: number of layers.
-      num_heads: attention heads per layer.
-      mlp_dim: hidden width of each layer's MLP.
-      max_length: rows of the position table.
-      out_dim: width of the linear head, or None where there is no head.
-      dropout_rate: used in training only.
-      segments: rows of the segment table; segment 0 is the only one used.
+        vocab_size: rows of the token table.
+        width: width of the residual stream.
+        depth: number of layers.
+        num_heads: attention heads per layer.
+        mlp_dim: hidden width of each layer's MLP.
+        max_length: rows of the position table.
+        out_dim: width of the linear head, or None where there is no head.
+        dropout_rate: used in training only.
+        segments: rows of the segment table; segment 0 is the only one used.
     """
 
     vocab_size: int
@@ -131,13 +131,13 @@ class TextTransformerConfig:
     """The plain text transformer of LiT-L16S, LiT-L16Ti and the SigLIP family.
 
     Attributes:
-      vocab_size: rows of the token table.
-      width: width of the residual stream.
-      depth: number of blocks.
-      num_heads: attention heads per block.
-      mlp_dim: hidden width of each block's MLP.
-      max_length: rows of the position table, which is the number of tokens it takes.
-      out_dim: width of the linear head, or None where there is no head.
+        vocab_size: rows of the token table.
+        width: width of the residual stream.
+        depth: number of blocks.
+        num_heads: attention heads per block.
+        mlp_dim: hidden width of each block's MLP.
+        max_length: rows of the position table, which is the number of tokens it takes.
+        out_dim: width of the linear head, or None where there is no head.
     """
 
     vocab_size: int
@@ -169,15 +169,15 @@ class LitConfig:
     """Two towers, either of which may be missing.
 
     Attributes:
-      image: the image tower, or None.
-      text: the text tower, or None.
-      has_bias: whether logits get a bias, as in SigLIP-style models.
-      token_length: tokens per text, 16 in LiT, mostly 64 in SigLIP; of a text transformer all that
-        it has positions for.
-      layout: the checkpoint layout that the model was read from.
-      bare: whether that was a big_vision file of parameters alone, without `params/` before their
-        names; it is written back as one.
-      crop: whether images are cropped to a square instead of plainly resized.
+        image: the image tower, or None.
+        text: the text tower, or None.
+        has_bias: whether logits get a bias, as in SigLIP-style models.
+        token_length: tokens per text, 16 in LiT, mostly 64 in SigLIP; of a text transformer all
+            that it has positions for.
+        layout: the checkpoint layout that the model was read from.
+        bare: whether that was a big_vision file of parameters alone, without `params/` before their
+            names; it is written back as one.
+        crop: whether images are cropped to a square instead of plainly resized.
     """
 
     image: ViTConfig | None
@@ -242,10 +242,10 @@ class LitConfig:
         """Returns the configuration that `to_dict` described.
 
         Args:
-          data: what `to_dict` returned.
+            data: what `to_dict` returned.
 
         Raises:
-          ConfigError: it names an unknown kind of text tower, or unknown fields.
+            ConfigError: it names an unknown kind of text tower, or unknown fields.
         """
         data = dict(data)
         kinds = {"bert": BertConfig, "text_transformer": TextTransformerConfig}

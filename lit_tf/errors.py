@@ -50,14 +50,14 @@ def extra(name: str) -> Iterator[None]:
     """Guards imports of packages that an extra brings: if one fails, the error names the extra.
 
     Example:
-      with extra("lite"):
-          from ai_edge_litert import interpreter
+        with extra("lite"):
+            from ai_edge_litert import interpreter
 
     Args:
-      name: the extra, as `setup.py` has it.
+        name: the extra, as `setup.py` has it.
 
     Raises:
-      MissingPackageError: a package is missing; says how to install it.
+        MissingPackageError: a package is missing; says how to install it.
     """
     try:
         yield

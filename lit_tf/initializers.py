@@ -14,12 +14,12 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     heads are LeCun normal; position embeddings normal with 1/sqrt(width).
 
     Args:
-      name: canonical name, relative to its tower.
-      shape: the variable's shape.
-      seed: any integer.
+        name: canonical name, relative to its tower.
+        shape: the variable's shape.
+        seed: any integer.
 
     Returns:
-      float32 array of that shape.
+        float32 array of that shape.
     """
     rng = np.random.default_rng(zlib.crc32(f"{seed}:{name}".encode()))
     leaf = name.rsplit("/", 1)[-1]

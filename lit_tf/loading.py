@@ -31,22 +31,22 @@ def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None)
     """Returns a model read from a checkpoint, its configuration read off the file.
 
     Args:
-      name_or_path: a published or embedded name (`lit_tf.list_models()`), or the path or URL of a
-        file of any published layout, the folder of a TF1 BERT checkpoint, or the folder that
-        big_vision's trainer writes: `NAME.bv-000001000`, or `NAME.bv` for the newest step. A ViT or
-        BERT alone gives a model with one tower.
-      vocab: path of the vocabulary; by default NAME.txt, NAME.model or vocab.txt beside the file.
-      resolution: side of the images in pixels, a multiple of the patch; the position embedding is
-        resampled. By default the checkpoint's own.
-      dtype: `float32` (default), `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy.
+        name_or_path: a published or embedded name (`lit_tf.list_models()`), or the path or URL of a
+            file of any published layout, the folder of a TF1 BERT checkpoint, or the folder that
+            big_vision's trainer writes: `NAME.bv-000001000`, or `NAME.bv` for the newest step. A
+            ViT or BERT alone gives a model with one tower.
+        vocab: path of the vocabulary; by default NAME.txt, NAME.model or vocab.txt beside the file.
+        resolution: side of the images in pixels, a multiple of the patch; the position embedding is
+            resampled. By default the checkpoint's own.
+        dtype: `float32` (default), `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy.
 
     Returns:
-      The model. `model.tokenizer` is None where no vocabulary was found.
+        The model. `model.tokenizer` is None where no vocabulary was found.
 
     Raises:
-      CheckpointError: the file is damaged or of no known layout.
-      ConfigError: the resolution or the dtype is impossible.
-      DownloadError: a published file is neither in the cache nor reachable.
+        CheckpointError: the file is damaged or of no known layout.
+        ConfigError: the resolution or the dtype is impossible.
+        DownloadError: a published file is neither in the cache nor reachable.
     """
     dtype = dtype_policy(dtype)
     path = download.resolve(name_or_path, with_vocab=vocab is None)
@@ -67,14 +67,14 @@ def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
     """Returns a checkpoint of any published layout under canonical names, without reading arrays.
 
     Args:
-      path: a local `.npz` file, the folder or prefix of a TF1 BERT checkpoint, or a folder
-        `NAME.bv-000001000` of big_vision's trainer.
+        path: a local `.npz` file, the folder or prefix of a TF1 BERT checkpoint, or a folder
+            `NAME.bv-000001000` of big_vision's trainer.
 
     Returns:
-      The checkpoint, to be closed or used as a context manager.
+        The checkpoint, to be closed or used as a context manager.
 
     Raises:
-      CheckpointError: it is none.
+        CheckpointError: it is none.
     """
     path = pathlib.Path(path)
     if tf1_bert.is_tf1_bert(path):
@@ -98,17 +98,18 @@ def save_npz(model: LitModel, path, layout: str | None = None, dtype="float32") 
     What was loaded from float32 and is saved in the same layout is equal bit for bit.
 
     Args:
-      model: the model.
-      path: where to, NAME.npz; replaced only when the new file is whole. The vocabulary is
-        NAME.txt or NAME.model; if such a file is there, it must be the same.
-      layout: `vit_jax` or `big_vision`. The latter puts `params/` before every name, unless the
-        model comes from a big_vision file without. By default `vit_jax`, or `big_vision` for a
-        model with attention pooling, which vit_jax does not have.
-      dtype: `float32`, or `float16` for half the size.
+        model: the model.
+        path: where to, NAME.npz; replaced only when the new file is whole. The vocabulary is
+            NAME.txt or NAME.model; if such a file is there, it must be the same.
+        layout: `vit_jax` or `big_vision`. The latter puts `params/` before every name, unless the
+            model comes from a big_vision file without. By default `vit_jax`, or `big_vision` for a
+            model with attention pooling, which vit_jax does not have.
+        dtype: `float32`, or `float16` for half the size.
 
     Raises:
-      CheckpointError: the layout or dtype cannot be written, a value is too large for float16, the
-        name does not end in .npz, or another vocabulary is in the way; nothing is written then.
+        CheckpointError: the layout or dtype cannot be written, a value is too large for float16,
+            the name does not end in .npz, or another vocabulary is in the way; nothing is written
+            then.
     """
     if dtype not in ("float32", "float16"):
         raise CheckpointError(f"dtype {dtype!r} cannot be written, expected float32 or float16")
@@ -186,24 +187,24 @@ def from_upstream(
     """Returns two towers that have not met: where tuning starts (big_vision's `lit_coco`).
 
     Args:
-      image: path of an AugReg ViT or of any checkpoint with an image tower, or a ViTConfig to
-        start from scratch.
-      text: folder of a TF1 BERT checkpoint or any checkpoint with a text tower, or a BertConfig or
-        TextTransformerConfig to start from scratch. Heads in the files are left out.
-      resolution: side of the images in pixels.
-      image_head: whether the image tower gets a new linear head too; the text tower always does.
-      seed: of the new heads and of towers from scratch.
-      vocab: path of the vocabulary; by default the one beside `text`.
-      temperature: where the temperature starts.
-      bias: where the bias starts, or None for a model without.
-      dtype: a Keras dtype policy, as for `load`.
+        image: path of an AugReg ViT or of any checkpoint with an image tower, or a ViTConfig to
+            start from scratch.
+        text: folder of a TF1 BERT checkpoint or any checkpoint with a text tower, or a BertConfig
+            or TextTransformerConfig to start from scratch. Heads in the files are left out.
+        resolution: side of the images in pixels.
+        image_head: whether the image tower gets a new linear head too; the text tower always does.
+        seed: of the new heads and of towers from scratch.
+        vocab: path of the vocabulary; by default the one beside `text`.
+        temperature: where the temperature starts.
+        bias: where the bias starts, or None for a model without.
+        dtype: a Keras dtype policy, as for `load`.
 
     Returns:
-      The model; embeddings are as wide as the image tower.
+        The model; embeddings are as wide as the image tower.
 
     Raises:
-      CheckpointError: a file is damaged or has no such tower.
-      ConfigError: the resolution, the temperature or the dtype is impossible.
+        CheckpointError: a file is damaged or has no such tower.
+        ConfigError: the resolution, the temperature or the dtype is impossible.
     """
     dtype = dtype_policy(dtype)
     if not 0 < temperature < np.inf:
@@ -326,10 +327,10 @@ def dtype_policy(dtype):
     """Returns what Keras makes of a dtype.
 
     Args:
-      dtype: `float32`, `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy of floats.
+        dtype: `float32`, `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy of floats.
 
     Raises:
-      ConfigError: it is none.
+        ConfigError: it is none.
     """
     try:
         policy = keras.dtype_policies.get(dtype)

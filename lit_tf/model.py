@@ -24,7 +24,7 @@ def normalize(z: tf.Tensor) -> tf.Tensor:
     """Returns embeddings divided by (their L2 norm + 1e-8), in float32.
 
     Args:
-      z: float (batch, width).
+        z: float (batch, width).
     """
     z = tf.cast(z, tf.float32)
     return z / (tf.norm(z, axis=-1, keepdims=True) + NORM_EPSILON)
@@ -41,24 +41,24 @@ class LitModel(keras.Model):
     """Locked-image text tuning: an image tower and a text tower with one embedding space.
 
     Example:
-      model = lit_tf.load("LiT-B16B_2")
-      zimg = model.encode_image(["cat.jpg"])            # (1, 768)
-      ztxt = model.encode_text(["a cat", "a dog"])      # (2, 768)
-      probabilities = model.classify(["cat.jpg"], ["cat", "dog"])
+        model = lit_tf.load("LiT-B16B_2")
+        zimg = model.encode_image(["cat.jpg"])            # (1, 768)
+        ztxt = model.encode_text(["a cat", "a dog"])      # (2, 768)
+        probabilities = model.classify(["cat.jpg"], ["cat", "dog"])
 
     Args:
-      config: what the towers are made of.
-      tokenizer: turns strings into tokens; without one the model takes tokens only.
-      seed: of the starting values, or None to leave all variables at zero, to be filled.
+        config: what the towers are made of.
+        tokenizer: turns strings into tokens; without one the model takes tokens only.
+        seed: of the starting values, or None to leave all variables at zero, to be filled.
 
     Attributes:
-      config: the configuration.
-      tokenizer: the tokenizer, or None.
-      image_tower: Keras layer, float (N, R, R, 3) -> (N, D), or None.
-      text_tower: Keras layer, int32 (N, L) -> (N, D), or None.
-      t: Variable (1,), the logarithm of the temperature; None where a tower is missing.
-      b: Variable (1,), the bias of the logits, or None.
-      image_function: `embed_pixels` as a `tf.function`, for callers outside of a graph.
+        config: the configuration.
+        tokenizer: the tokenizer, or None.
+        image_tower: Keras layer, float (N, R, R, 3) -> (N, D), or None.
+        text_tower: Keras layer, int32 (N, L) -> (N, D), or None.
+        t: Variable (1,), the logarithm of the temperature; None where a tower is missing.
+        b: Variable (1,), the bias of the logits, or None.
+        image_function: `embed_pixels` as a `tf.function`, for callers outside of a graph.
     """
 
     def __init__(self, config: LitConfig, tokenizer=None, seed: int | None = 0, **kwargs):
@@ -106,9 +106,9 @@ class LitModel(keras.Model):
         """Returns unit-length float32 embeddings (N, D) of int32 tokens (N, L).
 
         Args:
-          tokens: int32 (N, L).
-          training: whether dropout is active.
-          dropout_seed: int32 (2,) from which all dropout masks follow.
+            tokens: int32 (N, L).
+            training: whether dropout is active.
+            dropout_seed: int32 (2,) from which all dropout masks follow.
         """
         return normalize(self.tower("text")(tokens, training=training, dropout_seed=dropout_seed))
 
@@ -123,11 +123,11 @@ class LitModel(keras.Model):
         """Returns float32 (N, M): temperature * zimg @ ztxt.T + bias.
 
         Args:
-          zimg: unit-length float32 (N, D).
-          ztxt: unit-length float32 (M, D).
+            zimg: unit-length float32 (N, D).
+            ztxt: unit-length float32 (M, D).
 
         Raises:
-          LitError: a tower is missing, and with it the temperature.
+            LitError: a tower is missing, and with it the temperature.
         """
         if self.t is None:
             raise LitError("this model has one tower only, so there is no temperature")
@@ -138,14 +138,14 @@ class LitModel(keras.Model):
         """Embeds images, tokens or both.
 
         Args:
-          inputs: {"image": float (N, R, R, 3) in [-1, 1], "tokens": int32 (M, L)}; either may be
-            missing.
-          training: whether dropout is active in the text tower.
-          dropout_seed: int32 (2,) from which all dropout masks follow.
+            inputs: {"image": float (N, R, R, 3) in [-1, 1], "tokens": int32 (M, L)}; either may be
+                missing.
+            training: whether dropout is active in the text tower.
+            dropout_seed: int32 (2,) from which all dropout masks follow.
 
         Returns:
-          {"image_embedding": (N, D), "text_embedding": (M, D), "logits": (N, M)}, float32, as far
-          as the inputs allow.
+            {"image_embedding": (N, D), "text_embedding": (M, D), "logits": (N, M)}, float32, as far
+            as the inputs allow.
         """
         unknown = set(inputs) - {"image", "tokens"}
         if unknown or not inputs:
@@ -186,15 +186,15 @@ class LitModel(keras.Model):
         """Embeds images.
 
         Args:
-          images: uint8 (N, H, W, 3), or a list of images of any sizes, each an array, encoded
-            bytes (JPEG, PNG, WebP, BMP, GIF), a PIL image or a path.
-          batch_size: how many go through the tower at once; does not change the result.
+            images: uint8 (N, H, W, 3), or a list of images of any sizes, each an array, encoded
+                bytes (JPEG, PNG, WebP, BMP, GIF), a PIL image or a path.
+            batch_size: how many go through the tower at once; does not change the result.
 
         Returns:
-          float32 (N, D), unit length.
+            float32 (N, D), unit length.
 
         Raises:
-          ImageError: an image cannot be used; the message says which and why.
+            ImageError: an image cannot be used; the message says which and why.
         """
         self.tower("image")
         images = images_lib.checked_list(images)
@@ -205,14 +205,14 @@ class LitModel(keras.Model):
         """Embeds texts.
 
         Args:
-          texts: strings.
-          batch_size: how many go through the tower at once; does not change the result.
+            texts: strings.
+            batch_size: how many go through the tower at once; does not change the result.
 
         Returns:
-          float32 (N, D), unit length.
+            float32 (N, D), unit length.
 
         Raises:
-          TokenizerError: the model has no vocabulary, or a text is not a string.
+            TokenizerError: the model has no vocabulary, or a text is not a string.
         """
         self.tower("text")
         if isinstance(texts, str | bytes):
@@ -223,10 +223,10 @@ class LitModel(keras.Model):
         """Returns int32 tokens (N, L) of strings.
 
         Args:
-          texts: strings.
+            texts: strings.
 
         Raises:
-          TokenizerError: the model has no vocabulary, or a text is not a string.
+            TokenizerError: the model has no vocabulary, or a text is not a string.
         """
         if self.tokenizer is None:
             kind = self.config.tokenizer_kind
@@ -241,14 +241,14 @@ class LitModel(keras.Model):
         """Embeds tokens.
 
         Args:
-          tokens: int32 (N, L), as `tokenize` returns them.
-          batch_size: how many go through the tower at once; does not change the result.
+            tokens: int32 (N, L), as `tokenize` returns them.
+            batch_size: how many go through the tower at once; does not change the result.
 
         Returns:
-          float32 (N, D), unit length.
+            float32 (N, D), unit length.
 
         Raises:
-          TokenizerError: the tokens are not integers of that shape, or not in the vocabulary.
+            TokenizerError: the tokens are not integers of that shape, or not in the vocabulary.
         """
         self.tower("text")
         try:
@@ -284,14 +284,14 @@ class LitModel(keras.Model):
         """Classifies images among classes named in plain words (paper, section 4.1).
 
         Args:
-          images: as for `encode_image`.
-          class_names: what the classes are called.
-          templates: `clip_best`, `clip_paper`, `class_name_only`, or a list of texts with `{}`.
-          batch_size: how many images go through the tower at once; does not change the result.
+            images: as for `encode_image`.
+            class_names: what the classes are called.
+            templates: `clip_best`, `clip_paper`, `class_name_only`, or a list of texts with `{}`.
+            batch_size: how many images go through the tower at once; does not change the result.
 
         Returns:
-          float32 (N, classes), probabilities that sum to 1 for every image. Classes of equal names
-          have equal ones; a warning names them.
+            float32 (N, classes), probabilities that sum to 1 for every image. Classes of equal
+            names have equal ones; a warning names them.
         """
         logits = self.class_logits(images, class_names, templates, batch_size)
         return tf.nn.softmax(logits).numpy()
@@ -316,19 +316,19 @@ class LitModel(keras.Model):
         none. Needs a model with a bias, such as SigLIP, which was trained by the sigmoid loss.
 
         Example:
-          model = lit_tf.load("SigLIP2-B16-256")
-          model.match(["cat.jpg"], ["a cat", "a sleeping cat", "a dog"])  # (1, 3)
+            model = lit_tf.load("SigLIP2-B16-256")
+            model.match(["cat.jpg"], ["a cat", "a sleeping cat", "a dog"])  # (1, 3)
 
         Args:
-          images: as for `encode_image`.
-          texts: M strings, taken as they are (no prompt template).
-          batch_size: how many images go through the tower at once; does not change the result.
+            images: as for `encode_image`.
+            texts: M strings, taken as they are (no prompt template).
+            batch_size: how many images go through the tower at once; does not change the result.
 
         Returns:
-          float32 (N, M) in [0, 1].
+            float32 (N, M) in [0, 1].
 
         Raises:
-          LitError: the model has no bias, so its logits only rank texts.
+            LitError: the model has no bias, so its logits only rank texts.
         """
         if self.b is None:
             raise LitError(
@@ -342,7 +342,7 @@ class LitModel(keras.Model):
         """Returns this model computed and stored in another dtype; itself where it is that already.
 
         Args:
-          dtype: `float32`, `bfloat16`, or any other Keras dtype policy of floats.
+            dtype: `float32`, `bfloat16`, or any other Keras dtype policy of floats.
         """
         policy = keras.dtype_policies.get(dtype)
         if policy.name == self.dtype_policy.name:
@@ -371,7 +371,7 @@ class LitModel(keras.Model):
         """Returns a SHA-256 of the variables' names and float32 values, in hexadecimal.
 
         Args:
-          prefix: only variables whose canonical names begin so, such as "img/" for a tower.
+            prefix: only variables whose canonical names begin so, such as "img/" for a tower.
         """
         digest = hashlib.sha256()
         for name, variable in self.canonical_variables().items():

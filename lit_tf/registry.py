@@ -22,23 +22,22 @@ class PublishedModel:
     """A tuned two-tower model that anybody can download.
 
     Attributes:
-      name: what `lit_tf.load` takes.
-      family: `LiT`, `SigLIP` or `SigLIP 2`.
-      resolution: side of the images in pixels.
-        token_length: tokens per text.
-        vocab_size: rows of the token table.
-      aliases: what else it is called.
-      urls: addresses of the `.npz` file, all of the same bytes.
-      vocab_url: address of the vocabulary.
-      tokenizer: `bert` or `sentencepiece`.
-      out_dim: widths of the (image, text) head; None where there is no head.
-      image: the image tower, in words.
-      text: the text tower, in words.
-      parameters: how many numbers the file's parameters hold.
-      figures: {what was measured: per cent}. A dataset's name alone is zero-shot accuracy;
-        `coco_captions/i2t` and `coco_captions/t2i` are Recall@1 of retrieval, image to text and
-        text to image. Empty where nothing was published.
-      config_arg: the argument string of big_vision's `lit_coco` config that builds it.
+        name: what `lit_tf.load` takes.
+        family: `LiT`, `SigLIP` or `SigLIP 2`.
+        resolution: side of the images in pixels. token_length: tokens per text. vocab_size: rows of
+            the token table.
+        aliases: what else it is called.
+        urls: addresses of the `.npz` file, all of the same bytes.
+        vocab_url: address of the vocabulary.
+        tokenizer: `bert` or `sentencepiece`.
+        out_dim: widths of the (image, text) head; None where there is no head.
+        image: the image tower, in words.
+        text: the text tower, in words.
+        parameters: how many numbers the file's parameters hold.
+        figures: {what was measured: per cent}. A dataset's name alone is zero-shot accuracy;
+            `coco_captions/i2t` and `coco_captions/t2i` are Recall@1 of retrieval, image to text and
+            text to image. Empty where nothing was published.
+        config_arg: the argument string of big_vision's `lit_coco` config that builds it.
     """
 
     name: str
@@ -63,10 +62,10 @@ class UpstreamModel:
     """A checkpoint of one tower, from which tuning starts.
 
     Attributes:
-      name: what `lit_tf.from_upstream` takes, beside paths.
-      config_arg: what configs call it.
-      tower: `image` or `text`.
-      urls: addresses of the `.npz` file, or of the folder that holds a TF1 BERT checkpoint.
+        name: what `lit_tf.from_upstream` takes, beside paths.
+        config_arg: what configs call it.
+        tower: `image` or `text`.
+        urls: addresses of the `.npz` file, or of the folder that holds a TF1 BERT checkpoint.
     """
 
     name: str
@@ -209,15 +208,15 @@ def _siglip(title, patch, side, file, vocabulary, tokens=64, text_head=True, fig
     """Returns a model of the SigLIP family.
 
     Args:
-      title: family, size and variant as big_vision calls them, such as "SigLIP2 B/16".
-      patch: side of a patch.
-      side: side of the images.
-      file: path of the checkpoint in big_vision's bucket.
-      vocabulary: a name in _SIGLIP_VOCABULARIES.
-      tokens: tokens per text.
-      text_head: whether the text tower ends in a linear head.
-      figures: published ImageNet zero-shot accuracy and COCO Recall@1, text to image and image to
-        text.
+        title: family, size and variant as big_vision calls them, such as "SigLIP2 B/16".
+        patch: side of a patch.
+        side: side of the images.
+        file: path of the checkpoint in big_vision's bucket.
+        vocabulary: a name in _SIGLIP_VOCABULARIES.
+        tokens: tokens per text.
+        text_head: whether the text tower ends in a linear head.
+        figures: published ImageNet zero-shot accuracy and COCO Recall@1, text to image and image to
+            text.
     """
     family, size = title.split("/")[0].split()
     width, depth, mlp_dim = _SIGLIP_SIZES[size]

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -73,3 +74,14 @@ def test_a_wing_of_training_imports_only_those_above_it():
         if imported.startswith("lit_tf.training.") and wing(imported) > wing(name)
     ]
     assert not upward
+
+
+def test_docstrings_sections_are_indented_by_four_spaces():
+    section = re.compile(r"^( *)(Args|Returns|Raises|Yields|Attributes|Example):\n\1 {2}\S", re.M)
+    wrong = [
+        str(path.relative_to(ROOT))
+        for folder in (*PACKAGES, "benchmarks", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+        if section.search(path.read_text(encoding="utf-8"))
+    ]
+    assert not wrong

@@ -47,17 +47,17 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
     """Returns the local path of a model's name, a file, or an address; downloads what is not there.
 
     Args:
-      name_or_path: the name of an embedded, published or upstream model; an address starting with
-        `https://`, `http://` or `gs://`; or a local file or folder. A checkpoint of that name in
-        the working folder is taken before the model of that name, with a warning.
-      with_vocab: whether the vocabulary is wanted, too.
+        name_or_path: the name of an embedded, published or upstream model; an address starting with
+            `https://`, `http://` or `gs://`; or a local file or folder. A checkpoint of that name
+            in the working folder is taken before the model of that name, with a warning.
+        with_vocab: whether the vocabulary is wanted, too.
 
     Returns:
-      A path that exists. A vocabulary that belongs to a downloaded file lies beside it.
+        A path that exists. A vocabulary that belongs to a downloaded file lies beside it.
 
     Raises:
-      CheckpointError: it is no name, no address and no file.
-      DownloadError: it is neither in the cache nor reachable.
+        CheckpointError: it is no name, no address and no file.
+        DownloadError: it is neither in the cache nor reachable.
     """
     try:
         name = os.fsdecode(name_or_path)
@@ -162,10 +162,10 @@ def _fetch_vocabulary(base, stem, folder, url):
     """Fetches the vocabulary beside a checkpoint, if there is one.
 
     Args:
-      base: address of the folder that the checkpoint is in.
-      stem: the checkpoint's name without its suffix.
-      folder: where to put it.
-      url: the checkpoint's address, for messages.
+        base: address of the folder that the checkpoint is in.
+        stem: the checkpoint's name without its suffix.
+        folder: where to put it.
+        url: the checkpoint's address, for messages.
     """
     for vocab in (f"{stem}.txt", f"{stem}.model", "vocab.txt"):
         try:
@@ -232,15 +232,15 @@ def fetch(urls, path, where="") -> pathlib.Path:
     and, if it is a `.npz`, readable. Two processes may ask for the same file.
 
     Args:
-      urls: addresses of the same file, tried in order.
-      path: where to put it.
-      where: what to tell the user to do where no address works.
+        urls: addresses of the same file, tried in order.
+        path: where to put it.
+        where: what to tell the user to do where no address works.
 
     Returns:
-      `path`.
+        `path`.
 
     Raises:
-      DownloadError: it could not be fetched from any address.
+        DownloadError: it could not be fetched from any address.
     """
     path = pathlib.Path(path)
     if path.exists():

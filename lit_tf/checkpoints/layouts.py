@@ -38,12 +38,12 @@ class CanonicalCheckpoint:
     """A checkpoint seen through canonical names; arrays are read one at a time, when asked for.
 
     Attributes:
-      layout: `vit_jax`, `big_vision`, `augreg` or `tf1_bert`.
-      source: what to call it in error messages.
-      shapes: {canonical name: shape}.
-      dtypes: names of the dtypes found in the file.
-      bare: whether it is a big_vision file whose names lack `params/`.
-      close: closes the file; also called at the end of a `with` block.
+        layout: `vit_jax`, `big_vision`, `augreg` or `tf1_bert`.
+        source: what to call it in error messages.
+        shapes: {canonical name: shape}.
+        dtypes: names of the dtypes found in the file.
+        bare: whether it is a big_vision file whose names lack `params/`.
+        close: closes the file; also called at the end of a `with` block.
     """
 
     layout: str
@@ -65,10 +65,10 @@ class CanonicalCheckpoint:
         """Returns one leaf as float32.
 
         Args:
-          key: a canonical name.
+            key: a canonical name.
 
         Raises:
-          CheckpointError: it holds NaN or infinity.
+            CheckpointError: it holds NaN or infinity.
         """
         return self._checked(key, self._readers[key]())
 
@@ -144,11 +144,11 @@ def read_canonical(npz) -> CanonicalCheckpoint:
     """Returns a checkpoint of any published layout under canonical names.
 
     Args:
-      npz: an open archive (`npz.open_npz`) or folder (`zarr_folder.ZarrFolder`); closed with the
-        checkpoint.
+        npz: an open archive (`npz.open_npz`) or folder (`zarr_folder.ZarrFolder`); closed with the
+            checkpoint.
 
     Raises:
-      CheckpointError: it is of no known layout, or contradicts itself.
+        CheckpointError: it is of no known layout, or contradicts itself.
     """
     source = str(npz.path)
     plain, layout = _without_prefixes(npz.keys(), source)
@@ -258,15 +258,15 @@ def to_layout(
     """Translates canonical leaves to the names and shapes of a published layout.
 
     Args:
-      variables: {canonical name: function that returns the float32 array}.
-      layout: one of `LAYOUTS`.
-      bare: whether big_vision's names go without `params/`.
+        variables: {canonical name: function that returns the float32 array}.
+        layout: one of `LAYOUTS`.
+        bare: whether big_vision's names go without `params/`.
 
     Returns:
-      (key in the file, function that returns the array) in the order of published files.
+        (key in the file, function that returns the array) in the order of published files.
 
     Raises:
-      CheckpointError: the layout is unknown.
+        CheckpointError: the layout is unknown.
     """
     if layout not in LAYOUTS:
         raise CheckpointError(f"layout {layout!r} cannot be written, expected one of {LAYOUTS}")
@@ -295,11 +295,11 @@ def resample_positions(grid: np.ndarray, side: int) -> np.ndarray:
     Equals `scipy.ndimage.zoom(grid, (new/old, new/old, 1), order=1)`, which the original uses.
 
     Args:
-      grid: float32 (1, old * old, width).
-      side: patches along a side of the new grid.
+        grid: float32 (1, old * old, width).
+        side: patches along a side of the new grid.
 
     Returns:
-      float32 (1, side * side, width).
+        float32 (1, side * side, width).
     """
     old = math.isqrt(grid.shape[1])
     width = grid.shape[2]

@@ -96,9 +96,9 @@ def check_expansion(stored, unpacked, fault):
     """Raises if an array takes far more bytes than are stored of it.
 
     Args:
-      stored: bytes in the file.
-      unpacked: bytes that the file declares.
-      fault: a function from a message to the exception to raise.
+        stored: bytes in the file.
+        unpacked: bytes that the file declares.
+        fault: a function from a message to the exception to raise.
     """
     if unpacked > max(_MAX_EXPANSION_FROM, _MAX_EXPANSION * stored):
         raise fault(
@@ -127,18 +127,18 @@ class NpzFile:
     not what it should be. Data is read by `read`, one array at a time.
 
     Attributes:
-      path: the file's name, as given.
+        path: the file's name, as given.
     """
 
     def __init__(self, path):
         """Opens `path` and checks every member.
 
         Args:
-          path: the file's name.
+            path: the file's name.
 
         Raises:
-          CheckpointError: if the file cannot be read, is no archive of plain arrays, or declares
-            sizes that are not those of its contents.
+            CheckpointError: if the file cannot be read, is no archive of plain arrays, or declares
+                sizes that are not those of its contents.
         """
         self.path = os.fspath(path)
         if os.path.isdir(self.path):
@@ -187,13 +187,13 @@ class NpzFile:
         """Reads one array.
 
         Args:
-          key: one of `keys()`.
+            key: one of `keys()`.
 
         Returns:
-          A new array of `shape(key)` and `dtype(key)`. Its bytes agree with the archive's CRC.
+            A new array of `shape(key)` and `dtype(key)`. Its bytes agree with the archive's CRC.
 
         Raises:
-          CheckpointError: if there is no such key, or its data is damaged.
+            CheckpointError: if there is no such key, or its data is damaged.
         """
         member = self._member(key)
         info = member.info
@@ -388,17 +388,17 @@ def open_npz(path):
     """Opens a `.npz` file for reading; see `NpzFile`.
 
     Example:
-      >>> with open_npz("LiT-B16B_2.npz") as f:
-      ...     f.shape("t"), f.read("t")
+        >>> with open_npz("LiT-B16B_2.npz") as f:
+        ...     f.shape("t"), f.read("t")
 
     Args:
-      path: the file's name.
+        path: the file's name.
 
     Returns:
-      An `NpzFile`, to be closed or used as a context manager.
+        An `NpzFile`, to be closed or used as a context manager.
 
     Raises:
-      CheckpointError: if the file is not an archive of plain arrays.
+        CheckpointError: if the file is not an archive of plain arrays.
     """
     return NpzFile(path)
 
@@ -411,12 +411,12 @@ def write_npz(path, arrays):
     The same arrays give the same bytes.
 
     Args:
-      path: the file's name.
-      arrays: an iterable of (key, array), or a dict. bfloat16 arrays are written as `|V2`.
+        path: the file's name.
+        arrays: an iterable of (key, array), or a dict. bfloat16 arrays are written as `|V2`.
 
     Raises:
-      CheckpointError: if a key is not allowed or comes twice, an array does not hold numbers, or
-        the file cannot be written.
+        CheckpointError: if a key is not allowed or comes twice, an array does not hold numbers, or
+            the file cannot be written.
     """
     pairs = arrays.items() if hasattr(arrays, "items") else arrays
     try:

@@ -92,10 +92,10 @@ def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
     combined position embedding of other layouts, kept apart so that it can be written back.
 
     Args:
-      config: the model.
+        config: the model.
 
     Returns:
-      {canonical name: shape}, ordered by name.
+        {canonical name: shape}, ordered by name.
     """
     out = {}
     if config.image:
@@ -252,16 +252,16 @@ def config_from_shapes(shapes: Shapes, *, layout: str, source: str) -> LitConfig
     """Returns the configuration of the model whose leaves have these shapes.
 
     Args:
-      shapes: {canonical name: shape}.
-      layout: the layout that the names were translated from.
-      source: what to call the checkpoint in error messages.
+        shapes: {canonical name: shape}.
+        layout: the layout that the names were translated from.
+        source: what to call the checkpoint in error messages.
 
     Returns:
-      The configuration. `canonical_shapes` of it equals `shapes`.
+        The configuration. `canonical_shapes` of it equals `shapes`.
 
     Raises:
-      CheckpointError: a leaf is missing, misshapen, or belongs to no known tower; the message
-        names the key, what was expected and what was found.
+        CheckpointError: a leaf is missing, misshapen, or belongs to no known tower; the message
+            names the key, what was expected and what was found.
     """
     image = _vit_config(shapes, source) if any(k.startswith("img/") for k in shapes) else None
     text = None

@@ -46,14 +46,14 @@ def read_tf1_bert(path, max_length: int = 512) -> "Tf1Bert":
     """Opens the checkpoint of an original BERT release.
 
     Args:
-      path: the folder that holds `bert_model.ckpt.index` and its data, or their common prefix.
-      max_length: positions to keep; longer tables are cut.
+        path: the folder that holds `bert_model.ckpt.index` and its data, or their common prefix.
+        max_length: positions to keep; longer tables are cut.
 
     Returns:
-      A mapping {`txt/BertEncoder_0/...`: float32 array} that reads an array when it is asked for.
+        A mapping {`txt/BertEncoder_0/...`: float32 array} that reads an array when it is asked for.
 
     Raises:
-      CheckpointError: there is no such checkpoint, it is damaged, or it is no BERT.
+        CheckpointError: there is no such checkpoint, it is damaged, or it is no BERT.
     """
     return Tf1Bert(path, max_length)
 
@@ -62,8 +62,8 @@ class Tf1Bert(collections.abc.Mapping):
     """A BERT release's encoder: {canonical name: float32 array}, each read when asked for.
 
     Attributes:
-      path: the checkpoint's prefix.
-      shapes: {canonical name: shape}, known without reading any array.
+        path: the checkpoint's prefix.
+        shapes: {canonical name: shape}, known without reading any array.
     """
 
     def __init__(self, path, max_length: int = 512):

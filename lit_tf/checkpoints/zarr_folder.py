@@ -43,7 +43,7 @@ def checked_step(text: str, source) -> str:
     """Returns what a file `NAME.bv-LAST` names: the newest step's suffix, such as `000001000`.
 
     Raises:
-      CheckpointError: the text is not a number.
+        CheckpointError: the text is not a number.
     """
     step = text.strip()
     if not re.fullmatch("[0-9]{1,20}", step):
@@ -55,10 +55,10 @@ def find(path) -> pathlib.Path | None:
     """Returns the folder that a path means, or None if it means no such folder.
 
     Args:
-      path: `NAME.bv-000001000`, the same with `-tmp` behind, or `NAME.bv` for the newest step.
+        path: `NAME.bv-000001000`, the same with `-tmp` behind, or `NAME.bv` for the newest step.
 
     Raises:
-      CheckpointError: `NAME.bv-LAST` names a step that is not there.
+        CheckpointError: `NAME.bv-LAST` names a step that is not there.
     """
     path = pathlib.Path(path)
     if is_step_name(path.name):
@@ -82,18 +82,18 @@ class ZarrFolder:
     """The parameters in a folder that big_vision wrote; has the methods of `npz.NpzFile`.
 
     Attributes:
-      path: the folder's name, as given.
+        path: the folder's name, as given.
     """
 
     def __init__(self, path):
         """Opens `path` and checks what every array declares.
 
         Args:
-          path: the folder.
+            path: the folder.
 
         Raises:
-          CheckpointError: an array is not what it declares.
-          MissingPackageError: the library tensorstore is missing.
+            CheckpointError: an array is not what it declares.
+            MissingPackageError: the library tensorstore is missing.
         """
         self.path = os.fspath(path)
         with extra("tensorstore"):
@@ -129,7 +129,7 @@ class ZarrFolder:
         """Returns the array at `key`.
 
         Raises:
-          CheckpointError: there is no such key, or its chunks are damaged.
+            CheckpointError: there is no such key, or its chunks are damaged.
         """
         shape, dtype = self._array(key)
         folder = os.path.join(self.path, key.replace("/", "~"))
