@@ -124,8 +124,7 @@ def test_wheel_holds_the_three_packages_and_their_data_and_nothing_else(wheel):
     tracked = run("git", "ls-files", "lit_tf", "export", "training", cwd=ROOT).split()
     for name in tracked:
         installed = name if name.startswith("lit_tf/") else f"lit_tf/{name}"
-        if name.endswith(".py") or name.startswith("lit_tf/data/"):
-            assert installed in names, f"{name} is not in the wheel"
+        assert installed in names, f"{name} is not in the wheel"
     for name in tracked:
         if name.endswith(".py") and (ROOT / name).parent != ROOT / "lit_tf":
             assert (ROOT / name).parent.joinpath("__init__.py").exists(), f"{name}: no package"
