@@ -51,12 +51,12 @@ def run(args) -> int:
         0, or 75 if SIGTERM stopped the run after a checkpoint.
     """
     from .config import load_config
-    from .distribution import strategies
 
     config = load_config(args.config, args.overrides)
+    from .distribution import strategies  # only now: a wrong config is refused without TensorFlow
+
     # Before anything else touches TensorFlow's runtime.
     strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
-
     print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)
     from .loop import Preempted
     from .train import train
