@@ -24,16 +24,21 @@ ROOT = pathlib.Path(__file__).parent.parent
 MOST_MB = {"image_encoder.tflite": 90, "text_encoder.tflite": 115}
 
 
-def _fixture(folder):
+def reference_weights(name):
+    """Yields (key, array) of a full-size model of tests/reference, each made when asked for."""
     sys.path.insert(0, str(ROOT / "tests" / "reference"))
     import reference_fixtures
 
+    seed = reference_fixtures.SEEDS[name]
+    for key, shape in reference_fixtures.shapes(name).items():
+        yield key, reference_fixtures.array(seed, key, shape)
+
+
+def _fixture(folder):
     from lit_tf.checkpoints import npz
 
-    name, path = "LiT-B16B_2", folder / "fixture.npz"
-    shapes = reference_fixtures.shapes(name)
-    seed = reference_fixtures.SEEDS[name]
-    npz.write_npz(path, ((k, reference_fixtures.array(seed, k, s)) for k, s in shapes.items()))
+    path = folder / "fixture.npz"
+    npz.write_npz(path, reference_weights("LiT-B16B_2"))
     return path
 
 

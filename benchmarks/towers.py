@@ -47,7 +47,8 @@ def products(config, batch, tokens, only_last_used=False):
     if isinstance(config, ViTConfig):
         patch = 3 * config.patch_size**2
         out.append((1, (batch * config.grid**2, patch), (patch, width)))
-    full = config.depth - only_last_used
+    pooled = isinstance(config, ViTConfig) and config.pool == "attention"
+    full = config.depth - (only_last_used and not pooled)
     for times, queries in ((full, tokens), (config.depth - full, 1)):
         out += [
             (times, (batch * queries, width), (width, width)),  # query
@@ -57,6 +58,15 @@ def products(config, batch, tokens, only_last_used=False):
             (times, (batch * queries, width), (width, width)),  # output
             (times, (batch * queries, width), (width, config.mlp_dim)),
             (times, (batch * queries, config.mlp_dim), (config.mlp_dim, width)),
+        ]
+    if pooled:  # its query is the same for all images
+        out += [
+            (2, (rows, width), (width, width)),  # key and value
+            (1, (batch, heads, 1, head), (batch, heads, head, tokens)),
+            (1, (batch, heads, 1, tokens), (batch, heads, tokens, head)),
+            (1, (batch, width), (width, width)),  # output
+            (1, (batch, width), (width, config.mlp_dim)),
+            (1, (batch, config.mlp_dim), (config.mlp_dim, width)),
         ]
     if config.out_dim:
         out.append((1, (batch, width), (width, config.out_dim)))

@@ -205,7 +205,7 @@ def _zarr_folder(url, folder, with_vocab):
         arrays = [a.rstrip("/") for a in tf.io.gfile.listdir(f"{base}/{name}")]
         for array in filter(zarr_folder.holds_parameters, arrays):
             npz.check_key(url, array)  # it becomes a folder's name
-            for file in tf.io.gfile.listdir(f"{base}/{name}/{array}"):
+            for file in filter(None, tf.io.gfile.listdir(f"{base}/{name}/{array}")):
                 npz.check_key(url, file)
                 fetch((f"{base}/{name}/{array}/{file}",), folder / name / array / file)
     except tf.errors.OpError as e:

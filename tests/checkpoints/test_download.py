@@ -426,6 +426,39 @@ def test_gs_addresses_go_through_tensorflows_file_system(tmp_path, monkeypatch):
     assert leftovers(path.parent) == []
 
 
+def test_a_trainers_folder_is_fetched_from_gs_without_the_optimizers_state(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    bucket = tmp_path / "bucket"
+    step = bucket / "run" / "a.bv-000000020"
+    for array in ("params~t", "params~img~embedding~bias", "opt~count", "chrono~t"):
+        (step / array).mkdir(parents=True)
+        for file in (".zarray", "0"):
+            (step / array / file).write_bytes(array.encode())
+    (bucket / "run" / "a.bv-LAST").write_text("000000020")
+    (bucket / "run" / "a.model").write_bytes(b"vocabulary")
+    local = lambda name: name.replace("gs://bucket", str(bucket))  # noqa: E731
+
+    class GFile(tf.io.gfile.GFile):
+        def __init__(self, name, mode):
+            super().__init__(local(name), mode)
+
+    monkeypatch.setattr(tf.io.gfile, "GFile", GFile)
+    for name in ("stat", "isdir", "listdir"):
+        function = getattr(tf.io.gfile, name)
+        monkeypatch.setattr(tf.io.gfile, name, lambda p, f=function: f(local(p)))
+    monkeypatch.setenv("LIT_TF_CACHE", str(tmp_path / "cache"))
+    for name in ("a.bv", "a.bv-000000020"):
+        path = resolve(f"gs://bucket/run/{name}")
+        assert sorted(p.name for p in path.iterdir()) == ["params~img~embedding~bias", "params~t"]
+        assert (path / "params~t" / "0").read_bytes() == b"params~t"
+        assert (path.parent / "a.model").read_bytes() == b"vocabulary"
+    with pytest.raises(DownloadError, match="gs://bucket/run/b.bv-1: no such folder"):
+        resolve("gs://bucket/run/b.bv-1")
+    with pytest.raises(DownloadError, match="gs://BUCKET/PATH address only"):
+        resolve("https://host/run/a.bv")
+
+
 def test_the_cache_folder_follows_the_environment(monkeypatch):
     monkeypatch.setenv("LIT_TF_CACHE", "/somewhere")
     assert os.fspath(cache_dir()) == "/somewhere"
