@@ -101,10 +101,11 @@ def matmuls(products, dtype):
 
 
 def ours(config, inputs, dtype):
-    """Returns a function that embeds the inputs with one of our towers, as encode_* does."""
+    """Returns a function that embeds the inputs with one of our towers."""
     image, text = (config, None) if isinstance(config, ViTConfig) else (None, config)
     model = LitModel(LitConfig(image=image, text=text), dtype=dtype)
-    function = tf.function(model.embed_images, autograph=False) if image else model.token_function
+    # Not as encode_text does it: that would cut the tokens to the longest text.
+    function = tf.function(model.embed_images if image else model.embed_tokens, autograph=False)
     return lambda: function(inputs).numpy()
 
 

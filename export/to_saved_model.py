@@ -97,7 +97,7 @@ class Served(tf.Module):
     def _add_tokens(self, model, length):
         @_function(tf.TensorSpec([None, length], tf.int32, "tokens"))
         def encode_tokens(tokens):
-            return model.embed_tokens(tokens)
+            return model.embed_short_tokens(tokens)
 
         self.encode_tokens = encode_tokens
         self._signature(

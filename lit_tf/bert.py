@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from lit_tf import ops
 from lit_tf.config import BertConfig
-from lit_tf.layers import CanonicalLayer, LayerNorm, PostNormBlock, Tower
+from lit_tf.layers import CanonicalLayer, LayerNorm, PostNormBlock, Tower, compiled_by_xla
 
 # Added to the logits of padding. Finite, so a text with no tokens gives no NaN. float16 ends at
 # 65,504, where this is infinite: only texts that begin with [CLS] are safe, as all texts here do.
@@ -69,6 +69,28 @@ class Bert(Tower):
         self.add_head()
         self.initialize(seed)
 
+    def without_padding(self, tokens):
+        """Returns tokens without the columns that are padding in every row.
+
+        Padding is masked and only [CLS] is read, so the embeddings stay the same, and the work is
+        that of the longest text: "a photo of a cat" is 7 tokens of 16. Compilers of whole programs
+        (XLA, for a TPU) want one static length: for them nothing is cut.
+
+        Args:
+          tokens: int32 (batch, length).
+
+        Returns:
+          int32 (batch, length of the longest text).
+        """
+        if compiled_by_xla():
+            return tokens
+        full = tokens.shape[1]
+        is_token = tf.not_equal(tokens, 0)
+        ends = tf.reduce_max(tf.where(is_token, tf.range(1, full + 1), 0), axis=1)  # (batch,)
+        # A row without any token attends to all of its padding, so it needs the full length.
+        ends = tf.where(tf.equal(ends, 0), full, ends)
+        return tokens[:, : tf.maximum(tf.reduce_max(ends), 1)]  # an empty batch has no maximum
+
     def call(self, tokens, training=False, dropout_seed=None):
         """Embeds texts.
 
@@ -86,6 +108,8 @@ class Bert(Tower):
     def representation(self, tokens, training=False, dropout_seed=None):
         """Returns (batch, width): what the head, if there is one, is applied to."""
         length = tokens.shape[1]
+        if length is None:  # a batch that was cut
+            length = tf.shape(tokens)[1]
         x = self.tokens(tokens)  # (batch, length, width)
         x += tf.cast(self.positions.table[:length], x.dtype)
         x += tf.cast(self.segments.table[0], x.dtype)

@@ -16,10 +16,15 @@ from lit_tf import ops, xla_ops
 from lit_tf.initializers import initial_value
 
 
-def _ops():
-    """Returns the module that computes what is being traced: XLA compiles it as a whole, or not."""
+def compiled_by_xla() -> bool:
+    """Whether XLA will compile what is being traced as a whole: for a TPU, or by jit_compile."""
     graph = tf.compat.v1.get_default_graph()
-    return xla_ops if control_flow_util.GraphOrParentsInXlaContext(graph) else ops
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def _ops():
+    """Returns the module that computes what is being traced."""
+    return xla_ops if compiled_by_xla() else ops
 
 
 class CanonicalLayer(keras.layers.Layer):

@@ -14,6 +14,7 @@ from lit_tf.bert import Bert
 from lit_tf.config import LitConfig
 from lit_tf.errors import LitError, TokenizerError
 from lit_tf.text_transformer import TextTransformer
+from lit_tf.texts import distinct_by_length
 from lit_tf.vit import ViT
 
 TOWERS = {"bert": Bert, "text_transformer": TextTransformer}
@@ -59,6 +60,7 @@ class LitModel(keras.Model):
         t: Variable (1,), the logarithm of the temperature; None where a tower is missing.
         b: Variable (1,), the bias of the logits, or None.
         image_function: `embed_pixels` as a `tf.function`, for callers outside of a graph.
+        token_function: `embed_short_tokens` as a `tf.function`, for callers outside of a graph.
     """
 
     def __init__(self, config: LitConfig, tokenizer=None, seed: int | None = 0, **kwargs):
@@ -85,7 +87,7 @@ class LitModel(keras.Model):
         # No Python control flow on tensors, so AutoGraph would only make tracing slower.
         options = {"reduce_retracing": True, "autograph": False}
         self.image_function = tf.function(self.embed_pixels, **options)
-        self.token_function = tf.function(self._embed_tokens_for_inference, **options)
+        self.token_function = tf.function(self.embed_short_tokens, **options)
 
     def _scalar(self, name, start):
         return self.add_weight(
@@ -116,8 +118,18 @@ class LitModel(keras.Model):
         """Returns unit-length float32 embeddings (N, D) of uint8 images (N, R, R, 3)."""
         return self.embed_images(images_lib.normalize(pixels))
 
-    def _embed_tokens_for_inference(self, tokens):
-        return self.embed_tokens(tokens)
+    def embed_short_tokens(self, tokens: tf.Tensor) -> tf.Tensor:
+        """As `embed_tokens` outside training, for the work of the batch's longest text.
+
+        Only a text tower that masks padding (BERT) can do with less than the full length.
+
+        Args:
+          tokens: int32 (N, L).
+
+        Returns:
+          float32 (N, D), unit length.
+        """
+        return self.embed_tokens(self._tower("text").without_padding(tokens))
 
     def logits(self, zimg: tf.Tensor, ztxt: tf.Tensor) -> tf.Tensor:
         """Returns float32 (N, M): temperature * zimg @ ztxt.T + bias.
@@ -266,11 +278,10 @@ class LitModel(keras.Model):
                 f"tokens must be in [0, {rows}), found {tokens.min()} to {tokens.max()}; "
                 "does the vocabulary belong to this checkpoint?"
             )
-        return self._in_batches(tokens.astype(np.int32), batch_size, self.token_function)
-
-    def _in_batches(self, items, batch_size, embed):
-        starts = range(0, len(items), _check_batch_size(batch_size))
-        return self._concatenate(embed(items[i : i + batch_size]).numpy() for i in starts)
+        rows, places = distinct_by_length(tokens.astype(np.int32))
+        starts = range(0, len(rows), _check_batch_size(batch_size))
+        embed = self.token_function
+        return self._concatenate(embed(rows[i : i + batch_size]).numpy() for i in starts)[places]
 
     def _concatenate(self, parts):
         parts = list(parts)

@@ -43,6 +43,16 @@ class TextTransformer(Tower):
         self.add_head()
         self.initialize(seed)
 
+    def without_padding(self, tokens):
+        """Returns tokens as they are: the last position is read, and padding is attended to.
+
+        So this tower's work is the same for every text, however short (see `Bert`).
+
+        Args:
+          tokens: int32 (batch, max_length).
+        """
+        return tokens
+
     def call(self, tokens, training=False, dropout_seed=None):
         """Embeds texts.
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from lit_tf import images as images_lib
 from lit_tf.errors import DataError, extra
 from lit_tf.files import sha256
+from lit_tf.texts import distinct_by_length
 from lit_tf.tokenizers import load_tokenizer
 
 from ..distribution.collectives import Collectives
@@ -98,16 +99,21 @@ class Encoder:
         Returns:
             float32 (M, D).
         """
+        # Each once, and in the order of their lengths: a SavedModel's graph cuts each batch to its
+        # longest text.
+        rows = sorted(set(texts), key=len)
+        row_of = {text: row for row, text in enumerate(rows)}
 
         def results():
-            for start in range(0, len(texts), self.batch_size):
-                batch = texts[start : start + self.batch_size]
+            for start in range(0, len(rows), self.batch_size):
+                batch = rows[start : start + self.batch_size]
                 index = np.arange(start, start + self.batch_size)
                 index[len(batch) :] = -1
                 batch = batch + [""] * (self.batch_size - len(batch))
                 yield index, self._embed_strings(batch)
 
-        return _collect(len(texts), results(), "texts", "text", progress).z
+        z = _collect(len(rows), results(), "texts", "text", progress).z
+        return z[[row_of[text] for text in texts]]
 
     def fingerprint(self, tower: str) -> str:
         """Returns a digest of all that decides the embeddings of "image" or "text"."""
@@ -218,7 +224,7 @@ class KerasEncoder(Encoder):
         self.crop = model.config.crop
         self._steps = {
             "image": self._step(lambda x: model.embed_images(images_lib.normalize(x))),
-            "text": self._step(model.embed_tokens),
+            "text": self._step(model.embed_short_tokens),
         }
 
     @property
@@ -242,17 +248,18 @@ class KerasEncoder(Encoder):
 
     def embed_tokens(self, tokens: np.ndarray, progress: bool = False) -> np.ndarray:
         """Embeds int32 tokens (M, L); returns float32 (M, D)."""
-        count = len(tokens)
+        rows, places = distinct_by_length(tokens)
+        count = len(rows)
 
         def batches(batch_size, context):
             numbers = np.arange(*_share(count, context), dtype=np.int32)
-            some = tf.data.Dataset.from_tensor_slices((numbers, tokens[numbers]))
-            none = tf.data.Dataset.from_tensors(
-                (tf.constant(-1, tf.int32), tf.zeros(tokens.shape[1:], tokens.dtype))
-            )
+            some = tf.data.Dataset.from_tensor_slices((numbers, rows[numbers]))
+            # Batches are filled up with the shortest text: it never makes one longer.
+            filler = rows[0] if count else np.zeros(rows.shape[1:], rows.dtype)
+            none = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int32), filler))
             return _static_batches(some, none, count, batch_size, context)
 
-        return _collect(count, self._run("text", batches), "texts", "text", progress).z
+        return _collect(count, self._run("text", batches), "texts", "text", progress).z[places]
 
     def fingerprint(self, tower):
         """Returns a digest of the tower's variables, its precision and its tokenizer."""

@@ -287,9 +287,7 @@ def _class_embeddings(encoder, data, templates, cache, progress):
 
 def _caption_embeddings(encoder, captions, cache, progress):
     def embed():
-        # The same caption may stand under several images: it is embedded once.
-        unique, inverse = np.unique(np.array(captions, dtype=object), return_inverse=True)
-        return encoder.embed_texts(unique.tolist(), progress)[inverse]
+        return encoder.embed_texts(captions, progress)
 
     return embed() if cache is None else cache.get(encoder, captions, embed)
 

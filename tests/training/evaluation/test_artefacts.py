@@ -121,3 +121,25 @@ def test_accuracy_on_digits_survives_export(digits, tmp_path, quantization, leas
         for encoder in (encoders.KerasEncoder(digits), encoders.TFLiteEncoder(tmp_path / "tflite"))
     )
     assert lost == pytest.approx(kept, abs=least)  # half a point for int8
+
+
+def test_texts_keep_their_order_and_each_is_embedded_once(digits, monkeypatch):
+    """Encoders sort texts by length; ten of these are equal."""
+    texts = [f"the number {n % 7} in red" if n % 2 else f"{n % 5}" for n in range(70)]
+    want = digits.encode_text(texts)
+    counted = []
+    original = encoders._collect
+    monkeypatch.setattr(
+        encoders, "_collect", lambda count, *rest: counted.append(count) or original(count, *rest)
+    )
+    z = encoders.KerasEncoder(digits, batch_size=8).embed_texts(texts)
+    np.testing.assert_allclose(z, want, atol=1e-6, rtol=0)
+
+    class Strings(encoders.Encoder):
+        batch_size = 8
+
+        def _embed_strings(self, batch):
+            return digits.encode_text(batch)
+
+    np.testing.assert_allclose(Strings().embed_texts(texts), want, atol=1e-6, rtol=0)
+    assert counted == [len(set(texts))] * 2
