@@ -104,7 +104,8 @@ def save_npz(model: LitModel, path, layout: str | None = None, dtype="float32") 
         layout: `vit_jax` or `big_vision`. The latter puts `params/` before every name, unless the
             model comes from a big_vision file without. By default `vit_jax`, or `big_vision` for a
             model with attention pooling, which vit_jax does not have.
-        dtype: `float32`, or `float16` for half the size.
+        dtype: `float32`, or `float16` for half the size. Temperature and bias stay float32: JAX
+            computes with the dtype of the file, and exp in float16 moves logits by 2e-3.
 
     Raises:
         CheckpointError: the layout or dtype cannot be written, a value is too large for float16,
@@ -145,6 +146,8 @@ def default_layout(config: LitConfig) -> str:
 
 def _as_dtype(path, key, array, dtype):
     """Returns a float32 array in the dtype to write; refuses what it cannot hold."""
+    if key.removeprefix("params/") in ("t", "b"):  # see `save_npz`
+        return array
     with np.errstate(over="ignore"):  # the error says it
         out = array.astype(dtype, copy=False)
     if dtype == "float16" and not np.isfinite(out).all():

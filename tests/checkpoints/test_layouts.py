@@ -86,6 +86,21 @@ def test_half_precision_files_are_half_the_size_and_nearly_equal(fixtures, tmp_p
     assert cosine.min() > 0.99999
 
 
+@pytest.mark.parametrize("layout", ["vit_jax", "big_vision"])
+def test_temperature_and_bias_stay_float32_in_half_precision_files(fixtures, tmp_path, layout):
+    model = lit_tf.load(fixtures / "bv_checkpoint_tiny.npz")
+    assert model.b is not None
+    lit_tf.save_npz(model, tmp_path / "half.npz", layout, dtype="float16")
+    with np.load(tmp_path / "half.npz") as file:
+        exact = {k: file[k] for k in file.files if k.removeprefix("params/") in ("t", "b")}
+        rest = {file[k].dtype for k in set(file.files) - set(exact)}
+    assert rest == {np.dtype(np.float16)} and len(exact) == 2
+    for key, array in exact.items():
+        want = {"t": model.t, "b": model.b}[key.removeprefix("params/")].numpy()
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, want)
+
+
 def test_stacked_text_transformers_are_read(old, tmp_path, reference):
     prefix, depth = "params/txt/Encoder_0/encoderblock", 3
     leaves = [k[len(f"{prefix}_0/") :] for k in old if k.startswith(f"{prefix}_0/")]
