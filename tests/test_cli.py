@@ -285,7 +285,9 @@ def test_convert_writes_both_layouts_and_the_vocabulary(run, fixtures, tmp_path)
     half = tmp_path / "half.npz"
     run("convert", source, half, "--dtype", "float16", "--resolution", 48)
     found = run("info", half, "--json")
-    assert found["dtypes"] == ["float16", "float32"] and found["config"]["image"]["image_size"] == 48
+    assert (
+        found["dtypes"] == ["float16", "float32"] and found["config"]["image"]["image_size"] == 48
+    )
 
 
 IMAGE = "PHOTOS/0.png"

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -93,8 +95,6 @@ def test_every_fixture_answers_as_the_reference(exported, name, reference, fixtu
 def test_loads_after_moving_where_lit_tf_cannot_be_imported(exported, tmp_path):
     model, folder = exported["lit_bert_tiny"]
     moved = tmp_path / "elsewhere"
-    import shutil
-
     shutil.copytree(folder, moved)
     out = alone(
         f"import tensorflow_text\nm = tf.saved_model.load({str(moved)!r})\n"
@@ -446,3 +446,57 @@ def test_the_request_in_the_readme_fits_the_signature(tiny):
     data = [base64.b64decode(row[name]["b64"]) for row in body["instances"]]
     assert all(set(row) == {name} for row in body["instances"])
     assert signature(**{name: tf.constant(data)})["embedding"].shape == (1, 48)
+
+
+@pytest.fixture(scope="module")
+def c_client(tmp_path_factory):
+    """`examples/serve_saved_model.c`, compiled against what pip's TensorFlow ships."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    program = tmp_path_factory.mktemp("c") / "serve"
+    lib = tf.sysconfig.get_lib()
+    source = pathlib.Path(__file__).parents[2] / "examples" / "serve_saved_model.c"
+    subprocess.run(
+        [
+            *("gcc", "-Wall", "-Werror", "-o", program, source),
+            *(f"-I{lib}/include", f"-L{lib}", f"-Wl,-rpath,{lib}"),
+            *("-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"),
+        ],
+        check=True,
+    )
+    return program
+
+
+@pytest.mark.parametrize("name", ["lit_bert_tiny", "lit_tt_tiny"])
+def test_a_program_in_c_gets_the_same_answers(exported, c_client, fixture_module, tmp_path, name):
+    import tensorflow_text
+
+    def ask(*arguments):
+        done = subprocess.run(
+            [c_client, folder, picture, *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.splitlines()
+
+    model, folder = exported[name]
+    picture = tmp_path / "0.png"
+    picture.write_bytes(tf.io.encode_png(fixture_module.images()[0]).numpy())
+    operations = pathlib.Path(tensorflow_text.__path__[0]) / "python" / "ops"
+    zimg = model.encode_image([picture])
+    np.testing.assert_allclose([float(x) for x in ask(operations)], zimg[0], atol=1e-5)
+    texts = ["a photo of a cat", "two dogs", "größer"]
+    lines = [line.split("  ", 1) for line in ask(operations, *texts)]
+    assert [text for _, text in lines] == texts
+    want = tf.nn.softmax(model.logits(zimg, model.encode_text(texts)))[0]
+    np.testing.assert_allclose([float(x) for x, _ in lines], want, atol=1e-3)
+
+
+def test_the_program_in_c_says_what_is_wrong(exported, c_client, tmp_path):
+    folder = exported["lit_bert_tiny"][1]
+    for arguments, message in (
+        ((folder,), "usage"),
+        ((tmp_path, tmp_path / "0.png"), "Could not find SavedModel"),
+        ((folder, tmp_path / "0.png", tmp_path), "expected tensorflow_text/python/ops"),
+    ):
+        done = subprocess.run([c_client, *arguments], capture_output=True, text=True)
+        assert done.returncode in (1, 2) and message in done.stderr
