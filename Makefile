@@ -29,6 +29,7 @@ test-full: $(VENV)/.installed-full
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
 
 format: venv
 	$(BIN)/ruff check --fix .

@@ -6,13 +6,18 @@ lit_tf.export.web(model, "site")
 """
 
 import importlib
+import typing
 
 # Loaded when first asked for: `lit-tf export --help` needs no TensorFlow.
 _HOMES = {"saved_model": "to_saved_model", "tflite": "to_tflite", "web": "to_web"}
 __all__ = sorted(_HOMES)
 
+if typing.TYPE_CHECKING:  # the same names, for those who check types
+    from .to_saved_model import saved_model
+    from .to_tflite import tflite
 
-def __getattr__(name):
+
+def __getattr__(name: str) -> typing.Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +11,7 @@ import tensorflow as tf
 from lit_tf import images as images_lib
 from lit_tf.errors import ExportError
 from lit_tf.loading import dtype_policy
+from lit_tf.model import LitModel
 
 from . import manifest, samples, verify
 
@@ -172,7 +175,7 @@ def _checked(image_bytes):
         return tf.identity(image_bytes)
 
 
-def operations(folder) -> set[str]:
+def operations(folder: str | os.PathLike) -> set[str]:
     """Returns the names of all operations in a SavedModel's graph."""
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -186,7 +189,7 @@ def operations(folder) -> set[str]:
     return set(nodes)
 
 
-def is_text(operations) -> bool:
+def is_text(operations: Iterable[str]) -> bool:
     """Returns whether there is one that TensorFlow alone does not have, but tensorflow-text."""
     # In a process that has imported tensorflow-text: what TensorFlow has is in its own registry.
     marks = ("TFText", "Sentencepiece", "Wordpiece", "CaseFoldUTF8", "NormalizeUTF8", "RegexSplit")
@@ -215,15 +218,15 @@ def _check_parts(model, parts, classes):
 
 
 def saved_model(
-    model,
-    path,
+    model: LitModel,
+    path: str | os.PathLike,
     *,
-    parts=("image", "text"),
-    classes=None,
-    templates="clip_best",
-    dtype=None,
-    source=None,
-) -> dict:
+    parts: Sequence[str] = ("image", "text"),
+    classes: Iterable[str] | None = None,
+    templates: str | os.PathLike | Sequence[str] = "clip_best",
+    dtype: Any = None,
+    source: str | os.PathLike | None = None,
+) -> dict[str, Any]:
     """Writes a SavedModel that needs nothing of lit_tf, verified in a process of its own.
 
     Args:

@@ -6,12 +6,15 @@ import pathlib
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from lit_tf import images as images_lib
 from lit_tf.errors import ExportError, extra
+from lit_tf.model import LitModel
 
 from . import manifest, quantize, samples, verify
 from .names import DYNAMIC_INT8, FLOAT16, INT8, NONE, QUANTIZATIONS
@@ -21,15 +24,15 @@ LEAST_COSINE = {NONE: 0.99999, FLOAT16: 0.9999, DYNAMIC_INT8: 0.999, INT8: 0.99}
 
 
 def tflite(
-    model,
-    out_dir,
+    model: LitModel,
+    out_dir: str | os.PathLike,
     *,
-    quantization=DYNAMIC_INT8,
-    classes=None,
-    templates="clip_best",
-    calibration=None,
-    source=None,
-) -> dict:
+    quantization: str = DYNAMIC_INT8,
+    classes: Iterable[str] | None = None,
+    templates: str | os.PathLike | Sequence[str] = "clip_best",
+    calibration: Any = None,
+    source: str | os.PathLike | None = None,
+) -> dict[str, Any]:
     """Writes TFLite graphs, the vocabulary, labels and a manifest, all verified in LiteRT alone.
 
     `image_encoder.tflite`, `text_encoder.tflite`, `text_encoder_strings.tflite` (where the model
@@ -111,7 +114,9 @@ def tflite(
     return files
 
 
-def convert(function, tower, signature, custom=False) -> bytes:
+def convert(
+    function: Callable, tower: tf.Module, signature: str, custom: bool = False
+) -> bytes:
     """Returns a float TFLite graph of a function of one tower.
 
     Args:

@@ -6,6 +6,7 @@ model.classify(["cat.jpg"], ["cat", "dog"])
 """
 
 import importlib
+import typing
 
 # Loaded when first asked for: `lit-tf --help` and `lit-tf models` need no TensorFlow.
 _HOMES = {
@@ -31,10 +32,29 @@ _HOMES = {
 }
 _PACKAGES = ("search",)
 __all__ = sorted([*_HOMES, *_PACKAGES])
+
+if typing.TYPE_CHECKING:  # the same names, for those who check types
+    from lit_tf import search
+    from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
+    from lit_tf.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        DownloadError,
+        ExportError,
+        ImageError,
+        LitError,
+        MissingPackageError,
+        TokenizerError,
+        TrainingError,
+    )
+    from lit_tf.loading import from_upstream, load, save_npz
+    from lit_tf.model import LitModel
+    from lit_tf.registry import list_models
 __version__ = "0.1.0"
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> typing.Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"lit_tf.{_HOMES[name]}"), name)
     if name in _PACKAGES:
@@ -42,5 +62,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'lit_tf' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])

@@ -70,7 +70,7 @@ class ViTConfig:
     out_dim: int | None = None
     pool: str = "cls"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_positive(self)
         if self.image_size != side_of_images(self.grid, self.patch_size, self.pool):
             what = f"a multiple of patch_size {self.patch_size}"
@@ -117,7 +117,7 @@ class BertConfig:
 
     kind = "bert"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_positive(self)
 
     @property
@@ -150,7 +150,7 @@ class TextTransformerConfig:
 
     kind = "text_transformer"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_positive(self)
 
     @property
@@ -188,7 +188,7 @@ class LitConfig:
     bare: bool = False
     crop: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.image is None and self.text is None:
             raise ConfigError("a model needs an image tower, a text tower or both")
         if self.image and self.text and self.image.embedding_dim != self.text.embedding_dim:

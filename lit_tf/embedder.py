@@ -12,13 +12,16 @@ import concurrent.futures
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from lit_tf import images
 from lit_tf.errors import ImageError
+
+if TYPE_CHECKING:
+    from lit_tf.model import LitModel
 
 # Batches whose results have not been fetched yet: the device has work while the host reads.
 IN_FLIGHT = 2
@@ -39,7 +42,7 @@ class Embedded(NamedTuple):
 
 
 def embed_images(
-    model,
+    model: "LitModel",
     items: Iterable,
     batch_size: int = 32,
     *,
@@ -81,7 +84,13 @@ def embed_images(
         yield batch._replace(items=[item for _, item in batch.items])
 
 
-def embed_stream(items, read, embed, batch_size: int, failed=None) -> Iterator[Embedded]:
+def embed_stream(
+    items: Iterable,
+    read: Callable[[Any], tuple[np.ndarray, Any]],
+    embed: Callable[[np.ndarray], Any],
+    batch_size: int,
+    failed: Callable[[Any, ImageError], None] | None = None,
+) -> Iterator[Embedded]:
     """Embeds a stream with any function of a batch; see `embed_images`.
 
     Args:
@@ -119,7 +128,8 @@ def read_ahead(items: Iterable, read: Callable, ahead: int) -> Iterator[tuple[An
     Yields:
         (item, what `read` returned), or (item, the ImageError that it raised).
     """
-    items, waiting = iter(items), collections.deque()
+    items = iter(items)
+    waiting: collections.deque = collections.deque()
     pool = concurrent.futures.ThreadPoolExecutor(min(16, os.cpu_count() or 1))
 
     def start(count):
@@ -150,7 +160,8 @@ def in_flight(batches: Iterable, embed: Callable) -> Iterator[tuple[Any, Any]]:
     Yields:
         (batch, the results as arrays).
     """
-    pending, allowed = collections.deque(), 1
+    pending: collections.deque = collections.deque()
+    allowed = 1
 
     def fetch():
         batch, outputs = pending.popleft()

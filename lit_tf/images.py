@@ -6,6 +6,8 @@ rounds, gives other embeddings.
 """
 
 import os
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +19,7 @@ from lit_tf.errors import ImageError
 _PIL_MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()
 
 
-def decode_image(data):
+def decode_image(data: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG, PNG, WebP, BMP or GIF, without its alpha; of an animation the first frame.
 
     Args:
@@ -35,7 +37,7 @@ def decode_image(data):
     return image
 
 
-def resize_uint8(image, size, crop=False):
+def resize_uint8(image: tf.Tensor | np.ndarray, size: int, crop: bool = False) -> tf.Tensor:
     """Resizes images to a square as the reference does: bilinear, not antialiased, truncated.
 
     Args:
@@ -62,14 +64,14 @@ def resize_uint8(image, size, crop=False):
     return tf.ensure_shape(image, [*batch, size, size, 3])
 
 
-def normalize(image):
+def normalize(image: tf.Tensor) -> tf.Tensor:
     """Returns uint8 pixels as float32 in [-1, 1]: x / 127.5 - 1."""
     # In a graph, TensorFlow turns a division by a constant into a product with its reciprocal,
     # which in float32 is off by one ulp for half of the values. In float64 both round to the same.
     return tf.cast(tf.cast(image, tf.float64) / 127.5, tf.float32) - 1.0
 
 
-def preprocess(image, size, crop=False):
+def preprocess(image: tf.Tensor, size: int, crop: bool = False) -> tf.Tensor:
     """Returns images as the image tower reads them.
 
     Args:
@@ -83,7 +85,7 @@ def preprocess(image, size, crop=False):
     return normalize(resize_uint8(image, size, crop))
 
 
-def to_uint8(image, name="The image"):
+def to_uint8(image: Any, name: str = "The image") -> np.ndarray:
     """Returns one image, whatever it is, as a uint8 array (H, W, 3).
 
     Args:
@@ -191,7 +193,7 @@ def _rgb(image, name):
     return image[..., :3]
 
 
-def resized_on_cpu(image, size, crop=False):
+def resized_on_cpu(image: np.ndarray, size: int, crop: bool = False) -> np.ndarray:
     """Returns what `resize_uint8` does, as an array and from the CPU.
 
     On a machine with an accelerator the pixels are then the same as on one without.
@@ -208,7 +210,7 @@ def resized_on_cpu(image, size, crop=False):
         return resize_uint8(image, size, crop).numpy()
 
 
-def checked_list(images):
+def checked_list(images: Any) -> Iterable[Any]:
     """Returns what stands for many images; refuses what is one image, or none.
 
     Args:

@@ -3,7 +3,10 @@
 import dataclasses
 import functools
 import math
+import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,7 +30,13 @@ _PIECE = 4 << 20  # bytes
 _MAX_LOG_TEMPERATURE = np.log(np.finfo(np.float32).max)
 
 
-def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None) -> LitModel:
+def load(
+    name_or_path: str | os.PathLike,
+    *,
+    vocab: str | os.PathLike | None = None,
+    resolution: int | None = None,
+    dtype: Any = None,
+) -> LitModel:
     """Returns a model read from a checkpoint, its configuration read off the file.
 
     Args:
@@ -63,7 +72,7 @@ def load(name_or_path, *, vocab=None, resolution: int | None = None, dtype=None)
     return model
 
 
-def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
+def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
     """Returns a checkpoint of any published layout under canonical names, without reading arrays.
 
     Args:
@@ -79,7 +88,9 @@ def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
     path = pathlib.Path(path)
     if tf1_bert.is_tf1_bert(path):
         arrays = tf1_bert.read_tf1_bert(path)
-        readers = {k: functools.partial(arrays.__getitem__, k) for k in arrays}
+        readers: dict[str, Callable[[], np.ndarray]] = {
+            k: functools.partial(arrays.__getitem__, k) for k in arrays
+        }
         return layouts.CanonicalCheckpoint(
             "tf1_bert", arrays.path, arrays.shapes, ("float32",), readers
         )
@@ -92,7 +103,12 @@ def open_checkpoint(path) -> layouts.CanonicalCheckpoint:
         raise
 
 
-def save_npz(model: LitModel, path, layout: str | None = None, dtype="float32") -> None:
+def save_npz(
+    model: LitModel,
+    path: str | os.PathLike,
+    layout: str | None = None,
+    dtype: str = "float32",
+) -> None:
     """Writes a model as the JAX code bases read it; the vocabulary goes beside it.
 
     What was loaded from float32 and is saved in the same layout is equal bit for bit.
@@ -118,11 +134,11 @@ def save_npz(model: LitModel, path, layout: str | None = None, dtype="float32") 
     if path.suffix != ".npz":
         raise CheckpointError(f"{path}: expected a name that ends in .npz")
     layout = layout or default_layout(model.config)
-    leaves = {
-        name: (lambda v=variable: np.asarray(v.numpy(), np.float32))
+    readers: dict[str, Callable[[], np.ndarray]] = {
+        name: functools.partial(_float32, variable)
         for name, variable in model.canonical_variables().items()
     }
-    leaves = layouts.to_layout(leaves, layout, bare=model.config.bare)
+    leaves = layouts.to_layout(readers, layout, bare=model.config.bare)
     arrays = ((key, _as_dtype(path, key, read(), dtype)) for key, read in leaves)
     if model.tokenizer is None:
         npz.write_npz(path, arrays)
@@ -142,6 +158,10 @@ def default_layout(config: LitConfig) -> str:
     """Returns the layout that `save_npz` writes where none is named."""
     pooled = config.image is not None and config.image.pool == "attention"
     return "big_vision" if pooled else "vit_jax"
+
+
+def _float32(variable):
+    return np.asarray(variable.numpy(), np.float32)
 
 
 def _as_dtype(path, key, array, dtype):
@@ -176,16 +196,16 @@ def _write_vocabulary(path, data):
 
 
 def from_upstream(
-    image,
-    text,
+    image: str | os.PathLike | ViTConfig,
+    text: str | os.PathLike | BertConfig | TextTransformerConfig,
     resolution: int = 224,
     image_head: bool = False,
     seed: int = 0,
     *,
-    vocab=None,
+    vocab: str | os.PathLike | None = None,
     temperature: float = 10.0,
     bias: float | None = None,
-    dtype=None,
+    dtype: Any = None,
 ) -> LitModel:
     """Returns two towers that have not met: where tuning starts (big_vision's `lit_coco`).
 

@@ -2,11 +2,14 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from lit_tf import embedder, tokenizers, zero_shot
 from lit_tf import images as images_lib
@@ -15,6 +18,7 @@ from lit_tf.config import LitConfig
 from lit_tf.errors import LitError, TokenizerError
 from lit_tf.text_transformer import TextTransformer
 from lit_tf.texts import distinct_by_length
+from lit_tf.tokenizers import BertTokenizer, SentencePieceTokenizer
 from lit_tf.vit import ViT
 
 TOWERS = {"bert": Bert, "text_transformer": TextTransformer}
@@ -63,7 +67,13 @@ class LitModel(keras.Model):
         token_function: `embed_short_tokens` as a `tf.function`, for callers outside of a graph.
     """
 
-    def __init__(self, config: LitConfig, tokenizer=None, seed: int | None = 0, **kwargs):
+    def __init__(
+        self,
+        config: LitConfig,
+        tokenizer: BertTokenizer | SentencePieceTokenizer | None = None,
+        seed: int | None = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.config = config
         self.tokenizer = tokenizer
@@ -104,7 +114,9 @@ class LitModel(keras.Model):
         """Returns unit-length float32 embeddings (N, D) of float images (N, R, R, 3) in [-1, 1]."""
         return normalize(self.tower("image")(images))
 
-    def embed_tokens(self, tokens: tf.Tensor, training=False, dropout_seed=None) -> tf.Tensor:
+    def embed_tokens(
+        self, tokens: tf.Tensor, training: bool = False, dropout_seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Returns unit-length float32 embeddings (N, D) of int32 tokens (N, L).
 
         Args:
@@ -146,7 +158,12 @@ class LitModel(keras.Model):
         logits = tf.matmul(zimg, ztxt, transpose_b=True) * tf.exp(tf.convert_to_tensor(self.t))
         return logits if self.b is None else logits + tf.convert_to_tensor(self.b)
 
-    def call(self, inputs, training=False, dropout_seed=None):
+    def call(
+        self,
+        inputs: dict[str, tf.Tensor],
+        training: bool = False,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
         """Embeds images, tokens or both.
 
         Args:
@@ -194,7 +211,7 @@ class LitModel(keras.Model):
         """What is added to the logits, in SigLIP-style models."""
         return None if self.b is None else float(self.b.numpy()[0])
 
-    def encode_image(self, images, batch_size: int = 32) -> np.ndarray:
+    def encode_image(self, images: Iterable[Any], batch_size: int = 32) -> np.ndarray:
         """Embeds images.
 
         Args:
@@ -249,7 +266,7 @@ class LitModel(keras.Model):
             )
         return self.tokenizer(texts).numpy()
 
-    def encode_tokens(self, tokens, batch_size: int = 256) -> np.ndarray:
+    def encode_tokens(self, tokens: ArrayLike, batch_size: int = 256) -> np.ndarray:
         """Embeds tokens.
 
         Args:
@@ -290,7 +307,11 @@ class LitModel(keras.Model):
         return np.concatenate(parts)
 
     def classify(
-        self, images, class_names, templates="clip_best", batch_size: int = 32
+        self,
+        images: Iterable[Any],
+        class_names: Iterable[str],
+        templates: str | os.PathLike | Sequence[str] = "clip_best",
+        batch_size: int = 32,
     ) -> np.ndarray:
         """Classifies images among classes named in plain words (paper, section 4.1).
 
@@ -349,7 +370,7 @@ class LitModel(keras.Model):
         ztxt = self.encode_text(texts)
         return tf.sigmoid(self.logits(self.encode_image(images, batch_size), ztxt)).numpy()
 
-    def with_dtype(self, dtype) -> "LitModel":
+    def with_dtype(self, dtype: Any) -> "LitModel":
         """Returns this model computed and stored in another dtype; itself where it is that already.
 
         Args:
@@ -391,7 +412,7 @@ class LitModel(keras.Model):
                 digest.update(np.ascontiguousarray(variable.numpy(), np.float32).tobytes())
         return digest.hexdigest()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs; the vocabulary travels along."""
         config = {**super().get_config(), "config": self.config.to_dict(), "tokenizer": None}
         if self.tokenizer is not None:
@@ -400,7 +421,7 @@ class LitModel(keras.Model):
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "LitModel":
         """Rebuilds the model with all variables at their starting values, to be filled."""
         config = dict(config)
         lit, tokenizer = LitConfig.from_dict(config.pop("config")), config.pop("tokenizer")

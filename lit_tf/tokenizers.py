@@ -12,6 +12,8 @@ import os
 import pathlib
 import re
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_text as tf_text
@@ -23,7 +25,7 @@ from lit_tf.wordpiece import check_length, check_vocabulary, read_vocabulary
 KINDS = ("bert", "sentencepiece")
 
 
-def check_texts(texts):
+def check_texts(texts: Any) -> tf.Tensor:
     """Returns texts as a string tensor, refusing by its index what is not a text.
 
     Args:
@@ -88,14 +90,14 @@ class _Tokenizer(tf.Module):
         lowercase: whether texts are lower-cased before they are split.
     """
 
-    kind = None
+    kind: str
     lowercase = True
 
-    def __init__(self, length):
+    def __init__(self, length: int) -> None:
         super().__init__()
         self.length = check_length(length)
 
-    def __call__(self, texts):
+    def __call__(self, texts: Any) -> tf.Tensor:
         """Returns the ids of texts.
 
         Args:
@@ -113,7 +115,7 @@ class _Tokenizer(tf.Module):
         ids.set_shape([batch.shape[0], self.length])
         return ids[0] if texts.shape.rank == 0 else ids
 
-    def to_bytes(self):
+    def to_bytes(self) -> bytes:
         """Returns the vocabulary's file; `tokenizer_from_bytes` makes the tokenizer again."""
         return self._data
 
@@ -146,7 +148,7 @@ class BertTokenizer(_Tokenizer):
 
     kind = "bert"
 
-    def __init__(self, vocab, length=16):
+    def __init__(self, vocab: str | os.PathLike | bytes | Sequence[str], length: int = 16) -> None:
         """Reads the vocabulary.
 
         Args:
@@ -159,12 +161,12 @@ class BertTokenizer(_Tokenizer):
                 stands there twice, or if [CLS] or [UNK] is missing.
         """
         super().__init__(length)
-        if isinstance(vocab, (list, tuple)):
-            pieces = check_vocabulary(vocab)
-        elif isinstance(vocab, (bytes, bytearray)):
+        if isinstance(vocab, (bytes, bytearray)):
             pieces = read_vocabulary(bytes(vocab))
-        else:
+        elif isinstance(vocab, (str, os.PathLike)):
             pieces = read_vocabulary(_read(vocab), os.fspath(vocab))
+        else:
+            pieces = check_vocabulary(vocab)
         self._data = "".join(f"{piece}\n" for piece in pieces).encode()
         self.vocab_size = len(pieces)
         self._cls = pieces.index("[CLS]")
@@ -201,7 +203,9 @@ class SentencePieceTokenizer(_Tokenizer):
 
     kind = "sentencepiece"
 
-    def __init__(self, model, length=16, lowercase=False):
+    def __init__(
+        self, model: str | os.PathLike | bytes, length: int = 16, lowercase: bool = False
+    ) -> None:
         """Reads the model.
 
         Args:
@@ -301,7 +305,9 @@ def _sentencepiece_message():
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("lit_tf.Model"))
 
 
-def tokenizer_from_bytes(kind, data, length=16, lowercase=False):
+def tokenizer_from_bytes(
+    kind: str, data: bytes, length: int = 16, lowercase: bool = False
+) -> "BertTokenizer | SentencePieceTokenizer":
     """Makes a tokenizer of a vocabulary file's bytes.
 
     Args:
@@ -316,7 +322,9 @@ def tokenizer_from_bytes(kind, data, length=16, lowercase=False):
     return _make(kind, bytes(data), length, lowercase)
 
 
-def load_tokenizer(path, kind=None, length=16, lowercase=False):
+def load_tokenizer(
+    path: str | os.PathLike, kind: str | None = None, length: int = 16, lowercase: bool = False
+) -> "BertTokenizer | SentencePieceTokenizer":
     """Reads a vocabulary file.
 
     Args:

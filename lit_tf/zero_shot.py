@@ -129,8 +129,9 @@ def checked_class_names(class_names: Iterable[str]) -> list[str]:
     Raises:
         DataError: as for `canonical_class_names`.
     """
-    if not isinstance(class_names, str | bytes):
-        class_names = list(class_names)
+    if isinstance(class_names, str | bytes):
+        canonical_class_names(class_names)  # refuses one string
+    class_names = list(class_names)
     counts = collections.Counter(canonical_class_names(class_names))
     if twice := [name for name, count in counts.items() if count > 1]:
         more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
