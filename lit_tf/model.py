@@ -141,7 +141,9 @@ class LitModel(keras.Model):
         Returns:
           float32 (N, D), unit length.
         """
-        return self.embed_tokens(self._tower("text").without_padding(tokens))
+        z = self.embed_tokens(self.tower("text").without_padding(tokens))
+        z.set_shape((tokens.shape[0], z.shape[1]))  # unknown after reshapes of an unknown length
+        return z
 
     def logits(self, zimg: tf.Tensor, ztxt: tf.Tensor) -> tf.Tensor:
         """Returns float32 (N, M): temperature * zimg @ ztxt.T + bias.

@@ -106,3 +106,10 @@ def test_the_served_graph_cuts_a_batch_to_its_longest_text(model, tokens):
     for rows in (tokens, tokens[:1], tokens[1:2], tokens[:0]):
         z = served.encode_tokens(tf.constant(rows)).numpy()
         np.testing.assert_allclose(z, at_full_length(model, rows), atol=1e-6, rtol=0)
+
+
+def test_the_batch_stays_static_where_it_is(model, tokens):
+    """Replicas gather embeddings, which needs their number."""
+    specs = tf.TensorSpec(tokens.shape, tf.int32)
+    embed = tf.function(model.embed_short_tokens, input_signature=[specs], autograph=False)
+    assert embed.get_concrete_function().outputs[0].shape == [len(tokens), 48]
