@@ -15,6 +15,7 @@ __all__ = sorted(_HOMES)
 if typing.TYPE_CHECKING:  # the same names, for those who check types
     from .to_saved_model import saved_model
     from .to_tflite import tflite
+    from .to_web import web
 
 
 def __getattr__(name: str) -> typing.Any:

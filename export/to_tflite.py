@@ -114,9 +114,7 @@ def tflite(
     return files
 
 
-def convert(
-    function: Callable, tower: tf.Module, signature: str, custom: bool = False
-) -> bytes:
+def convert(function: Callable, tower: tf.Module, signature: str, custom: bool = False) -> bytes:
     """Returns a float TFLite graph of a function of one tower.
 
     Args:
@@ -204,7 +202,7 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
     """
     length, out = model.config.token_length, {}
     tokens = samples.sample_tokens(model)
-    measured = {"text_encoder.tflite": (tokens, model.encode_tokens(tokens))}
+    measured: dict[str, tuple] = {"text_encoder.tflite": (tokens, model.encode_tokens(tokens))}
 
     @tf.function(
         input_signature=[tf.TensorSpec([batch, length], tf.int32, "tokens")], autograph=False

@@ -6,13 +6,15 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from lit_tf import images as images_lib
-from lit_tf.errors import ExportError
+from lit_tf.errors import ExportError, extra
 from lit_tf.files import sha256
+from lit_tf.model import LitModel
 
 from . import manifest, quantize, samples, to_tflite, web_runtime
 from .names import DYNAMIC_INT8, WEB_QUANTIZATIONS
@@ -23,17 +25,17 @@ TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing", "a page of text")
 
 
 def web(
-    model,
-    out_dir,
+    model: LitModel,
+    out_dir: str | os.PathLike,
     *,
-    classes=None,
-    templates="clip_best",
-    quantization=DYNAMIC_INT8,
+    classes: Iterable[str] | None = None,
+    templates: str | os.PathLike | Sequence[str] = "clip_best",
+    quantization: str = DYNAMIC_INT8,
     images: Sequence[str | os.PathLike] = (),
     texts: Sequence[str] = TEXTS,
     runtime: Sequence[str | os.PathLike] = (),
-    source=None,
-) -> dict:
+    source: str | os.PathLike | None = None,
+) -> dict[str, Any]:
     """Writes a web page that runs a model in its visitors' browsers, and uploads nothing.
 
     A static web server serves the folder; `lit-tf serve-web` is one for trying. The page compares
@@ -153,7 +155,7 @@ def _self_test(model, folder, with_text) -> dict:
     """Returns what a page checks itself against: answers of LiteRT on the machine that exports."""
     pixels = samples.resized(model, [_image_test(folder)])
     graphs = folder / "model"
-    test = {
+    test: dict[str, Any] = {
         "image": "self_test.png",
         "image_embedding": _answer(graphs / "image_encoder.tflite", pixels),
     }
@@ -167,7 +169,8 @@ def _self_test(model, folder, with_text) -> dict:
 
 def _answer(file, value) -> str:
     """Returns a graph's answer (1, D) as base64 of float32, little-endian."""
-    from ai_edge_litert.interpreter import Interpreter
+    with extra("lite"):
+        from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_path=str(file)).get_signature_runner()
     (name,) = runner.get_input_details()
@@ -177,7 +180,7 @@ def _answer(file, value) -> str:
 
 def _examples(folder, images) -> list[str]:
     """Copies the example pictures; returns their paths within the site."""
-    names = []
+    names: list[str] = []
     for path in map(pathlib.Path, images):
         name = path.name if path.name not in names else f"{len(names)}-{path.name}"
         shutil.copyfile(path, folder / "examples" / name)

@@ -331,7 +331,11 @@ class LitModel(keras.Model):
         return tf.nn.softmax(logits).numpy()
 
     def class_logits(
-        self, images, class_names, templates="clip_best", batch_size: int = 32
+        self,
+        images: Iterable[Any],
+        class_names: Iterable[str],
+        templates: str | os.PathLike | Sequence[str] = "clip_best",
+        batch_size: int = 32,
     ) -> np.ndarray:
         """Returns the logits float32 (N, classes) behind `classify`, which takes the same.
 
@@ -343,7 +347,9 @@ class LitModel(keras.Model):
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
         return self.logits(self.encode_image(images, batch_size), classes).numpy()
 
-    def match(self, images, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+    def match(
+        self, images: Iterable[Any], texts: Sequence[str], batch_size: int = 32
+    ) -> np.ndarray:
         """Returns the probability that each text fits each image, independent of all others.
 
         Unlike `classify`'s, these probabilities do not sum to 1: several texts may fit an image, or

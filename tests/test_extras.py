@@ -23,6 +23,8 @@ DISTRIBUTIONS = {
     "ai_edge_litert": "ai-edge-litert",
     "ai_edge_quantizer": "ai-edge-quantizer",
     "apache_beam": "apache-beam",
+    "google": "tensorflow",  # google.protobuf
+    "markupsafe": "jinja2",
     "official": "tf-models-official",
     "scipy": "scikit-learn",
     "sklearn": "scikit-learn",
