@@ -44,14 +44,14 @@ def parse(spec: str):
     """Returns (function, count) of an augmentation such as "flip_lr|randaug(2,10)".
 
     Args:
-        spec: Steps joined by "|"; empty for none.
+        spec: steps joined by "|"; empty for none.
 
     Returns:
         A function of (uint8 (H, W, 3), float32 (count,) in [0, 1)) to an image of the same shape
         and dtype, and how many random numbers it takes.
 
     Raises:
-        ConfigError: An unknown step or argument.
+        ConfigError: an unknown step or argument.
     """
     steps = []
     count = 0
@@ -99,7 +99,7 @@ def rand_augment(image, uniform, magnitude):
         image: uint8 (H, W, 3).
         uniform: float32 (layers, 4) in [0, 1): which operation; which sign; where a cutout lies,
             vertically and horizontally.
-        magnitude: Strength in [0, 10].
+        magnitude: strength in [0, 10].
 
     Returns:
         uint8 (H, W, 3).
@@ -120,10 +120,10 @@ def apply(name, image, draw, magnitude):
     """Applies one operation of RandAugment.
 
     Args:
-        name: One of `OPERATIONS`.
+        name: one of `OPERATIONS`.
         image: uint8 (H, W, 3).
         draw: float32 (4,), see `rand_augment`; the first is not used.
-        magnitude: Strength in [0, 10].
+        magnitude: strength in [0, 10].
 
     Returns:
         uint8 (H, W, 3).
@@ -158,7 +158,7 @@ def _move(name, image, level):
     """Rotates, shears or translates; what comes from outside the image is grey.
 
     Args:
-        name: One of `_GEOMETRIC`.
+        name: one of `_GEOMETRIC`.
         image: uint8 (H, W, 3).
         level: float32 scalar: degrees, slope or pixels.
     """

@@ -26,12 +26,12 @@ class Counters:
     `raising()`, which turns the pipeline's failure back into the `DataError` it was.
 
     Attributes:
-        examples: Examples taken from the source, good and bad.
-        corrupt_images: Those whose image cannot be decoded.
-        empty_captions: Those without any caption but blanks.
-        missing: Records that a damaged shard does not yield, though it should hold them.
-        named: Descriptions of the first bad examples.
-        error: The `DataError` that stopped the pipeline, or None.
+        examples: examples taken from the source, good and bad.
+        corrupt_images: those whose image cannot be decoded.
+        empty_captions: those without any caption but blanks.
+        missing: records that a damaged shard does not yield, though it should hold them.
+        named: descriptions of the first bad examples.
+        error: the `DataError` that stopped the pipeline, or None.
     """
 
     def __init__(self):
@@ -50,8 +50,8 @@ class Counters:
         """Notes what was found missing at the start; it counts as bad in proportion.
 
         Args:
-            lost: Examples lost with damaged shards.
-            total: Examples that there should be, the lost ones included.
+            lost: examples lost with damaged shards.
+            total: examples that there should be, the lost ones included.
         """
         with self._lock:
             self._lost, self._total = lost, total
@@ -88,11 +88,11 @@ class Counters:
 
         Args:
             statuses: int array, GOOD, CORRUPT_IMAGE, EMPTY_CAPTION or MISSING.
-            name: Function from an index into `statuses` to the example's name.
-            max_bad_share: Share of bad examples to bear, of all seen or of the first thousand.
+            name: function from an index into `statuses` to the example's name.
+            max_bad_share: share of bad examples to bear, of all seen or of the first thousand.
 
         Raises:
-            DataError: More are bad. Names the first of them.
+            DataError: more are bad. Names the first of them.
         """
         with self._lock:
             self.examples += len(statuses)

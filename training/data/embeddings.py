@@ -12,7 +12,7 @@ def read_manifest(folder: str) -> dict:
     """Returns what the manifest of precomputed embeddings says.
 
     Raises:
-        DataError: There is none, because the folder is another or precomputing has not finished.
+        DataError: there is none, because the folder is another or precomputing has not finished.
     """
     path = os.path.join(folder, "manifest.json")
     try:
@@ -47,11 +47,11 @@ def check_embeddings(folder: str, model) -> None:
     """Refuses stored embeddings that another image tower made than the model's.
 
     Args:
-        folder: What `precompute` wrote.
-        model: A `LitModel` that is to train on them.
+        folder: what `precompute` wrote.
+        model: a `LitModel` that is to train on them.
 
     Raises:
-        DataError: The folder is unfinished, or its embeddings are of another tower or resolution.
+        DataError: the folder is unfinished, or its embeddings are of another tower or resolution.
     """
     manifest = read_manifest(folder)
     side = model.config.image.image_size

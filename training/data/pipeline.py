@@ -40,13 +40,13 @@ def make_train_dataset(
     augmentation and captions included.
 
     Args:
-        data_config: A `DataConfig`.
-        tokenizer: Function of a string tensor (N,) to int32 (N, length).
-        global_batch_size: Examples in a step, over all hosts.
-        image_size: Side of the images; not used for precomputed embeddings.
-        seed: Integer.
-        start_step: Step whose batch comes first.
-        input_context: The `tf.distribute.InputContext` that `distribute_datasets_from_function`
+        data_config: a `DataConfig`.
+        tokenizer: function of a string tensor (N,) to int32 (N, length).
+        global_batch_size: examples in a step, over all hosts.
+        image_size: side of the images; not used for precomputed embeddings.
+        seed: integer.
+        start_step: step whose batch comes first.
+        input_context: the `tf.distribute.InputContext` that `distribute_datasets_from_function`
             passes. With it, batches are of a replica's size, and successive ones go to the host's
             replicas; without it, a batch is the global batch.
         counters: `Counters` to count in; new ones by default.
@@ -57,9 +57,9 @@ def make_train_dataset(
         (B, length)}, statically shaped.
 
     Raises:
-        DataError: The data cannot be found or read. While iterating, too many bad examples appear
+        DataError: the data cannot be found or read. While iterating, too many bad examples appear
             as a `tf.errors.OpError`, which `counters.raising()` turns into a DataError.
-        ConfigError: An unknown augmentation, or one of precomputed embeddings.
+        ConfigError: an unknown augmentation, or one of precomputed embeddings.
     """
     counters = counters or Counters()
     source = open_source(data_config)
@@ -92,19 +92,19 @@ def make_validation_dataset(
     """Returns one pass over a split in its own order: no augmentation, each example's first text.
 
     Args:
-        data_config: A `DataConfig` whose `split` is the one to read.
-        tokenizer: As for `make_train_dataset`.
-        global_batch_size: As for `make_train_dataset`.
-        image_size: As for `make_train_dataset`.
-        input_context: As for `make_train_dataset`.
-        counters: As for `make_train_dataset`.
+        data_config: a `DataConfig` whose `split` is the one to read.
+        tokenizer: as for `make_train_dataset`.
+        global_batch_size: as for `make_train_dataset`.
+        image_size: as for `make_train_dataset`.
+        input_context: as for `make_train_dataset`.
+        counters: as for `make_train_dataset`.
 
     Returns:
         A finite `tf.data.Dataset` as `make_train_dataset` returns it. Examples that do not fill a
         batch are left out, so that every batch has a contrastive loss of the same meaning.
 
     Raises:
-        DataError: As for `make_train_dataset`.
+        DataError: as for `make_train_dataset`.
     """
     counters = counters or Counters()
     source = open_source(data_config)
@@ -155,9 +155,9 @@ def attempt(function, argument, fallback):
     TensorFlow's graphs have no way to catch an error; a dataset of one element does.
 
     Args:
-        function: Of tensors to a structure of tensors.
-        argument: Its argument.
-        fallback: What to return else, of the same structure.
+        function: of tensors to a structure of tensors.
+        argument: its argument.
+        fallback: what to return else, of the same structure.
     """
     dataset = tf.data.Dataset.from_tensors(argument).map(lambda *x: (function(*x), True))
     dataset = dataset.apply(tf.data.Dataset.ignore_errors)
@@ -276,8 +276,8 @@ def naming(source, counters, shard, index):
     """Returns a function from a place in a batch to what to call the example there.
 
     Args:
-        source: The `Source`.
-        counters: The `Counters` that are going to name it.
+        source: the `Source`.
+        counters: the `Counters` that are going to name it.
         shard: int array, the examples' shards.
         index: int array, their numbers in the shards.
     """

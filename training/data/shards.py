@@ -31,8 +31,8 @@ class Damaged(Exception):
     """A shard does not go on as its format asks.
 
     Args:
-        problem: What was found, to complete "SHARD ...".
-        offset: Bytes before it.
+        problem: what was found, to complete "SHARD ...".
+        offset: bytes before it.
     """
 
     def __init__(self, problem: str, offset: int = 0):
@@ -45,12 +45,12 @@ class Shard:
     """One shard.
 
     Attributes:
-        path: Its path.
-        examples: Examples that can be read, from the front.
-        problem: Why it is not a whole shard, to complete "SHARD ...", or None.
-        read: Share of its bytes that could be read.
-        expected: Examples that it should have held; `examples` if it is whole.
-        source: Where `expected` comes from, for people.
+        path: its path.
+        examples: examples that can be read, from the front.
+        problem: why it is not a whole shard, to complete "SHARD ...", or None.
+        read: share of its bytes that could be read.
+        expected: examples that it should have held; `examples` if it is whole.
+        source: where `expected` comes from, for people.
     """
 
     path: str
@@ -70,8 +70,8 @@ def open_shard(path: str, buffering: int = 8192):
     """Opens a local or remote shard for reading bytes.
 
     Args:
-        path: Its path.
-        buffering: Bytes to read at a time, if it is local. `tf.io.gfile` has buffers of its own.
+        path: its path.
+        buffering: bytes to read at a time, if it is local. `tf.io.gfile` has buffers of its own.
     """
     if "://" in path:
         return tf.io.gfile.GFile(path, "rb")
@@ -82,7 +82,7 @@ def size_of(path: str) -> int:
     """Returns a shard's size in bytes.
 
     Raises:
-        Damaged: It is a folder.
+        Damaged: it is a folder.
     """
     if tf.io.gfile.isdir(path):
         raise Damaged("is a folder")
@@ -93,7 +93,7 @@ def looks_like(start: bytes) -> str:
     """Returns what a file seems to be, from its first bytes: "an HTML page", or "not a known file".
 
     Args:
-        start: At least 512 bytes, if the file has as many.
+        start: at least 512 bytes, if the file has as many.
     """
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for kind, found in (
@@ -120,9 +120,9 @@ def survey(paths, scan, expected=None) -> list[Shard]:
     """Looks through all shards.
 
     Args:
-        paths: Their paths.
-        scan: Function of a path to a `Shard` without `expected`.
-        expected: Examples that each should hold, where that is known; else img2dataset's statistics
+        paths: their paths.
+        scan: function of a path to a `Shard` without `expected`.
+        expected: examples that each should hold, where that is known; else img2dataset's statistics
             or the other shards tell.
     """
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -186,12 +186,12 @@ def lost_examples(shards: list[Shard], max_bad_share: float, file=None) -> int:
     """Names the shards that are not whole, and returns how many examples are lost with them.
 
     Args:
-        shards: What `survey` returned.
-        max_bad_share: Share of lost examples to bear.
-        file: Where to write; by default the standard error.
+        shards: what `survey` returned.
+        max_bad_share: share of lost examples to bear.
+        file: where to write; by default the standard error.
 
     Raises:
-        DataError: More are lost.
+        DataError: more are lost.
     """
     damaged = [s for s in shards if s.problem is not None]
     lines = [

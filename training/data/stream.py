@@ -39,12 +39,12 @@ def split_evenly(lengths, host, hosts):
     """Returns the pieces of shards that a host reads: as many examples as any other host.
 
     Args:
-        lengths: Examples of every shard.
-        host: Number of this host.
-        hosts: Number of hosts; up to hosts - 1 examples in all are read by none.
+        lengths: examples of every shard.
+        host: number of this host.
+        hosts: number of hosts; up to hosts - 1 examples in all are read by none.
 
     Raises:
-        DataError: Fewer examples than hosts.
+        DataError: fewer examples than hosts.
     """
     each = sum(lengths) // hosts
     if not each:
@@ -56,9 +56,9 @@ def cut(lengths, start, end):
     """Returns the pieces of shards that hold examples [start, end).
 
     Args:
-        lengths: Examples of every shard.
-        start: First example.
-        end: One after the last.
+        lengths: examples of every shard.
+        start: first example.
+        end: one after the last.
     """
     pieces, first = [], 0
     for shard, length in enumerate(lengths):
@@ -73,10 +73,10 @@ def segments(pieces, shuffle_buffer, seed, start=0):
     """Yields (pieces, seed, examples to pass over) of the endless stream from `start` on.
 
     Args:
-        pieces: What this host reads in an epoch.
-        shuffle_buffer: Examples to shuffle among.
-        seed: Of the order.
-        start: Position in the stream, counted in examples.
+        pieces: what this host reads in an epoch.
+        shuffle_buffer: examples to shuffle among.
+        seed: of the order.
+        start: position in the stream, counted in examples.
     """
     epoch, position = divmod(start, sum(p.take for p in pieces))
     while True:
@@ -110,11 +110,11 @@ def records(source, pieces, shuffle_buffer, seed, start):
     """Returns the stream as a dataset.
 
     Args:
-        source: See `sources`.
-        pieces: What this host reads in an epoch.
-        shuffle_buffer: Examples to shuffle among.
-        seed: Of the order.
-        start: Position in the stream, counted in examples.
+        source: see `sources`.
+        pieces: what this host reads in an epoch.
+        shuffle_buffer: examples to shuffle among.
+        seed: of the order.
+        start: position in the stream, counted in examples.
 
     Returns:
         An infinite `tf.data.Dataset` of (position, record): int64 scalar and a dict as `read_piece`

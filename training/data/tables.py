@@ -26,13 +26,13 @@ def read_captions(
     folder.
 
     Args:
-        path: A local CSV file in UTF-8 with a first line of column names (separated by commas, or
+        path: a local CSV file in UTF-8 with a first line of column names (separated by commas, or
             by tabs if that line has no comma), or a Parquet file.
-        image_columns: Names of which the column of paths has one.
-        caption_columns: The same of the captions. In a Parquet file it may hold lists.
+        image_columns: names of which the column of paths has one.
+        caption_columns: the same of the captions. In a Parquet file it may hold lists.
 
     Raises:
-        DataError: The file cannot be read, lacks a column, or has a row without image or caption.
+        DataError: the file cannot be read, lacks a column, or has a row without image or caption.
     """
     rows = _parquet_rows if path.lower().endswith(".parquet") else _csv_rows
     folder = os.path.dirname(path)

@@ -32,9 +32,9 @@ class Member:
     """A member of a tar.
 
     Attributes:
-        name: Its path, undecoded.
-        size: Bytes of data.
-        offset: Where they begin.
+        name: its path, undecoded.
+        size: bytes of data.
+        offset: where they begin.
         kind: "file", or why it is not used: "a hard link", "sparse", "cut off", ...
     """
 
@@ -49,11 +49,11 @@ class Sample:
     """Successive members with the same key.
 
     Attributes:
-        key: What precedes the first dot of the members' names, folder included.
-        members: Their extensions, in lower case; what cannot be used says why.
+        key: what precedes the first dot of the members' names, folder included.
+        members: their extensions, in lower case; what cannot be used says why.
         data: {extension: bytes} of the members that were asked for. Empty if an extension comes
             twice: then nobody knows which image and text belong together.
-        cut: Whether the shard breaks off inside it.
+        cut: whether the shard breaks off inside it.
     """
 
     key: bytes
@@ -84,7 +84,7 @@ def is_clutter(path: str) -> bool:
     """Whether a path is one of those that macOS adds to folders and archives, as no file of theirs.
 
     Args:
-        path: A path with `/`.
+        path: a path with `/`.
     """
     folders, _, name = path.rpartition("/")
     return name.startswith("._") or name == ".DS_Store" or "__MACOSX" in folders.split("/")
@@ -94,8 +94,8 @@ def scan(path: str, limit: int) -> Shard:
     """Looks through a tar from header to header.
 
     Args:
-        path: Local or remote path of the tar.
-        limit: Bytes of the largest member that will be read.
+        path: local or remote path of the tar.
+        limit: bytes of the largest member that will be read.
     """
     size, count = shards.size_of(path), 0
     with shards.open_shard(path) as file:
@@ -111,10 +111,10 @@ def samples(path: str, skip: int = 0, *, wanted, limit: int):
     """Yields the samples of a tar from number `skip` on, in order.
 
     Args:
-        path: Local or remote path of the tar.
-        skip: Samples to pass over.
-        wanted: Extensions of the members to read.
-        limit: Bytes of the largest member to read; larger ones are left out of `Sample.data`.
+        path: local or remote path of the tar.
+        skip: samples to pass over.
+        wanted: extensions of the members to read.
+        limit: bytes of the largest member to read; larger ones are left out of `Sample.data`.
 
     Yields:
         A `Sample`. A damaged tar ends where the damage begins.
@@ -142,7 +142,7 @@ def field(data: dict, names) -> bytes:
 
     Args:
         data: {extension: bytes}.
-        names: Extensions, or "json/NAME" for a string in the JSON member.
+        names: extensions, or "json/NAME" for a string in the JSON member.
     """
     for name in names:
         extension, _, key = name.partition("/")
@@ -166,7 +166,7 @@ def _samples(file, size, limit, wanted=frozenset(), skip=0):
     """Yields (number, sample) in order; data of samples before `skip` is not read.
 
     Raises:
-        Damaged: After the last whole sample, if the tar does not end as a whole one.
+        Damaged: after the last whole sample, if the tar does not end as a whole one.
     """
     sample, number = None, -1
     try:
@@ -208,7 +208,7 @@ def _members(file, size):
     """Yields the members that are files or links, over several tars that were concatenated.
 
     Raises:
-        Damaged: The tar does not end as a whole one. The member in which it ends is yielded before,
+        Damaged: the tar does not end as a whole one. The member in which it ends is yielded before,
             with the kind "cut off".
     """
     offset, ended, name, extended = 0, False, None, {}
@@ -254,7 +254,7 @@ def _header(header, offset, ended):
     """Returns (type, member) of a header block.
 
     Raises:
-        Damaged: It is not a header, or not whole.
+        Damaged: it is not a header, or not whole.
     """
     try:
         if len(header) < _BLOCK:
@@ -295,7 +295,7 @@ def _extended(file, member, size):
     """Returns the data of a long name or of PAX records.
 
     Raises:
-        Damaged: There is too much, or the file ends before.
+        Damaged: there is too much, or the file ends before.
     """
     if member.size > _MAX_EXTENDED:
         raise Damaged(
@@ -314,7 +314,7 @@ def _pax_records(data, offset):
     A record is "LENGTH KEY=VALUE" and a line feed; LENGTH counts all of it.
 
     Raises:
-        Damaged: They are not such records.
+        Damaged: they are not such records.
     """
     found, start = {}, 0
     while start < len(data):

@@ -37,13 +37,13 @@ def open_tfds(name: str, data_dir: str | None = None, split: str | None = None):
     """Returns a tfds builder whose files are there, preparing them if need be.
 
     Args:
-        name: As for `tfds.builder`.
+        name: as for `tfds.builder`.
         data_dir: tfds's folder; by default its own (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
-        split: What will be read. A builder of this project that has a method `for_split` then
+        split: what will be read. A builder of this project that has a method `for_split` then
             prepares no more than that; None prepares everything.
 
     Raises:
-        DataError: There is no such dataset, its files have to be downloaded by hand, or there is no
+        DataError: there is no such dataset, its files have to be downloaded by hand, or there is no
             network.
     """
     name = _registered(name)

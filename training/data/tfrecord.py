@@ -41,8 +41,8 @@ def scan(path: str, limit: int) -> Shard:
     """Looks through a TFRecord file.
 
     Args:
-        path: Local or remote path of the file.
-        limit: Bytes of the largest record to read. The first larger one ends the file.
+        path: local or remote path of the file.
+        limit: bytes of the largest record to read. The first larger one ends the file.
     """
     size, count, offset = shards.size_of(path), 0, 0
     with shards.open_shard(path) as file:
@@ -72,7 +72,7 @@ def _record(file, offset, size, limit, number):
     """Returns how many bytes a record takes.
 
     Raises:
-        Damaged: It is not a whole record, or too large.
+        Damaged: it is not a whole record, or too large.
     """
     file.seek(offset)
     head = file.read(_HEAD)
