@@ -7,7 +7,6 @@ import os
 import pathlib
 import sys
 
-from lit_tf import registry
 from lit_tf.errors import ConfigError
 from lit_tf.files import write_text
 
@@ -220,10 +219,7 @@ def _open_checkpoint(source, args, strategy):
     overrides = {"vocab": args.vocab, "resolution": args.resolution, "dtype": args.dtype}
     with strategy.scope():
         model = lit_tf.load(source, **overrides)
-    # Published figures are of the checkpoint's own resolution.
-    name = published.published_name(source)
-    if name and args.resolution not in (None, registry.MODELS[name].resolution):
-        name = None
+    name = published.published_name(source, args.resolution)
     encoder = encoders.KerasEncoder(model, strategy, args.batch_size or DEFAULT_BATCH_SIZE)
     return _Subject(encoder, str(source), name)
 

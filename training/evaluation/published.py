@@ -12,15 +12,21 @@ HEADS = ["dataset", "split", "figure", "images", "measured", "published", "diffe
 _WAYS = {"img2txt/Recall@1": "i2t", "txt2img/Recall@1": "t2i"}
 
 
-def published_name(name_or_path: str) -> str | None:
-    """Returns which published model a name or a file name means, or None."""
-    if model := registry.find_published(str(name_or_path)):
-        return model.name
-    stem = pathlib.PurePosixPath(str(name_or_path)).name.removesuffix(".npz")
-    for model in registry.MODELS.values():
-        if stem == model.name or stem in model.aliases:
-            return model.name
-    return None
+def published_name(name_or_path: str, resolution: int | None = None) -> str | None:
+    """Returns which published model a name or a file name means, or None.
+
+    Args:
+        name_or_path: a name, a path or an address.
+        resolution: side of the images that will be measured, or None for the checkpoint's own. The
+            published figures are of that one, so at another side the answer is None.
+    """
+    model = registry.find_published(str(name_or_path))
+    if model is None:
+        stem = pathlib.PurePosixPath(str(name_or_path)).name.removesuffix(".npz")
+        model = registry.find_published(stem)
+    if model is None or resolution not in (None, model.resolution):
+        return None
+    return model.name
 
 
 def figure(model: str | None, result: Result, metric: str) -> float | None:

@@ -82,3 +82,14 @@ def test_figures_of_groups_of_classes_say_how_many_images_they_are_of():
 def test_no_figure_is_shown_beside_what_it_is_not_of(model, dataset, standard):
     found = result(ZeroShotResult, dataset, {"accuracy": 0.5}, standard)
     assert published.figure(model, found, "accuracy") is None
+
+
+@pytest.mark.parametrize("source", ["SigLIP2-B16-384", "SigLIP2 B/16 384", "a/siglip2_b16_384.npz"])
+def test_figures_hold_at_the_checkpoints_own_resolution(source):
+    name = published.published_name(source)
+    assert name == published.published_name(source, 384) == "SigLIP2-B16-384"
+    assert published.published_name(source, 224) is None
+    retrieval = result(RetrievalResult, "coco_captions", RECALLS)
+    assert published.figure(name, retrieval, "txt2img/Recall@1") == pytest.approx(0.546)
+    zero_shot = result(ZeroShotResult, "imagenet2012", {"accuracy": 0.8})
+    assert published.figure(name, zero_shot, "accuracy") == pytest.approx(0.806)
