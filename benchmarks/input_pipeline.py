@@ -17,7 +17,7 @@ from lit_tf.training.data import make_train_dataset
 _BATCH, _BATCHES = 32, 8
 
 
-def _write(path):
+def write_shards(path):
     """Writes a TFRecord of 256 photographs of COCO's size, 640 x 427."""
     jpegs = []
     for picture in load_sample_images().images:
@@ -49,7 +49,7 @@ def main():
     """Prints the rates and their ratios."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "photographs.tfrecord"
-        jpegs = tf.constant(_write(path))
+        jpegs = tf.constant(write_shards(path))
         plain = tf.data.Dataset.range(1 << 30).map(
             lambda i: tf.shape(images.decode_image(jpegs[i % 2])),
             num_parallel_calls=tf.data.AUTOTUNE,

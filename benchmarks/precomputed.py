@@ -15,14 +15,14 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
-from input_pipeline import _write
+from input_pipeline import write_shards
 from timing import best_times, verdict
 
 import lit_tf
 from lit_tf.config import BertConfig, ViTConfig
 from lit_tf.training.config import DataConfig, ModelConfig, TrainConfig
 from lit_tf.training.data import make_train_dataset
-from lit_tf.training.precompute.shards import _example
+from lit_tf.training.precompute.shards import to_example
 from lit_tf.training.preflight import flops
 from lit_tf.training.step import build_step
 
@@ -37,7 +37,7 @@ def _write_embeddings(folder):
     embeddings = np.random.default_rng(0).normal(size=(256, 1, 768)).astype(np.float32)
     with tf.io.TFRecordWriter(str(folder / name)) as writer:
         for embedding in embeddings:
-            writer.write(_example(embedding, [b"a photograph"]))
+            writer.write(to_example(embedding, [b"a photograph"]))
     manifest = {
         **{"views": 1, "width": 768, "resolution": 224, "image_tower": ""},
         "settings": {"checkpoint": ""},
@@ -73,7 +73,7 @@ def main():
     step = build_step(config, model)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        _write(folder / "photographs.tfrecord")
+        write_shards(folder / "photographs.tfrecord")
         _write_embeddings(folder)
         times = best_times(
             {

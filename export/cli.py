@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes",
         metavar="A,B,C|FILE",
-        help="class names to bake in: separated by commas, or a file with one a line",
+        help="class names to bake in: separated by commas, or a file with one per line",
     )
     parser.add_argument(
         "--templates",

@@ -227,7 +227,7 @@ def saved_model(
     dtype: Any = None,
     source: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
-    """Writes a SavedModel that needs nothing of lit_tf, verified in a process of its own.
+    """Writes a SavedModel that does not depend on lit_tf, verified in a fresh process.
 
     Args:
         model: a `LitModel`.
@@ -244,7 +244,7 @@ def saved_model(
         `embedding`, `probabilities`, `match` (for a model with a bias) and `scores`.
 
     Raises:
-        ConfigError: `dtype` is none that a model can have.
+        ConfigError: a model cannot have this `dtype`.
         ExportError: the model lacks what was asked for, `path` holds something else, or what was
             written does not agree with the model; then nothing is left behind.
     """

@@ -88,7 +88,7 @@ def fetch(packages: Iterable[Package], given: Iterable[str | os.PathLike] = ()) 
         given: tarballs that the user has; they are known by digest, so names do not matter.
 
     Raises:
-        ExportError: a given file is none of the packages, or one is missing and npm cannot fetch
+        ExportError: a given file is not one of the packages, or one is missing and npm cannot fetch
             it.
     """
     by_digest = {package.integrity: package for package in (CORE, UTILS, SENTENCEPIECE)}
@@ -101,8 +101,8 @@ def fetch(packages: Iterable[Package], given: Iterable[str | os.PathLike] = ()) 
         if digest not in by_digest:
             known = ", ".join(package.file for package in by_digest.values())
             raise ExportError(
-                f"{path} has the digest sha512-{digest}, so it is none of the runtime's packages "
-                f"({known}); fetch them again with npm pack"
+                f"{path} has the digest sha512-{digest}, so it is not one of the "
+                f"runtime's packages ({known}); fetch them again with npm pack"
             )
         found[by_digest[digest]] = pathlib.Path(path)
     return {package: found.get(package) or _cached(package) for package in packages}

@@ -160,7 +160,7 @@ class TextTransformerConfig:
 
 
 def usual_token_length(text: BertConfig | TextTransformerConfig) -> int:
-    """Returns how many tokens a text tower takes where nobody says: 16, if it has the choice."""
+    """Returns a text tower's default number of tokens: 16, unless it requires another."""
     return text.max_length if text.kind == "text_transformer" else min(16, text.max_length)
 
 
@@ -256,7 +256,7 @@ class LitConfig:
                 text = dict(data["text"])
                 kind = text.pop("kind", None)
                 if kind not in kinds:
-                    raise ConfigError(f"text tower {kind!r} is none of {sorted(kinds)}")
+                    raise ConfigError(f"text tower {kind!r} is unknown; expected {sorted(kinds)}")
                 data["text"] = kinds[kind](**text)
             return cls(**data)
         except TypeError as error:

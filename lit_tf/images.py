@@ -30,7 +30,7 @@ def decode_image(data: tf.Tensor) -> tf.Tensor:
         uint8 (H, W, 3).
 
     Raises:
-        tf.errors.InvalidArgumentError: if the bytes are no image.
+        tf.errors.InvalidArgumentError: the bytes are not an image.
     """
     image = tf.io.decode_image(data, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
@@ -121,7 +121,7 @@ def to_uint8(image: Any, name: str = "The image") -> np.ndarray:
     try:
         image = np.asarray(image)
     except (ValueError, TypeError) as e:
-        raise ImageError(f"{name} is no array: {e}") from None
+        raise ImageError(f"{name} is not an array: {e}") from None
     return _rgb(_bytes_of(image, name), name)
 
 

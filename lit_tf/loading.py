@@ -83,7 +83,7 @@ def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
         The checkpoint, to be closed or used as a context manager.
 
     Raises:
-        CheckpointError: it is none.
+        CheckpointError: it is not a checkpoint of a known layout.
     """
     path = pathlib.Path(path)
     if tf1_bert.is_tf1_bert(path):
@@ -353,7 +353,7 @@ def dtype_policy(dtype):
         dtype: `float32`, `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy of floats.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not a dtype policy of floats.
     """
     try:
         policy = keras.dtype_policies.get(dtype)

@@ -90,6 +90,7 @@ class LitModel(keras.Model):
         if config.image and config.text:
             # The temperature is exp(t). Nothing clips it, neither here nor in training.
             # float32 under every policy: a temperature in bfloat16 would move in steps of 0.4 %.
+            # As in the original, nothing clips it.
             self.t = self._scalar("t", np.log(10.0))
             if config.has_bias:
                 self.b = self._scalar("b", -2.71)
@@ -285,7 +286,7 @@ class LitModel(keras.Model):
         try:
             tokens = np.asarray(tokens)
         except ValueError as e:  # lists of different lengths
-            raise TokenizerError(f"tokens are no array: {e}") from None
+            raise TokenizerError(f"tokens must form a rectangular array: {e}") from None
         length, rows = self.config.token_length, self.config.text.vocab_size
         if tokens.ndim != 2 or tokens.shape[1] != length or tokens.dtype.kind not in "iu":
             raise TokenizerError(

@@ -29,7 +29,7 @@ def heat_map(path, similarities, images, texts, title=None, match=None):
 
     Raises:
         MissingPackageError: matplotlib is not installed.
-        LitError: the picture cannot be written, or there are more cells than anybody could read.
+        LitError: the picture cannot be written, or there are too many cells to read.
     """
     with extra("demo"):
         from matplotlib import figure, patches

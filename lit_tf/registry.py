@@ -19,7 +19,7 @@ DATA = pathlib.Path(__file__).parent / "data"
 
 @dataclasses.dataclass(frozen=True)
 class PublishedModel:
-    """A tuned two-tower model that anybody can download.
+    """A tuned two-tower model that can be downloaded.
 
     Attributes:
         name: what `lit_tf.load` takes.

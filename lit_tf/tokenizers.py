@@ -241,7 +241,7 @@ class SentencePieceTokenizer(_Tokenizer):
             self.eos = self.pad = self._id(trainer.eos_piece, "ends", source)
             if self.byte_fallback:
                 self.pad = self._id(trainer.pad_piece, "pads", source)
-            # For whoever opens a SavedModel: its operation holds the model itself.
+            # For people who open a SavedModel: the operation embeds its own copy of the model.
             self._asset = tf.saved_model.Asset(str(self._own_file("vocab.model")))
 
     def _id(self, piece, does, source):

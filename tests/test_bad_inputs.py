@@ -72,7 +72,7 @@ def test_one_class_name_that_is_no_list_is_refused(model, names):
 
 
 def test_tokens_of_different_lengths_are_refused(model):
-    with pytest.raises(lit_tf.TokenizerError, match="no array"):
+    with pytest.raises(lit_tf.TokenizerError, match="rectangular array"):
         model.encode_tokens([[1, 2], [3]])
 
 

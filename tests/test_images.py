@@ -223,7 +223,7 @@ BAD = {
     "bool": (np.zeros((8, 8, 3), bool), "is an array of bool"),
     "complex": (np.zeros((8, 8, 3), complex), "is an array of complex128"),
     "strings": (np.array([["a"]]), "is an array of str"),
-    "ragged": ([[1, 2], [3]], "is no array"),
+    "ragged": ([[1, 2], [3]], "is not an array"),
     "PIL's 32 bits": (PIL.Image.new("I", (8, 8), 70_000), "is int32 with values from 70000"),
     "no bytes": (b"", "is empty"),
     "text": (b"not an image", r"cannot be decoded \(12 bytes\): Unknown image file format"),

@@ -50,19 +50,21 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
         name_or_path: the name of an embedded, published or upstream model; an address starting with
             `https://`, `http://` or `gs://`; or a local file or folder. A checkpoint of that name
             in the working folder is taken before the model of that name, with a warning.
-        with_vocab: whether the vocabulary is wanted, too.
+        with_vocab: whether to fetch the vocabulary too.
 
     Returns:
         A path that exists. A vocabulary that belongs to a downloaded file lies beside it.
 
     Raises:
-        CheckpointError: it is no name, no address and no file.
+        CheckpointError: it is not a known name, an address or a file.
         DownloadError: it is neither in the cache nor reachable.
     """
     try:
         name = os.fsdecode(name_or_path)
     except TypeError as e:
-        raise CheckpointError(f"{name_or_path!r} is no name, no path and no address: {e}") from None
+        raise CheckpointError(
+            f"{name_or_path!r} is not a name, a path or an address: {e}"
+        ) from None
     path = pathlib.Path(name).expanduser()
     embedded, published = registry.embedded_models().get(name), registry.find_published(name)
     upstream = registry.find_upstream(name)
@@ -139,7 +141,7 @@ def _address(url, with_vocab):
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError as e:
-        raise DownloadError(f"{url}: is no address: {e}") from None
+        raise DownloadError(f"{url}: is not an address: {e}") from None
     name = pathlib.PurePosixPath(urllib.parse.unquote(parts.path)).name
     if parts.scheme not in ("https", "http", "gs") or not parts.netloc or name in ("", ".", ".."):
         raise DownloadError(f"{url}: expected https://HOST/PATH or gs://BUCKET/PATH")
@@ -286,15 +288,15 @@ def _fetch_one(url, path):
             npz.open_npz(partial).close()
         except CheckpointError as e:
             partial.unlink()
-            raise DownloadError(f"{url}: what came is no checkpoint: {e}") from e
+            raise DownloadError(f"{url}: the server did not return a checkpoint: {e}") from e
     elif wrong := _no_vocabulary(partial, path.suffix):
         partial.unlink()
-        raise _NotThereError(f"{url}: what came is no vocabulary: {wrong}")
+        raise _NotThereError(f"{url}: the server did not return a vocabulary: {wrong}")
     files.put_in_place(partial, path)
 
 
 def _no_vocabulary(partial, suffix):
-    """Returns why what came cannot be kept as a vocabulary or a part of a checkpoint, or None."""
+    """Returns why a file is not a vocabulary or a part of a checkpoint, or None if it is."""
     with open(partial, "rb") as f:
         start = f.read(1024).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html")):
@@ -369,13 +371,13 @@ def _transfer_http(url, path):
             raise _RetryError(f"no answer ({e.reason})") from e
         raise DownloadError(f"{url}: cannot be reached ({e.reason})") from e
     except http.client.InvalidURL as e:
-        raise DownloadError(f"{url}: is no address: {e}") from e
+        raise DownloadError(f"{url}: is not an address: {e}") from e
     except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as e:
         raise _RetryError(
-            f"the connection broke ({type(e).__name__}); what came is kept: try again"
+            f"the connection broke ({type(e).__name__}); the part that arrived is kept: try again"
         ) from e
     except ValueError as e:  # a host's name that cannot be one
-        raise DownloadError(f"{url}: is no address: {e}") from e
+        raise DownloadError(f"{url}: is not an address: {e}") from e
 
 
 def _receive(response, partial, done, total, name):
@@ -389,7 +391,7 @@ def _receive(response, partial, done, total, name):
             unit="B",
             unit_scale=True,
             unit_divisor=1024,
-            disable=None,  # no bar where nobody watches a terminal
+            disable=None,  # a bar on terminals only
         ) as bar,
     ):
         # read1 gives what has come so far: an interruption loses nothing

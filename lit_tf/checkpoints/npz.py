@@ -48,7 +48,7 @@ _CHUNK = 1 << 20
 _BLOCK = 64 << 20  # bytes of an array that are read at once where it may be read in blocks
 
 # Deflate cannot expand more than 1032-fold, and weights not more than a few per cent. A member that
-# claims more than this, and is large, is a bomb, or an array of zeros that is no weight.
+# claims more than this, and is large, is a bomb, or an array of zeros, which is not a weight.
 _MAX_EXPANSION = 100
 _MAX_EXPANSION_FROM = 16 << 20
 
@@ -137,7 +137,7 @@ class NpzFile:
             path: the file's name.
 
         Raises:
-            CheckpointError: if the file cannot be read, is no archive of plain arrays, or declares
+            CheckpointError: the file cannot be read, is not an archive of plain arrays, or declares
                 sizes that are not those of its contents.
         """
         self.path = os.fspath(path)
@@ -255,7 +255,7 @@ class NpzFile:
             raise CheckpointError(f"{self.path}: key {key!r}: damaged: {_one_line(e)}") from e
 
     def _open_zip(self):
-        """Returns the archive's ZipFile; says what the file is where it is none."""
+        """Returns the archive's ZipFile; if the file is something else, the error names it."""
         try:
             start = self._file.read(64)
             self._file.seek(0)
@@ -292,7 +292,8 @@ class NpzFile:
             name = info.filename
             if not name.endswith(".npy"):
                 raise CheckpointError(
-                    f"{self.path}: member {name[:80]!r} is no array; expected names in .npy"
+                    f"{self.path}: member {name[:80]!r} is not an array; expected a name that "
+                    "ends in .npy"
                 )
             key = name[: -len(".npy")]
             check_key(self.path, key)

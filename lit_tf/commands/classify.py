@@ -16,14 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         required=True,
         metavar="A,B,C|FILE",
-        help="names of the classes: separated by commas, or a file with one a line",
+        help="names of the classes: separated by commas, or a file with one per line",
     )
     parser.add_argument(
         "--templates",
         default="clip_best",
         metavar="NAME|FILE",
         help="prompt templates: clip_best or clip (8, default), clip_paper (81), class_name_only, "
-        "or a file with one template a line",
+        "or a file with one template per line",
     )
     parser.add_argument(
         "--top", type=int, default=5, metavar="K", help="classes to print (default 5)"

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--images", nargs="+", metavar="GLOB", help="image files, or patterns of them"
     )
-    what.add_argument("--texts", metavar="FILE", help="a text a line, UTF-8; - is standard input")
+    what.add_argument(
+        "--texts", metavar="FILE", help="file with one text per line, UTF-8; - is standard input"
+    )
     parser.add_argument("-o", "--out", required=True, metavar="OUT.npz", help="where to write")
     common.add_json(parser)
 

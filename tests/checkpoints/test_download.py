@@ -187,7 +187,7 @@ def test_a_file_of_unknown_length_is_known_to_be_whole(server, tmp_path, name):
 @pytest.mark.parametrize("announced", [100, 150_000])
 def test_a_server_that_announces_less_than_the_file_is_found_out(server, tmp_path, announced):
     server.files["/a.npz"] = checkpoint()[:announced]
-    with pytest.raises(DownloadError, match="no checkpoint.*truncated"):
+    with pytest.raises(DownloadError, match="not return a checkpoint.*truncated"):
         fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists() and leftovers(tmp_path) == []
 
@@ -229,7 +229,7 @@ def test_what_is_not_there_is_not_asked_for_again(server, tmp_path):
 
 def test_a_web_page_in_place_of_a_checkpoint_is_refused(server, tmp_path):
     server.files["/a.npz"] = b"<html>please log in</html>"
-    with pytest.raises(DownloadError, match="no checkpoint.*HTML"):
+    with pytest.raises(DownloadError, match="not return a checkpoint.*HTML"):
         fetch([f"{server.url}/a.npz"], tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists() and leftovers(tmp_path) == []
 
@@ -318,7 +318,7 @@ def test_a_web_page_is_not_kept_as_a_vocabulary(server, page):
     path = resolve(f"{server.url}/run/final.npz")
     found = sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))
     assert found == ["final.npz", "vocab.txt"] and leftovers(path.parent) == []
-    with pytest.raises(DownloadError, match="no vocabulary"):
+    with pytest.raises(DownloadError, match="not return a vocabulary"):
         resolve(f"{server.url}/run/final.txt")
 
 
@@ -385,7 +385,7 @@ def test_a_checkpoint_here_is_taken_before_the_model_of_its_name(tmp_path, monke
 
 @pytest.mark.parametrize("name", [None, 3, ["a.npz"]])
 def test_what_can_be_no_name_is_refused(name):
-    with pytest.raises(CheckpointError, match="no name, no path and no address"):
+    with pytest.raises(CheckpointError, match="not a name, a path or an address"):
         resolve(name)
 
 

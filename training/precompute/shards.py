@@ -204,7 +204,7 @@ class Embedder:
                 for i in np.flatnonzero(status == GOOD):
                     count = int(batch["count"][i])
                     texts = batch["texts"][i, :count].numpy().tolist()
-                    writer.write(_example(embeddings[i], texts))
+                    writer.write(to_example(embeddings[i], texts))
                     written += 1
         about = {
             "settings": job.settings(),
@@ -338,7 +338,9 @@ def _check_settings(job, path, found):
         )
 
 
-def _example(embedding, texts):
+def to_example(embedding, texts):
+    """Returns the serialized `tf.train.Example` of an image's embedding and its texts, as bytes."""
+
     def feature(values):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
