@@ -1,4 +1,4 @@
-"""How many examples were seen and how many of them could not be used, and when that is too many."""
+"""Counts the examples that could not be used, and stops a run when they are too many."""
 
 import contextlib
 import threading
@@ -14,7 +14,8 @@ _WORDS = {
     MISSING: "unreadable record",
 }
 
-# Below so many examples a share says little: a few bad ones at the start stop no run.
+# The share of bad examples counts from so many examples on, so a few bad ones at the start do not
+# stop a run.
 _ENOUGH = 1000
 _NAMED = 20
 
@@ -23,13 +24,13 @@ class Counters:
     """Counts what a dataset's pipeline met, on this host and since this process started.
 
     Pass one to `make_train_dataset`, write `scalars()` to TensorBoard, and iterate inside
-    `raising()`, which turns the pipeline's failure back into the `DataError` it was.
+    `raising()`, which turns the pipeline's failure back into its `DataError`.
 
     Attributes:
         examples: examples taken from the source, good and bad.
         corrupt_images: those whose image cannot be decoded.
-        empty_captions: those without any caption but blanks.
-        missing: records that a damaged shard does not yield, though it should hold them.
+        empty_captions: those whose captions are all blank.
+        missing: records that a damaged shard should hold and does not.
         named: descriptions of the first bad examples.
         error: the `DataError` that stopped the pipeline, or None.
     """
@@ -89,7 +90,7 @@ class Counters:
         Args:
             statuses: int array, GOOD, CORRUPT_IMAGE, EMPTY_CAPTION or MISSING.
             name: function from an index into `statuses` to the example's name.
-            max_bad_share: share of bad examples to bear, of all seen or of the first thousand.
+            max_bad_share: largest share of bad examples, of all seen or of the first thousand.
 
         Raises:
             DataError: more are bad. Names the first of them.

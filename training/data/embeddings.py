@@ -12,7 +12,7 @@ def read_manifest(folder: str) -> dict:
     """Returns what the manifest of precomputed embeddings says.
 
     Raises:
-        DataError: there is none, because the folder is another or precomputing has not finished.
+        DataError: there is none. Either the folder is another, or precomputing has not finished.
     """
     path = os.path.join(folder, "manifest.json")
     try:
@@ -24,7 +24,7 @@ def read_manifest(folder: str) -> dict:
             "finished; run its command again to continue"
         ) from e
     except ValueError as e:
-        raise DataError(f"{path} is no JSON: {e}") from e
+        raise DataError(f"{path} is not JSON: {e}") from e
     try:
         sizes = [manifest["views"], manifest["width"], manifest["resolution"]]
         counts = [*sizes, *(s["examples"] for s in manifest["shards"])]
@@ -44,7 +44,7 @@ def read_manifest(folder: str) -> dict:
 
 
 def check_embeddings(folder: str, model) -> None:
-    """Refuses stored embeddings that another image tower made than the model's.
+    """Refuses stored embeddings that were not made by the model's image tower.
 
     Args:
         folder: what `precompute` wrote.

@@ -3,9 +3,9 @@
 Randomness is stateless: an example's random numbers are a function of the seed and of its position
 in the host's stream, so parallel maps may run in any order.
 
-A record that cannot be used must not shift its successors, or a batch's content would depend on
-every damage before it, and a resumed run would have to decode all those records again to know. So
-its place in the batch is given to a good example from the tail of the batch before.
+A bad record must not shift its successors. Otherwise a batch would depend on all the damage before
+it, and a resumed run would have to decode all those records again. So a good example from the tail
+of the previous batch takes the place of a bad one.
 """
 
 import math
@@ -140,7 +140,7 @@ def _share_of(input_context, global_batch_size):
 
 
 def clean(texts):
-    """Returns texts without those that hold nothing but white space, as valid UTF-8.
+    """Returns the texts that are not only white space, as valid UTF-8.
 
     Args:
         texts: string (n,).
@@ -150,14 +150,14 @@ def clean(texts):
 
 
 def attempt(function, argument, fallback):
-    """Returns (function(argument), True), or (fallback, False) where an op of it fails.
+    """Returns (function(argument), True), or (fallback, False) if one of its ops fails.
 
-    TensorFlow's graphs have no way to catch an error; a dataset of one element does.
+    A TensorFlow graph cannot catch an error, but a dataset of one element can skip it.
 
     Args:
         function: of tensors to a structure of tensors.
         argument: its argument.
-        fallback: what to return else, of the same structure.
+        fallback: what to return otherwise, of the same structure.
     """
     dataset = tf.data.Dataset.from_tensors(argument).map(lambda *x: (function(*x), True))
     dataset = dataset.apply(tf.data.Dataset.ignore_errors)
@@ -227,14 +227,14 @@ def _choose(uniform, count):
 
 
 def _spares(max_bad_share, batch):
-    """How many examples of a batch to keep for the next: twice what may be bad of it, and a few."""
+    """How many examples of a batch to keep for the next: twice the bad ones allowed, and a few."""
     return min(batch, 4 + math.ceil(2 * max_bad_share * batch))
 
 
 def _fill(dataset, spares):
-    """Gives the places of bad examples to good ones from the tail of the batch before.
+    """Replaces bad examples by good ones from the tail of the previous batch.
 
-    Where those do not suffice, good examples of the batch itself stand in twice.
+    If those do not suffice, good examples of the batch itself appear twice.
     """
 
     def blank(spec):
@@ -273,11 +273,11 @@ def _fill(dataset, spares):
 
 
 def naming(source, counters, shard, index):
-    """Returns a function from a place in a batch to what to call the example there.
+    """Returns a function from a place in a batch to the name of the example there.
 
     Args:
         source: the `Source`.
-        counters: the `Counters` that are going to name it.
+        counters: the `Counters` that will show the name.
         shard: int array, the examples' shards.
         index: int array, their numbers in the shards.
     """
@@ -321,6 +321,6 @@ def _finished(dataset, tokenizer):
 def _options():
     options = tf.data.Options()
     options.deterministic = True
-    # Hosts have divided the data among themselves already.
+    # Hosts have already divided the data among themselves.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options

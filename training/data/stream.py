@@ -1,16 +1,16 @@
 """From shards to an endless, shuffled, seekable stream of undecoded records.
 
-Random access by byte offset would give any order at any position, but object stores punish it
-(every seek is a request, and TensorFlow's GCS client reads 64 MiB ahead of each). Shards are
-therefore read from front to back:
+Random access by byte offset would allow any order at any position. But it is slow on object stores:
+every seek is a request, and TensorFlow's GCS client reads 64 MiB ahead of each. So shards are read
+from front to back:
 
 - Every host owns an equal, contiguous range of the examples: whole shards, cut at both ends.
 - An epoch visits the host's shards in an order drawn from (seed, epoch), several at once, and
   shuffles their records among `shuffle_buffer` of them with a generator seeded by
   (seed, epoch, segment).
 - A segment is a group of shards large enough to keep the buffer busy. Segments follow each other,
-  so a position in the stream names an epoch, a segment, and records to pass over in it: a resumed
-  run reads, without decoding, at most one segment, and any earlier ones not at all.
+  so a position in the stream is an epoch, a segment, and a number of records to skip in it. A
+  resumed run reads at most one segment without decoding it, and no earlier one.
 """
 
 import bisect
@@ -41,7 +41,7 @@ def split_evenly(lengths, host, hosts):
     Args:
         lengths: examples of every shard.
         host: number of this host.
-        hosts: number of hosts; up to hosts - 1 examples in all are read by none.
+        hosts: number of hosts. In all, up to hosts - 1 examples are not read by any.
 
     Raises:
         DataError: fewer examples than hosts.
@@ -70,7 +70,7 @@ def cut(lengths, start, end):
 
 
 def segments(pieces, shuffle_buffer, seed, start=0):
-    """Yields (pieces, seed, examples to pass over) of the endless stream from `start` on.
+    """Yields (pieces, seed, examples to skip) of the endless stream from `start` on.
 
     Args:
         pieces: what this host reads in an epoch.
@@ -80,8 +80,7 @@ def segments(pieces, shuffle_buffer, seed, start=0):
     """
     epoch, position = divmod(start, sum(p.take for p in pieces))
     while True:
-        # Sorting Philox's raw output, and not Generator.permutation, whose algorithm NumPy may
-        # change between versions.
+        # Sort Philox's raw output. NumPy may change the algorithm of Generator.permutation.
         bits = np.random.Philox(key=[seed % 2**63, epoch]).random_raw(len(pieces))
         order = [pieces[i] for i in np.argsort(bits, kind="stable")]
         for number, segment in enumerate(_group(order, shuffle_buffer * _BUFFERS_PER_SEGMENT)):
@@ -96,7 +95,7 @@ def segments(pieces, shuffle_buffer, seed, start=0):
 
 
 def _group(pieces, examples):
-    """Cuts a list of pieces into runs of at least so many examples, the last one perhaps less."""
+    """Cuts a list of pieces into runs of at least so many examples; the last may have fewer."""
     ends = np.cumsum([p.take for p in pieces]).tolist()
     first = 0
     while first < len(pieces):
@@ -147,11 +146,11 @@ def records(source, pieces, shuffle_buffer, seed, start):
 
 
 def read_piece(source, shard, skip, take):
-    """Returns exactly `take` records of a shard as dicts, whatever state it is in.
+    """Returns exactly `take` records of a shard as dicts, even if it is damaged.
 
-    The dicts are `source.read`'s, and `shard` and `index` (int64: which record of which shard) and
-    `present` (bool). Where a shard breaks off, records that are not `present` make up for the rest,
-    so that positions in the stream do not depend on damages.
+    The dicts are `source.read`'s, with `shard` and `index` (int64: which record of which shard) and
+    `present` (bool). If a shard ends early, records that are not `present` fill the rest, so
+    positions in the stream do not depend on damage.
     """
     dataset = source.read(shard, skip).take(take).apply(tf.data.Dataset.ignore_errors)
     missing = tf.nest.map_structure(_blank, dataset.element_spec)
@@ -179,7 +178,7 @@ def _blank(spec):
 def shuffle(dataset, buffer_size, seed):
     """`Dataset.shuffle` seeded by an int64 (2,) tensor alone.
 
-    The public method mixes in the global seed, and so depends on whether somebody set that.
+    The public method mixes in the global seed, so its order changes with that.
     """
     spec = dataset.element_spec
     variant = tf.raw_ops.ShuffleDataset(
