@@ -19,6 +19,7 @@ EXTRAS = {
         "scikit-learn>=1.3",
         "pillow",
         "braceexpand>=0.1.7",  # shard patterns
+        "filelock>=3.12",  # a workdir is one run's
         "pyarrow>=17",  # Parquet tables of paths and captions
         "jinja2>=3.1",  # the HTML report
         "matplotlib>=3.7",  # and its plots

@@ -1,5 +1,6 @@
 """Runs a training config: `lit-tf train`, or `python -m lit_tf.training.train`."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,12 +17,14 @@ from lit_tf.files import replacing_path, write_text
 from .config import TrainConfig, check_batch
 from .data import Counters, make_train_dataset, make_validation_dataset, source_format
 from .data.embeddings import check_embeddings
+from .data.sources import shard_sizes
 from .distribution import strategies
 from .distribution.feed import distribute
 from .evaluation.evaluators import make_evaluators
 from .loop import Loop, validation_loss
 from .step import build_step
 from .towers import build_model
+from .workdir import note_shards, taken
 
 # Fields that may change when a run is resumed.
 _FREE = ("eval", "steps_per_loop", "checkpoint_every", "keep_checkpoints")
@@ -56,12 +59,26 @@ def train(config: TrainConfig, workdir, *, strategy=None):
             f"{config.data.source} holds precomputed image embeddings, which only a locked tower "
             f"can use; model.locking is {config.model.locking!r}"
         )
-    _write_config(config, workdir, strategies.is_chief(strategy))
+    with contextlib.ExitStack() as stack:
+        if strategies.is_chief(strategy):  # the other workers wait for the chief
+            with _writing_to(workdir):
+                stack.enter_context(taken(workdir))
+        return _train(config, workdir, strategy, precomputed)
+
+
+def _train(config, workdir, strategy, precomputed):
+    chief = strategies.is_chief(strategy)
+    _write_config(config, workdir, chief)
     with strategy.scope():
         model = build_model(config)
         step = build_step(config, model)
     loop = Loop(config, strategy, step, workdir)
     start = loop.restore()
+    if chief:
+        with _writing_to(workdir):
+            changes = note_shards(workdir, shard_sizes(config.data), start)
+        if changes:
+            print(f"data: {changes}", file=sys.stderr)
     if precomputed:  # by the tower that final.npz is going to hold
         for data in filter(None, (config.data, _held_out(config))):
             check_embeddings(data.source, model)
@@ -75,7 +92,7 @@ def train(config: TrainConfig, workdir, *, strategy=None):
         )
     batches = _train_batches(config, strategy, model.tokenizer, start, counters)
     loop.run(batches, evaluators, counters)
-    if strategies.is_chief(strategy):
+    if chief:
         _save_final(model, workdir)
     _report(strategy, {"data": counters, "eval.validation": validation_counters})
     return loop.evaluated
@@ -141,7 +158,7 @@ def _write_config(config, workdir, chief):
     """Prints the config and writes it; refuses a folder that belongs to another run."""
     path = f"{workdir}/config.json"
     text = json.dumps(config.to_dict(), indent=2)
-    try:
+    with _writing_to(workdir):
         if tf.io.gfile.exists(path) and tf.train.latest_checkpoint(f"{workdir}/checkpoints"):
             old, new = _read_config(path), json.loads(text)
             changed = [k for k in new if k not in _FREE and old.get(k) != new[k]]
@@ -154,6 +171,13 @@ def _write_config(config, workdir, chief):
             print(text, file=sys.stderr)
             tf.io.gfile.makedirs(workdir)
             write_text(path, text + "\n")
+
+
+@contextlib.contextmanager
+def _writing_to(workdir):
+    """Explains errors of reading and writing a workdir."""
+    try:
+        yield
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise TrainingError(f"cannot write to {workdir}: {str(error).splitlines()[0]}") from error
 

@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--retrieval",
         metavar="A,B",
-        help="datasets to retrieve from: NAME[:SPLIT] of tfds, or CSV files with the columns image "
-        "and caption",
+        help="datasets to retrieve from: NAME[:SPLIT] of tfds, or tables (.csv, .tsv, .parquet) "
+        "with the columns image and caption",
     )
     data.add_argument(
         "--templates",

@@ -169,7 +169,7 @@ def test_nothing_readable_is_refused(encoder, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("picture,caption\na.png,b", "columns image and caption, found picture, caption"),
+        ("picture,caption\na.png,b", "expected a column image .*, found picture, caption"),
         ("", "found nothing"),
         ("image,caption\na.png", "a row without image or caption"),
         ("image,caption\n", "has no images"),
