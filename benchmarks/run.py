@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).parent
-HELPERS = {"run", "timing", "stablehlo_step"}  # the last needs another machine
+HELPERS = {"run", "quick", "timing", "stablehlo_step"}  # the last needs another machine
 
 
 def main():
