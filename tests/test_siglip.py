@@ -93,6 +93,25 @@ def test_a_folder_whose_writing_was_not_finished_by_renaming_is_found(tmp_path):
         zarr_folder.find(tmp_path / "a.bv")
 
 
+def test_bare_and_bfloat16_arrays_in_a_folder_are_read(fixture_module, tmp_path):
+    tensorstore = pytest.importorskip("tensorstore")
+    bfloat16 = tensorstore.bfloat16.numpy_dtype
+    for key, array in fixture_module.weights("siglip_tiny").items():
+        path = str(tmp_path / "a.bv-000000001" / key.replace("/", "~"))
+        spec = {
+            "driver": "zarr",
+            "kvstore": {"driver": "file", "path": path},
+            "metadata": {"compressor": {"id": "zstd"}},
+        }
+        stored = tensorstore.open(spec, create=True, dtype=bfloat16, shape=array.shape).result()
+        stored.write(array.astype(bfloat16)).result()
+    model = lit_tf.load(tmp_path / "a.bv-000000001")
+    assert model.config.bare and model.config.has_bias
+    for key, array in fixture_module.weights("siglip_tiny").items():
+        found = model.canonical_variables()[key].numpy()
+        np.testing.assert_array_equal(found, array.astype(bfloat16).astype(np.float32))
+
+
 def in_copy(trainer_folder, tmp_path):
     return shutil.copytree(trainer_folder / "checkpoint.bv-000001000", tmp_path / "a.bv-1")
 

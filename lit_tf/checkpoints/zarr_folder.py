@@ -36,7 +36,7 @@ def is_newest_name(name: str) -> bool:
 
 def holds_parameters(name: str) -> bool:
     """Returns whether an array's folder of this name holds parameters, not optimizer state."""
-    return "~" in name and not _NOT_PARAMETERS.match(name)
+    return not name.startswith(".") and not _NOT_PARAMETERS.match(name)
 
 
 def checked_step(text: str, source) -> str:
@@ -46,7 +46,7 @@ def checked_step(text: str, source) -> str:
         CheckpointError: the text is not a number.
     """
     step = text.strip()
-    if not re.fullmatch("[0-9]{1,20}", step):
+    if not re.fullmatch("[0-9]{1,20}(-tmp)?", step):
         raise CheckpointError(f"{source}: expected the number of a step, found {step[:40]!r}")
     return step
 
@@ -100,7 +100,8 @@ class ZarrFolder:
             import tensorstore
         self._tensorstore = tensorstore
         try:
-            folders = sorted(f for f in pathlib.Path(path).iterdir() if holds_parameters(f.name))
+            folders = sorted(f for f in pathlib.Path(path).iterdir() if f.is_dir())
+            folders = [f for f in folders if holds_parameters(f.name)]
             self._arrays = {self._key(folder): self._declared(folder) for folder in folders}
         except OSError as e:
             raise CheckpointError(f"{self.path}: cannot be read: {e}") from e
