@@ -23,7 +23,7 @@ BUG = 1  # exit code of what is ours
 COMMANDS = {
     "models": ("list the published and embedded models", "lit_tf.commands.models"),
     "info": ("what a checkpoint holds, and what it lacks", "lit_tf.commands.info"),
-    "embed": ("embeddings of images or texts, into an .npz file", "lit_tf.commands.embed"),
+    "embed": ("embeddings of images or texts, into a file", "lit_tf.commands.embed"),
     "classify": ("which class fits each image", "lit_tf.commands.classify"),
     "compare": (
         "which text fits which image; with --plot as a picture",

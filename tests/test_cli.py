@@ -142,6 +142,26 @@ def test_embed_writes_the_references_embeddings(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.npz", "texts"]
 
 
+def test_embed_writes_the_folders_that_clip_retrieval_reads(run, checkpoint, photos, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    model = lit_tf.load(checkpoint)
+    as_folder = ["--format", "clip-retrieval", "-o"]
+    run("embed", checkpoint, "--images", photos / "*.png", *as_folder, tmp_path / "images")
+    # As that project's back end does it: row i of the one is row i of the other.
+    found = np.load(tmp_path / "images" / "img_emb" / "img_emb_0.npy")
+    table = pandas.read_parquet(tmp_path / "images" / "metadata" / "metadata_0.parquet")
+    assert found.dtype == np.float32 and list(table.columns) == ["image_path"]
+    np.testing.assert_allclose(found, model.encode_image(list(table["image_path"])), atol=1e-6)
+    (tmp_path / "texts.txt").write_text("a cat\na dog\n")
+    run("embed", checkpoint, "--texts", tmp_path / "texts.txt", *as_folder, tmp_path / "texts")
+    found = np.load(tmp_path / "texts" / "text_emb" / "text_emb_0.npy")
+    table = pandas.read_parquet(tmp_path / "texts" / "metadata" / "metadata_0.parquet")
+    assert table["caption"].tolist() == ["a cat", "a dog"]
+    np.testing.assert_allclose(found, model.encode_text(["a cat", "a dog"]), atol=1e-6)
+    again = run("embed", checkpoint, "--images", photos, *as_folder, tmp_path / "texts", code=2)
+    assert "is not empty" in again
+
+
 def test_embed_reads_standard_input_and_batches(run, checkpoint, photos, tmp_path, monkeypatch):
     out = tmp_path / "out.npz"
     monkeypatch.setattr("sys.stdin", io.StringIO("a cat\n\na dog"))

@@ -1,8 +1,8 @@
-"""`lit-tf embed`: embeddings of images or texts, into an .npz file."""
+"""`lit-tf embed`: embeddings of images or texts, into a file."""
 
 import argparse
 
-from lit_tf import files
+from lit_tf import clip_retrieval, files
 from lit_tf.commands import common
 
 
@@ -16,7 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--texts", metavar="FILE", help="file with one text per line, UTF-8; - is standard input"
     )
-    parser.add_argument("-o", "--out", required=True, metavar="OUT.npz", help="where to write")
+    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="where to write")
+    parser.add_argument(
+        "--format",
+        choices=("npz", "clip-retrieval"),
+        default="npz",
+        help="npz: a file of arrays (default); clip-retrieval: a new folder that its index and "
+        "back end read",
+    )
     common.add_json(parser)
 
 
@@ -24,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf embed`."""
     import numpy as np
 
-    common.check_writable(args.out)
+    (common.check_writable if args.format == "npz" else clip_retrieval.check_folder)(args.out)
     if args.images:
         paths = common.matching_files(args.images)
         model = common.load(args)
@@ -35,13 +42,18 @@ def run(args: argparse.Namespace) -> int:
         model = common.load(args)
         embeddings = common.encode_texts(model, texts)
         arrays = {"embeddings": embeddings, "texts": np.array(texts)}
-    with files.replacing(args.out) as file:
-        np.savez(file, **arrays)
+    if args.format == "npz":
+        with files.replacing(args.out) as file:
+            np.savez(file, **arrays)
+    else:
+        kind, names = ("image", paths) if args.images else ("text", texts)
+        clip_retrieval.write(args.out, kind, embeddings, names)
     count, width = embeddings.shape
     if args.json:
         common.print_json(
             {"path": args.out, "count": count, "width": width, "arrays": list(arrays)}
         )
     else:
-        print(f"{count} embeddings, {width} wide: {args.out} (arrays {' and '.join(arrays)})")
+        what = f" (arrays {' and '.join(arrays)})" if args.format == "npz" else ""
+        print(f"{count} embeddings, {width} wide: {args.out}{what}")
     return 0

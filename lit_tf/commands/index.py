@@ -1,9 +1,15 @@
 """`lit-tf index`: an index of the pictures in folders, to be searched by words."""
 
 import argparse
+import importlib
+import shlex
 import sys
 
 from lit_tf.commands import common
+from lit_tf.errors import ConfigError
+
+# How pictures are embedded by other processes: engine -> (module, function of its options).
+_ENGINES = {"beam": ("lit_tf.training.precompute.pictures", "engine")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prune", action="store_true", help="delete pictures that are gone from the folders"
     )
+    parser.add_argument(
+        "--engine",
+        choices=("local", *_ENGINES),
+        default="local",
+        help="local: this process embeds; beam: the workers of an Apache Beam pipeline do",
+    )
+    parser.add_argument(
+        "--engine-options",
+        default="",
+        metavar="OPTIONS",
+        help="Beam's own options in one string, --runner among them; by default its DirectRunner",
+    )
     common.add_json(parser)
 
 
@@ -34,6 +52,12 @@ def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf index`; run it again to add what is new, or after an interruption."""
     from lit_tf.search import index
 
+    embed = None
+    if args.engine in _ENGINES:
+        module, name = _ENGINES[args.engine]
+        embed = getattr(importlib.import_module(module), name)(args.db, _options(args))
+    elif args.engine_options:
+        raise ConfigError("--engine-options belong to --engine beam")
     settings = index.Settings(
         args.checkpoint, args.vocab, args.resolution, args.dtype, args.batch_size
     )
@@ -43,10 +67,18 @@ def run(args: argparse.Namespace) -> int:
         settings,
         table=args.table,
         prune=args.prune,
+        embed=embed,
         progress=lambda total: common.progress("picture", total=total),
     )
     _print(args, report)
     return 0
+
+
+def _options(args):
+    try:
+        return shlex.split(args.engine_options)
+    except ValueError as e:
+        raise ConfigError(f"--engine-options: {e}") from e
 
 
 def _print(args, report):

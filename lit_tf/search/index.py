@@ -7,6 +7,7 @@ and the next one goes on from there. One process writes at a time.
 import dataclasses
 import io
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 
@@ -137,6 +138,7 @@ def update(
         if todo:
             tables = (embed or embed_here)(settings, model, todo, report)
             _write(store, columns, _with_progress(tables, report, len(todo), progress))
+            shutil.rmtree(os.path.join(db, stores.BEAM), ignore_errors=True)  # now in the table
         if prune:
             store.delete([to_stored(path) for path in report.gone])
             report.deleted = len(report.gone)

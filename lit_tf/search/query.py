@@ -164,8 +164,10 @@ class Searcher:
             raise ConfigError(f"top is {top}; expected at least 1")
         minus = [minus] if isinstance(minus, str) else list(minus)
         vector = self.embed(texts, images, minus, templates)
-        one_text = len(texts) == 1 and not len(images) and not minus
-        return self._answer(vector, one_text, top, exact, where)
+        found = self.answer(vector, top=top, exact=exact, where=where)
+        if len(texts) == 1 and not len(images) and not minus and self.model.b is not None:
+            return [self._with_match(picture) for picture in found]
+        return found
 
     def embed(self, texts=(), images=(), minus=(), templates=None) -> np.ndarray:
         """Returns the unit-length float32 vector (D,) of a question; see `find`."""
@@ -194,7 +196,17 @@ class Searcher:
         means = embeddings.mean(axis=1)
         return means / np.linalg.norm(means, axis=1, keepdims=True)
 
-    def _answer(self, vector, one_text, top, exact, where):
+    def answer(
+        self, vector: np.ndarray, *, top: int = 20, exact: bool = False, where: str | None = None
+    ) -> list[Found]:
+        """Finds the pictures nearest to a vector; see `find`.
+
+        Args:
+            vector: float32 (D,), unit length.
+            top: see `find`.
+            exact: see `find`.
+            where: see `find`.
+        """
         # What ties with the last one that is returned is fetched too, and then ordered by path.
         rows, limit = self.store.rows, top + 1
         while True:
@@ -208,26 +220,19 @@ class Searcher:
             limit *= 4
         scores = scores.astype(np.float32)
         order = np.lexsort((table["path"].to_pylist(), -scores))[:top]
-        return [self._found(row, float(scores[i]), one_text) for i, row in self._rows(table, order)]
-
-    def _rows(self, table, order):
         place = table.schema.get_field_index("mtime")  # nanoseconds are more than datetime holds
         table = table.set_column(place, "mtime", table["mtime"].cast("int64"))
-        table = table.drop_columns(["embedding", "_distance"])
-        return zip(order, table.take(pa.array(order, pa.int64())).to_pylist(), strict=True)
+        table = table.drop_columns(["embedding", "_distance"]).take(pa.array(order, pa.int64()))
+        return [
+            self._found(row, float(score))
+            for row, score in zip(table.to_pylist(), scores[order], strict=True)
+        ]
 
-    def _found(self, row, score, one_text):
-        match = None
-        if one_text and self.model.b is not None:
-            logit = self.model.temperature * score + self.model.bias
-            match = 1 / (1 + math.exp(-logit))
+    def _found(self, row, score):
+        own = [row[name] for name in ("size", "mtime", "thumbnail")]
         columns = {name: row[name] for name in self.store.more_columns}
-        return Found(
-            from_stored(row["path"]),
-            score,
-            match,
-            row["size"],
-            row["mtime"],
-            row["thumbnail"],
-            columns,
-        )
+        return Found(from_stored(row["path"]), score, None, *own, columns)
+
+    def _with_match(self, picture):
+        logit = self.model.temperature * picture.score + self.model.bias
+        return dataclasses.replace(picture, match=1 / (1 + math.exp(-logit)))

@@ -8,7 +8,6 @@ image that cannot be decoded is dropped before batching; because every embedding
 number of its image, neither can count as an example or move another one's result.
 """
 
-import collections
 import hashlib
 import json
 import os
@@ -21,17 +20,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lit_tf import images as images_lib
+from lit_tf.embedder import IN_FLIGHT
 from lit_tf.errors import DataError, extra
 from lit_tf.files import sha256
 from lit_tf.texts import distinct_by_length
 from lit_tf.tokenizers import load_tokenizer
 
-from ..distribution.collectives import Collectives
-from ..distribution.feed import distribute
+from ..distribution.embedder import ReplicatedEmbedder
 from .images import Images
-
-# Batches whose results have not been fetched yet: the device has work while the host reads.
-_IN_FLIGHT = 2
 
 
 class Embedded(NamedTuple):
@@ -178,7 +174,7 @@ def _static_batches(dataset, none, count, batch_size, context):
     share = -(-count // context.num_input_pipelines)
     batches = -(-share // (batch_size * replicas)) * replicas
     dataset = dataset.concatenate(none.repeat()).take(batches * batch_size)
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(_IN_FLIGHT)
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(IN_FLIGHT)
 
 
 def _collect(count, results, what, unit, progress):
@@ -217,15 +213,14 @@ class KerasEncoder(Encoder):
     def __init__(self, model, strategy: tf.distribute.Strategy | None = None, batch_size: int = 64):
         self.model = model
         self.strategy = strategy or tf.distribute.get_strategy()
-        replicas = self.strategy.num_replicas_in_sync
-        self.batch_size = -(-batch_size // replicas) * replicas
+        self._embedders = {
+            "image": ReplicatedEmbedder(self.strategy, model.embed_pixels, batch_size),
+            "text": ReplicatedEmbedder(self.strategy, model.embed_short_tokens, batch_size),
+        }
+        self.batch_size = self._embedders["image"].batch_size
         if model.config.image:
             self.image_size = model.config.image.image_size
         self.crop = model.config.crop
-        self._steps = {
-            "image": self._step(lambda x: model.embed_images(images_lib.normalize(x))),
-            "text": self._step(model.embed_short_tokens),
-        }
 
     @property
     def temperature(self) -> float | None:
@@ -239,7 +234,7 @@ class KerasEncoder(Encoder):
         def batches(batch_size, context):
             return image_batches(images, self.image_size, self.crop, batch_size, context)
 
-        results = self._run("image", batches)
+        results = self._embedders["image"].run(batches)
         return _collect(len(images), results, f"{images.name} images", "img", progress)
 
     def embed_texts(self, texts, progress=False):
@@ -259,7 +254,8 @@ class KerasEncoder(Encoder):
             none = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int32), filler))
             return _static_batches(some, none, count, batch_size, context)
 
-        return _collect(count, self._run("text", batches), "texts", "text", progress).z[places]
+        embedded = _collect(count, self._embedders["text"].run(batches), "texts", "text", progress)
+        return embedded.z[places]
 
     def fingerprint(self, tower):
         """Returns a digest of the tower's variables, its precision and its tokenizer."""
@@ -268,35 +264,6 @@ class KerasEncoder(Encoder):
         if tower == "text" and self.model.tokenizer is not None:
             digest.update(self.model.tokenizer.to_bytes())
         return digest.hexdigest()
-
-    def _step(self, embed):
-        strategy, collectives = self.strategy, Collectives()
-
-        def on_replica(index, inputs):
-            return collectives.gather(index), collectives.gather(embed(inputs))
-
-        @tf.function(autograph=False)
-        def step(index, inputs):
-            # After the gather every replica holds the whole batch: the first one's is taken.
-            outputs = strategy.run(on_replica, args=(index, inputs))
-            return [strategy.experimental_local_results(x)[0] for x in outputs]
-
-        return step
-
-    def _run(self, kind, batches):
-        """Yields the numbers and embeddings of batch after batch."""
-        dataset = distribute(
-            self.strategy,
-            lambda context: batches(context.get_per_replica_batch_size(self.batch_size), context),
-        )
-        pending, in_flight = collections.deque(), 1
-        for index, inputs in dataset:
-            pending.append(self._steps[kind](index, inputs))
-            if len(pending) >= in_flight:
-                yield [x.numpy() for x in pending.popleft()]
-                in_flight = _IN_FLIGHT  # the first one alone: it compiles, and starts the clock
-        for outputs in pending:
-            yield [x.numpy() for x in outputs]
 
 
 # --- Exported artefacts ---------------------------------------------------------------------------

@@ -12,6 +12,7 @@ continues with the shards that are missing.
 """
 
 import dataclasses
+import functools
 import json
 import os
 
@@ -21,7 +22,7 @@ import tqdm
 
 import lit_tf
 from lit_tf import images
-from lit_tf.errors import ConfigError, DataError, extra
+from lit_tf.errors import ConfigError, DataError
 from lit_tf.files import replacing_path, write_text
 
 from ..config import DataConfig
@@ -30,7 +31,8 @@ from ..data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counter
 from ..data.embeddings import read_manifest
 from ..data.pipeline import attempt, clean, naming
 from ..data.sources import open_source
-from ..distribution.collectives import Collectives
+from ..distribution.embedder import ReplicatedEmbedder
+from . import beam
 
 MANIFEST = "manifest.json"
 
@@ -102,11 +104,11 @@ def precompute(
     counters = Counters()
     todo = [i for i in range(host, job.shards, hosts) if not _done(job, i)]
     if todo:
-        embedder = Embedder(job, strategy)
+        writer = ShardWriter(job, strategy)
         bar = tqdm.tqdm(total=len(todo), unit="shard", disable=not progress)
         with bar:
             for number in todo:
-                embedder.write_shard(number, counters)
+                writer(number, counters)
                 bar.update()
     finish(job)
     return counters
@@ -123,30 +125,13 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
     Raises:
         MissingPackageError: Apache Beam is not installed.
     """
-    with extra("beam"):
-        import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
-
-    class WriteShard(beam.DoFn):
-        """Embeds one shard; every worker process reads the tower once."""
-
-        def setup(self):
-            self._embedder = Embedder(job)
-
-        def process(self, number):
-            counters = Counters()
-            self._embedder.write_shard(number, counters)
-            yield counters.examples
-
     _check_folder(job)
     todo = [i for i in range(job.shards) if not _done(job, i)]
-    if todo:
-        with beam.Pipeline(options=PipelineOptions(options)) as pipeline:
-            _ = pipeline | beam.Create(todo) | beam.Reshuffle() | beam.ParDo(WriteShard())
+    beam.run(todo, functools.partial(ShardWriter, job), options)
     finish(job)
 
 
-class Embedder:
+class ShardWriter:
     """An image tower and a source, opened once, to write any of a job's shards.
 
     Args:
@@ -156,38 +141,30 @@ class Embedder:
 
     def __init__(self, job: Job, strategy: tf.distribute.Strategy | None = None):
         self._job = job
-        self._strategy = strategy or tf.distribute.get_strategy()
-        # A replica's share of a batch; the shares of all are no less than was asked for.
-        self._local = -(-job.batch_size // self._strategy.num_replicas_in_sync)
         self._source = open_source(job.data)
         if self._source.embeddings:
             raise DataError(f"{job.data.source} holds embeddings already, no images")
-        with self._strategy.scope():
+        strategy = strategy or tf.distribute.get_strategy()
+        with strategy.scope():
             model = lit_tf.load(job.checkpoint, resolution=job.resolution, dtype=job.dtype)
         if model.config.image is None:
             raise DataError(f"{job.checkpoint} has no image tower")
         self._size = model.config.image.image_size
         self._width = model.config.embedding_dim
         self._fingerprint = model.fingerprint("img/")
+        self._embedder = ReplicatedEmbedder(strategy, model.embed_pixels, job.batch_size)
 
-        def on_replica(pixels):
-            return Collectives().gather(model.embed_images(images.normalize(pixels)))
-
-        @tf.function(autograph=False)
-        def embed(pixels):
-            # After the gather every replica holds the whole batch.
-            gathered = self._strategy.run(on_replica, args=(pixels,))
-            return self._strategy.experimental_local_results(gathered)[0]
-
-        self._embed = embed
-
-    def write_shard(self, number: int, counters: Counters) -> None:
+    def __call__(self, number: int, counters: Counters | None = None) -> None:
         """Writes one shard, and beside it what says that it is whole.
+
+        Args:
+            number: Which one.
+            counters: Get what the shard's examples are; by default nobody does.
 
         Raises:
             DataError: Too many bad examples.
         """
-        job, source = self._job, self._source
+        job, source, counters = self._job, self._source, counters or Counters()
         total, path = sum(source.lengths), _path(job, number)
         counters.lose(source.lost, source.lost + total)
         start = number * total // job.shards
@@ -196,7 +173,7 @@ class Embedder:
         written = 0
         with replacing_path(path) as beside, tf.io.TFRecordWriter(beside) as writer:
             for batch in self._batches(pieces, start):
-                embeddings = self._embed_all(batch["views"].numpy())
+                embeddings = self._embed(batch["views"].numpy())
                 status = batch["status"].numpy()
                 places = batch["shard"].numpy(), batch["index"].numpy()
                 names = naming(source, counters, *places)
@@ -254,23 +231,10 @@ class Embedder:
             "index": record["index"],
         }
 
-    def _embed_all(self, views):
+    def _embed(self, views):
         """Returns float32 (examples, views, D) of uint8 (examples, views, side, side, 3)."""
-        flat = views.reshape((-1, *views.shape[2:]))
-        local, size = self._local, self._local * self._strategy.num_replicas_in_sync
-        found = []
-        for i in range(0, len(flat), size):
-            part = flat[i : i + size]
-            whole = np.zeros((size, *part.shape[1:]), np.uint8)
-            whole[: len(part)] = part
-
-            def share(context, whole=whole):
-                first = context.replica_id_in_sync_group * local
-                return tf.constant(whole[first : first + local])
-
-            shares = self._strategy.experimental_distribute_values_from_function(share)
-            found.append(self._embed(shares).numpy()[: len(part)])
-        return np.concatenate(found).astype("<f4").reshape((*views.shape[:2], self._width))
+        embeddings = self._embedder.embed_rows(views.reshape((-1, *views.shape[2:])))
+        return embeddings.astype("<f4").reshape((*views.shape[:2], self._width))
 
 
 def finish(job: Job) -> bool:

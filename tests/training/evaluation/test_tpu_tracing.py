@@ -30,7 +30,8 @@ def test_steps_have_static_shapes_and_no_strings_on_a_tpu(kind, shape, dtype):
             )
             model = LitModel(config, seed=None)
         encoder = KerasEncoder(model, strategy, batch_size=REPLICAS * LOCAL)
-        index, z = encoder._steps[kind](per_replica(tf.int32, []), per_replica(dtype, shape))
+        step = encoder._embedders[kind].step
+        index, z = step(per_replica(tf.int32, []), per_replica(dtype, shape))
     # Every replica gathers all: the numbers and embeddings of the whole global batch.
     assert index.shape == [REPLICAS * LOCAL] and z.shape == [REPLICAS * LOCAL, 32]
     definition = graph.as_graph_def(add_shapes=True)

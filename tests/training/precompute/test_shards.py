@@ -16,8 +16,8 @@ from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset
 from lit_tf.training.data.embeddings import read_manifest
 from lit_tf.training.precompute.shards import (
-    Embedder,
     Job,
+    ShardWriter,
     finish,
     is_finished,
     precompute,
@@ -89,7 +89,7 @@ def test_a_resumed_run_sees_the_same_embeddings(whole):
 
 def test_a_killed_run_continues_and_ends_with_the_same_shards(whole, tmp_path):
     job = dataclasses.replace(whole, output=str(tmp_path))
-    Embedder(job).write_shard(2, Counters())
+    ShardWriter(job)(2, Counters())
     # As SIGKILL leaves it: a shard half written, and one whole whose completion was not noted.
     (tmp_path / "embeddings-00001-of-00004.tfrecord.0.partial").write_bytes(b"half")
     (tmp_path / "embeddings-00003-of-00004.tfrecord").write_bytes(b"stale")

@@ -1,0 +1,100 @@
+"""Embedding under a strategy: the replicas share each batch, and every host gets all of it back."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from lit_tf.embedder import in_flight
+
+from .collectives import Collectives
+from .feed import distribute
+
+
+class ReplicatedEmbedder:
+    """A function of a batch, of which each replica of a strategy computes its share.
+
+    Every embedding travels with the number of its example, and -1 is the number of what only fills
+    a batch up, so all batches have one static shape and none of them can move a result.
+
+    Args:
+        strategy: the strategy.
+        embed: a function of one replica's inputs (local, ...) to float32 (local, D). Its variables
+            were made in the strategy's scope.
+        batch_size: examples in a global batch; rounded up to a multiple of the replicas.
+
+    Attributes:
+        batch_size: examples in a global batch.
+        step: the `tf.function` of (int32 (local,): numbers, inputs (local, ...)), per replica, to
+            the numbers and the embeddings of the global batch.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        embed: Callable[[tf.Tensor], tf.Tensor],
+        batch_size: int,
+    ):
+        replicas = strategy.num_replicas_in_sync
+        self._strategy, self._local = strategy, -(-batch_size // replicas)
+        self.batch_size = self._local * replicas
+        collectives = Collectives()
+
+        def on_replica(index, inputs):
+            return collectives.gather(index), collectives.gather(embed(inputs))
+
+        @tf.function(autograph=False)
+        def step(index, inputs):
+            # After the gather every replica holds the whole batch: the first one's is taken.
+            outputs = strategy.run(on_replica, args=(index, inputs))
+            return [strategy.experimental_local_results(x)[0] for x in outputs]
+
+        self.step = step
+
+    def run(self, make_batches: Callable) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Embeds a dataset, of which every host reads its share.
+
+        Args:
+            make_batches: a function of (examples per replica, `tf.distribute.InputContext`) to a
+                dataset of batches (numbers, inputs) for the replicas of a host.
+
+        Yields:
+            The numbers and the embeddings of each global batch, -1 where there is no example.
+        """
+        dataset = distribute(
+            self._strategy,
+            lambda context: make_batches(
+                context.get_per_replica_batch_size(self.batch_size), context
+            ),
+        )
+        for _, outputs in in_flight(dataset, lambda batch: self.step(*batch)):
+            yield outputs
+
+    def embed_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Embeds what this host holds.
+
+        Args:
+            rows: inputs (N, ...), of any number.
+
+        Returns:
+            float32 (N, D), in their order.
+        """
+        starts = range(0, len(rows), self.batch_size)
+        parts = in_flight((rows[i : i + self.batch_size] for i in starts), self._start)
+        return np.concatenate([z[index >= 0] for _, (index, z) in parts])
+
+    def _start(self, rows):
+        """Starts a batch of at most `batch_size` rows, filled up with zeros."""
+        index = np.full(self.batch_size, -1, np.int32)
+        index[: len(rows)] = np.arange(len(rows))
+        whole = np.zeros((self.batch_size, *rows.shape[1:]), rows.dtype)
+        whole[: len(rows)] = rows
+
+        def share(values):
+            def of_replica(context):
+                first = context.replica_id_in_sync_group * self._local
+                return tf.constant(values[first : first + self._local])
+
+            return self._strategy.experimental_distribute_values_from_function(of_replica)
+
+        return self.step(share(index), share(whole))
