@@ -7,6 +7,7 @@ model and the log of all commands are left in demo_output/.
 import contextlib
 import io
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -249,6 +250,44 @@ def report_tuning(measured, pairs):
     return after[0] > 20 / 100  # chance is 1 in 100
 
 
+def write_pictures(folder, pairs, inks, rng):
+    """Writes pictures of handwritten pairs, named by what they show and a running number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    left, right = (render.choose_digits(pairs[:, side], "test", rng) for side in (0, 1))
+    papers = rng.integers(len(render.PAPERS), size=len(pairs))
+    names = [list(render.INKS)[ink] for ink in inks]
+    pixels = render.draw(left, right, inks, papers, rng)
+    for i, ((a, b), name, image) in enumerate(zip(pairs, names, pixels, strict=True)):
+        (folder / f"{a}{b}-{name}-{i:03d}.png").write_bytes(png(image))
+
+
+def search_pictures(model):
+    """Indexes pictures, finds one by words, adds more; returns whether it is as it should be."""
+    title(5, "Search: an index of 500 pictures, asked in words, that grows")
+    rng = np.random.default_rng(7)
+    pictures, db, page = OUT / "pictures", OUT / "pictures.lance", OUT / "found.html"
+    pairs = np.repeat([(a, b) for a in range(10) for b in range(10)], 5, axis=0)
+    write_pictures(pictures, pairs, (np.arange(500) % 5 + pairs @ [10, 1]) % 8, rng)
+    question = "the number 37 in red"
+    index_it = ("index", CHECKPOINT, pictures, "--db", db, "--batch-size", 100)
+    demo_tools.command(*index_it, show=True)
+    before = lit_tf.search.open(db, model).text(question, top=3)
+    red = np.full(50, list(render.INKS).index("red"))
+    write_pictures(pictures / "more", np.repeat([(3, 7)], 50, axis=0), red, rng)
+    demo_tools.command(*index_it, show=True)
+    demo_tools.command("search", db, question, "--top", 24, "--html", page)
+    after = lit_tf.search.open(db, model).text(question, top=3)
+    rows = [(f'"{question}"', "score, 500 pictures", "score, 550 pictures")]
+    for rank, (old, new) in enumerate(zip(before, after, strict=True), 1):
+        cells = (f"{pathlib.Path(f.path).name} {f.score:.3f}" for f in (old, new))
+        rows.append((f"{rank}.", *cells))
+    table(rows)
+    print(f"   Page of thumbnails: {page}")
+    return pathlib.Path(before[0].path).name.startswith("37-red") and all(
+        pathlib.Path(found.path).name.startswith("37-red") for found in after
+    )
+
+
 def digits():
     """The demo on LiT-digits; returns what held."""
     pixels, pairs = write_pairs(np.random.default_rng(0))
@@ -268,7 +307,12 @@ def digits():
         measured = measure_tuning(tuning, model, pixels, pairs)  # while the three answer
         same = demo_tools.compare_answers(asked, quantization, texts)
         learned = report_tuning(measured, pairs)
-    return {"the numbers of the JAX code": equal, "runtimes agree": same, "tuning learned": learned}
+    return {
+        "the numbers of the JAX code": equal,
+        "runtimes agree": same,
+        "tuning learned": learned,
+        "search finds": search_pictures(model),
+    }
 
 
 if __name__ == "__main__":

@@ -164,7 +164,8 @@ class ShardWriter:
         Raises:
             DataError: Too many bad examples.
         """
-        job, source, counters = self._job, self._source, counters or Counters()
+        job, source = self._job, self._source
+        counters = Counters() if counters is None else counters
         total, path = sum(source.lengths), _path(job, number)
         counters.lose(source.lost, source.lost + total)
         start = number * total // job.shards
