@@ -28,7 +28,7 @@ def stepper(dtype):
     """Returns a function that takes one train step with a locked image tower.
 
     Args:
-      dtype: "float32" or "bfloat16", as a training config's `dtype`.
+        dtype: "float32" or "bfloat16", as a training config's `dtype`.
     """
     policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
     model = LitModel(CONFIG, dtype=policy)

@@ -95,54 +95,51 @@ def run(args: argparse.Namespace) -> int:
         "templates": args.templates,
         "source": source,
     }
+    quantization = args.quantization or DYNAMIC_INT8
     if args.saved_model:
-        if args.parts:
-            parts = args.parts.split(",")
-        elif model.text_tower is None:
-            parts = ("image",)
-        elif model.image_tower is None:
-            parts = ("text",) if model.tokenizer else ("tokens",)
-        else:
-            parts = ("image", "text")
+        parts = args.parts.split(",") if args.parts else _all_parts(model)
         measured = saved_model(model, args.out, parts=parts, dtype=args.dtype, **common)
     elif args.web:
         given = {"texts": commands.texts(args.texts)} if args.texts else {}
-        measured = web(
-            model,
-            args.out,
-            quantization=args.quantization or DYNAMIC_INT8,
-            images=commands.matching_files(args.images or ()),
-            runtime=args.runtime or (),
-            **given,
-            **common,
-        )
+        images = commands.matching_files(args.images or ())
+        more = {"quantization": quantization, "images": images, "runtime": args.runtime or ()}
+        measured = web(model, args.out, **more, **given, **common)
     else:
-        images = None
-        if args.calibration:
-            images = commands.matching_files(args.calibration)
-        measured = tflite(
-            model,
-            args.out,
-            quantization=args.quantization or DYNAMIC_INT8,
-            calibration=images,
-            **common,
-        )
+        images = commands.matching_files(args.calibration) if args.calibration else None
+        more = {"quantization": quantization, "calibration": images}
+        measured = tflite(model, args.out, **more, **common)
     if args.json:
         commands.print_json(measured)
         return 0
-    width = max(map(len, measured))
-    for name, found in measured.items():
-        size = f"{found['bytes'] / 1e6:9.2f} MB  " if "bytes" in found else ""
-        kept = ("mean_cosine", "same_class", "max_abs_difference", "max_probability_difference")
-        numbers = "  ".join(
-            f"{k.replace('_', ' ')} {found[k]:.3g}"
-            if "difference" in k
-            else f"{k.replace('_', ' ')} {found[k]:.6f}"
-            for k in kept
-            if k in found
-        )
-        print(f"{name:{width}}  {size}{numbers}")
+    _print(measured)
     print(f"Wrote and verified {os.path.abspath(args.out)}")
     if args.web:
         print(f"To look at it: lit-tf serve-web {shlex.quote(args.out)}")
     return 0
+
+
+def _all_parts(model):
+    """Returns what a SavedModel of the model's towers can offer."""
+    if model.text_tower is None:
+        return ("image",)
+    if model.image_tower is None:
+        return ("text",) if model.tokenizer else ("tokens",)
+    return ("image", "text")
+
+
+def _print(measured):
+    """Prints a line for each file or signature: its size and how far it is from the model."""
+    width = max(map(len, measured))
+    for name, found in measured.items():
+        size = f"{found['bytes'] / 1e6:9.2f} MB  " if "bytes" in found else ""
+        numbers = [
+            f"{key.replace('_', ' ')} {found[key]:{precision}}"
+            for key, precision in (
+                ("mean_cosine", ".6f"),
+                ("same_class", ".6f"),
+                ("max_abs_difference", ".3g"),
+                ("max_probability_difference", ".3g"),
+            )
+            if key in found
+        ]
+        print(f"{name:{width}}  {size}{'  '.join(numbers)}")

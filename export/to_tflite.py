@@ -224,10 +224,11 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
 
             file = "text_encoder_strings.tflite"
             graphs[file] = convert(encode_text, model.text_tower, "encode_text", custom=True)
-            texts = [t.encode() for t in samples.SAMPLE_TEXTS]
-            measured[file] = (texts, model.encode_text(samples.SAMPLE_TEXTS))
     finally:
         del model.text_tower.tokens.lookup
+    if tokenize is not None:
+        texts = [t.encode() for t in samples.SAMPLE_TEXTS]
+        measured["text_encoder_strings.tflite"] = (texts, model.encode_text(samples.SAMPLE_TEXTS))
     # Other tokens than those on which the result is measured.
     known = {"encode_tokens": {"tokens": samples.sample_tokens(model, 96, calibration=True)}}
     means = None

@@ -77,10 +77,10 @@ class Bert(Tower):
         (XLA, for a TPU) want one static length: for them nothing is cut.
 
         Args:
-          tokens: int32 (batch, length).
+            tokens: int32 (batch, length).
 
         Returns:
-          int32 (batch, length of the longest text).
+            int32 (batch, length of the longest text).
         """
         if compiled_by_xla():
             return tokens

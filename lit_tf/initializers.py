@@ -22,19 +22,19 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         float32 array of that shape.
     """
     rng = np.random.default_rng(zlib.crc32(f"{seed}:{name}".encode()))
-    leaf = name.rsplit("/", 1)[-1]
+    last = name.rsplit("/", 1)[-1]
     normal = lambda scale: np.float32(scale) * rng.standard_normal(shape, dtype=np.float32)  # noqa: E731
-    if leaf == "scale":
+    if last == "scale":
         return np.ones(shape, np.float32)
-    if leaf == "cls_pos_embedding" or leaf == "cls":
+    if last == "cls_pos_embedding" or last == "cls":
         return np.zeros(shape, np.float32)
-    if leaf == "pos_embedding":
+    if last == "pos_embedding":
         return normal(1 / np.sqrt(shape[-1]))
-    if leaf == "bias":
+    if last == "bias":
         return normal(1e-6) if "MlpBlock_0" in name else np.zeros(shape, np.float32)
     if name.startswith("BertEncoder_0/"):
         return normal(0.02)
-    if leaf == "embedding":
+    if last == "embedding":
         return normal(1 / np.sqrt(shape[-1]))
     # kernels: the contracted axes are the first ones, except that attention's output has two
     inputs = 1 if "/out/" not in name and len(shape) < 4 else len(shape) - 1

@@ -137,10 +137,10 @@ class LitModel(keras.Model):
         Only a text tower that masks padding (BERT) can do with less than the full length.
 
         Args:
-          tokens: int32 (N, L).
+            tokens: int32 (N, L).
 
         Returns:
-          float32 (N, D), unit length.
+            float32 (N, D), unit length.
         """
         z = self.embed_tokens(self.tower("text").without_padding(tokens))
         z.set_shape((tokens.shape[0], z.shape[1]))  # unknown after reshapes of an unknown length

@@ -49,7 +49,7 @@ class TextTransformer(Tower):
         So this tower's work is the same for every text, however short (see `Bert`).
 
         Args:
-          tokens: int32 (batch, max_length).
+            tokens: int32 (batch, max_length).
         """
         return tokens
 

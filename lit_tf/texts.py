@@ -11,11 +11,11 @@ def distinct_by_length(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the distinct rows of tokens, short ones first, and the place of each given row.
 
     Args:
-      tokens: int (N, L), filled up with zeros at the end.
+        tokens: int (N, L), filled up with zeros at the end.
 
     Returns:
-      rows (M, L), M <= N, and places int64 (N,), such that `rows[places]` equals `tokens`, and
-      `embed(rows)[places]` equals `embed(tokens)`.
+        rows (M, L), M <= N, and places int64 (N,), such that `rows[places]` equals `tokens`, and
+        `embed(rows)[places]` equals `embed(tokens)`.
     """
     rows, places = np.unique(tokens, axis=0, return_inverse=True)
     # The position after the last token; L where there is none, as Bert.without_padding has it.

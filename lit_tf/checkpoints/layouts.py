@@ -24,7 +24,7 @@ _IMAGE_POSITIONS = (_GRID, "img/Transformer/pos_embedding", _COMBINED)
 _TEXT_POSITIONS = "txt/pos_embedding"
 # Old text transformers added this one too: a mistake, but the trained value is the sum of both.
 _TEXT_POSITIONS_OLD = "txt/Encoder_0/pos_embedding"
-# Older code kept the attention pooling's leaves in the tower itself.
+# Older code kept the attention pooling's parameters in the tower itself.
 _INLINED_POOLING = re.compile(
     r"img/(probe|LayerNorm_0/.+|MlpBlock_0/.+|MultiHeadDotProductAttention_0/.+)"
 )
@@ -62,7 +62,7 @@ class CanonicalCheckpoint:
         self.close()
 
     def read(self, key: str) -> np.ndarray:
-        """Returns one leaf as float32.
+        """Returns one parameter as float32.
 
         Args:
             key: a canonical name.
@@ -73,13 +73,13 @@ class CanonicalCheckpoint:
         return self._checked(key, self._readers[key]())
 
     def blocks(self, key: str) -> Iterator[np.ndarray]:
-        """Yields one leaf as float32 blocks of rows, in which a large array is read.
+        """Yields one parameter as float32 blocks of rows, in which a large array is read.
 
         Args:
-          key: a canonical name.
+            key: a canonical name.
 
         Raises:
-          CheckpointError: it holds NaN or infinity.
+            CheckpointError: it holds NaN or infinity.
         """
         for block in self._blocks[key]() if key in self._blocks else (self._readers[key](),):
             yield self._checked(key, block)
@@ -255,7 +255,7 @@ def _put_old_text_positions(npz, source, plain, shapes, readers, blocks):
 def to_layout(
     variables: Mapping[str, Callable[[], np.ndarray]], layout: str, bare: bool = False
 ) -> list[tuple[str, Callable[[], np.ndarray]]]:
-    """Translates canonical leaves to the names and shapes of a published layout.
+    """Translates canonical parameters to the names and shapes of a published layout.
 
     Args:
         variables: {canonical name: function that returns the float32 array}.

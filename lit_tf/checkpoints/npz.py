@@ -217,13 +217,13 @@ class NpzFile:
         """Reads one array as blocks of rows, so that a token table is never in memory twice.
 
         Args:
-          key: one of `keys()`.
+            key: one of `keys()`.
 
         Yields:
-          Arrays of `dtype(key)`, which joined along the first axis are what `read` returns.
+            Arrays of `dtype(key)`, which joined along the first axis are what `read` returns.
 
         Raises:
-          CheckpointError: as for `read`.
+            CheckpointError: as for `read`.
         """
         member = self._member(key)
         size = math.prod(member.shape) * member.stored.itemsize

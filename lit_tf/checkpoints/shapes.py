@@ -86,7 +86,7 @@ def _bert_layer(width: int, mlp_dim: int) -> dict:
 
 
 def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of every leaf of a model, by canonical name.
+    """Returns the shape of every parameter of a model, by canonical name.
 
     Canonical names are big_vision's, plus `img/cls_pos_embedding`: the class token's row of the
     combined position embedding of other layouts, kept apart so that it can be written back.
@@ -249,7 +249,7 @@ def _text_transformer_config(shapes: Shapes, source: str) -> TextTransformerConf
 
 
 def config_from_shapes(shapes: Shapes, *, layout: str, source: str) -> LitConfig:
-    """Returns the configuration of the model whose leaves have these shapes.
+    """Returns the configuration of the model whose parameters have these shapes.
 
     Args:
         shapes: {canonical name: shape}.
@@ -260,7 +260,7 @@ def config_from_shapes(shapes: Shapes, *, layout: str, source: str) -> LitConfig
         The configuration. `canonical_shapes` of it equals `shapes`.
 
     Raises:
-        CheckpointError: a leaf is missing, misshapen, or belongs to no known tower; the message
+        CheckpointError: a parameter is missing, misshapen or of no known tower; the message
             names the key, what was expected and what was found.
     """
     image = _vit_config(shapes, source) if any(k.startswith("img/") for k in shapes) else None
