@@ -17,7 +17,7 @@ WINGS = (
     ("config", "configs", "known_towers", "towers"),
     ("precompute",),
     ("evaluation",),
-    ("host_call", "loop", "train", "cli"),
+    ("host_call", "workdir", "loop", "train", "cli"),
     ("preflight",),
     ("digits",),
 )
