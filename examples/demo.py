@@ -16,7 +16,7 @@ import tarfile
 import demo_tools
 import numpy as np
 import PIL.Image
-from demo_tools import EXAMPLES, LOG, OUT, REFERENCE, ROOT, failed, logged, table, title
+from demo_tools import BIN, EXAMPLES, LOG, OUT, REFERENCE, failed, logged, table, title
 
 import lit_tf
 from lit_tf import zero_shot
@@ -26,7 +26,6 @@ from lit_tf.training.digits import captions, render
 CHECKPOINT = "LiT-digits"
 STEPS, BATCH, TRAINING_IMAGES = 200, 64, 3000
 TEMPLATES = ("{}", "a photo of {}", "a note that shows {}", "{} written by hand")
-BIN = ".venv/bin/" if (ROOT / ".venv" / "bin" / "tensorboard").exists() else ""
 
 
 def check_small_fixture():
@@ -307,11 +306,15 @@ def digits():
         measured = measure_tuning(tuning, model, pixels, pairs)  # while the three answer
         same = demo_tools.compare_answers(asked, quantization, texts)
         learned = report_tuning(measured, pairs)
+    found = search_pictures(model)
+    title(6, "A web page that runs the model in its visitors' browsers, and uploads nothing")
+    texts = ["the number 37", "a four and a one", "80 in pink ink", "blue ink"]
+    demo_tools.web_page(CHECKPOINT, sorted((EXAMPLES / "images").glob("*.png")), texts)
     return {
         "the numbers of the JAX code": equal,
         "runtimes agree": same,
         "tuning learned": learned,
-        "search finds": search_pictures(model),
+        "search finds": found,
     }
 
 

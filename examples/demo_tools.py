@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 # Not as a default: make sets 2, which lets through what is said of GPUs that are not there.
@@ -28,6 +29,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES, REFERENCE = ROOT / "examples", ROOT / "tests" / "reference"
 OUT = pathlib.Path("demo_output")
 LOG = OUT / "log.txt"
+BIN = ".venv/bin/" if (ROOT / ".venv" / "bin" / "lit-tf").exists() else ""
+INDENT = ("initial_indent", "subsequent_indent")  # of textwrap
 # `lit-tf` in a process of its own, wherever it is installed.
 LIT_TF = (sys.executable, "-c", "import sys; from lit_tf.cli import main; sys.exit(main())")
 
@@ -219,6 +222,64 @@ def compare_answers(processes, quantization, texts):
     table(rows)
     same = all(a.argmax() == keras.argmax() for a in answers.values())
     return same and differences["SavedModel"] <= 1e-3
+
+
+# --- a web page ---------------------------------------------------------------------------------
+
+
+def web_page(checkpoint, images, texts):
+    """Writes a site, and takes a picture of it in a browser; says what is missing for either."""
+    from lit_tf.errors import ExportError
+    from lit_tf.export import web_runtime
+
+    site = OUT / "site"
+    try:
+        with logged():
+            web_runtime.fetch([web_runtime.CORE, web_runtime.UTILS])
+    except ExportError as error:
+        print(textwrap.fill(f"No page was written: {error}", 97, **dict.fromkeys(INDENT, "   ")))
+        return
+    words = ["export", checkpoint, site, "--web", "--images", *images, "--texts", *texts]
+    seconds = command(*words)
+    size = sum(p.stat().st_size for p in (site / "model").iterdir())
+    print(f"   {site}: a model of {size / 1e6:.1f} MB, in {seconds:.0f} s")
+    try:
+        screenshot(site, OUT / "site.png", len(images))
+        print(f"   Picture: {OUT / 'site.png'}")
+    except (ImportError, FileNotFoundError) as error:
+        print(f"   No picture of the page: {error}")
+    print(f"   To open it in your browser: {BIN}lit-tf serve-web {site}")
+
+
+def screenshot(site, path, pictures):
+    """Opens a site in Chromium, tries its example pictures, and writes a picture of the page.
+
+    Raises:
+        ImportError: playwright is not installed.
+        FileNotFoundError: no Chromium is.
+    """
+    from playwright import sync_api
+
+    from lit_tf.export import serve_web
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        raise FileNotFoundError("no chromium is installed")
+    server = serve_web.make_server(site)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with logged(), sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.goto(f"http://localhost:{server.server_address[1]}/")
+        page.locator("#status span", has_text="Ready").wait_for(timeout=120_000)
+        for button in page.locator(".examples button").all():
+            button.click()
+        page.locator(".cards .best").nth(pictures - 1).wait_for()
+        page.mouse.move(0, 0)
+        page.screenshot(path=path)
+        browser.close()
+    server.shutdown()
 
 
 # --- beginning and end --------------------------------------------------------------------------

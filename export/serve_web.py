@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class _Handler(http.server.SimpleHTTPRequestHandler):
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files with the types and headers that the page needs."""
+
     protocol_version = "HTTP/1.1"
     # The system's table of types may be wrong or missing, and browsers insist on these.
     extensions_map = {
@@ -32,6 +34,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     }
 
     def end_headers(self):
+        """Adds headers to every answer."""
         # The two with which a browser lets WebAssembly use several threads.
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
@@ -39,7 +42,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *_):
-        pass
+        """Prints nothing."""
 
 
 def make_server(site, host="127.0.0.1", port=0) -> http.server.ThreadingHTTPServer:
@@ -56,7 +59,7 @@ def make_server(site, host="127.0.0.1", port=0) -> http.server.ThreadingHTTPServ
     site = pathlib.Path(site)
     if not all((site / name).is_file() for name in ("lit_manifest.json", "index.html")):
         raise ExportError(f"{site} is not a site; expected a folder of lit-tf export --web")
-    handler = functools.partial(_Handler, directory=str(site))
+    handler = functools.partial(Handler, directory=str(site))
     try:
         return http.server.ThreadingHTTPServer((host, port), handler)
     except (OSError, OverflowError) as error:

@@ -70,6 +70,8 @@ def web(
         )
     if model.t is None or model.tokenizer is None:
         raise ExportError("a web page needs a model with both towers and a vocabulary")
+    with extra("lite"):
+        import ai_edge_litert  # noqa: F401  what was written is run by it, so it must be there
     packages = [web_runtime.CORE, web_runtime.UTILS]
     if classes is None and model.tokenizer.kind == "sentencepiece":
         packages.append(web_runtime.SENTENCEPIECE)

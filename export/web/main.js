@@ -1,144 +1,97 @@
-// Starts the page: manifest, service worker, model, the two tabs.
+// Starts the page: service worker, model, tabs.
 
 import { showCompare } from "./compare.js";
+import { $, make } from "./dom.js";
 import { Engine } from "./engine.js";
 import { picked, transferred } from "./files.js";
 import { showSearch } from "./search.js";
 
-export const $ = (selector, within = document) => within.querySelector(selector);
+const megabytes = (bytes) => `${(bytes / 1e6).toLocaleString(undefined, { maximumFractionDigits: bytes < 1e7 ? 1 : 0 })} MB`;
 
-/** Returns a new element with attributes and children. */
-export function make(name, attributes = {}, ...children) {
-  const element = Object.assign(document.createElement(name), attributes);
-  element.append(...children);
-  return element;
-}
-
-/** Tells a person who listens to the page. */
-export const say = (text) => ($("#said").textContent = text);
-
-const megabytes = (bytes) => (bytes / 1e6).toLocaleString(undefined, { maximumFractionDigits: bytes < 1e7 ? 1 : 0 });
-
-function status(text, error = false) {
+function status(text, part = 1) {
   $("#status span").textContent = text;
-  $("#status").classList.toggle("error", error);
-}
-
-/** Shows how much of a file has come. */
-function progress(manifest, { path, bytes }) {
-  const all = manifest.files[path].bytes, bar = $("#status progress");
-  bar.hidden = bytes === all;
-  [bar.max, bar.value] = [all, bytes];
-  const what = path.includes("text") ? "text tower" : path.includes("image") ? "model" : "vocabulary";
-  status(bytes < all ? `Loading the ${what}: ${megabytes(bytes)} of ${megabytes(all)} MB` : `Starting the ${what}`);
+  Object.assign($("#status progress"), { value: part, hidden: part === 1 });
 }
 
 /** Waits until the service worker serves this page, which then works offline and with threads. */
 async function served() {
-  if (!navigator.serviceWorker) return; // plain HTTP
-  const registration = await navigator.serviceWorker.register("sw.js").catch(() => null);
-  if (!registration) return; // a private window
-  const had = navigator.serviceWorker.controller;
-  const controlled = new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve));
-  if (!had) await Promise.race([controlled, new Promise((resolve) => setTimeout(resolve, 10000))]);
-  if (!crossOriginIsolated && navigator.serviceWorker.controller && !sessionStorage.reloaded) {
-    sessionStorage.reloaded = "once, for the headers that the service worker adds";
-    location.reload();
-    await new Promise(() => {});
-  }
-  const offer = () => {
-    if (!registration.waiting || !navigator.serviceWorker.controller) return;
-    $("#update").hidden = false;
-    $("#update button").onclick = () => {
-      navigator.serviceWorker.addEventListener("controllerchange", () => location.reload());
-      registration.waiting.postMessage("take over");
-    };
-  };
-  offer();
-  registration.addEventListener("updatefound", () => registration.installing.addEventListener("statechange", offer));
+  const worker = navigator.serviceWorker; // there is none over plain HTTP, or in some private windows
+  if (!(await worker?.register("sw.js").catch(() => null))) return;
+  const taken = new Promise((resolve) => (worker.oncontrollerchange = resolve));
+  if (!worker.controller) await Promise.race([taken, new Promise((resolve) => setTimeout(resolve, 9000))]);
+  if (crossOriginIsolated || !worker.controller || sessionStorage.reloaded) return;
+  sessionStorage.reloaded = true; // once, for the headers that the service worker adds
+  location.reload();
+  await new Promise(() => {});
 }
 
 function showTabs() {
   const tabs = [...document.querySelectorAll("[role=tab]")];
   const select = (tab) => {
-    for (const other of tabs) {
-      other.ariaSelected = other === tab;
-      other.tabIndex = other === tab ? 0 : -1;
-      $(`#${other.getAttribute("aria-controls")}`).hidden = other !== tab;
+    for (const each of tabs) {
+      Object.assign(each, { ariaSelected: each === tab, tabIndex: each === tab ? 0 : -1 });
+      $(`#${each.getAttribute("aria-controls")}`).hidden = each !== tab;
     }
+    tab.focus();
   };
-  for (const tab of tabs) {
+  tabs.forEach((tab, i) => {
     tab.onclick = () => select(tab);
-    tab.onkeydown = ({ key }) => {
-      if (key !== "ArrowLeft" && key !== "ArrowRight") return;
-      const other = tabs[1 - tabs.indexOf(tab)];
-      select(other);
-      other.focus();
-    };
-  }
+    tab.onkeydown = ({ key }) => key.match(/^Arrow(Left|Right)$/) && select(tabs[1 - i]);
+  });
 }
 
-/** Sends whatever is picked, dropped or pasted to the tab that is shown. */
-function takeFiles(views) {
-  const shown = () => views[$("#search").hidden ? "compare" : "search"];
-  for (const input of document.querySelectorAll("input[type=file]")) {
+/** Sends what is picked, dropped or pasted to the tab that is shown. */
+function takeFiles(compare, search) {
+  const add = (items) => ($("#search").hidden ? compare : search)(items);
+  for (const input of document.querySelectorAll("[type=file]")) {
     input.previousElementSibling.onclick = () => input.click();
     input.onchange = () => {
-      shown().add(picked(input));
+      add(picked(input));
       input.value = "";
     };
   }
-  document.ondragover = (event) => {
-    event.preventDefault();
-    document.body.classList.add("dragging");
-  };
-  document.ondragleave = (event) => event.relatedTarget || document.body.classList.remove("dragging");
+  const { classList } = document.body;
+  document.ondragover = (event) => (event.preventDefault(), classList.add("dragging"));
+  document.ondragleave = ({ relatedTarget }) => relatedTarget || classList.remove("dragging");
   document.ondrop = async (event) => {
     event.preventDefault();
-    document.body.classList.remove("dragging");
-    shown().add(await transferred(event.dataTransfer));
+    classList.remove("dragging");
+    add(await transferred(event.dataTransfer));
   };
-  document.onpaste = async (event) => {
-    if (!event.clipboardData.files.length) return; // text, for the field that has the focus
-    event.preventDefault();
-    shown().add(await transferred(event.clipboardData));
-  };
+  document.onpaste = ({ clipboardData }) => clipboardData.files.length && add(picked(clipboardData));
 }
 
-function about(manifest, { threads }) {
-  const { files, model, resolution, temperature, bias, quantization, templates } = manifest;
-  const size = (path) => files[path] && `${megabytes(files[path].bytes)} MB`;
+function about({ files, resolution, temperature, bias, quantization, templates, versions }, { threads }) {
+  const size = (tower) => megabytes(files[`model/${tower}_encoder.tflite`].bytes);
   const rows = {
-    Model: model,
-    "Image tower": `${size("model/image_encoder.tflite")}, ${resolution} × ${resolution} pixels, weights ${quantization}`,
-    "Text tower": size("model/text_encoder.tflite"),
-    Temperature: `${temperature.toPrecision(4)}: similarities are multiplied by it before they are compared`,
-    Bias: bias === null ? "" : `${bias.toPrecision(4)}, added before the sigmoid that gives the match`,
+    "Image tower": `${size("image")}, ${resolution} × ${resolution} pixels, ${quantization}`,
+    "Text tower": templates ? "none: the classes are built in" : size("text"),
     Prompts: templates?.join(" · "),
-    Threads: threads ? navigator.hardwareConcurrency : 1,
-    "Self-test": "passed",
+    Temperature: `${temperature.toPrecision(4)}, by which similarities are multiplied`,
+    Bias: bias && `${bias.toPrecision(4)}, added before the sigmoid that gives “match”`,
+    "Self-test": `passed, with ${threads} thread${threads > 1 ? "s" : ""}`,
+    "Written by": `lit_tf ${versions.lit_tf}`,
   };
-  for (const [name, value] of Object.entries(rows)) {
-    if (value) $("dl").append(make("dt", {}, name), make("dd", {}, String(value)));
-  }
+  for (const [name, value] of Object.entries(rows)) value && $("dl").append(make("dt", {}, name), make("dd", {}, value));
 }
 
 async function start() {
   showTabs();
   $("#host").textContent = location.host;
-  const response = await fetch("lit_manifest.json");
-  if (!response.ok) throw new Error(`lit_manifest.json: the server answered ${response.status}`);
-  const manifest = await response.json();
-  document.title = $("h1").textContent = manifest.model;
   await served();
-  const engine = new Engine(manifest, (file) => progress(manifest, file));
-  const idle = () => status("Ready");
-  takeFiles({ compare: showCompare(manifest, engine, idle), search: await showSearch(manifest, engine, idle) });
+  const manifest = await (await fetch("lit_manifest.json")).json();
+  document.title = $("h1").textContent = manifest.model;
+  const engine = new Engine(manifest, ({ path, bytes }) => {
+    const what = { image: "model", text_: "text tower" }[path.match(/image|text_|$/)[0]] ?? "vocabulary", all = manifest.files[path].bytes;
+    status(bytes < all ? `Loading the ${what}: ${megabytes(bytes)} of ${megabytes(all)}` : `Starting the ${what}`, bytes / all);
+  });
+  const ready = () => status("Ready");
+  takeFiles(showCompare(manifest, engine, ready), await showSearch(manifest, engine, ready));
   about(manifest, await engine.ready);
-  idle();
+  ready();
 }
 
 start().catch((error) => {
-  $("#status progress").hidden = true;
-  status(`The model could not be started: ${error.message}.`, true);
+  $("#status").className = "error";
+  status(`The model could not be started: ${error.message}.`);
 });

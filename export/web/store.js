@@ -1,98 +1,78 @@
 // What the page keeps on the visitor's machine: models by digest, and the photos of the search.
 
-/** The folder that the site is served from; another site of the same host keeps its own things. */
+/** The site's address; other sites of the same host keep their own things. */
 const SITE = new URL("./", import.meta.url).href;
-const MODELS = `lit-model ${SITE}`;
 
-/**
- * Returns the bytes of a model's file: kept ones, else fetched ones, checked and kept.
- * @param file {path, bytes, sha256} of the manifest
- * @param progress called with how many bytes have come
- */
-export async function readModel({ path, bytes, sha256 }, progress) {
-  const key = `${SITE}${path}?${sha256}`;
-  // Browsers have neither caches nor digests where a page comes over plain HTTP.
-  const cache = await globalThis.caches?.open(MODELS).catch(() => null);
-  const kept = await cache?.match(key);
-  if (kept) {
-    progress(bytes);
-    return new Uint8Array(await kept.arrayBuffer());
-  }
+// Browsers offer neither caches nor digests to pages that come over plain HTTP.
+const openCache = () => globalThis.caches?.open(`lit-model ${SITE}`).catch(() => null);
+const keyOf = ({ path, sha256 }) => `${SITE}${path}?${sha256}`;
+
+/** Returns the bytes of a file {path, bytes, sha256} of the manifest: kept, or else fetched, checked and kept. */
+export async function readModel(file, progress) {
+  const { path, bytes, sha256 } = file, cache = await openCache();
+  const kept = await cache?.match(keyOf(file));
+  if (kept) return new Uint8Array(await kept.arrayBuffer());
   const response = await fetch(SITE + path, { cache: cache ? "no-store" : "no-cache" });
   if (!response.ok) throw new Error(`${path}: the server answered ${response.status}`);
-  const data = new Uint8Array(bytes);
+  const data = new Uint8Array(bytes), reader = response.body.getReader();
   let at = 0;
-  for (const reader = response.body.getReader(); ; progress(at)) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    if (at + value.length > bytes) throw new Error(changed(path));
-    data.set(value, at);
-    at += value.length;
+  for (let part; !(part = await reader.read()).done; progress({ path, bytes: at })) {
+    if (at + part.value.length <= bytes) data.set(part.value, at);
+    at += part.value.length;
   }
-  if (at !== bytes || (crypto.subtle && (await digest(data)) !== sha256)) throw new Error(changed(path));
-  // Where there is no room for it, the model is fetched again next time.
-  await cache?.put(key, new Response(data)).catch(() => {});
+  if (at !== bytes || (crypto.subtle && (await digest(data)) !== sha256)) {
+    throw new Error(`${path} is not the file that this page expects; reload the page, which may have changed`);
+  }
+  // Where there is no room for it, it is fetched again next time.
+  await cache?.put(keyOf(file), new Response(data)).catch(() => {});
   return data;
 }
 
 /** Deletes kept models that are not among the files. */
-export async function forgetOtherModels(files) {
-  const cache = await globalThis.caches?.open(MODELS).catch(() => null);
-  const keep = new Set(files.map(({ path, sha256 }) => `${SITE}${path}?${sha256}`));
-  for (const request of (await cache?.keys()) ?? []) if (!keep.has(request.url)) await cache.delete(request);
+export async function forgetOthers(files) {
+  const cache = await openCache(), keep = files.map(keyOf);
+  for (const request of (await cache?.keys()) ?? []) if (!keep.includes(request.url)) await cache.delete(request);
 }
-
-const changed = (path) => `${path} is not the file that this page expects. Reload the page; it may have changed`;
 
 async function digest(data) {
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-  return [...hash].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// --- photos ---------------------------------------------------------------------------------------
-
-/** The photos that were searched before: {key, model, name, embedding, thumbnail}. */
-export class Photos {
-  /** @param model the digest of the image tower: embeddings of another one are of no use */
+/** The photos that were searched before, {key, model, name, embedding, thumbnail} by key. */
+export class Photos extends Map {
+  /** `model` is the image tower's digest: embeddings of another one are of no use. */
   static async open(model) {
-    const photos = new Photos();
-    photos.model = model;
-    photos.all = new Map();
+    const photos = Object.assign(new Photos(), { model });
     try {
-      photos.database = await done(indexedDB.open(`lit-photos ${SITE}`, 1), (request) =>
-        request.result.createObjectStore("photos", { keyPath: "key" }));
-      for (const photo of await done(photos.#store().getAll())) {
-        if (photo.model === model) photos.all.set(photo.key, photo);
-        else photos.#store("readwrite").delete(photo.key);
+      const request = indexedDB.open(`lit-photos ${SITE}`, 1);
+      request.onupgradeneeded = () => request.result.createObjectStore("photos", { keyPath: "key" });
+      photos.database = await done(request);
+      for (const photo of await photos.#ask("getAll")) {
+        if (photo.model === model) photos.set(photo.key, photo);
+        else await photos.#ask("delete", photo.key);
       }
-    } catch {
-      photos.database = null; // a private window: kept until the page closes
-    }
+    } catch {} // a private window: they are kept until the page closes
     return photos;
   }
 
-  static key(file, name) {
-    return JSON.stringify([name, file.size, file.lastModified]);
+  async keep(photo) {
+    this.set(photo.key, photo);
+    await this.#ask("put", { ...photo, model: this.model }).catch(() => {});
   }
 
-  async put(photo) {
-    this.all.set(photo.key, photo);
-    if (this.database) await done(this.#store("readwrite").put({ ...photo, model: this.model })).catch(() => {});
+  async forget() {
+    this.clear();
+    await this.#ask("clear").catch(() => {});
   }
 
-  async clear() {
-    this.all.clear();
-    if (this.database) await done(this.#store("readwrite").clear());
-  }
-
-  #store(mode = "readonly") {
-    return this.database.transaction("photos", mode).objectStore("photos");
+  async #ask(method, ...values) {
+    return done(this.database.transaction("photos", "readwrite").objectStore("photos")[method](...values));
   }
 }
 
-function done(request, upgrade) {
+function done(request) {
   return new Promise((resolve, reject) => {
-    if (upgrade) request.onupgradeneeded = () => upgrade(request);
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
   });

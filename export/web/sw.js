@@ -11,7 +11,6 @@ const HEADERS = {
 
 addEventListener("install", (event) => event.waitUntil(keepFiles()));
 addEventListener("activate", (event) => event.waitUntil(takeOver()));
-addEventListener("message", ({ data }) => data === "take over" && skipWaiting());
 addEventListener("fetch", (event) => {
   const { request } = event;
   const path = request.url.startsWith(registration.scope) && request.url.slice(registration.scope.length);
@@ -23,6 +22,7 @@ addEventListener("fetch", (event) => {
 async function keepFiles() {
   const cache = await caches.open(CACHE);
   await cache.addAll(FILES.map((path) => new Request(path, { cache: "no-cache" })));
+  await skipWaiting();
 }
 
 async function takeOver() {

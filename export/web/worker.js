@@ -14,7 +14,7 @@ const handlers = {
   async open(given) {
     manifest = given;
     [store, pixels] = await Promise.all([import(SITE + "store.js"), import(SITE + "pixels.js")]);
-    const threads = self.crossOriginIsolated && (navigator.hardwareConcurrency ?? 1) > 1;
+    const threads = self.crossOriginIsolated && navigator.hardwareConcurrency > 1;
     self.Module = {
       locateFile: (name) => `${runtime}wasm/${name}`,
       mainScriptUrlOrBlob: `${runtime}wasm/litert_wasm_threaded_internal.js`,
@@ -30,9 +30,11 @@ const handlers = {
     const { image, image_embedding } = manifest.self_test;
     const answer = await handlers.image(await (await fetch(SITE + image)).blob());
     check("picture", answer.embedding, floats(image_embedding));
-    const classes = manifest.classes && new Float32Array((await read("model/classes.bin")).buffer);
-    await store.forgetOtherModels(Object.keys(manifest.files).map(file));
-    return { classes, threads };
+    const all = manifest.classes && new Float32Array((await read("model/classes.bin")).buffer);
+    const width = manifest.embedding_dim;
+    const classes = manifest.classes?.map((_, i) => all.slice(i * width, (i + 1) * width));
+    await store.forgetOthers(Object.keys(manifest.files).map(file));
+    return { classes, threads: threads ? litert.getGlobalLiteRt().liteRtWasm.getThreadCount() : 1 };
   },
 
   /** Returns a picture's embedding and a small copy to show. */
@@ -70,8 +72,7 @@ async function openText() {
   check("sentence", first, floats(text_embedding));
 }
 
-const read = (path) =>
-  store.readModel(file(path), (bytes) => post({ progress: { path, bytes } }));
+const read = (path) => store.readModel(file(path), (progress) => post({ progress }));
 
 const compile = (bytes) => litert.loadAndCompile(bytes, { accelerator: "wasm" });
 

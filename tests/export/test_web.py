@@ -1,22 +1,46 @@
 """The web page in a real browser: its numbers are the model's; it talks to its own host only."""
 
+import functools
+import io
+import json
+import pathlib
 import shutil
+import tarfile
 import threading
+import urllib.request
 
 import numpy as np
+import PIL.Image
 import pytest
+import tensorflow as tf
 
 import lit_tf
+from lit_tf import cli, images, tokenizers
 from lit_tf.errors import ExportError
-from lit_tf.export import web
-from lit_tf.export.serve_web import make_server
+from lit_tf.export import serve_web, web, web_runtime
 
+ROOT = pathlib.Path(__file__).parents[2]
+REFERENCE = ROOT / "tests" / "reference"
 ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
+    "--disable-component-update --disable-sync --enable-blink-features=ForceEagerMeasureMemory"
 ).split()
 TEXTS = ["the number 37", "the number 41", "an eight and a zero", "red ink"]
-EXAMPLES = [f"examples/images/{name}.png" for name in (37, 41, 80)]
+EXAMPLES = [ROOT / f"examples/images/{name}.png" for name in (37, 41, 80)]
+AXE = web_runtime.Package(
+    "axe-core",
+    "4.14.1",
+    "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
+    "MPL-2.0, Deque Systems; for tests only.",
+)
+
+
+def fetched(*packages):
+    """Returns {package: tarball}; skips the test where npm cannot fetch them."""
+    try:
+        return web_runtime.fetch(packages)
+    except ExportError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -25,16 +49,11 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def site(digits, tmp_path_factory, request):
+def site(digits, tmp_path_factory):
     """A site of LiT-digits."""
+    fetched(web_runtime.CORE, web_runtime.UTILS)
     out = tmp_path_factory.mktemp("web") / "site"
-    examples = [request.config.rootpath / path for path in EXAMPLES]
-    try:
-        web(digits, out, images=examples, texts=TEXTS)
-    except ExportError as error:
-        if "npm" in str(error):
-            pytest.skip(f"no runtime for the page: {error}")
-        raise
+    web(digits, out, images=EXAMPLES, texts=TEXTS)
     return out
 
 
@@ -51,20 +70,38 @@ def browser():
         browser.close()
 
 
+class Recording(serve_web.Handler):
+    """Records what is asked for; `plain` leaves out the headers, as most static hosts do."""
+
+    asked: list
+    plain = False
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        super().do_GET()
+
+    def send_header(self, name, value):
+        if not (self.plain and name.startswith("Cross-Origin")):
+            super().send_header(name, value)
+
+
 @pytest.fixture(scope="session")
 def serve():
-    """A function that serves a site; returns its address."""
+    """A function that serves a site; returns its address, and a list of what is asked for."""
     servers = []
 
-    def start(folder):
-        server = make_server(folder)
+    def start(folder, plain=False):
+        handler = type("Handler", (Recording,), {"asked": [], "plain": plain})
+        server = serve_web.make_server(folder)
+        server.RequestHandlerClass = functools.partial(handler, directory=str(folder))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
-        return f"http://localhost:{server.server_address[1]}/"
+        return f"http://localhost:{server.server_address[1]}/", handler.asked
 
     yield start
     for server in servers:
         server.shutdown()
+        server.server_close()
 
 
 class Visit:
@@ -72,18 +109,17 @@ class Visit:
 
     def __init__(self, browser, address, **options):
         self.context = browser.new_context(**options)
-        self.requests, self.errors = [], []
+        self.requests, self.errors, self.address = [], [], address
         self.context.on("request", lambda request: self.requests.append(request.url))
-        self.address = address
         self.open()
 
-    def open(self):
+    def open(self, state="Ready"):
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._console)
         self.page.goto(self.address)
-        status = self.page.locator("#status span", has_text="Ready")
-        status.or_(self.page.locator("#status.error")).wait_for()
+        status = self.page.locator("#status span", has_text=state)
+        status.or_(self.page.locator("#status.error")).first.wait_for()
         assert status.is_visible(), self.page.inner_text("#status")
         return self.page
 
@@ -94,7 +130,7 @@ class Visit:
 
 @pytest.fixture
 def visit(browser):
-    """A function that opens an address; the visits' errors and foreign requests fail the test."""
+    """A function that opens an address; errors in the page and foreign requests fail the test."""
     visits = []
 
     def start(address, **options):
@@ -111,20 +147,460 @@ def visit(browser):
 
 @pytest.fixture(scope="session")
 def address(site, serve):
-    return serve(site)
+    return serve(site)[0]
 
 
-def test_probabilities_are_those_of_the_model(digits, address, visit, request):
+def pick(page, paths, tab="compare", which=0):
+    page.locator(f"#{tab} input[type=file]").nth(which).set_input_files(paths)
+
+
+def numbers(card, selector="ol b"):
+    return [float(t.strip("match %")) for t in card.locator(selector).all_inner_texts()]
+
+
+def softmax(logits):
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def jpeg(pixels, **options):
+    data = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(data, "jpeg", **options)
+    return data.getvalue()
+
+
+def test_probabilities_are_those_of_the_model_and_live_as_one_types(digits, address, visit):
     page = visit(address).page
     for button in page.locator(".examples button").all():
         button.click()
     page.locator(".cards .best").nth(2).wait_for()
-    paths = [request.config.rootpath / path for path in EXAMPLES]
-    logits = digits.logits(digits.encode_image(paths), digits.encode_text(TEXTS)).numpy()
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    expected = odds / odds.sum(axis=1, keepdims=True)
-    for path, row in zip(paths, expected, strict=True):
+    expected = softmax(
+        digits.logits(digits.encode_image(EXAMPLES), digits.encode_text(TEXTS)).numpy()
+    )
+    for path, row in zip(EXAMPLES, expected, strict=True):
         card = page.locator(".cards > li", has_text=path.name)
         assert card.locator("ol span").all_inner_texts() == TEXTS
-        found = [float(text.rstrip(" %")) for text in card.locator("ol b").all_inner_texts()]
-        np.testing.assert_allclose(found, 100 * row, atol=3)  # int8 weights, at temperature 100
+        np.testing.assert_allclose(numbers(card), 100 * row, atol=3)  # int8 weights
+    page.locator("#sentences").press("Control+End")
+    page.keyboard.type("\na three and a seven\n\n  blue ink ")
+    last = page.locator(".cards > li", has_text="37.png").locator("ol span")
+    last.nth(5).wait_for()
+    assert last.all_inner_texts() == [*TEXTS, "a three and a seven", "blue ink"]
+    page.get_by_label("Remove 37.png").click()
+    assert page.locator(".cards > li").count() == 2
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+EMBED = """async ({images, texts}) => {
+  const { Engine } = await import("./engine.js");
+  const engine = new Engine(await (await fetch("lit_manifest.json")).json(), () => {});
+  await engine.ready;
+  const out = { images: [], texts: [] };
+  for (const image of images) {
+    const blob = new Blob([Uint8Array.from(atob(image), (c) => c.charCodeAt(0))]);
+    out.images.push([...(await engine.image(blob)).embedding]);
+  }
+  for (const text of texts) out.texts.push([...(await engine.text(text))]);
+  return out;
+}"""
+
+
+def base64(data):
+    import base64
+
+    return base64.b64encode(data).decode()
+
+
+def test_embeddings_are_those_of_the_model(digits, address, visit):
+    page = visit(address).page
+    files = [path.read_bytes() for path in EXAMPLES]
+    found = page.evaluate(EMBED, {"images": [base64(x) for x in files], "texts": TEXTS})
+    for got, want in (
+        (found["images"], digits.encode_image(files)),
+        (found["texts"], digits.encode_text(TEXTS)),
+    ):
+        cosines = (np.array(got) * want).sum(axis=1)
+        assert cosines.min() >= 0.999
+
+
+RESIZE = """async ({files, size, crop}) => {
+  const { open, resize } = await import("./pixels.js");
+  const out = [];
+  for (const file of files) {
+    const picture = await open(new Blob([Uint8Array.from(atob(file), (c) => c.charCodeAt(0))]));
+    out.push([...resize(picture, size, crop)]);
+  }
+  return out;
+}"""
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_pixels_of_pngs_equal_tensorflows(address, visit, crop):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (61, 90, 4), dtype=np.uint8)
+    noise[:20, :, 3], noise[20:30, :, 3] = 0, 255
+    colours = PIL.Image.fromarray(noise[..., :3])
+    files = []
+
+    def add(image, **options):
+        data = io.BytesIO()
+        image.save(data, "png", **options)
+        files.append(data.getvalue())
+
+    add(colours)
+    add(PIL.Image.fromarray(noise))  # alpha, which lit_tf drops
+    add(PIL.Image.fromarray(noise[..., :2]), optimize=True)  # grey and alpha
+    add(colours.quantize(17), transparency=3)
+    add(PIL.Image.fromarray(noise[..., 0]))
+    add(PIL.Image.fromarray(noise[..., 0].astype(np.uint16) * 257 - 3))
+    add(PIL.Image.fromarray(noise[:7, :3, :3]))  # enlarged
+    add(PIL.Image.fromarray(np.tile(noise, (12, 15, 1))[..., :3]))
+    smooth = np.linspace(0, 255, 150 * 100 * 4).reshape(100, 150, 4).astype(np.uint8)
+    add(PIL.Image.fromarray(smooth))  # the other filters of rows
+    files.append(tf.io.encode_png(rng.integers(0, 65536, (40, 30, 4)).astype(np.uint16)).numpy())
+    page = visit(address).page
+    found = page.evaluate(RESIZE, {"files": [base64(x) for x in files], "size": 48, "crop": crop})
+    for i, (got, data) in enumerate(zip(found, files, strict=True)):
+        want = images.resize_uint8(images.to_uint8(data), 48, crop).numpy()
+        np.testing.assert_array_equal(np.array(got).reshape(48, 48, 3), want, err_msg=f"file {i}")
+
+
+TOKENIZE = """async ({how, vocabulary, texts}) => {
+  const { makeTokenizer } = await import("./tokenizer.js");
+  const bytes = Uint8Array.from(atob(vocabulary), (c) => c.charCodeAt(0));
+  return texts.map(await makeTokenizer(how, bytes, new URL("runtime/", location).href));
+}"""
+
+
+def test_wordpieces_are_those_of_all_vectors(address, visit):
+    given = json.loads((ROOT / "export" / "tokenizer_vectors.json").read_text())
+    page = visit(address).page
+    arguments = {
+        "how": {"kind": "bert", "length": given["length"]},
+        "vocabulary": base64("\n".join([*given["vocabulary"], ""]).encode()),
+        "texts": [vector["text"] for vector in given["vectors"]],
+    }
+    assert page.evaluate(TOKENIZE, arguments) == [vector["ids"] for vector in given["vectors"]]
+
+
+@pytest.fixture(scope="session")
+def siglip(fixtures, serve, tmp_path_factory):
+    """A tiny SigLIP 2 and the address of its site: pooling, sentencepiece, a bias."""
+    fetched(web_runtime.CORE, web_runtime.UTILS, web_runtime.SENTENCEPIECE)
+    model = lit_tf.load(fixtures / "siglip2_tiny.npz")
+    out = tmp_path_factory.mktemp("siglip") / "site"
+    web(model, out, quantization="none", images=EXAMPLES[:1], texts=["a Cat", "कुत्ता"])
+    return model, serve(out)[0]
+
+
+@pytest.mark.parametrize("file", ["sentencepiece.model", "bytes_bpe.model"])
+def test_sentencepieces_of_both_conventions(siglip, visit, fixture_module, file):
+    data = (REFERENCE / file).read_bytes()
+    tokenizer = tokenizers.SentencePieceTokenizer(data, length=24, lowercase=True)
+    texts = [*fixture_module.siglip_texts(), "", " ", "NUL \0 in it", "\U0001f600 ÄÖ ABC"]
+    how = {"kind": "sentencepiece", "length": 24, "eos": tokenizer.eos, "pad": tokenizer.pad}
+    page = visit(siglip[1]).page
+    arguments = {"how": {**how, "lowercase": True}, "vocabulary": base64(data), "texts": texts}
+    assert page.evaluate(TOKENIZE, arguments) == tokenizer(texts).numpy().tolist()
+
+
+def test_a_model_with_a_bias_says_match_and_among_these(siglip, visit):
+    model, address = siglip
+    page = visit(address).page
+    page.locator(".examples button").click()
+    page.locator(".cards .best").wait_for()
+    zimg, ztxt = model.encode_image(EXAMPLES[:1]), model.encode_text(["a Cat", "कुत्ता"])
+    logits = model.logits(zimg, ztxt).numpy()
+    match = 100 / (1 + np.exp(-logits[0]))
+    np.testing.assert_allclose(numbers(page, ".cards ol b"), match, atol=0.06)
+    among = [float(t.split("%")[0]) for t in page.locator(".cards ol small").all_inner_texts()]
+    np.testing.assert_allclose(among, 100 * softmax(logits)[0], atol=0.06)
+    assert "whatever the others are" in page.inner_text("#meaning")
+
+
+@pytest.fixture(scope="session")
+def pairs_site(digits, site, serve, tmp_path_factory):
+    """A site of LiT-digits with classes, and its address."""
+    out = tmp_path_factory.mktemp("pairs") / "site"
+    classes = [f"the number {a}{b}" for a in range(10) for b in range(10)]
+    web(digits, out, classes=classes, templates=["{}"], images=EXAMPLES)
+    return out, classes, serve(out)[0]
+
+
+def test_with_classes_there_is_no_text_tower(digits, pairs_site, visit):
+    site, classes, address = pairs_site
+    names = {path.name for path in (site / "model").iterdir()}
+    assert names == {"image_encoder.tflite", "classes.bin"}
+    page = visit(address).page
+    page.locator(".examples button").first.click()
+    page.locator(".cards .best").wait_for()
+    assert page.locator(".cards ol li").count() == 8  # of a hundred
+    (expected,) = digits.classify(EXAMPLES[:1], classes, ["{}"])
+    assert page.locator(".cards .best span").inner_text() == classes[expected.argmax()]
+    np.testing.assert_allclose(numbers(page, ".best b"), [100 * expected.max()], atol=3)
+    page.get_by_role("tab", name="Search").click()
+    pick(page, EXAMPLES, "search", 1)
+    page.get_by_label("What to look for").select_option("the number 41")
+    first = page.locator(".results li", has_text="similarity").first
+    first.wait_for()
+    assert "41.png" in first.inner_text()
+
+
+# --- privacy, offline -----------------------------------------------------------------------------
+
+
+def test_the_second_visit_loads_no_model_and_works_offline(site, serve, visit):
+    address, asked = serve(site)
+    first = visit(address)
+    first.page.locator(".examples button").first.click()
+    first.page.locator(".cards .best").wait_for()
+    assert "/model/image_encoder.tflite" in asked and "/model/text_encoder.tflite" in asked
+    asked.clear()
+    for offline in (False, True):
+        first.page.close()
+        first.context.set_offline(offline)
+        page = first.open()
+        page.locator(".examples button").first.click()
+        page.locator(".cards .best").wait_for()
+        assert not [path for path in asked if path not in ("/sw.js",)]
+        if offline:
+            first.errors.clear()  # that sw.js cannot be looked for is said on the console
+
+
+def test_a_host_without_headers_gets_threads_by_the_service_worker(site, serve, visit):
+    address, asked = serve(site, plain=True)
+    page = visit(address).page
+    assert page.evaluate("crossOriginIsolated")
+    assert any("threaded" in path for path in asked)
+
+
+def test_neither_the_page_nor_its_worker_reaches_another_host(address, visit):
+    started = visit(address)
+    elsewhere = address.replace("localhost", "127.0.0.1")  # another origin, and it would answer
+    code = f"fetch('{elsewhere}', {{mode: 'no-cors'}}).then(() => 'reached', () => 'refused')"
+    assert started.page.evaluate(code) == "refused"
+    assert started.page.workers[0].evaluate(code) == "refused"
+    assert all("Content Security Policy" in error for error in started.errors)
+    started.errors.clear()
+    started.requests[:] = [url for url in started.requests if not url.startswith(elsewhere)]
+
+
+def test_wrong_answers_and_wrong_files_are_not_shown(site, serve, browser, tmp_path):
+    broken = tmp_path / "site"
+    shutil.copytree(site, broken)
+    manifest = json.loads((broken / "lit_manifest.json").read_text())
+    manifest["self_test"]["image_embedding"] = base64(np.ones(96, np.float32).tobytes())
+    (broken / "lit_manifest.json").write_text(json.dumps(manifest))
+    visit = Visit.__new__(Visit)
+    visit.context, visit.errors = browser.new_context(), []
+    visit.address = serve(broken)[0]
+    page = visit.open("differs from the model's own")
+    page.close()
+    shutil.copytree(site, broken, dirs_exist_ok=True)
+    with open(broken / "model" / "image_encoder.tflite", "r+b") as file:
+        file.seek(5000)
+        file.write(b"other")
+    visit.context.close()
+    visit.context, visit.address = browser.new_context(), serve(broken)[0]
+    visit.open("is not the file that this page expects")
+    visit.context.close()
+
+
+# --- pictures of all kinds ------------------------------------------------------------------------
+
+
+def test_bad_pictures_are_named_and_others_go_on(digits, address, visit):
+    picture = images.to_uint8(EXAMPLES[0])
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by a quarter
+    lying = jpeg(np.rot90(picture).copy(), quality=98, exif=turned)
+    large = np.kron(picture, np.ones((84, 42, 1), np.uint8))  # 12 megapixels
+    files = {
+        "cut.jpg": jpeg(picture)[:300],
+        "IMG_1.HEIC": b"\0\0\0\x18ftypheic" + bytes(500),
+        "text.txt": b"no picture",
+        "<b>odd</b>.png": b"\x89PNG\r\n\x1a\n" + bytes(40),
+        "turned.jpg": lying,
+        "large.jpg": jpeg(large, quality=95),
+    }
+    page = visit(address).page
+    given = [{"name": n, "mimeType": "", "buffer": data} for n, data in files.items()]
+    pick(page, given)
+    page.locator(".cards .best").nth(1).wait_for()
+    page.locator(".errors li").nth(3).wait_for()
+    errors = page.locator(".errors li").all_inner_texts()
+    assert [error.split(":")[0] for error in errors] == list(files)[:4]
+    assert "HEIC" in errors[1] and "JPEG" in errors[1]
+    for name in ("turned.jpg", "large.jpg"):
+        card = page.locator(".cards > li", has_text=name)
+        assert card.locator(".best span").inner_text() == TEXTS[0]
+
+
+MEMORY = "async () => (await performance.measureUserAgentSpecificMemory()).bytes"
+
+
+def test_two_hundred_pictures_do_not_make_memory_grow(address, visit, tmp_path):
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(200):
+        paths.append(tmp_path / f"{i}.jpg")
+        paths[-1].write_bytes(jpeg(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)))
+    page = visit(address).page
+    pick(page, paths[:20])
+    page.locator(".cards > li").nth(19).wait_for()
+    page.locator(".cards .best").first.wait_for()
+    before = page.evaluate(MEMORY)
+    pick(page, paths)
+    page.locator("#compare .queue .count", has_text="left").wait_for()
+    page.locator(".cards > li").nth(219).wait_for()
+    page.locator("#compare .queue").wait_for(state="hidden")
+    assert page.evaluate(MEMORY) - before < 20e6
+
+
+def test_search_finds_remembers_and_forgets(address, visit, tmp_path):
+    folder = tmp_path / "photos" / "deep"
+    folder.mkdir(parents=True)
+    for path in EXAMPLES:
+        shutil.copy(path, folder)
+    (folder / "notes.txt").write_text("passed over")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    visitor = visit(address)
+    page = visitor.page
+    page.get_by_role("tab", name="Search").click()
+    pick(page, tmp_path / "photos", "search")
+    page.locator("#search .known", has_text="3 photos").wait_for()
+    assert "broken.png" in page.inner_text("#search .errors")
+    for again in (False, True):
+        if again:
+            page.close()
+            page = visitor.open()
+            page.get_by_role("tab", name="Search").click()
+        page.get_by_label("What to look for").fill("the number 80")
+        first = page.locator(".results li", has_text="similarity").first
+        first.wait_for()
+        assert "80.png" in first.inner_text() and page.locator(".results li").count() == 3
+    page.get_by_role("button", name="Forget them").click()
+    page.locator(".results li").first.wait_for(state="detached")
+    page.close()
+    assert visitor.open().locator(".results li").count() == 0
+
+
+def test_a_cancelled_queue_stops(address, visit, tmp_path):
+    data = jpeg(np.zeros((1500, 2000, 3), np.uint8))
+    page = visit(address).page
+    given = [{"name": f"{i}.jpg", "mimeType": "image/jpeg", "buffer": data} for i in range(60)]
+    pick(page, given)
+    page.get_by_role("button", name="Cancel").click()
+    page.locator("#compare .queue").wait_for(state="hidden")
+    assert page.locator(".cards > li").count() < 60
+
+
+# --- everybody ------------------------------------------------------------------------------------
+
+
+def test_the_keyboard_is_enough(address, visit):
+    page = visit(address).page
+
+    def tab_to(name):
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            focus = page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.id")
+            text = page.evaluate("document.activeElement.textContent")
+            if name in (focus, text):
+                return
+        raise AssertionError(f"no Tab leads to {name}")
+
+    tab_to("sentences")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("the number 37\nblue ink")
+    tab_to("Choose pictures")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(EXAMPLES[0])
+    page.locator(".cards .best", has_text="the number 37").wait_for()
+    page.locator("#said", has_text="37.png: the number 37").wait_for(state="attached")
+    tab_to("Remove 37.png")
+    page.keyboard.press("Enter")
+    assert page.locator(".cards > li").count() == 0
+    page.locator("#tab-compare").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#search").is_visible() and not page.locator("#compare").is_visible()
+    tab_to("query")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_and_a_phone_needs_no_sideways_scrolling(address, visit, scheme):
+    with tarfile.open(fetched(AXE)[AXE]) as archive:
+        axe = archive.extractfile("package/axe.min.js").read().decode()
+    page = visit(address, viewport={"width": 390, "height": 844}, color_scheme=scheme).page
+    page.locator(".examples button").first.click()
+    page.locator(".cards .best").wait_for()
+    page.get_by_text("About this page").click()
+    page.evaluate(axe)
+    for tab in ("Compare", "Search"):
+        page.get_by_role("tab", name=tab).click()
+        found = page.evaluate("() => axe.run()")["violations"]
+        assert not [(v["id"], v["nodes"]) for v in found if v["impact"] in ("serious", "critical")]
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+# --- the exporter and the server ------------------------------------------------------------------
+
+
+def test_what_is_missing_is_said_before_anything_is_written(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIT_TF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ExportError, match=r"npm pack @litertjs/core@2\.5\.3.*--runtime"):
+        web(digits, tmp_path / "site")
+    (tmp_path / "core.tgz").write_bytes(b"other")
+    with pytest.raises(ExportError, match="none of the runtime's packages"):
+        web(digits, tmp_path / "site", runtime=[tmp_path / "core.tgz"])
+    with pytest.raises(ExportError, match="quantization"):
+        web(digits, tmp_path / "site", quantization="int8")
+    assert not (tmp_path / "site").exists()
+
+
+def test_given_packages_take_the_place_of_npm(tmp_path, monkeypatch):
+    packages = fetched(web_runtime.CORE, web_runtime.UTILS)
+    monkeypatch.setenv("LIT_TF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "")
+    assert web_runtime.fetch(packages, packages.values()) == packages
+
+
+def test_a_model_without_a_text_tower_is_refused(fixtures, tmp_path):
+    with pytest.raises(ExportError, match="both towers"):
+        web(lit_tf.load(fixtures / "vit_upstream_tiny.npz"), tmp_path / "site")
+
+
+def test_licences_and_digests_are_in_the_folder(site):
+    notice = (site / "licences" / "NOTICE.txt").read_text()
+    assert "@litertjs/core@2.5.3" in notice and (site / "licences" / "Apache-2.0.txt").is_file()
+    manifest = json.loads((site / "lit_manifest.json").read_text())
+    assert set(manifest["files"]) == {f"model/{p.name}" for p in (site / "model").iterdir()}
+    assert manifest["files"]["model/image_encoder.tflite"]["mean_cosine"] > 0.999
+
+
+def test_the_server_sends_types_and_the_two_headers(site, serve):
+    address, _ = serve(site)
+    for path, kind in (
+        ("", "text/html"),
+        ("main.js", "text/javascript"),
+        ("runtime/wasm/litert_wasm_internal.wasm", "application/wasm"),
+    ):
+        with urllib.request.urlopen(address + path) as answer:
+            assert answer.headers.get_content_type() == kind
+            assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+
+
+def test_serve_web_refuses_what_is_not_a_site(tmp_path, capsys):
+    assert cli.main(["serve-web", str(tmp_path)]) == cli.ERROR
+    assert "is not a site" in capsys.readouterr().err
+
+
+def test_options_of_another_kind_of_export_are_refused(tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert cli.main(["export", "LiT-digits", out, "--web", "--parts", "image"]) == cli.ERROR
+    assert cli.main(["export", "LiT-digits", out, "--tflite", "--texts", "a"]) == cli.ERROR
+    assert "--texts does not go with --tflite" in capsys.readouterr().err
