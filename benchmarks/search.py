@@ -39,7 +39,7 @@ MB = 1 << 20
 class _Settings(index.Settings):
     """Settings whose model is made, not read."""
 
-    model = LitModel(LitConfig(image=VIT))
+    model = LitModel(LitConfig(image=VIT, text=None))
 
     def load(self):
         return self.model

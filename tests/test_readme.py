@@ -42,7 +42,7 @@ def commands():
 
 def is_quick(words):
     """Whether a command needs no network, no data and no minutes."""
-    return words == ["models"] or words[1] == "LiT-digits"
+    return words == ["models"] or words[1] == "LiT-digits" and words[0] != "index"
 
 
 @pytest.mark.parametrize("words", filter(is_quick, commands()), ids=" ".join)
@@ -59,7 +59,18 @@ def test_commands_on_the_embedded_model_run(words, elsewhere, capsys):
         assert (elsewhere / words[words.index("--plot") + 1]).read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("words", [w for w in commands() if not is_quick(w)], ids=" ".join)
+def test_an_index_is_made_and_searched(elsewhere, capsys):
+    steps = [words for words in commands() if words[0] in ("index", "search")]
+    assert [words[0] for words in steps] == ["index", "search"]
+    assert [cli.main(words) for words in steps] == [0, 0]
+    assert "examples/images/37.png" in capsys.readouterr().out
+    assert (elsewhere / "found.html").read_text(encoding="utf-8").count("data:image") == 3
+
+
+OTHERS = [w for w in commands() if not is_quick(w) and w[0] not in ("index", "search")]
+
+
+@pytest.mark.parametrize("words", OTHERS, ids=" ".join)
 def test_other_commands_name_options_configs_and_models_that_there_are(words):
     args = cli.build_parser(words[0]).parse_args(words)
     config = getattr(args, "config", None)
