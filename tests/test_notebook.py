@@ -36,7 +36,7 @@ def test_it_runs_and_tunes_a_model_that_reads(notebook):
     pictures = [
         o for c in notebook.cells for o in c.get("outputs", ()) if "image/png" in o.get("data", {})
     ]
-    assert len(pictures) == 4
+    assert len(pictures) == 5  # three images, a heat map, the training curves
 
 
 def test_it_is_stored_without_outputs(notebook):
