@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="web page: npm packages of its runtime, where npm cannot fetch them",
     )
+    commands.add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
 
 
@@ -98,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
     quantization = args.quantization or DYNAMIC_INT8
     if args.saved_model:
         parts = args.parts.split(",") if args.parts else _all_parts(model)
-        measured = saved_model(model, args.out, parts=parts, dtype=args.dtype, **common)
+        more = {"parts": parts, "dtype": args.dtype, "max_pixels": args.max_pixels}
+        measured = saved_model(model, args.out, **more, **common)
     elif args.web:
         given = {"texts": commands.texts(args.texts)} if args.texts else {}
         images = commands.matching_files(args.images or ())

@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf import images as images_lib
+from lit_tf.decoding import decode_image
 from lit_tf.errors import ExportError
+from lit_tf.image_files import FORMATS, MAX_PIXELS, check_max_pixels
 from lit_tf.loading import dtype_policy
 from lit_tf.model import LitModel
 
@@ -33,9 +35,10 @@ class Served(tf.Module):
         model: the model.
         parts: which of `PARTS`.
         classes: None, or (names, float32 embeddings (C, D)).
+        max_pixels: width times height beyond which `image_bytes` are refused.
     """
 
-    def __init__(self, model, parts, classes=None):
+    def __init__(self, model, parts, classes=None, max_pixels=MAX_PIXELS):
         super().__init__()
         config = model.config
         keep = {"image": model.image_tower, "text": model.text_tower, "tokens": model.text_tower}
@@ -49,7 +52,7 @@ class Served(tf.Module):
         self.by_name = {}
         image, text = "image" in parts, "text" in parts
         if image:
-            self._add_image(model, config.image.image_size, config.crop)
+            self._add_image(model, config.image.image_size, config.crop, max_pixels)
         if text or "tokens" in parts:
             self._add_tokens(model, config.token_length)
         if text:
@@ -67,7 +70,7 @@ class Served(tf.Module):
         function = _function(*specs)(function)
         self.by_name[name] = function
 
-    def _add_image(self, model, size, crop):
+    def _add_image(self, model, size, crop, max_pixels):
         # The tower is in the graph once, whichever way images come.
         embed = _function(tf.TensorSpec([None, size, size, 3], tf.float32))(model.embed_images)
 
@@ -78,9 +81,17 @@ class Served(tf.Module):
         @_function(tf.TensorSpec([None], tf.string, "image_bytes"))
         def encode_image_bytes(image_bytes):
             image_bytes = _checked(image_bytes)
+            places = tf.range(tf.size(image_bytes))
+
+            def read(place_and_data):
+                place, data = place_and_data
+                name = tf.strings.join(["image_bytes at position ", tf.strings.as_string(place)])
+                image = decode_image(data, max_pixels, name)
+                return images_lib.resize_uint8(image, size, crop)
+
             pixels = tf.map_fn(
-                lambda data: images_lib.resize_uint8(images_lib.decode_image(data), size, crop),
-                image_bytes,
+                read,
+                (places, image_bytes),
                 fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
             )  # (N, size, size, 3)
             return embed(images_lib.normalize(pixels))
@@ -164,7 +175,7 @@ def _checked(image_bytes):
     cut = (start == b"\xff\xd8") & (parts < 2)
     checks = []
     for bad, what in (
-        (strange, "image_bytes holds no JPEG, PNG, WebP, BMP or GIF at these positions:"),
+        (strange, f"image_bytes holds no {FORMATS} at these positions:"),
         (cut, "image_bytes holds a JPEG that was cut off at these positions:"),
     ):
         places = tf.reshape(tf.where(bad), [-1])
@@ -226,6 +237,7 @@ def saved_model(
     templates: str | os.PathLike | Sequence[str] = "clip_best",
     dtype: Any = None,
     source: str | os.PathLike | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> dict[str, Any]:
     """Writes a SavedModel that does not depend on lit_tf, verified in a fresh process.
 
@@ -238,6 +250,8 @@ def saved_model(
         templates: prompt templates for `classes`, as `lit_tf.zero_shot.get_templates` takes them.
         dtype: None for the model's own precision, or a Keras dtype policy such as `bfloat16`.
         source: the checkpoint's path, whose digest the manifest records.
+        max_pixels: width times height of the largest image that the graph decodes; it looks at
+            the header first, and refuses larger ones without asking for their memory.
 
     Returns:
         The parity measured: {"SIGNATURE/OUTPUT": {"max_abs_difference": float}}, the outputs being
@@ -249,16 +263,18 @@ def saved_model(
             written does not agree with the model; then nothing is left behind.
     """
     parts = _check_parts(model, parts, classes)
+    max_pixels = check_max_pixels(max_pixels)
     policy = None if dtype is None else dtype_policy(dtype)
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
     exported = model if policy is None else model.with_dtype(policy)
-    served = Served(exported, parts, baked)
+    served = Served(exported, parts, baked, max_pixels)
     with manifest.replacing_export(path) as folder:
         tf.saved_model.save(served, str(folder), signatures=served.by_name)
         text_ops = is_text(operations(folder))
         record = {
             "parts": list(parts),
             "dtype": exported.dtype_policy.name,
+            "max_pixels": max_pixels,
             "needs": ["tensorflow", *(["tensorflow_text"] if text_ops else [])],
             "signatures": _signatures(served.by_name),
         }

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from lit_tf import images
 from lit_tf.errors import ImageError
+from lit_tf.image_files import MAX_PIXELS, check_max_pixels
 
 if TYPE_CHECKING:
     from lit_tf.model import LitModel
@@ -46,6 +47,7 @@ def embed_images(
     items: Iterable,
     batch_size: int = 32,
     *,
+    max_pixels: int = MAX_PIXELS,
     read: Callable[[Any], tuple[np.ndarray, Any]] | None = None,
     failed: Callable[[Any, ImageError], None] | None = None,
 ) -> Iterator[Embedded]:
@@ -55,6 +57,7 @@ def embed_images(
         model: a `LitModel` with an image tower.
         items: what to embed; taken lazily, at most two batches ahead.
         batch_size: how many images go through the tower at once; does not change the result.
+        max_pixels: width times height of the largest file or PIL image that is decoded.
         read: a function of an item to (uint8 (side, side, 3), any value that travels along); by
             default items are what `lit_tf.images.to_uint8` takes. It runs in several threads, and
             raises ImageError if the item is not an image.
@@ -68,10 +71,11 @@ def embed_images(
         ImageError: an item cannot be read and `failed` is None.
     """
     size, crop = model.config.image.image_size, model.config.crop
+    max_pixels = check_max_pixels(max_pixels)
 
     def read_numbered(numbered):
         number, item = numbered
-        pixels = images.to_uint8(item, f"Image {number}")
+        pixels = images.to_uint8(item, f"Image {number}", max_pixels)
         return images.resized_on_cpu(pixels, size, crop), None
 
     if read is not None:

@@ -6,35 +6,22 @@ rounds, gives other embeddings.
 """
 
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from lit_tf import exif
+from lit_tf.decoding import COMMON, decode_common
+from lit_tf.decoding import decode_image as decode_image
 from lit_tf.errors import ImageError
+from lit_tf.image_files import FORMATS, MAX_PIXELS
 
-# How PIL calls pixels that convert to RGB as everybody expects. The others (I, F, I;16) hold
-# numbers whose range PIL does not know.
+# What PIL calls pixels that convert to RGB as everybody expects.
 _PIL_MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()
-
-
-def decode_image(data: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG, PNG, WebP, BMP or GIF, without its alpha; of an animation the first frame.
-
-    Args:
-        data: scalar string tensor, the file's bytes. TensorFlow takes a WebP only without alpha and
-            not animated.
-
-    Returns:
-        uint8 (H, W, 3).
-
-    Raises:
-        tf.errors.InvalidArgumentError: the bytes are not an image.
-    """
-    image = tf.io.decode_image(data, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
-    return image
+_PIL_NUMBERS = ("I", "F")  # numbers whose range PIL does not know
 
 
 def resize_uint8(image: tf.Tensor | np.ndarray, size: int, crop: bool = False) -> tf.Tensor:
@@ -85,44 +72,87 @@ def preprocess(image: tf.Tensor, size: int, crop: bool = False) -> tf.Tensor:
     return normalize(resize_uint8(image, size, crop))
 
 
-def to_uint8(image: Any, name: str = "The image") -> np.ndarray:
-    """Returns one image, whatever it is, as a uint8 array (H, W, 3).
+def to_uint8(image: Any, name: str = "The image", max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Returns one image, whatever it is, as a viewer shows it: a uint8 array (H, W, 3).
+
+    Files and PIL images are turned upright where their EXIF orientation says so.
 
     Args:
         image: the bytes or the path (local or gs://) of a JPEG, PNG, WebP, BMP or GIF; a PIL image;
             or an array or eager tensor (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of
             integers in 0..255 or floats in [0, 1]. Grey becomes RGB; alpha is dropped, as decoders
-            do.
+            do. 16-bit PNGs, and PIL images of mode I;16, lose their lower byte.
         name: how errors call the image.
+        max_pixels: width times height of the largest file or PIL image that is decoded.
 
     Raises:
-        ImageError: if it cannot be read or understood.
+        ImageError: if it cannot be read or understood, or is too large.
     """
     if isinstance(image, (str, os.PathLike)):
         image = os.fspath(image)
-        name = f"{name} ({image})"
+        name = f"{name} ({printable(image)})"
         image = _read(image, name)
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _decode(bytes(image), name)
+        return _decode(bytes(image), name, max_pixels)
     if hasattr(image, "convert") and hasattr(image, "mode"):  # PIL's, without importing it
-        try:
-            image = np.asarray(image.convert("RGB") if image.mode in _PIL_MODES else image)
-        except (OSError, SyntaxError, ValueError) as e:  # PIL reads files late
-            raise ImageError(f"{name} cannot be decoded: {e}") from None
+        return _rgb(_bytes_of(_pil_pixels(image, name, max_pixels), name), name)
     if tf.is_tensor(image) and hasattr(image, "numpy"):
         image = image.numpy()
         if isinstance(image, bytes):
-            return _decode(image, name)
+            return _decode(image, name, max_pixels)
     if not hasattr(image, "__array__") and not isinstance(image, (list, tuple)):
         raise ImageError(
-            f"{name} is {type(image).__name__}; expected an array, the bytes of a JPEG, PNG, WebP, "
-            "BMP or GIF, a path, or a PIL image."
+            f"{name} is {type(image).__name__}; expected an array, the bytes of a {FORMATS}, a "
+            "path, or a PIL image."
         )
     try:
         image = np.asarray(image)
     except (ValueError, TypeError) as e:
         raise ImageError(f"{name} is not an array: {e}") from None
     return _rgb(_bytes_of(image, name), name)
+
+
+def printable(name: str) -> str:
+    """Returns a file name that can be printed: what is not UTF-8 in it is escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _pil_pixels(image, name, max_pixels):
+    """Returns a PIL image's pixels as an array, turned upright."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name} cannot be decoded: {width} x {height} pixels are more than the {max_pixels} "
+            "allowed (max_pixels)"
+        )
+    mode = image.mode
+    if mode not in (*_PIL_MODES, *_PIL_NUMBERS) and not mode.startswith("I;16"):
+        raise ImageError(f"{name} is a PIL image of mode {mode}; convert it to RGB first.")
+    try:
+        pixels = np.asarray(image.convert("RGB") if mode in _PIL_MODES else image)
+        orientation = _pil_orientation(image)
+    except Exception as e:  # PIL reads files late, and its plugins raise whatever they do
+        raise ImageError(f"{name} cannot be decoded: {e}") from None
+    # Pillow before 11.3 calls 16-bit PNGs mode I. Their lower byte goes, as TensorFlow does it.
+    if mode.startswith("I;16") or (mode == "I" and getattr(image, "format", None) == "PNG"):
+        pixels = (pixels >> 8).astype(np.uint8)
+    if orientation == exif.UPRIGHT or not pixels.size:
+        return pixels
+    channels = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+    return exif.turn_upright(tf.constant(channels), orientation).numpy()
+
+
+def _pil_orientation(image):
+    if not hasattr(image, "getexif"):
+        return exif.UPRIGHT
+    if "xmp" in image.info or "XML:com.adobe.xmp" in image.info:
+        # Where EXIF does not say it, PIL would take it from XMP, which viewers do not heed.
+        return exif.tiff_orientation(image.info.get("exif", b""))
+    try:
+        value = image.getexif().get(exif.TAG, exif.UPRIGHT)
+    except Exception:  # damaged EXIF data, of which PIL raises whatever it does
+        return exif.UPRIGHT
+    return value if value in range(1, 9) else exif.UPRIGHT
 
 
 def _read(path, name):
@@ -139,17 +169,43 @@ def _read(path, name):
         raise ImageError(f"{name} cannot be read: {getattr(e, 'message', e)}") from None
 
 
-def _decode(data, name):
-    """Returns the pixels of an encoded image."""
+def _traced(decode):
+    spec = [tf.TensorSpec([], dtype) for dtype in (tf.string, tf.int64, tf.int32)]
+
+    @tf.function(input_signature=spec, autograph=False)
+    def decode_upright(data, max_pixels, orientation):
+        return exif.turn_upright(decode(data, max_pixels), orientation)
+
+    return decode_upright
+
+
+# Two graphs, since tracing that of all formats takes a second, which most processes can save.
+_decode_common = _traced(decode_common)
+_decode_any = _traced(decode_image)
+
+
+def _decode(data, name, max_pixels):
+    """Returns the pixels of an encoded image, turned upright."""
     if not data:
-        raise ImageError(f"{name} is empty; expected the bytes of a JPEG, PNG, WebP, BMP or GIF.")
+        raise ImageError(f"{name} is empty; expected the bytes of a {FORMATS}.")
     try:
-        image = decode_image(data).numpy()
+        # On the CPU always, so that a machine with an accelerator gives the same pixels.
+        with tf.device("CPU:0"):
+            decode = _decode_common if data.startswith(COMMON) else _decode_any
+            image = decode(data, max_pixels, exif.orientation(data)).numpy()
     except tf.errors.OpError as e:
-        # TensorFlow's message begins with where in its graph the op stood.
-        reason = e.message.split("}} ")[-1].split(" [Op:")[0].strip()
-        raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {reason}") from None
+        if "assertion failed: " in e.message:  # by `decode_image`, in words of ours
+            words = re.findall(r"\[(.*?)\](?= |$)", reason(e))
+            text = " ".join([name, *words[1:]]).replace(" ; ", "; ")
+            raise ImageError(text) from None
+        raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {reason(e)}") from None
     return _rgb(image, name)
+
+
+def reason(error: tf.errors.OpError) -> str:
+    """Returns what an operation said, without where in its graph it stands."""
+    said = error.message.split("\n\t [[")[0].strip().splitlines()[-1]
+    return said.split("}} ")[-1].split(" [Op:")[0].strip()
 
 
 def _bytes_of(image, name):

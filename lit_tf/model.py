@@ -16,6 +16,7 @@ from lit_tf import images as images_lib
 from lit_tf.bert import Bert
 from lit_tf.config import LitConfig
 from lit_tf.errors import LitError, TokenizerError
+from lit_tf.image_files import MAX_PIXELS
 from lit_tf.text_transformer import TextTransformer
 from lit_tf.texts import distinct_by_length
 from lit_tf.tokenizers import BertTokenizer, SentencePieceTokenizer
@@ -214,13 +215,17 @@ class LitModel(keras.Model):
         """What is added to the logits, in SigLIP-style models."""
         return None if self.b is None else float(self.b.numpy()[0])
 
-    def encode_image(self, images: Iterable[Any], batch_size: int = 32) -> np.ndarray:
+    def encode_image(
+        self, images: Iterable[Any], batch_size: int = 32, *, max_pixels: int = MAX_PIXELS
+    ) -> np.ndarray:
         """Embeds images.
 
         Args:
             images: uint8 (N, H, W, 3), or a list of images of any sizes, each an array, encoded
-                bytes (JPEG, PNG, WebP, BMP, GIF), a PIL image or a path.
+                bytes (JPEG, PNG, WebP, BMP, GIF), a PIL image or a path. Files and PIL images are
+                turned upright where their EXIF orientation says so, as viewers do.
             batch_size: how many go through the tower at once; does not change the result.
+            max_pixels: width times height of the largest file or PIL image that is decoded.
 
         Returns:
             float32 (N, D), unit length.
@@ -230,7 +235,9 @@ class LitModel(keras.Model):
         """
         self.tower("image")
         images = images_lib.checked_list(images)
-        batches = embedder.embed_images(self, images, _check_batch_size(batch_size))
+        batches = embedder.embed_images(
+            self, images, _check_batch_size(batch_size), max_pixels=max_pixels
+        )
         return self._concatenate(batch.embeddings for batch in batches)
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
@@ -315,6 +322,8 @@ class LitModel(keras.Model):
         class_names: Iterable[str],
         templates: str | os.PathLike | Sequence[str] = "clip_best",
         batch_size: int = 32,
+        *,
+        max_pixels: int = MAX_PIXELS,
     ) -> np.ndarray:
         """Classifies images among classes named in plain words (paper, section 4.1).
 
@@ -323,12 +332,15 @@ class LitModel(keras.Model):
             class_names: what the classes are called.
             templates: `clip_best`, `clip_paper`, `class_name_only`, or a list of texts with `{}`.
             batch_size: how many images go through the tower at once; does not change the result.
+            max_pixels: as for `encode_image`.
 
         Returns:
             float32 (N, classes), probabilities that sum to 1 for every image. Classes of equal
             names have equal ones; a warning names them.
         """
-        logits = self.class_logits(images, class_names, templates, batch_size)
+        logits = self.class_logits(
+            images, class_names, templates, batch_size, max_pixels=max_pixels
+        )
         return tf.nn.softmax(logits).numpy()
 
     def class_logits(
@@ -337,6 +349,8 @@ class LitModel(keras.Model):
         class_names: Iterable[str],
         templates: str | os.PathLike | Sequence[str] = "clip_best",
         batch_size: int = 32,
+        *,
+        max_pixels: int = MAX_PIXELS,
     ) -> np.ndarray:
         """Returns the logits float32 (N, classes) behind `classify`, which takes the same.
 
@@ -346,10 +360,16 @@ class LitModel(keras.Model):
         _check_batch_size(batch_size)
         class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
-        return self.logits(self.encode_image(images, batch_size), classes).numpy()
+        zimg = self.encode_image(images, batch_size, max_pixels=max_pixels)
+        return self.logits(zimg, classes).numpy()
 
     def match(
-        self, images: Iterable[Any], texts: Sequence[str], batch_size: int = 32
+        self,
+        images: Iterable[Any],
+        texts: Sequence[str],
+        batch_size: int = 32,
+        *,
+        max_pixels: int = MAX_PIXELS,
     ) -> np.ndarray:
         """Returns the probability that each text fits each image, independent of all others.
 
@@ -364,6 +384,7 @@ class LitModel(keras.Model):
             images: as for `encode_image`.
             texts: M strings, taken as they are (no prompt template).
             batch_size: how many images go through the tower at once; does not change the result.
+            max_pixels: as for `encode_image`.
 
         Returns:
             float32 (N, M) in [0, 1].
@@ -377,7 +398,8 @@ class LitModel(keras.Model):
                 "sigmoid(logits) a probability. Use classify, which compares texts with each other"
             )
         ztxt = self.encode_text(texts)
-        return tf.sigmoid(self.logits(self.encode_image(images, batch_size), ztxt)).numpy()
+        zimg = self.encode_image(images, batch_size, max_pixels=max_pixels)
+        return tf.sigmoid(self.logits(zimg, ztxt)).numpy()
 
     def with_dtype(self, dtype: Any) -> "LitModel":
         """Returns this model computed and stored in another dtype; itself where it is that already.

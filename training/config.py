@@ -13,6 +13,7 @@ import types
 import typing
 
 from lit_tf.errors import ConfigError, nearest
+from lit_tf.image_files import MAX_PIXELS
 
 from .names import ADAM, LOSSES, OPTIMIZERS, SOFTMAX
 
@@ -84,6 +85,10 @@ class DataConfig:
         augment: steps of augmentation on uint8 images in order: "flip_lr", "randaug(2,10)", joined
             by "|"; empty for none, which precomputed embeddings need (augmented views are stored).
         shuffle_buffer: examples to shuffle among.
+        exif: whether to turn images as their EXIF orientation says, in training and its
+            evaluators. The published protocol does not.
+        max_pixels: width times height of the largest image that is decoded. Larger ones count as
+            undecodable.
         max_bad_share: share of bad examples beyond which a run stops: undecodable images, empty
             captions, and what is lost with damaged shards.
         max_example_bytes: size of the largest member of a tar or record of a TFRecord to read.
@@ -100,6 +105,8 @@ class DataConfig:
     shuffle_buffer: int = 50_000
     max_bad_share: float = 0.01
     max_example_bytes: int = 128 << 20
+    exif: bool = False
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +240,8 @@ def check(config: TrainConfig) -> None:
     one_of("optimizer.name", config.optimizer.name, OPTIMIZERS)
     one_of("loss.name", config.loss.name, LOSSES)
     one_of("dtype", config.dtype, ("bfloat16", "float32"))
+    if config.data.max_pixels < 1:
+        raise ConfigError(f"data.max_pixels is {config.data.max_pixels}; expected at least 1")
     for field in ("batch_size", "steps", "steps_per_loop", "checkpoint_every", "keep_checkpoints"):
         if getattr(config, field) < 1:
             raise ConfigError(f"{field} is {getattr(config, field)}; expected at least 1")

@@ -21,6 +21,7 @@ from .data.sources import shard_sizes
 from .distribution import strategies
 from .distribution.feed import distribute
 from .evaluation.evaluators import make_evaluators
+from .evaluation.images import Decoding
 from .loop import Loop, validation_loss
 from .step import build_step
 from .towers import build_model
@@ -84,7 +85,15 @@ def _train(config, workdir, strategy, precomputed):
             check_embeddings(data.source, model)
     counters, validation_counters = Counters(), Counters()
     # Everything that is read is opened here, so that what is missing is refused now.
-    evaluators = [e.run for e in make_evaluators(model, config.eval, strategy)]
+    evaluators = [
+        e.run
+        for e in make_evaluators(
+            model,
+            config.eval,
+            strategy,
+            decoding=Decoding(config.data.exif, config.data.max_pixels),
+        )
+    ]
     if config.eval.validation:
         batches = _validation_batches(config, strategy, model.tokenizer, validation_counters)
         evaluators.append(

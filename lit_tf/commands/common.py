@@ -8,6 +8,7 @@ import re
 import sys
 
 from lit_tf.errors import ConfigError, DataError, ImageError
+from lit_tf.image_files import MAX_PIXELS
 
 
 def add_checkpoint(parser):
@@ -26,6 +27,18 @@ def add_model(parser):
     parser.add_argument(
         "--batch-size", type=int, default=32, metavar="N", help="images at a time (default 32)"
     )
+    add_max_pixels(parser)
+
+
+def add_max_pixels(parser):
+    """Adds `--max-pixels`."""
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help=f"width times height of the largest image that is decoded (default {MAX_PIXELS:,})",
+    )
 
 
 def add_json(parser):
@@ -42,10 +55,10 @@ def load(args):
     )
 
 
-def encode_images(model, paths, batch_size):
+def encode_images(model, paths, args):
     """Returns float32 embeddings (N, D) of image files, with a progress bar."""
     with progress("image", paths) as images:
-        return model.encode_image(images, batch_size)
+        return model.encode_image(images, args.batch_size, max_pixels=args.max_pixels)
 
 
 def encode_texts(model, texts, block=1024):

@@ -70,7 +70,7 @@ def _plot(args, similarities, match, paths, texts):
     from lit_tf import images
     from lit_tf.plots import heat_map
 
-    thumbnails = [images.to_uint8(path) for path in paths]
+    thumbnails = [images.to_uint8(path, max_pixels=args.max_pixels) for path in paths]
     shown = "cosine similarity" if match is None else "cosine similarity (and whether it fits)"
     title = f"{pathlib.PurePath(args.checkpoint).name}: {shown}, the best text framed"
     heat_map(args.plot, similarities, thumbnails, texts, title, match)

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if args.images:
         paths = common.matching_files(args.images)
         model = common.load(args)
-        embeddings = common.encode_images(model, paths, args.batch_size)
+        embeddings = common.encode_images(model, paths, args)
         arrays = {"embeddings": embeddings, "paths": np.array(paths)}
     else:
         texts = common.read_texts(args.texts)

@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from lit_tf.errors import DataError
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")
+from lit_tf.image_files import IMAGE_SUFFIXES
 
 
 def to_stored(path: str) -> str:

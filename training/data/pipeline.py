@@ -13,6 +13,7 @@ import math
 import tensorflow as tf
 
 from lit_tf import images
+from lit_tf.decoding import decode_in_dataset
 from lit_tf.errors import ConfigError
 
 from . import augment, stream
@@ -71,7 +72,7 @@ def make_train_dataset(
     # One batch earlier: its tail may have to help out. There is none before the very first.
     first = max(start - batch, 0)
 
-    prepare = _preparation(source, data_config.augment, image_size, (seed, host))
+    prepare = _preparation(source, data_config, data_config.augment, image_size, (seed, host))
     spares = _spares(data_config.max_bad_share, batch)
 
     def example(position, record):
@@ -112,7 +113,7 @@ def make_validation_dataset(
     host, hosts, batch = _share_of(input_context, global_batch_size)
     pieces = stream.split_evenly(source.lengths, host, hosts)
     steps = sum(p.take for p in pieces) // (global_batch_size // hosts)
-    prepare = _preparation(source, "", image_size, None)
+    prepare = _preparation(source, data_config, "", image_size, None)
     dataset = tf.data.Dataset.from_tensor_slices(
         ([p.shard for p in pieces], [p.skip for p in pieces], [p.take for p in pieces])
     )
@@ -165,7 +166,7 @@ def attempt(function, argument, fallback):
     return dataset.concatenate(failed).take(1).get_single_element()
 
 
-def _preparation(source, augmentation, image_size, seed):
+def _preparation(source, data_config, augmentation, image_size, seed):
     """Returns a function of (position, record, wanted) to one example and its status.
 
     Without a seed nothing is drawn: the first text, the first view, no augmentation.
@@ -188,7 +189,10 @@ def _preparation(source, augmentation, image_size, seed):
         if source.embeddings:
             image = parsed[key][_choose(uniform[1], source.manifest["views"])]
         else:
-            image = images.resize_uint8(images.decode_image(parsed["image"]), image_size)
+            image = decode_in_dataset(
+                parsed["image"], data_config.max_pixels, exif=data_config.exif
+            )
+            image = images.resize_uint8(image, image_size)
         return image, text
 
     def prepare(position, record, wanted):

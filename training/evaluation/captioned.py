@@ -7,7 +7,7 @@ import pathlib
 from lit_tf.errors import DataError
 
 from ..data.tables import is_table, read_captions
-from .images import FileImages, Images, TfdsImages
+from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages
 from .notes import counted, some
 from .recipes import open_recipe
 
@@ -29,7 +29,9 @@ class Captioned:
     standard: bool = False
 
 
-def open_captioned(argument: str, *, data_dir: str | None = None) -> Captioned:
+def open_captioned(
+    argument: str, *, data_dir: str | None = None, decoding: Decoding = PUBLISHED
+) -> Captioned:
     """Opens a dataset of images with captions.
 
     Args:
@@ -37,12 +39,20 @@ def open_captioned(argument: str, *, data_dir: str | None = None) -> Captioned:
             a table (CSV, TSV, Parquet) with the columns `image` (a path, relative to the table's
             folder) and `caption`. Several rows with the same image are captions of one image.
         data_dir: tfds's folder.
+        decoding: how its images are decoded.
 
     Raises:
         DataError: no such data, or no captions in it.
     """
     if is_table(argument) or os.path.isfile(argument):
-        return _caption_file(argument)
+        data = _caption_file(argument)
+    else:
+        data = _captioned_of_tfds(argument, data_dir)
+    data.images.decoding = decoding
+    return data
+
+
+def _captioned_of_tfds(argument, data_dir):
     name, builder, _, split, standard = open_recipe(argument, data_dir)
     images = TfdsImages(builder, split)
     wanted = _caption_feature(builder)

@@ -6,9 +6,10 @@ import pathlib
 
 from lit_tf import prompts, zero_shot
 from lit_tf.errors import DataError, extra
+from lit_tf.image_files import IMAGE_SUFFIXES
 
 from ..data.tar import is_clutter
-from .images import IMAGE_SUFFIXES, FileImages, Images, TfdsImages
+from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages
 from .notes import counted, some
 from .recipes import Prompts, open_recipe
 
@@ -38,7 +39,11 @@ class Classification:
 
 
 def open_classification(
-    argument: str, *, data_dir: str | None = None, class_names: str | None = None
+    argument: str,
+    *,
+    data_dir: str | None = None,
+    class_names: str | None = None,
+    decoding: Decoding = PUBLISHED,
 ) -> Classification:
     """Opens a dataset of images with labels.
 
@@ -47,13 +52,21 @@ def open_classification(
         data_dir: tfds's folder.
         class_names: a file with one name per line, in the order of the labels, or "imagenet"; by
             default the names in the dataset (in a folder, the sorted names of its folders).
+        decoding: how its images are decoded.
 
     Raises:
         DataError: no such data, or labels and names that do not fit each other.
     """
     given = _given_names(class_names)
     if os.path.isdir(argument):
-        return _class_folders(argument, given)
+        data = _class_folders(argument, given)
+    else:
+        data = _classification_of_tfds(argument, given, data_dir)
+    data.images.decoding = decoding
+    return data
+
+
+def _classification_of_tfds(argument, given, data_dir):
     name, builder, recipe, split, standard = open_recipe(argument, data_dir)
     images = TfdsImages(builder, split)
     feature, count = _label_feature(builder, recipe.label)

@@ -7,8 +7,10 @@ import os
 import pathlib
 import sys
 
+from lit_tf.commands import common as commands
 from lit_tf.errors import ConfigError
 from lit_tf.files import write_text
+from lit_tf.image_files import check_max_pixels
 
 from ..names import AUTO, STRATEGIES
 
@@ -58,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "dataset's own",
     )
     data.add_argument("--data-dir", metavar="DIR", help="where tfds keeps its data")
+    data.add_argument(
+        "--exif",
+        action="store_true",
+        help="turn images as their EXIF orientation says, which the published protocol does not",
+    )
+    commands.add_max_pixels(data)
     how = parser.add_argument_group("how")
     how.add_argument("--vocab", metavar="FILE", help="vocabulary (default: beside the checkpoint)")
     how.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
@@ -92,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
     from . import protocol
     from .captioned import open_captioned
     from .classification import open_classification
+    from .images import Decoding
     from .text_cache import TextCache
 
     subject = _open(args)
@@ -100,12 +109,13 @@ def run(args: argparse.Namespace) -> int:
     retrieval = _names(args.retrieval, subject.retrieval, args.zero_shot)
     if args.class_names and len(zero_shot) != 1:
         raise ConfigError("--class-names belongs to one dataset: give exactly one --zero-shot")
+    decoding = Decoding(args.exif, check_max_pixels(args.max_pixels))
+    how = {"data_dir": data_dir, "decoding": decoding}
     # All datasets are opened before anything is embedded: a missing one shows in seconds.
     labelled = [
-        open_classification(name, data_dir=data_dir, class_names=args.class_names)
-        for name in zero_shot
+        open_classification(name, class_names=args.class_names, **how) for name in zero_shot
     ]
-    captioned = [open_captioned(name, data_dir=data_dir) for name in retrieval]
+    captioned = [open_captioned(name, **how) for name in retrieval]
 
     templates = args.templates or subject.templates
     shared = {"text_cache": TextCache(), "progress": True}

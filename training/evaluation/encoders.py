@@ -146,7 +146,7 @@ def image_batches(
     start, stop = _share(len(images), context)
 
     def read(number, data):
-        pixels = images_lib.resize_uint8(images_lib.decode_image(data), size, crop)
+        pixels = images_lib.resize_uint8(images.decoding.decode(data), size, crop)
         return tf.cast(number, tf.int32), tf.ensure_shape(pixels, [size, size, 3])
 
     dataset = images.encoded(start, stop).enumerate(start)

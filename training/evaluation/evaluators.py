@@ -11,6 +11,7 @@ from . import protocol
 from .captioned import open_captioned
 from .classification import open_classification
 from .encoders import KerasEncoder
+from .images import PUBLISHED, Decoding
 
 KINDS = ("zero_shot", "retrieval")
 
@@ -24,12 +25,14 @@ class EvaluatorSpec:
         dataset: as for `open_classification` or `open_captioned`.
         templates: prompt templates of zero-shot classification.
         data_dir: tfds's folder, or None for its own.
+        decoding: how images are decoded.
     """
 
     kind: str
     dataset: str
     templates: str = "clip_paper"
     data_dir: str | None = None
+    decoding: Decoding = PUBLISHED
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -70,10 +73,11 @@ class Evaluator:
         self.spec = spec
         self._encoder = encoder or KerasEncoder(model, strategy, batch_size)
         self._images = image_cache or protocol.ImageCache()
+        options = {"data_dir": spec.data_dir, "decoding": spec.decoding}
         if spec.kind == "zero_shot":
-            self.data = open_classification(spec.dataset, data_dir=spec.data_dir)
+            self.data = open_classification(spec.dataset, **options)
         else:
-            self.data = open_captioned(spec.dataset, data_dir=spec.data_dir)
+            self.data = open_captioned(spec.dataset, **options)
         self.prefix = f"{spec.kind}/{self.data.images.name}"
 
     def run(self) -> dict[str, float]:
@@ -95,7 +99,13 @@ class Evaluator:
         return {f"{self.prefix}/{name}": value for name, value in result.metrics.items()}
 
 
-def make_evaluators(model, config, strategy: tf.distribute.Strategy | None = None):
+def make_evaluators(
+    model,
+    config,
+    strategy: tf.distribute.Strategy | None = None,
+    *,
+    decoding: Decoding = PUBLISHED,
+):
     """Returns the evaluators that a run's `EvalConfig` asks for.
 
     Args:
@@ -103,13 +113,14 @@ def make_evaluators(model, config, strategy: tf.distribute.Strategy | None = Non
         config: has `zero_shot` and `retrieval` (names of datasets), `templates`, `batch_size` and
             `data_dir`.
         strategy: the strategy that the model was made under.
+        decoding: how images are decoded.
 
     Raises:
         DataError: a dataset is not there.
         ConfigError: a dataset is named twice.
     """
     specs = [
-        EvaluatorSpec(kind, name, config.templates, config.data_dir)
+        EvaluatorSpec(kind, name, config.templates, config.data_dir, decoding)
         for kind in KINDS
         for name in getattr(config, kind)
     ]

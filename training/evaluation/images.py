@@ -4,14 +4,39 @@ The encoder decodes them. A dataset only maps numbers to bytes, so any host can 
 it, and an image that cannot be decoded has a name.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
+from lit_tf.decoding import decode_in_dataset
 from lit_tf.errors import DataError, extra
+from lit_tf.image_files import MAX_PIXELS
 
 with extra("train"):
     import tensorflow_datasets as tfds
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How encoded images become pixels.
+
+    Attributes:
+        exif: whether to turn images as their EXIF orientation says; the published protocol does
+            not.
+        max_pixels: width times height of the largest image that is decoded; larger ones count as
+            unreadable.
+    """
+
+    exif: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    def decode(self, data: tf.Tensor) -> tf.Tensor:
+        """Returns uint8 pixels (H, W, 3) of encoded ones; see `lit_tf.decoding`."""
+        return decode_in_dataset(data, self.max_pixels, exif=self.exif)
+
+
+# As the published figures were computed.
+PUBLISHED = Decoding()
 
 
 class Images:
@@ -20,10 +45,12 @@ class Images:
     Attributes:
         name: what the dataset is called in tables.
         split: which part of it, or "".
+        decoding: how whoever embeds them decodes them.
     """
 
     name: str
     split: str
+    decoding: Decoding = PUBLISHED
 
     def __len__(self) -> int:
         raise NotImplementedError

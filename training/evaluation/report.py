@@ -14,7 +14,6 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from lit_tf import images as images_lib
 from lit_tf.errors import extra
 from lit_tf.files import replacing
 
@@ -86,7 +85,7 @@ def thumbnails(images, numbers) -> dict[int, str]:
     out = {}
     for number in sorted({int(n) for n in numbers}):
         for data in images.encoded(number, number + 1):
-            image = images_lib.decode_image(data)
+            image = images.decoding.decode(data)
             if max(image.shape[:2]) > THUMBNAIL:
                 sides = (THUMBNAIL, THUMBNAIL)
                 image = tf.image.resize(image, sides, preserve_aspect_ratio=True, antialias=True)

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 
+from lit_tf.commands import common as commands
 from lit_tf.errors import ConfigError
 
 from ..names import AUTO, MULTI_WORKER, STRATEGIES
@@ -20,6 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--data-dir", metavar="DIR", help="where tfds keeps its data")
     data.add_argument("--image-key", default="image")
     data.add_argument("--text-key", default="captions/text")
+    data.add_argument(
+        "--exif", action="store_true", help="turn images as their EXIF orientation says"
+    )
+    commands.add_max_pixels(data)
     data.add_argument("--max-bad-share", type=float, default=0.01, metavar="SHARE")
     data.add_argument(
         "--augment",
@@ -78,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
         text_key=args.text_key,
         augment=args.augment,
         max_bad_share=args.max_bad_share,
+        exif=args.exif,
+        max_pixels=args.max_pixels,
     )
     job = Job(
         checkpoint=args.checkpoint,

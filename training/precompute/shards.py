@@ -22,6 +22,7 @@ import tqdm
 
 import lit_tf
 from lit_tf import images
+from lit_tf.decoding import decode_in_dataset
 from lit_tf.errors import ConfigError, DataError
 from lit_tf.files import replacing_path, write_text
 
@@ -75,8 +76,10 @@ class Job:
         values = dataclasses.asdict(self)
         for name in ("output", "batch_size"):
             del values[name]
-        for name in ("shuffle_buffer", "max_bad_share"):
+        for name in ("shuffle_buffer", "max_bad_share", "max_pixels"):
             del values["data"][name]
+        if not self.data.exif:  # as in folders that were made before there was this switch
+            del values["data"]["exif"]
         return values
 
 
@@ -212,7 +215,8 @@ class ShardWriter:
 
         def decode(record):
             parsed = self._source.parse(record)
-            image = images.resize_uint8(images.decode_image(parsed["image"]), size)
+            image = decode_in_dataset(parsed["image"], job.data.max_pixels, exif=job.data.exif)
+            image = images.resize_uint8(image, size)
             return image, clean(parsed["texts"])
 
         fallback = tf.zeros((size, size, 3), tf.uint8), tf.zeros([0], tf.string)

@@ -1,9 +1,11 @@
 """Training batches: a pure function of seed and step, from every source, whatever is damaged."""
 
 import dataclasses
+import io
 import itertools
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -286,3 +288,24 @@ def test_errors_name_what_is_wrong(config, folder, tmp_path):
         replaced(augment="flip_lr|blur")
     with pytest.raises(DataError, match="too few for 200 hosts"):
         batches(config, size=200, input_context=context(200, 0, 200))
+
+
+def test_photos_are_turned_and_large_ones_left_out_only_as_the_config_says(tmp_path):
+    tags = PIL.Image.Exif()
+    tags[0x0112] = 6
+    picture = PIL.Image.fromarray(np.arange(600, dtype=np.uint8).reshape(10, 20, 3))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", exif=tags)
+    shards.write_tfrecord(tmp_path / "a.tfrecord", [("key", buffer.getvalue(), "1")] * 4)
+    config = DataConfig(source=str(tmp_path / "a.tfrecord"), shuffle_buffer=1, max_bad_share=0.5)
+
+    def first_image(config):
+        return batches(config, size=2)[0]["image"][0]
+
+    as_stored = images.resize_uint8(np.asarray(picture), 16)
+    np.testing.assert_array_equal(first_image(config), as_stored)
+    turned = images.resize_uint8(images.to_uint8(buffer.getvalue()), 16)
+    exif = dataclasses.replace(config, exif=True)
+    np.testing.assert_array_equal(first_image(exif), turned)
+    with pytest.raises(tf.errors.OpError):
+        first_image(dataclasses.replace(config, max_pixels=199))

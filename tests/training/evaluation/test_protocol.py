@@ -1,6 +1,7 @@
 """What bad data does to a figure: it is named and counted, or refused."""
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
@@ -9,6 +10,7 @@ from lit_tf.errors import DataError
 from lit_tf.training.evaluation import encoders, protocol
 from lit_tf.training.evaluation.captioned import open_captioned
 from lit_tf.training.evaluation.classification import open_classification
+from lit_tf.training.evaluation.images import PUBLISHED, Decoding
 
 from . import tiny_datasets
 
@@ -200,3 +202,22 @@ def test_a_broken_model_has_no_figure(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(encoders, "_collect", broken)
     with pytest.raises(DataError, match="NaN"):
         protocol.zero_shot(encoder, open_classification(str(root)), "clip_best")
+
+
+def test_photos_are_turned_on_request_and_found_by_every_suffix(encoder, model, tmp_path):
+    upright = PIL.Image.fromarray(tiny_datasets.picture(0, 20, 30))
+    tags = PIL.Image.Exif()
+    tags[0x0112] = 6
+    for i, suffix in enumerate(("jfif", "webp", "PNG")):
+        (tmp_path / f"class {i}").mkdir()
+        form = {"jfif": "JPEG", "webp": "WEBP", "PNG": "PNG"}[suffix]
+        upright.save(tmp_path / f"class {i}" / f"a.{suffix}", form, exif=tags)
+    for decoding in (PUBLISHED, Decoding(exif=True), Decoding(max_pixels=599)):
+        images = open_classification(str(tmp_path), decoding=decoding).images
+        if decoding.max_pixels < 600:
+            with pytest.raises(DataError, match="not one could be read"):
+                encoder.embed_images(images)
+            continue
+        shown = model.encode_image([images.locate(i) for i in range(3)])
+        alike = np.abs(encoder.embed_images(images).z - shown).max(axis=1) < 1e-5
+        assert alike.all() if decoding.exif else not alike.any()
