@@ -280,7 +280,12 @@ def checked_list(images: Any) -> Iterable[Any]:
             f"The images are one {type(images).__name__}; expected a list. For one image, put it "
             "into a list: [image]."
         )
+    if hasattr(images, "to_pylist"):  # Arrow's arrays, whose items are scalars of its own
+        return images.to_pylist()
     shape = getattr(images, "shape", None)
+    # Strings have many types: of NumPy two, of pandas several.
+    if shape is not None and len(shape) == 1 and getattr(images.dtype, "kind", "O") in "OUT":
+        return list(images)
     if shape is not None and images.dtype not in (object, tf.string) and len(shape) != 4:
         raise ImageError(
             f"The images have shape {tuple(shape)}; expected (images, height, width, channels). "

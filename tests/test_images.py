@@ -7,7 +7,9 @@ import warnings
 import zlib
 
 import numpy as np
+import pandas
 import PIL.Image
+import pyarrow
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -310,3 +312,21 @@ def test_any_array_gives_an_image_or_an_error_of_ours(shape, dtype, value):
         assert str(e).startswith("Image 0 ")
     else:
         assert batch.shape == (1, 8, 8, 3) and np.abs(batch).max() <= 1
+
+
+def test_paths_come_in_any_sequence_of_strings(rgb, tmp_path):
+    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for path in paths:
+        PIL.Image.fromarray(rgb).save(path)
+    forms = {
+        "NumPy's str": np.array(paths),
+        "NumPy's StringDType": np.array(paths, np.dtypes.StringDType()),
+        "pandas": pandas.Series(paths),
+        "pandas with an extension type": pandas.Series(paths, dtype="string"),
+        "Arrow": pyarrow.array(paths),
+        "Arrow in chunks": pyarrow.chunked_array([paths[:1], paths[1:]]),
+        "tuple": tuple(paths),
+        "generator": (path for path in paths),
+    }
+    for name, form in forms.items():
+        assert list(lib.checked_list(form)) == paths, name
