@@ -150,6 +150,21 @@ def address(site, serve):
     return serve(site)[0]
 
 
+@pytest.fixture(scope="session")
+def scripts(browser):
+    """A function that opens a page of a site which has its scripts at hand, but loads no model."""
+    pages = []
+
+    def start(address):
+        pages.append(browser.new_page())
+        pages[-1].goto(f"{address}licences/NOTICE.txt")
+        return pages[-1]
+
+    yield start
+    for page in pages:
+        page.close()
+
+
 def pick(page, paths, tab="compare", which=0):
     page.locator(f"#{tab} input[type=file]").nth(which).set_input_files(paths)
 
@@ -225,7 +240,7 @@ def test_embeddings_are_those_of_the_model(digits, address, visit):
 
 
 RESIZE = """async ({files, size, crop}) => {
-  const { open, resize } = await import("./pixels.js");
+  const { open, resize } = await import("/pixels.js");
   const out = [];
   for (const file of files) {
     const picture = await open(new Blob([Uint8Array.from(atob(file), (c) => c.charCodeAt(0))]));
@@ -236,7 +251,7 @@ RESIZE = """async ({files, size, crop}) => {
 
 
 @pytest.mark.parametrize("crop", [False, True])
-def test_pixels_of_pngs_equal_tensorflows(address, visit, crop):
+def test_pixels_of_pngs_equal_tensorflows(address, scripts, crop):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (61, 90, 4), dtype=np.uint8)
     noise[:20, :, 3], noise[20:30, :, 3] = 0, 255
@@ -259,7 +274,7 @@ def test_pixels_of_pngs_equal_tensorflows(address, visit, crop):
     smooth = np.linspace(0, 255, 150 * 100 * 4).reshape(100, 150, 4).astype(np.uint8)
     add(PIL.Image.fromarray(smooth))  # the other filters of rows
     files.append(tf.io.encode_png(rng.integers(0, 65536, (40, 30, 4)).astype(np.uint16)).numpy())
-    page = visit(address).page
+    page = scripts(address)
     found = page.evaluate(RESIZE, {"files": [base64(x) for x in files], "size": 48, "crop": crop})
     for i, (got, data) in enumerate(zip(found, files, strict=True)):
         want = images.resize_uint8(images.to_uint8(data), 48, crop).numpy()
@@ -267,15 +282,15 @@ def test_pixels_of_pngs_equal_tensorflows(address, visit, crop):
 
 
 TOKENIZE = """async ({how, vocabulary, texts}) => {
-  const { makeTokenizer } = await import("./tokenizer.js");
+  const { makeTokenizer } = await import("/tokenizer.js");
   const bytes = Uint8Array.from(atob(vocabulary), (c) => c.charCodeAt(0));
-  return texts.map(await makeTokenizer(how, bytes, new URL("runtime/", location).href));
+  return texts.map(await makeTokenizer(how, bytes, location.origin + "/runtime/"));
 }"""
 
 
-def test_wordpieces_are_those_of_all_vectors(address, visit):
+def test_wordpieces_are_those_of_all_vectors(address, scripts):
     given = json.loads((ROOT / "export" / "tokenizer_vectors.json").read_text())
-    page = visit(address).page
+    page = scripts(address)
     arguments = {
         "how": {"kind": "bert", "length": given["length"]},
         "vocabulary": base64("\n".join([*given["vocabulary"], ""]).encode()),
@@ -295,12 +310,12 @@ def siglip(fixtures, serve, tmp_path_factory):
 
 
 @pytest.mark.parametrize("file", ["sentencepiece.model", "bytes_bpe.model"])
-def test_sentencepieces_of_both_conventions(siglip, visit, fixture_module, file):
+def test_sentencepieces_of_both_conventions(siglip, scripts, fixture_module, file):
     data = (REFERENCE / file).read_bytes()
     tokenizer = tokenizers.SentencePieceTokenizer(data, length=24, lowercase=True)
     texts = [*fixture_module.siglip_texts(), "", " ", "NUL \0 in it", "\U0001f600 ÄÖ ABC"]
     how = {"kind": "sentencepiece", "length": 24, "eos": tokenizer.eos, "pad": tokenizer.pad}
-    page = visit(siglip[1]).page
+    page = scripts(siglip[1])
     arguments = {"how": {**how, "lowercase": True}, "vocabulary": base64(data), "texts": texts}
     assert page.evaluate(TOKENIZE, arguments) == tokenizer(texts).numpy().tolist()
 
