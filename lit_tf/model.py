@@ -37,7 +37,8 @@ def normalize(z: tf.Tensor) -> tf.Tensor:
 
 
 def _check_batch_size(batch_size: int) -> int:
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:
         raise LitError(f"batch_size must be a positive integer, found {batch_size!r}")
     return batch_size
 

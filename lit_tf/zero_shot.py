@@ -73,8 +73,10 @@ def get_templates(templates: str | os.PathLike | Sequence[str]) -> tuple[str, ..
                 "one template per line"
             )
         found = tuple(line for line in read_lines(name) if line.strip())
-    else:
+    elif isinstance(templates, Iterable):
         found, source = tuple(templates), "the list of templates"
+    else:
+        raise DataError(f"prompt templates: expected a name, a file or a list, found {templates!r}")
     if not found:
         raise DataError(f"{source} is empty: expected at least one template, such as '{{}}'")
     for template in found:
@@ -129,6 +131,8 @@ def checked_class_names(class_names: Iterable[str]) -> list[str]:
     Raises:
         DataError: as for `canonical_class_names`.
     """
+    if not isinstance(class_names, Iterable):
+        raise DataError(f"class names: expected a list of names, found {class_names!r}")
     if isinstance(class_names, str | bytes):
         canonical_class_names(class_names)  # refuses one string
     class_names = list(class_names)

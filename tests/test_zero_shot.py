@@ -147,3 +147,10 @@ def test_unusable_templates_are_refused(templates, message):
 def test_what_would_give_a_wrong_number_is_refused(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+def test_what_is_no_list_of_names_or_templates_is_refused():
+    with pytest.raises(DataError, match="expected a list of names, found None"):
+        zero_shot.checked_class_names(None)
+    with pytest.raises(DataError, match="expected a name, a file or a list, found 5"):
+        zero_shot.get_templates(5)
