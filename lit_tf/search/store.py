@@ -291,4 +291,8 @@ def writing(path: str | os.PathLike):
     try:
         yield
     finally:
+        if not (folder / f"{TABLE}.lance").exists():  # nothing came of it: leave nothing behind
+            with contextlib.suppress(OSError):
+                file.unlink()
+                folder.rmdir()
         lock.release()

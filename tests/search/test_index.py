@@ -134,6 +134,7 @@ def test_a_folder_with_other_files_is_not_taken_for_an_index(workspace, settings
         index.update(workspace / "pictures", [workspace / "pictures"], settings)
     with pytest.raises(DataError, match="no file or folder"):
         index.update(workspace / "db", [workspace / "nowhere"], settings)
+    assert not (workspace / "db").exists()
     with pytest.raises(DataError, match="is not an index of pictures"):
         Store.open(workspace / "pictures")
 
