@@ -59,7 +59,12 @@ def run(args: argparse.Namespace) -> int:
     elif args.engine_options:
         raise ConfigError("--engine-options belong to --engine beam")
     settings = index.Settings(
-        args.checkpoint, args.vocab, args.resolution, args.dtype, args.batch_size
+        args.checkpoint,
+        args.vocab,
+        args.resolution,
+        args.dtype,
+        args.batch_size,
+        args.max_pixels,
     )
     report = index.update(
         args.db,

@@ -16,6 +16,7 @@ import numpy as np
 import lit_tf
 from lit_tf import embedder, images
 from lit_tf.errors import DataError, ImageError, extra
+from lit_tf.image_files import MAX_PIXELS, check_max_pixels
 from lit_tf.search import store as stores
 from lit_tf.search.paths import Walk, from_stored, printable, to_stored
 from lit_tf.search.store import Model, Store
@@ -72,6 +73,7 @@ class Settings:
         resolution: side of the images in pixels; by default the model's own.
         dtype: see `lit_tf.load`.
         batch_size: images that go through the tower at once.
+        max_pixels: width times height of the largest picture that is decoded.
     """
 
     checkpoint: str
@@ -79,6 +81,7 @@ class Settings:
     resolution: int | None = None
     dtype: str | None = None
     batch_size: int = 32
+    max_pixels: int = MAX_PIXELS
 
     def load(self):
         """Returns the model, with an image tower."""
@@ -121,6 +124,7 @@ def update(
         DataError: a source does not exist, the index belongs to another model, or another process
             writes to it.
     """
+    check_max_pixels(settings.max_pixels)
     report = Report()
     columns = Columns(table) if table is not None else None
     sources = list(sources) or _existing(columns, report)
@@ -183,7 +187,7 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
 
     def read(path):
         data, status = _read_file(path)
-        image = images.to_uint8(data, printable(path))
+        image = images.to_uint8(data, printable(path), settings.max_pixels)
         row = {
             "path": to_stored(path),
             "size": status.st_size,

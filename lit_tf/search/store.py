@@ -26,8 +26,8 @@ TABLE = "pictures"
 LOCK = "writing.lock"
 BEAM = "beam"  # what workers on other machines have embedded, on its way into the table
 OWN_COLUMNS = ("path", "size", "mtime", "thumbnail", "embedding")
-# Below this many rows a query reads all embeddings, and is exact. So many of 768 numbers take 0.2 to
-# 0.3 s on two cores.
+# Below this many rows a query reads all embeddings, and is exact. So many of 768 numbers take 0.2
+# to 0.3 s on two cores.
 INDEX_FROM_ROWS = 100_000
 _METADATA = b"lit_tf"
 _FORMAT = 1

@@ -1,9 +1,11 @@
 """Indexing: only what is new or changed is embedded, nothing is lost, faults have a name."""
 
+import dataclasses
 import os
 import shutil
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -88,6 +90,13 @@ def test_what_is_not_a_picture_is_counted_and_named_and_tried_again(run, workspa
     assert (report.embedded, report.rows, report.others) == (9, 9, 1)
     write_pictures(workspace / "pictures", [3])
     assert run().embedded == 1
+
+
+def test_pictures_with_more_pixels_than_allowed_are_named(workspace, settings):
+    PIL.Image.new("RGB", (40, 40)).save(workspace / "pictures" / "large.png")
+    small = dataclasses.replace(settings, max_pixels=32 * 24)
+    report = index.update(workspace / "db", [workspace / "pictures"], small)
+    assert report.rows == 10 and "40 x 40" in report.failures[0][1]
 
 
 def test_a_folder_that_changes_while_it_is_indexed(run, workspace, settings):
