@@ -257,7 +257,7 @@ def test_keys_that_are_no_plain_paths_are_refused(tmp_path, name):
 @pytest.mark.parametrize("name", ["readme.txt", "folder/", "x.npy.bak"])
 def test_members_that_are_no_arrays_are_refused(tmp_path, name):
     archive(tmp_path / "a.npz", [("t.npy", npy()), (name, b"")])
-    refusal(tmp_path / "a.npz", "no array")
+    refusal(tmp_path / "a.npz", "not an array")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
