@@ -132,7 +132,7 @@ def update(
         store = Store.find(db)
         todo, unchanged = _compare(store, sources, report)
         model = None
-        if todo or store is None or recorded(settings.checkpoint) != store.model.checkpoint:
+        if todo or store is None or not _is_said_to_be(settings, store.model):
             model = settings.load()
             store = _of_model(db, store, identity(model, settings))
         if columns is not None:
@@ -169,6 +169,15 @@ def recorded(checkpoint: str | os.PathLike) -> str:
     """Returns a checkpoint's name or address, or its path so that it works in any folder."""
     checkpoint = os.fspath(checkpoint)
     return os.path.abspath(checkpoint) if os.path.exists(checkpoint) else checkpoint
+
+
+def _is_said_to_be(settings, model):
+    """Whether settings name the model of a table; only its weights tell whether they are it."""
+    return (
+        recorded(settings.checkpoint) == model.checkpoint
+        and settings.resolution in (None, model.resolution)
+        and settings.dtype in (None, model.dtype)
+    )
 
 
 def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):

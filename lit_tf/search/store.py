@@ -29,6 +29,9 @@ OWN_COLUMNS = ("path", "size", "mtime", "thumbnail", "embedding")
 # Below this many rows a query reads all embeddings, and is exact. So many of 768 numbers take 0.2
 # to 0.3 s on two cores.
 INDEX_FROM_ROWS = 100_000
+# How many of the index's parts a query looks at, and by what factor more rows than asked for are
+# compared exactly.
+NPROBES, REFINE_FACTOR = 64, 20
 _METADATA = b"lit_tf"
 _FORMAT = 1
 # Versions that a query may still be reading are kept; it takes seconds, not minutes.
@@ -255,11 +258,6 @@ class Store:
             raise DataError(f"the condition {where!r} does not work: {e}") from e
 
 
-# How many of the index's parts a query looks at, and by what factor more rows than asked for are
-# compared exactly.
-NPROBES, REFINE_FACTOR = 64, 20
-
-
 @contextlib.contextmanager
 def writing(path: str | os.PathLike):
     """Holds the lock of a database's folder; makes the folder if there is none.
@@ -272,7 +270,8 @@ def writing(path: str | os.PathLike):
     folder = pathlib.Path(path)
     try:
         folder.mkdir(exist_ok=True)
-        others = sorted(set(os.listdir(folder)) - {LOCK, BEAM, f"{TABLE}.lance"})
+        names = {name for name in os.listdir(folder) if not name.startswith(".")}
+        others = sorted(names - {LOCK, BEAM, f"{TABLE}.lance"})
     except OSError as e:
         raise DataError(f"{folder} cannot be made: {e.strerror}") from e
     if others:
