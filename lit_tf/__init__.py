@@ -8,6 +8,8 @@ model.classify(["cat.jpg"], ["cat", "dog"])
 import importlib
 import typing
 
+from lit_tf import serialized
+
 # Loaded when first asked for: `lit-tf --help` and `lit-tf models` need no TensorFlow.
 _HOMES = {
     "load": "loading",
@@ -52,6 +54,7 @@ if typing.TYPE_CHECKING:  # the same names, for those who check types
     from lit_tf.model import LitModel
     from lit_tf.registry import list_models
 __version__ = "0.1.0"
+serialized.register_with_keras()
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -16,12 +16,12 @@ def worker(name, *arguments):
     return [sys.executable, "-m", f"tests.workers.{name}", *map(str, arguments)]
 
 
-def launch(command, env=None, **options):
-    """Starts a command in the repository's root."""
+def launch(command, env=None, cwd=ROOT, **options):
+    """Starts a command, by default in the repository's root."""
     return subprocess.Popen(
         command,
         env={**os.environ, **QUIET, **(env or {})},
-        cwd=ROOT,
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

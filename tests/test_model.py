@@ -1,13 +1,20 @@
 """LitModel as a Keras model, and as people call it."""
 
+import importlib
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import lit_tf
+from lit_tf import serialized
 from lit_tf.checkpoints.shapes import canonical_shapes
 from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
+from lit_tf.text_transformer import TextTransformer
+
+from .processes import finish, launch
 
 IMAGE = ViTConfig(patch_size=8, image_size=32, width=48, depth=2, num_heads=4, mlp_dim=96)
 BERT = BertConfig(100, width=64, depth=2, num_heads=1, mlp_dim=128, max_length=32, out_dim=48)
@@ -93,6 +100,50 @@ def test_towers_are_layers_that_keras_can_save_alone(model, tmp_path, reference)
     alone.save(tmp_path / "tower.keras")
     again = keras.saving.load_model(tmp_path / "tower.keras")
     np.testing.assert_array_equal(again(images), model.image_tower(images))
+
+
+def test_importing_lit_tf_is_enough_to_load_what_keras_saved(model, tmp_path, reference):
+    images = reference("towers")["images"]
+    model.save(tmp_path / "model.keras")
+    expected = {}
+    towers = {
+        "Bert": (model.text_tower, np.ones((2, 32), np.int32)),
+        "TextTransformer": (TextTransformer(PLAIN, name="plain"), np.ones((2, 16), np.int32)),
+        "ViT": (model.image_tower, images),
+    }
+    for name, (tower, x) in towers.items():
+        inputs = keras.Input(x.shape[1:], dtype=x.dtype)
+        around = keras.Model(inputs, keras.layers.Dense(3)(tower(inputs)))
+        around.save(tmp_path / f"{name}.keras")
+        np.save(tmp_path / f"{name}.npy", x)
+        expected[name] = around(x).numpy()
+    code = (
+        "import sys, lit_tf, numpy as np\n"
+        "assert 'keras' not in sys.modules\n"
+        "import keras\n"
+        "assert 'lit_tf.model' not in sys.modules\n"
+        f"for name in {sorted(expected)}:\n"
+        "    around = keras.saving.load_model(f'{name}.keras')\n"
+        "    np.save(f'{name}.out.npy', around(np.load(f'{name}.npy')))\n"
+        "model = keras.saving.load_model('model.keras')\n"
+        "assert type(model) is lit_tf.LitModel\n"
+        "np.save('z.npy', model.encode_text(['a cat']))\n"
+    )
+    finish(launch([sys.executable, "-c", code], cwd=tmp_path))
+    np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), model.encode_text(["a cat"]))
+    for name, z in expected.items():
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.out.npy"), z, atol=1e-6)
+
+
+def test_keras_knows_every_serialized_class_by_its_name():
+    registered = keras.saving.get_custom_objects()
+    names = {name for name in registered if name.startswith("lit_tf>")}
+    assert names == {f"{serialized.PACKAGE}>{name}" for name in serialized.CLASSES}
+    for name, module in serialized.CLASSES.items():
+        real = getattr(importlib.import_module(module), name)
+        assert keras.saving.get_registered_name(real) == f"{serialized.PACKAGE}>{name}"
+    serialized.register_with_keras()  # Keras is imported: no placeholder replaces a class
+    assert registered["lit_tf>LitModel"] is lit_tf.LitModel
 
 
 def test_summary_shows_both_towers_with_their_shapes(model):

@@ -1,0 +1,66 @@
+"""Lets Keras find lit_tf's classes when it loads a `.keras` file in a new process.
+
+Keras looks serialized classes up in its registry and imports nothing itself. The decorators of the
+classes fill the registry, but only once their modules are imported, and that takes TensorFlow,
+which `import lit_tf` leaves alone. So placeholders are registered as soon as Keras is imported, be
+that before or after lit_tf. A placeholder imports its class when Keras first asks for it, and the
+class then takes its place.
+"""
+
+import importlib
+import importlib.abc
+import sys
+from typing import Any
+
+PACKAGE = "lit_tf"  # as in register_keras_serializable
+# class name -> module
+CLASSES = {
+    "LitModel": "lit_tf.model",
+    "ViT": "lit_tf.vit",
+    "Bert": "lit_tf.bert",
+    "TextTransformer": "lit_tf.text_transformer",
+}
+
+
+def _placeholder(name: str, module: str) -> type:
+    """Returns a class that Keras can only call `from_config` of, which makes the real object."""
+
+    def from_config(cls: type, config: dict[str, Any]) -> Any:
+        return getattr(importlib.import_module(module), name).from_config(config)
+
+    return type(name, (), {"from_config": classmethod(from_config)})
+
+
+def _register(keras: Any) -> None:
+    registry = keras.saving.get_custom_objects()
+    for name, module in CLASSES.items():
+        registry.setdefault(f"{PACKAGE}>{name}", _placeholder(name, module))
+
+
+class _AfterKeras(importlib.abc.MetaPathFinder):
+    """Finds Keras as the other finders do, and registers the placeholders once it is imported."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "keras":
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        found = (finder.find_spec(name, path, target) for finder in others)
+        spec = next(filter(None, found), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module):
+                execute(module)
+                _register(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+def register_with_keras() -> None:
+    """Registers the placeholders now if Keras is imported already, else once it is."""
+    keras = sys.modules.get("keras")
+    if hasattr(keras, "saving"):
+        _register(keras)
+    else:  # not imported, or this runs in the midst of its import
+        sys.meta_path.insert(0, _AfterKeras())
