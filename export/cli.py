@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", metavar="GLOB", nargs="+", help="TFLite int8: images like those to come"
     )
+    commands.add_strict(parser, default=None)
     parser.add_argument(
         "--images", metavar="GLOB", nargs="+", help="web page: example pictures that it offers"
     )
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # What each kind of export takes beyond what all of them take.
 _OPTIONS = {
     "saved_model": ("parts", "dtype"),
-    "tflite": ("quantization", "calibration"),
+    "tflite": ("quantization", "calibration", "strict"),
     "web": ("quantization", "images", "texts", "runtime"),
 }
 
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         "templates": args.templates,
         "source": source,
     }
-    quantization = args.quantization or DYNAMIC_INT8
+    quantization, left_out = args.quantization or DYNAMIC_INT8, commands.LeftOut()
     if args.saved_model:
         parts = args.parts.split(",") if args.parts else _all_parts(model)
         more = {"parts": parts, "dtype": args.dtype, "max_pixels": args.max_pixels}
@@ -107,9 +108,10 @@ def run(args: argparse.Namespace) -> int:
         more = {"quantization": quantization, "images": images, "runtime": args.runtime or ()}
         measured = web(model, args.out, **more, **given, **common)
     else:
-        images = commands.matching_files(args.calibration) if args.calibration else None
+        images = calibration_images(model, args, left_out) if args.calibration else None
         more = {"quantization": quantization, "calibration": images}
         measured = tflite(model, args.out, **more, **common)
+    left_out.report()
     if args.json:
         commands.print_json(measured)
         return 0
@@ -118,6 +120,18 @@ def run(args: argparse.Namespace) -> int:
     if args.web:
         print(f"To look at it: lit-tf serve-web {shlex.quote(args.out)}")
     return 0
+
+
+def calibration_images(model, args, left_out):
+    """Returns the calibration images that can be read, uint8 (N, R, R, 3)."""
+    from . import samples
+
+    model.tower("image")
+    paths = commands.matching_files(args.calibration)
+    failed = None if args.strict else left_out.add
+    images = samples.resized(model, paths, max_pixels=args.max_pixels, failed=failed)
+    left_out.check(len(paths))
+    return images
 
 
 def _all_parts(model):

@@ -1,8 +1,13 @@
 """The inputs on which exported graphs are calibrated and compared with the Keras model."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import numpy as np
 
 from lit_tf import images as images_lib
+from lit_tf.errors import ImageError
+from lit_tf.image_files import MAX_PIXELS
 from lit_tf.zero_shot import get_templates
 
 SAMPLE_TEXTS = [
@@ -80,14 +85,33 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
-def resized(model, images) -> np.ndarray:
-    """Returns images of any kind as uint8 (N, R, R, 3), as the model's graphs take them."""
-    config = model.config
-    return np.stack(
-        [
-            images_lib.resize_uint8(
-                images_lib.to_uint8(x, f"Image {i}"), config.image.image_size, config.crop
-            ).numpy()
-            for i, x in enumerate(images)
-        ]
-    )
+def resized(
+    model,
+    images: Iterable,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    failed: Callable[[Any, ImageError], None] | None = None,
+) -> np.ndarray:
+    """Returns images of any kind as uint8 (N, R, R, 3), as the model's graphs take them.
+
+    Args:
+        model: the model, whose image size is R.
+        images: what `encode_image` takes.
+        max_pixels: width times height of the largest file or PIL image that is decoded.
+        failed: called with (image, error) for each one that cannot be read, and which is left out.
+            By default the error is raised.
+
+    Raises:
+        ImageError: an image cannot be read and `failed` is None.
+    """
+    size, crop, out = model.config.image.image_size, model.config.crop, []
+    for i, image in enumerate(images):
+        try:
+            pixels = images_lib.to_uint8(image, f"Image {i}", max_pixels)
+        except ImageError as error:
+            if failed is None:
+                raise
+            failed(image, error)
+            continue
+        out.append(images_lib.resize_uint8(pixels, size, crop).numpy())
+    return np.stack(out) if out else np.zeros((0, size, size, 3), np.uint8)

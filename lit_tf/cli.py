@@ -8,6 +8,7 @@ export and training need packages that the library does not.
 import argparse
 import importlib
 import importlib.metadata
+import io
 import os
 import platform
 import sys
@@ -87,6 +88,20 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def _make_printable():
+    """Lets both outputs take any text, and whatever a closed one is given vanish.
+
+    What an output's encoding lacks is escaped: bytes of a file name that are not UTF-8, or all but
+    ASCII in the C locale.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this process
+            setattr(sys, name, open(os.devnull, "w"))
+        elif isinstance(stream, io.TextIOWrapper):  # tests put others there
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv=None) -> int:
     """Runs the command line.
 
@@ -97,6 +112,7 @@ def main(argv=None) -> int:
         The exit code: 0, 2 for an error that the user can put right, 1 for one that is ours.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    _make_printable()
     debug = "--debug" in argv
     if not debug:
         # Nobody wants to read a log line for every device that is not there.

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf import images
-from lit_tf.errors import ImageError
+from lit_tf.errors import ImageError, LitError
 from lit_tf.image_files import MAX_PIXELS, check_max_pixels
 
 if TYPE_CHECKING:
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 # Batches whose results have not been fetched yet: the device has work while the host reads.
 IN_FLIGHT = 2
+
+
+def check_batch_size(batch_size: int) -> int:
+    """Returns a batch size.
+
+    Raises:
+        LitError: it is not a positive integer.
+    """
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:
+        raise LitError(f"batch_size must be a positive integer, found {batch_size!r}")
+    return int(batch_size)
 
 
 class Embedded(NamedTuple):
@@ -69,9 +81,10 @@ def embed_images(
 
     Raises:
         ImageError: an item cannot be read and `failed` is None.
+        LitError: the batch size is not a positive integer.
     """
     size, crop = model.config.image.image_size, model.config.crop
-    max_pixels = check_max_pixels(max_pixels)
+    max_pixels, batch_size = check_max_pixels(max_pixels), check_batch_size(batch_size)
 
     def read_numbered(numbered):
         number, item = numbered

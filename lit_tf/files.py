@@ -211,6 +211,22 @@ def _exchange(a, b):
     old.rename(a)
 
 
+def printable(path) -> str:
+    """Returns a path as one line of UTF-8; bytes that are not, and control characters, as escapes.
+
+    Args:
+        path: a path, where bytes that are not UTF-8 are surrogates, as `os.fsdecode` has them.
+    """
+    return "".join(
+        c
+        if c.isprintable()
+        else f"\\x{ord(c) - 0xDC00:02x}"
+        if 0xDC80 <= ord(c) <= 0xDCFF
+        else c.encode("unicode_escape").decode()
+        for c in os.fspath(path)
+    )
+
+
 def sha256(path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

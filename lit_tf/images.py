@@ -17,6 +17,7 @@ from lit_tf import exif
 from lit_tf.decoding import COMMON, decode_common
 from lit_tf.decoding import decode_image as decode_image
 from lit_tf.errors import ImageError
+from lit_tf.files import printable
 from lit_tf.image_files import FORMATS, MAX_PIXELS
 
 # What PIL calls pixels that convert to RGB as everybody expects.
@@ -110,11 +111,6 @@ def to_uint8(image: Any, name: str = "The image", max_pixels: int = MAX_PIXELS) 
     except (ValueError, TypeError) as e:
         raise ImageError(f"{name} is not an array: {e}") from None
     return _rgb(_bytes_of(image, name), name)
-
-
-def printable(name: str) -> str:
-    """Returns a file name that can be printed: what is not UTF-8 in it is escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _pil_pixels(image, name, max_pixels):

@@ -36,13 +36,6 @@ def normalize(z: tf.Tensor) -> tf.Tensor:
     return z / (tf.norm(z, axis=-1, keepdims=True) + NORM_EPSILON)
 
 
-def _check_batch_size(batch_size: int) -> int:
-    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
-    if not whole or batch_size < 1:
-        raise LitError(f"batch_size must be a positive integer, found {batch_size!r}")
-    return batch_size
-
-
 @keras.saving.register_keras_serializable("lit_tf")
 class LitModel(keras.Model):
     """Locked-image text tuning: an image tower and a text tower with one embedding space.
@@ -236,9 +229,7 @@ class LitModel(keras.Model):
         """
         self.tower("image")
         images = images_lib.checked_list(images)
-        batches = embedder.embed_images(
-            self, images, _check_batch_size(batch_size), max_pixels=max_pixels
-        )
+        batches = embedder.embed_images(self, images, batch_size, max_pixels=max_pixels)
         return self._concatenate(batch.embeddings for batch in batches)
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
@@ -307,7 +298,7 @@ class LitModel(keras.Model):
                 "does the vocabulary belong to this checkpoint?"
             )
         rows, places = distinct_by_length(tokens.astype(np.int32))
-        starts = range(0, len(rows), _check_batch_size(batch_size))
+        starts = range(0, len(rows), embedder.check_batch_size(batch_size))
         embed = self.token_function
         return self._concatenate(embed(rows[i : i + batch_size]).numpy() for i in starts)[places]
 
@@ -358,7 +349,7 @@ class LitModel(keras.Model):
         Their softmax is what `classify` answers. With a model that has a bias, their sigmoid is the
         probability that an image fits a class, independent of the other classes.
         """
-        _check_batch_size(batch_size)
+        embedder.check_batch_size(batch_size)
         class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
         zimg = self.encode_image(images, batch_size, max_pixels=max_pixels)

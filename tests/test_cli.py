@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -125,7 +126,8 @@ def test_embed_writes_the_references_embeddings(
 ):
     out = tmp_path / "out.npz"
     found = run("embed", checkpoint, "--images", photos / "*.png", "-o", out, "--json")
-    assert found == {"path": str(out), "count": 5, "width": 48, "arrays": ["embeddings", "paths"]}
+    arrays = ["embeddings", "paths"]
+    assert found == {"path": str(out), "count": 5, "width": 48, "arrays": arrays, "left_out": []}
     with np.load(out) as arrays:
         expected = reference("towers")["lit_bert_tiny/zimg"]
         np.testing.assert_allclose(arrays["embeddings"], expected, atol=1e-6, rtol=0)
@@ -160,6 +162,52 @@ def test_embed_writes_the_folders_that_clip_retrieval_reads(run, checkpoint, pho
     np.testing.assert_allclose(found, model.encode_text(["a cat", "a dog"]), atol=1e-6)
     again = run("embed", checkpoint, "--images", photos, *as_folder, tmp_path / "texts", code=2)
     assert "is not empty" in again
+
+
+@pytest.fixture
+def folder_with_bad_photos(photos, tmp_path):
+    """A folder of two photos, one with a name that is not UTF-8, and two files that are none."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    data = [(photos / f"{i}.png").read_bytes() for i in range(2)]
+    names = b"a.png", b"b\xff.png", b"c.png", b"d\xfe.png"
+    for name, content in zip(names, (data[0], data[1], data[0][:90], b""), strict=True):
+        pathlib.Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(content)
+    return folder
+
+
+def test_embed_leaves_out_names_and_counts_what_it_cannot_read(
+    checkpoint, folder_with_bad_photos, tmp_path, capsys
+):
+    out, pattern = tmp_path / "out.npz", f"{folder_with_bad_photos}/*.png"
+    command = ["embed", checkpoint, "--images", pattern, "-o", str(out)]
+    assert cli.main(command) == 0
+    told, left_out = capsys.readouterr()
+    assert "2 embeddings" in told and "2 images could not be read" in told
+    assert [line.startswith("left out: ") for line in left_out.splitlines()] == [True, True]
+    assert "/c.png" in left_out and "/d\\xfe.png" in left_out
+    with np.load(out) as arrays:
+        read = arrays["paths"].tolist()
+        assert [os.fsencode(path).split(b"/")[-1] for path in read] == [b"a.png", b"b\xff.png"]
+        expected = lit_tf.load(checkpoint).encode_image(read)
+        np.testing.assert_allclose(arrays["embeddings"], expected, atol=1e-6)
+    assert cli.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [os.fsencode(f["path"]).split(b"/")[-1] for f in found["left_out"]] == [
+        b"c.png",
+        b"d\xfe.png",
+    ]
+
+
+def test_embed_refuses_bad_photos_if_strict_or_if_there_are_no_others(
+    run, checkpoint, folder_with_bad_photos, tmp_path
+):
+    out = tmp_path / "out.npz"
+    embed = ["embed", checkpoint, "-o", out, "--images"]
+    assert "c.png" in run(*embed, folder_with_bad_photos / "*.png", "--strict", code=2)
+    message = run(*embed, folder_with_bad_photos / "[cd]*.png", code=2)
+    assert "none of 2 images can be read" in message and "c.png" in message
+    assert not out.exists()
 
 
 def test_embed_reads_standard_input_and_batches(run, checkpoint, photos, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import glob
 import json
 import os
 import pathlib
-import re
 import sys
 
 from lit_tf.errors import ConfigError, DataError, ImageError
@@ -59,6 +58,73 @@ def encode_images(model, paths, args):
     """Returns float32 embeddings (N, D) of image files, with a progress bar."""
     with progress("image", paths) as images:
         return model.encode_image(images, args.batch_size, max_pixels=args.max_pixels)
+
+
+def add_strict(parser, default=False):
+    """Adds `--strict`."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        default=default,
+        help="stop at the first image that cannot be read (default: leave it out and name it)",
+    )
+
+
+class LeftOut(list):
+    """The files that could not be read, as (path, reason), in their order.
+
+    `add` is what functions take as `failed`.
+    """
+
+    def add(self, path, error):
+        """Notes a file and the error that it gave."""
+        self.append((path, str(error)))
+
+    def check(self, given):
+        """Raises ImageError if not one of the `given` files was readable."""
+        if self and len(self) == given:
+            raise ImageError(f"none of {given} images can be read; the first: {self[0][1]}")
+
+    def report(self):
+        """Names the files on standard error."""
+        for _, reason in self:
+            print(f"left out: {' '.join(reason.split())}", file=sys.stderr)
+
+    def to_json(self):
+        """Returns the files for `print_json`."""
+        return [{"path": path, "reason": reason} for path, reason in self]
+
+
+def encode_readable_images(model, paths, args, left_out):
+    """Embeds the image files that can be read; with `--strict` all, or none.
+
+    Args:
+        model: the model.
+        paths: the files.
+        args: what `add_model` and `add_strict` added.
+        left_out: a `LeftOut` that gets the others.
+
+    Returns:
+        The paths of the N readable files, and float32 embeddings (N, D).
+
+    Raises:
+        ImageError: no file can be read, or with `--strict` one cannot.
+    """
+    import numpy as np
+
+    from lit_tf import embedder
+
+    model.tower("image")
+    failed = None if args.strict else left_out.add
+    readable, parts = [], []
+    with progress("image", paths) as images:
+        for batch in embedder.embed_images(
+            model, images, args.batch_size, max_pixels=args.max_pixels, failed=failed
+        ):
+            readable += batch.items
+            parts.append(batch.embeddings)
+    left_out.check(len(paths))
+    return readable, np.concatenate(parts)
 
 
 def encode_texts(model, texts, block=1024):
@@ -170,8 +236,12 @@ def print_json(value):
     """Prints a value as indented JSON; times and the like as their text."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     # Bytes of a file name that are not UTF-8 are surrogates, which cannot be printed: escaped, they
-    # come back as they were.
-    print(re.sub("[\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text))
+    # come back as they were. The same goes for all but ASCII where the output takes only that.
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, default=str)
+    print(text)
 
 
 def print_table(rows, right=()):

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             import matplotlib  # noqa: F401  rather missing now than after minutes of work
     paths = common.matching_files(args.images)
     model = common.load(args)
-    zimg = common.encode_images(model, paths, args.batch_size)
+    zimg = common.encode_images(model, paths, args)
     ztxt = common.encode_texts(model, texts)
     similarities = zimg @ ztxt.T  # (images, texts)
     logits = model.logits(zimg, ztxt).numpy()

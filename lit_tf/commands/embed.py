@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="npz: a file of arrays (default); clip-retrieval: a new folder that its index and "
         "back end read",
     )
+    common.add_strict(parser)
     common.add_json(parser)
 
 
@@ -32,10 +33,11 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     (common.check_writable if args.format == "npz" else clip_retrieval.check_folder)(args.out)
+    left_out = common.LeftOut()
     if args.images:
         paths = common.matching_files(args.images)
         model = common.load(args)
-        embeddings = common.encode_images(model, paths, args)
+        paths, embeddings = common.encode_readable_images(model, paths, args, left_out)
         arrays = {"embeddings": embeddings, "paths": np.array(paths)}
     else:
         texts = common.read_texts(args.texts)
@@ -51,9 +53,17 @@ def run(args: argparse.Namespace) -> int:
     count, width = embeddings.shape
     if args.json:
         common.print_json(
-            {"path": args.out, "count": count, "width": width, "arrays": list(arrays)}
+            {
+                "path": args.out,
+                "count": count,
+                "width": width,
+                "arrays": list(arrays),
+                "left_out": left_out.to_json(),
+            }
         )
     else:
         what = f" (arrays {' and '.join(arrays)})" if args.format == "npz" else ""
-        print(f"{count} embeddings, {width} wide: {args.out}{what}")
+        others = f"; {len(left_out)} images could not be read" if left_out else ""
+        print(f"{count} embeddings, {width} wide: {args.out}{what}{others}")
+    left_out.report()
     return 0

@@ -87,7 +87,7 @@ def _options(args):
 
 
 def _print(args, report):
-    from lit_tf.search.paths import printable
+    from lit_tf.files import printable
 
     if args.json:
         counts = ("found", "new", "changed", "embedded", "deleted", "updated", "others", "rows")

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _question(args):
     """Returns the question in words."""
-    from lit_tf.search.paths import printable
+    from lit_tf.files import printable
 
     parts = [*args.texts, *(f"like {printable(path)}" for path in args.like)]
     words = " + ".join(parts)
@@ -107,7 +107,7 @@ def _print_json(args, found):
 
 
 def _print_table(args, found):
-    from lit_tf.search.paths import printable
+    from lit_tf.files import printable
 
     names = list(dict.fromkeys(name for picture in found for name in picture.columns))
     match = any(picture.match is not None for picture in found)

@@ -16,9 +16,10 @@ import numpy as np
 import lit_tf
 from lit_tf import embedder, images
 from lit_tf.errors import DataError, ImageError, extra
+from lit_tf.files import printable
 from lit_tf.image_files import MAX_PIXELS, check_max_pixels
 from lit_tf.search import store as stores
-from lit_tf.search.paths import Walk, from_stored, printable, to_stored
+from lit_tf.search.paths import Walk, from_stored, to_stored
 from lit_tf.search.store import Model, Store
 from lit_tf.search.tables import Columns
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from lit_tf import files
 from lit_tf.errors import extra
-from lit_tf.search.paths import printable
+from lit_tf.files import printable
 from lit_tf.search.query import Found
 
 with extra("search"):

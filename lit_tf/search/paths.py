@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from lit_tf.errors import DataError
+from lit_tf.files import printable
 from lit_tf.image_files import IMAGE_SUFFIXES
 
 
@@ -27,12 +28,6 @@ def from_stored(text: str) -> str:
     """Returns the path that `to_stored` was given."""
     data = re.sub("\0([0-9a-f]{2})", lambda m: chr(0xDC00 + int(m[1], 16)), text)
     return os.fsdecode(data.encode("utf-8", "surrogateescape"))
-
-
-def printable(path: str) -> str:
-    """Returns a path as one line of UTF-8; what is not, and control characters, is escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclasses.dataclass

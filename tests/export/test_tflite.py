@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
 import lit_tf
-from lit_tf.errors import ExportError
+from lit_tf.errors import ExportError, ImageError
 from lit_tf.export import samples, tflite
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -188,3 +189,27 @@ def test_tokenizer_vectors_are_up_to_date():
 
     assert maker.PATH.read_text(encoding="utf-8") == maker.to_json(maker.vectors())
     assert os.path.getsize(maker.PATH) < 50_000
+
+
+def test_calibration_leaves_out_photos_that_cannot_be_read(fixture_module, fixtures, tmp_path):
+    from lit_tf.commands.common import LeftOut
+    from lit_tf.export import cli
+
+    for i, image in enumerate(fixture_module.images()[:2]):
+        (tmp_path / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
+    bad = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    pathlib.Path(bad).write_bytes(b"no picture")
+    model, left_out = lit_tf.load(fixtures / "lit_bert_tiny.npz"), LeftOut()
+    calibration = [f"{tmp_path}/*.png"]
+    args = types.SimpleNamespace(calibration=calibration, strict=None, max_pixels=10**6)
+    pixels = cli.calibration_images(model, args, left_out)
+    expected = samples.resized(model, fixture_module.images()[:2])
+    np.testing.assert_array_equal(pixels, expected)
+    np.testing.assert_array_equal(samples.resized(model, pixels), expected)  # as tflite takes them
+    assert [path for path, _ in left_out] == [bad]
+    with pytest.raises(ImageError, match="xff"):
+        args.strict = True
+        cli.calibration_images(model, args, LeftOut())
+    with pytest.raises(ImageError, match="none of 1 images"):
+        args.strict, args.calibration = None, [bad]
+        cli.calibration_images(model, args, LeftOut())

@@ -6,7 +6,8 @@ import pathlib
 import pytest
 
 from lit_tf.errors import DataError
-from lit_tf.search.paths import Walk, from_stored, printable, to_stored
+from lit_tf.files import printable
+from lit_tf.search.paths import Walk, from_stored, to_stored
 
 
 def touch(path):
