@@ -164,7 +164,9 @@ def read_ahead(items: Iterable, read: Callable, ahead: int) -> Iterator[tuple[An
             start(1)
             yield item, result
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Not waited for: where nobody closes this generator, the garbage collector does, in any
+        # thread and even while a thread is being started, when joining another one deadlocks.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def in_flight(batches: Iterable, embed: Callable) -> Iterator[tuple[Any, Any]]:
