@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 
+from lit_tf import files
 from lit_tf.commands import common as commands
 from lit_tf.errors import ExportError
 
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     for name in {option for options in _OPTIONS.values() for option in options}:
         if getattr(args, name) is not None and name not in _OPTIONS[kind]:
             raise ExportError(f"--{name} does not go with --{kind.replace('_', '-')}")
+    files.check_output_folder(args.out, _inputs(args), replaced=True)
     import lit_tf
     from lit_tf.checkpoints import download
 
@@ -120,6 +122,18 @@ def run(args: argparse.Namespace) -> int:
     if args.web:
         print(f"To look at it: lit-tf serve-web {shlex.quote(args.out)}")
     return 0
+
+
+def _inputs(args):
+    """Returns all files that the command reads, for `check_output_folder`."""
+    texts = [text for text in args.texts or () if text.startswith("@")]
+    return [
+        *commands.checkpoint_files(args.model, args.vocab),
+        *(args.classes, args.templates),
+        *commands.text_files(*texts),
+        *commands.matching_files([*(args.calibration or ()), *(args.images or ())]),
+        *(args.runtime or ()),
+    ]
 
 
 def calibration_images(model, args, left_out):

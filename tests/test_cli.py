@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import types
@@ -210,6 +211,61 @@ def test_embed_refuses_bad_photos_if_strict_or_if_there_are_no_others(
     assert not out.exists()
 
 
+@pytest.fixture
+def user_files(fixtures, photos, tmp_path, monkeypatch):
+    """A folder with one of each file that commands read; the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for end in (".npz", ".txt"):
+        shutil.copy(fixtures / f"lit_bert_tiny{end}", f"a{end}")
+    shutil.copy(photos / "0.png", "p.png")
+    for name in ("cap.txt", "names.txt", "templates.txt"):
+        pathlib.Path(name).write_text("a {}\n")
+    pathlib.Path("pairs.csv").write_text("image,caption\np.png,a cat\n")
+    os.link("p.png", "hard.png")
+    pathlib.Path("link.npz").symlink_to("a.npz")
+    (tmp_path / "db").mkdir()
+    (tmp_path / "out").mkdir()
+    for name in ("lit_manifest.json", "names.txt"):
+        pathlib.Path("out", name).write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "embed a.npz --texts cap.txt -o cap.txt",
+        "embed a.npz --images p.png -o hard.png",
+        "embed link.npz --images p.png -o a.npz",
+        "embed a.npz --images p.png -o a.txt",
+        "compare a.npz --images p.png --texts x --plot p.png",
+        "compare a.npz --images p.png --texts @cap.txt --plot ./cap.txt",
+        "convert a.npz a.npz --dtype float16",
+        "convert a.npz link.npz",
+        "search db x --html names.txt --templates names.txt",
+        "search db --like p.png --html hard.png",
+        "index a.npz p.png --db p.png",
+        "index a.npz --table pairs.csv --db pairs.csv",
+        "export a.npz out --saved-model --classes out/names.txt",
+        "export a.npz a.npz --saved-model",
+        "eval a.npz --retrieval pairs.csv --json pairs.csv",
+        "eval a.npz --zero-shot . --report p.png",
+        "eval a.npz --zero-shot . --class-names names.txt --report names.txt",
+        "eval a.npz --zero-shot . --json new --report ./new",
+        "eval --saved-model out --zero-shot . --json out/lit_manifest.json",
+        "precompute a.npz a.npz --source x",
+        "precompute a.npz p.png --source p.png",
+    ],
+)
+def test_no_command_writes_over_what_it_reads(run, user_files, command):
+    def contents():
+        paths = sorted(p for p in pathlib.Path().rglob("*") if p.is_file())
+        return {str(p): (p.is_symlink(), p.stat().st_ino, p.read_bytes()) for p in paths}
+
+    before = contents()
+    message = run(*command.split(), code=2)
+    assert re.search("which is read|in it is read|are one file", message)
+    assert contents() == before
+
+
 def test_embed_reads_standard_input_and_batches(run, checkpoint, photos, tmp_path, monkeypatch):
     out = tmp_path / "out.npz"
     monkeypatch.setattr("sys.stdin", io.StringIO("a cat\n\na dog"))
@@ -252,9 +308,12 @@ def test_classify_answers_as_the_library_does(run, checkpoint, photos, tmp_path)
 def test_classify_heeds_the_batch_size(run, checkpoint, photos, monkeypatch):
     sizes = []
     encode = lit_tf.LitModel.encode_image
-    monkeypatch.setattr(
-        lit_tf.LitModel, "encode_image", lambda m, x, n=32: sizes.append(n) or encode(m, x, n)
-    )
+
+    def noting(model, images, batch_size=32, **more):
+        sizes.append(batch_size)
+        return encode(model, images, batch_size, **more)
+
+    monkeypatch.setattr(lit_tf.LitModel, "encode_image", noting)
     command = ["classify", checkpoint, photos / "*.png", "--classes", "a,b", "--batch-size"]
     run(*command, 2)
     assert sizes == [2]

@@ -2,7 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
+
+from lit_tf.commands.common import checkpoint_files
+from lit_tf.files import check_output_files, check_output_folder
 
 from .names import AUTO, STRATEGIES
 
@@ -53,6 +57,7 @@ def run(args) -> int:
     from .config import load_config
 
     config = load_config(args.config, args.overrides)
+    _check_outputs(config, args)
     from .distribution import strategies  # only now: a wrong config is refused without TensorFlow
 
     # Before anything else touches TensorFlow's runtime.
@@ -75,3 +80,14 @@ def run(args) -> int:
             print(f"{name}  {value:.4f}")
         print(f"{args.workdir}/final.npz")
     return 0
+
+
+def _check_outputs(config, args):
+    """Refuses a workdir whose final.npz is where the run starts from."""
+    inputs = [args.config.partition(":")[0]]
+    for checkpoint in (config.model.init, config.model.image_init, config.model.text_init):
+        inputs += checkpoint_files(checkpoint) if checkpoint else []
+    check_output_folder(args.workdir, inputs)
+    final = f"{args.workdir}/final.npz"
+    if os.path.exists(final):
+        check_output_files([final], inputs)

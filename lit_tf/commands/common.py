@@ -6,7 +6,8 @@ import os
 import pathlib
 import sys
 
-from lit_tf.errors import ConfigError, DataError, ImageError
+from lit_tf import registry
+from lit_tf.errors import DataError, ImageError
 from lit_tf.image_files import MAX_PIXELS
 
 
@@ -223,13 +224,25 @@ def class_names(value):
     return names
 
 
-def check_writable(path):
-    """Raises ConfigError now, rather than after minutes of work, if `path` cannot be written."""
-    folder = pathlib.Path(path).parent
-    if not folder.is_dir():
-        raise ConfigError(f"{path} cannot be written: there is no folder {folder}")
-    if pathlib.Path(path).is_dir():
-        raise ConfigError(f"{path} cannot be written: it is a folder")
+def text_files(*arguments):
+    """Returns the files that arguments name for `check_output_files`: `@FILE`, FILE, `-`."""
+    return [0 if a == "-" else a.removeprefix("@") for a in arguments if a is not None]
+
+
+def checkpoint_files(checkpoint, vocab=None):
+    """Returns the local files that loading a checkpoint may read, for `check_output_files`."""
+    from lit_tf.checkpoints.download import cache_dir
+
+    model = registry.find_published(checkpoint) or registry.find_upstream(checkpoint)
+    cached = cache_dir() / f"{model.name}.npz" if model else None
+    found = [vocab]
+    for path in (checkpoint, registry.embedded_models().get(checkpoint), cached):
+        if path is None or "://" in os.fspath(path):
+            continue
+        path = pathlib.Path(path).expanduser()
+        found += [path, *(path.with_name(f"{path.stem}{end}") for end in (".txt", ".model"))]
+        found += [path.parent / "vocab.txt", *(path.iterdir() if path.is_dir() else ())]
+    return found
 
 
 def print_json(value):

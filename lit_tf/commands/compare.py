@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import textwrap
 
+from lit_tf import files
 from lit_tf.commands import common
 from lit_tf.errors import extra
 
@@ -32,11 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints, for every image and text, their cosine and the text's probability."""
     texts = common.texts(args.texts)
+    paths = common.matching_files(args.images)
     if args.plot:
-        common.check_writable(args.plot)
+        inputs = common.text_files(*(text for text in args.texts if text.startswith("@")))
+        inputs += [*common.checkpoint_files(args.checkpoint, args.vocab), *paths]
+        files.check_output_files([args.plot], inputs)
         with extra("demo"):
             import matplotlib  # noqa: F401  rather missing now than after minutes of work
-    paths = common.matching_files(args.images)
     model = common.load(args)
     zimg = common.encode_images(model, paths, args)
     ztxt = common.encode_texts(model, texts)

@@ -27,9 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf convert`."""
     import lit_tf
-    from lit_tf import loading
+    from lit_tf import files, loading
 
-    common.check_writable(args.out)
+    inputs = common.checkpoint_files(args.checkpoint, args.vocab)
+    files.check_output_files([args.out], inputs)
     model = lit_tf.load(args.checkpoint, vocab=args.vocab, resolution=args.resolution)
     layout = args.layout or loading.default_layout(model.config)
     lit_tf.save_npz(model, args.out, layout=layout, dtype=args.dtype)

@@ -32,10 +32,15 @@ def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf embed`."""
     import numpy as np
 
-    (common.check_writable if args.format == "npz" else clip_retrieval.check_folder)(args.out)
+    paths = common.matching_files(args.images) if args.images else common.text_files(args.texts)
+    inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), *paths]
+    if args.format == "npz":
+        files.check_output_files([args.out], inputs)
+    else:
+        files.check_output_folder(args.out, inputs)
+        clip_retrieval.check_folder(args.out)
     left_out = common.LeftOut()
     if args.images:
-        paths = common.matching_files(args.images)
         model = common.load(args)
         paths, embeddings = common.encode_readable_images(model, paths, args, left_out)
         arrays = {"embeddings": embeddings, "paths": np.array(paths)}

@@ -5,6 +5,7 @@ import importlib
 import shlex
 import sys
 
+from lit_tf import files
 from lit_tf.commands import common
 from lit_tf.errors import ConfigError
 
@@ -50,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf index`; run it again to add what is new, or after an interruption."""
+    inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), args.table, *args.sources]
+    files.check_output_folder(args.db, inputs)
     from lit_tf.search import index
 
     embed = None

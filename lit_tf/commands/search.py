@@ -2,6 +2,7 @@
 
 import argparse
 
+from lit_tf import files
 from lit_tf.commands import common
 from lit_tf.errors import ConfigError
 
@@ -48,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.texts and not args.like:
         raise ConfigError("there is no question: expected a TEXT or --like IMAGE")
     if args.html:
-        common.check_writable(args.html)
+        inputs = [args.db, args.templates, *args.like]
+        inputs += common.checkpoint_files(args.model) if args.model else []
+        files.check_output_files([args.html], inputs)
     from lit_tf import search
 
     pictures = search.open(args.db, args.model)

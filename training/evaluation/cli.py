@@ -9,9 +9,10 @@ import sys
 
 from lit_tf.commands import common as commands
 from lit_tf.errors import ConfigError
-from lit_tf.files import write_text
+from lit_tf.files import check_output_files, write_text
 from lit_tf.image_files import check_max_pixels
 
+from ..config import load_config
 from ..names import AUTO, STRATEGIES
 
 # The datasets of big_vision's `lit_coco`, used unless the command line names others.
@@ -138,10 +139,26 @@ def _check(args):
         for flag in ("vocab", "resolution", "dtype"):
             if getattr(args, flag) is not None:
                 raise ConfigError(f"--{flag} was fixed when the model was exported")
-    for path in (args.json, args.report):
-        folder = path and pathlib.Path(path).resolve().parent
-        if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise ConfigError(f"{path}: {folder} is not a writable folder")
+    check_output_files([args.json, args.report], _inputs(args))
+
+
+def _inputs(args):
+    """Returns the files and folders that are read, for `check_output_files`."""
+    found = [args.vocab, args.templates, args.class_names]
+    if args.model:
+        found += commands.checkpoint_files(args.model)
+    if args.config:
+        found.append(args.config.partition(":")[0])
+        init = load_config(args.config).model.init
+        found += commands.checkpoint_files(init) if init else []
+    for names in (args.zero_shot, args.retrieval):
+        found += names.split(",") if names else []
+    for folder in filter(None, (args.saved_model, args.tflite)):
+        # All that `lit-tf export` writes; JSON and HTML may be what this command wrote there.
+        for path in pathlib.Path(folder).rglob("*"):
+            if path.name == "lit_manifest.json" or path.suffix not in (".json", ".html"):
+                found.append(path)
+    return found
 
 
 def _show(args, subject, results):
@@ -235,7 +252,6 @@ def _open_checkpoint(source, args, strategy):
 
 
 def _open_config(args, strategy):
-    from ..config import load_config
     from . import published
 
     config = load_config(args.config)

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 
+from lit_tf import files
 from lit_tf.commands import common as commands
 from lit_tf.errors import ConfigError
 
@@ -71,6 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf precompute`; run it again to continue after an interruption."""
+    inputs = [*commands.checkpoint_files(args.checkpoint), args.source]
+    files.check_output_folder(args.output, inputs)
     from ..config import DataConfig
     from .shards import Job, is_finished, precompute, precompute_with_beam
 
