@@ -11,10 +11,12 @@ from typing import Any
 
 import tensorflow as tf
 
+import lit_tf
 from lit_tf import images as images_lib
 from lit_tf.errors import ExportError, extra
 from lit_tf.files import sha256
 from lit_tf.model import LitModel
+from lit_tf.zero_shot import get_templates
 
 from . import manifest, quantize, samples, to_tflite, web_runtime
 from .names import DYNAMIC_INT8, WEB_QUANTIZATIONS
@@ -47,7 +49,7 @@ def web(
         classes: class names; then the page classifies, and needs no text tower.
         templates: prompt templates for `classes`.
         quantization: `dynamic_int8`, `float16` or `none`, as for `tflite`. Browsers run
-            `dynamic_int8` fastest, by far.
+            `dynamic_int8` fastest.
         images: paths of pictures that the page offers as examples.
         texts: the sentences that it starts with.
         runtime: tarballs of the npm packages that the page runs on; those that are not given come
@@ -110,6 +112,8 @@ def web(
             files=files,
             tokenizing=None if classes is not None else _tokenizing(model.tokenizer),
             self_test=_self_test(model, folder, classes is None),
+            meaning=_meaning(model.bias, "sentences" if classes is None else "classes"),
+            about=_about(model, files, quantization, names and list(get_templates(templates))),
             examples={"images": _examples(folder, images), "texts": list(texts)},
             runtime={package.name: package.version for package in tarballs},
         )
@@ -144,6 +148,36 @@ def _tokenizing(tokenizer) -> dict:
         "pad": tokenizer.pad,
         "lowercase": tokenizer.lowercase,
     }
+
+
+def _meaning(bias, these) -> str:
+    """Returns what the page's percentages mean."""
+    if bias is None:
+        return (
+            f"Percentages compare the {these} with each other: for every picture they add up to "
+            f"100 % among these {these}, even if none of them fits."
+        )
+    return (
+        f"“match” is how likely a picture and one of the {these} belong together, whatever the "
+        "others are. “among these” compares them with each other."
+    )
+
+
+def _about(model, files, quantization, templates) -> dict[str, str]:
+    """Returns what "About this page" says of the model."""
+    size = model.config.image.image_size
+    bytes_of = {name: f"{record['bytes'] / 1e6:.1f} MB" for name, record in files.items()}
+    tower = bytes_of["model/image_encoder.tflite"]
+    about = {"Image tower": f"{tower}, {size} × {size} pixels, {quantization}"}
+    if templates is None:
+        about["Text tower"] = bytes_of["model/text_encoder.tflite"]
+    else:
+        about["Text tower"] = "none: the classes are built in"
+        about["Prompts"] = " · ".join(templates)
+    about["Temperature"] = f"{model.temperature:.4g}, by which similarities are multiplied"
+    if model.bias is not None:
+        about["Bias"] = f"{model.bias:.4g}, added before the sigmoid that gives “match”"
+    return {**about, "Written by": f"lit_tf {lit_tf.__version__}"}
 
 
 def _image_test(folder):
@@ -213,7 +247,7 @@ def _page(folder):
     version = hashlib.sha256()
     for path in files:
         version.update(f"{path} {sha256(folder / path)}\n".encode())
-    kept = ["./" if path == "index.html" else path for path in files if "wasm/" not in path]
+    kept = ["./", *(path for path in files if "wasm/" not in path)]
     worker = (PAGE / "sw.js").read_text(encoding="utf-8")
     worker = worker.replace("{{version}}", version.hexdigest()[:16])
     worker = worker.replace("{{files}}", json.dumps(kept))

@@ -2,25 +2,29 @@
 
 export const $ = (selector, within = document) => within.querySelector(selector);
 
-/** Returns a new element with properties and children. */
-export function make(name, properties = {}, ...children) {
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export function make(name, properties, ...children) {
   const element = Object.assign(document.createElement(name), properties);
   element.append(...children);
   return element;
 }
 
-/** Tells those who listen to the page. */
-export const say = (text) => ($("#said").textContent = text);
+export const cross = (ariaLabel, onclick) => make("button", { textContent: "×", ariaLabel, onclick });
 
-/** Adds a file that could not be read to a tab's list. */
-export function fail(tab, { file, name }, error) {
-  const heic = /\.hei[cf]$/i.test(name) || /hei[cf]/.test(file.type);
-  const decoder = ["InvalidStateError", "EncodingError"].includes(error.name) || /PNG|decode/i.test(error.message);
-  const why = heic ? "this browser cannot read HEIC. Save the picture as JPEG first"
-    : decoder ? "not a picture that this browser can read; the file may be damaged" : error.message;
-  const close = make("button", { textContent: "×", ariaLabel: `Dismiss ${name}` });
-  const line = make("li", {}, `${name}: ${why}.`, close);
-  close.onclick = () => line.remove();
-  $(".errors", tab).append(line);
-  say(line.textContent);
+// Returns an image of a blob, whose address is given back once it is shown.
+export function photo(blob) {
+  const src = URL.createObjectURL(blob);
+  return make("img", { src, alt: "", onload: () => URL.revokeObjectURL(src) });
 }
+
+export const tile = (image, name, ...more) => make("li", {}, image, make("h2", {}, name), ...more);
+
+// Says what the model is doing, and which part of it is done.
+export function status(text, part = 1) {
+  $("#status span").textContent = text;
+  Object.assign($("#status progress"), { value: part, hidden: part === 1 });
+}
+
+// Tells those who listen.
+export const say = (text) => ($("#said").textContent = text);

@@ -3,61 +3,48 @@
 const SITE = new URL("./", import.meta.url).href;
 
 export class Engine {
-  /**
-   * @param manifest lit_manifest.json
-   * @param progress called with {path, bytes} while files come
-   */
+  #last = Promise.resolve();
+
+  // `manifest` is lit_manifest.json; `progress` is called with {at, bytes} while files come.
   constructor(manifest, progress) {
-    this.manifest = manifest;
-    this.progress = progress;
-    this.waiting = new Map();
-    this.next = 0;
+    Object.assign(this, { manifest, progress });
     this.#start();
   }
 
-  /** Resolves when the model is loaded and its self-test passed: {classes, threads}. */
+  // Resolves when the model is loaded and its self-test passed.
   ready;
 
-  /** Returns {embedding, thumbnail} of a picture. */
+  // A picture's {embedding, thumbnail}, a text's embedding.
   image = (blob) => this.#call("image", blob);
-
-  /** Returns the embedding of a text. */
-  text = async (text) => (await this.#call("text", text)).embedding;
+  text = (text) => this.#call("text", text);
 
   #start() {
-    const code = `const SITE = ${JSON.stringify(SITE)}; importScripts(SITE + "worker.js");`;
-    const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-    this.worker = new Worker(url);
-    this.worker.onmessage = ({ data }) => this.#receive(data);
-    this.worker.onerror = (event) => {
-      event.preventDefault?.();
-      const error = new Error(event.message || "the model's worker could not be started");
-      for (const { reject } of this.waiting.values()) reject(error);
-      this.waiting.clear();
-    };
-    this.ready = this.#call("open", this.manifest);
-    this.ready.catch(() => {});
+    const code = `const SITE = "${SITE}"; importScripts(SITE + "worker.js");`;
+    this.worker?.terminate();
+    this.worker = new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
+    this.ready = this.#ask("open", this.manifest);
+    this.ready.catch(() => {}); // main.js says so
   }
 
   #call(name, value) {
-    return new Promise((resolve, reject) => {
-      const message = { id: this.next++, name, value };
-      this.waiting.set(message.id, { message, resolve, reject });
-      this.worker.postMessage(message);
-    });
+    const answer = this.#last.then(() => this.ready).then(() => this.#ask(name, value));
+    // A WebAssembly module that aborted is lost: another worker does the rest.
+    this.#last = answer.catch(({ fatal }) => fatal && this.#start());
+    return answer;
   }
 
-  #receive({ id, result, error, fatal, progress }) {
-    if (progress) return this.progress(progress);
-    const { message, resolve, reject } = this.waiting.get(id);
-    this.waiting.delete(id);
-    if (!error) return resolve(result);
-    reject(new Error(error));
-    if (!fatal || message.name === "open") return;
-    // A WebAssembly module that aborted is lost: another worker does the rest.
-    this.worker.terminate();
-    const rest = [...this.waiting.values()];
-    this.#start();
-    for (const { message } of rest) this.worker.postMessage(message);
+  #ask(name, value) {
+    return new Promise((resolve, reject) => {
+      this.worker.onmessage = ({ data: { progress, result, error, fatal } }) => {
+        if (progress) this.progress(progress);
+        else if (error) reject(Object.assign(new Error(error), { fatal: fatal && name !== "open" }));
+        else resolve(result);
+      };
+      this.worker.onerror = (event) => {
+        event.preventDefault();
+        reject(new Error(event.message || "the model's worker could not be started"));
+      };
+      this.worker.postMessage({ name, value });
+    });
   }
 }

@@ -1,26 +1,18 @@
 // Starts the page: service worker, model, tabs.
 
 import { showCompare } from "./compare.js";
-import { $, make } from "./dom.js";
+import { $, make, sleep, status } from "./dom.js";
 import { Engine } from "./engine.js";
-import { picked, transferred } from "./files.js";
+import { dropped, picked } from "./files.js";
 import { showSearch } from "./search.js";
 
-const megabytes = (bytes) => `${(bytes / 1e6).toLocaleString(undefined, { maximumFractionDigits: bytes < 1e7 ? 1 : 0 })} MB`;
-
-function status(text, part = 1) {
-  $("#status span").textContent = text;
-  Object.assign($("#status progress"), { value: part, hidden: part === 1 });
-}
-
-/** Waits until the service worker serves this page, which then works offline and with threads. */
+// Waits until the service worker serves this page, which then works offline and with threads.
 async function served() {
-  const worker = navigator.serviceWorker; // there is none over plain HTTP, or in some private windows
+  const worker = navigator.serviceWorker; // none over plain HTTP, or in some private windows
   if (!(await worker?.register("sw.js").catch(() => null))) return;
-  const taken = new Promise((resolve) => (worker.oncontrollerchange = resolve));
-  if (!worker.controller) await Promise.race([taken, new Promise((resolve) => setTimeout(resolve, 9000))]);
+  for (let i = 0; i < 90 && !worker.controller; i++) await sleep(100);
   if (crossOriginIsolated || !worker.controller || sessionStorage.reloaded) return;
-  sessionStorage.reloaded = true; // once, for the headers that the service worker adds
+  sessionStorage.reloaded = true; // once, for the headers that it adds
   location.reload();
   await new Promise(() => {});
 }
@@ -30,7 +22,7 @@ function showTabs() {
   const select = (tab) => {
     for (const each of tabs) {
       Object.assign(each, { ariaSelected: each === tab, tabIndex: each === tab ? 0 : -1 });
-      $(`#${each.getAttribute("aria-controls")}`).hidden = each !== tab;
+      $(`[aria-labelledby=${each.id}]`).hidden = each !== tab;
     }
     tab.focus();
   };
@@ -40,7 +32,7 @@ function showTabs() {
   });
 }
 
-/** Sends what is picked, dropped or pasted to the tab that is shown. */
+// Sends what is picked, dropped or pasted to the tab that is shown.
 function takeFiles(compare, search) {
   const add = (items) => ($("#search").hidden ? compare : search)(items);
   for (const input of document.querySelectorAll("[type=file]")) {
@@ -50,29 +42,12 @@ function takeFiles(compare, search) {
       input.value = "";
     };
   }
-  const { classList } = document.body;
-  document.ondragover = (event) => (event.preventDefault(), classList.add("dragging"));
-  document.ondragleave = ({ relatedTarget }) => relatedTarget || classList.remove("dragging");
-  document.ondrop = async (event) => {
+  document.ondragover = document.ondragleave = document.ondrop = async (event) => {
     event.preventDefault();
-    classList.remove("dragging");
-    add(await transferred(event.dataTransfer));
+    document.body.classList.toggle("dragging", event.type === "dragover");
+    if (event.type === "drop") add(await dropped(event.dataTransfer));
   };
   document.onpaste = ({ clipboardData }) => clipboardData.files.length && add(picked(clipboardData));
-}
-
-function about({ files, resolution, temperature, bias, quantization, templates, versions }, { threads }) {
-  const size = (tower) => megabytes(files[`model/${tower}_encoder.tflite`].bytes);
-  const rows = {
-    "Image tower": `${size("image")}, ${resolution} × ${resolution} pixels, ${quantization}`,
-    "Text tower": templates ? "none: the classes are built in" : size("text"),
-    Prompts: templates?.join(" · "),
-    Temperature: `${temperature.toPrecision(4)}, by which similarities are multiplied`,
-    Bias: bias && `${bias.toPrecision(4)}, added before the sigmoid that gives “match”`,
-    "Self-test": `passed, with ${threads} thread${threads > 1 ? "s" : ""}`,
-    "Written by": `lit_tf ${versions.lit_tf}`,
-  };
-  for (const [name, value] of Object.entries(rows)) value && $("dl").append(make("dt", {}, name), make("dd", {}, value));
 }
 
 async function start() {
@@ -81,17 +56,19 @@ async function start() {
   await served();
   const manifest = await (await fetch("lit_manifest.json")).json();
   document.title = $("h1").textContent = manifest.model;
-  const engine = new Engine(manifest, ({ path, bytes }) => {
-    const what = { image: "model", text_: "text tower" }[path.match(/image|text_|$/)[0]] ?? "vocabulary", all = manifest.files[path].bytes;
-    status(bytes < all ? `Loading the ${what}: ${megabytes(bytes)} of ${megabytes(all)}` : `Starting the ${what}`, bytes / all);
+  const engine = new Engine(manifest, ({ at, bytes }) => {
+    const [done, all] = [at, bytes].map((size) => (size / 1e6).toFixed(1));
+    status(`Loading the model: ${done} of ${all} MB`, at / bytes);
   });
-  const ready = () => status("Ready");
-  takeFiles(showCompare(manifest, engine, ready), await showSearch(manifest, engine, ready));
-  about(manifest, await engine.ready);
-  ready();
+  takeFiles(showCompare(manifest, engine), await showSearch(manifest, engine));
+  await engine.ready;
+  const threads = crossOriginIsolated ? "several threads" : "one thread";
+  const facts = { ...manifest.about, "Self-test": `passed, with ${threads}` };
+  for (const fact in facts) $("dl").append(make("dt", {}, fact), make("dd", {}, facts[fact]));
+  status("Ready");
 }
 
-start().catch((error) => {
+start().catch(({ message }) => {
   $("#status").className = "error";
-  status(`The model could not be started: ${error.message}.`);
+  status(`The model could not be started: ${message}.`);
 });

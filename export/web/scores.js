@@ -1,15 +1,8 @@
 // From embeddings to what is shown.
 
-export function dot(a, b) {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
-  return sum;
-}
+export const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
 
-/**
- * Scores one picture against texts, as `lit-tf compare` does.
- * @returns for every text {among: probability among these, match: sigmoid(logit) or null}
- */
+// Returns {among: probability among these texts, match: sigmoid or null} for every text.
 export function score(image, texts, { temperature, bias }) {
   const logits = texts.map((text) => temperature * dot(image, text) + (bias ?? 0));
   const most = Math.max(...logits);

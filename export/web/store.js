@@ -1,79 +1,61 @@
 // What the page keeps on the visitor's machine: models by digest, and the photos of the search.
 
-/** The site's address; other sites of the same host keep their own things. */
+// Other sites of the same host keep their own things.
 const SITE = new URL("./", import.meta.url).href;
 
-// Browsers offer neither caches nor digests to pages that come over plain HTTP.
-const openCache = () => globalThis.caches?.open(`lit-model ${SITE}`).catch(() => null);
-const keyOf = ({ path, sha256 }) => `${SITE}${path}?${sha256}`;
+let database;
 
-/** Returns the bytes of a file {path, bytes, sha256} of the manifest: kept, or else fetched, checked and kept. */
-export async function readModel(file, progress) {
-  const { path, bytes, sha256 } = file, cache = await openCache();
-  const kept = await cache?.match(keyOf(file));
-  if (kept) return new Uint8Array(await kept.arrayBuffer());
-  const response = await fetch(SITE + path, { cache: cache ? "no-store" : "no-cache" });
+const done = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+function open() {
+  const request = indexedDB.open(`lit ${SITE}`);
+  request.onupgradeneeded = () => {
+    for (const name of ["models", "photos"]) request.result.createObjectStore(name);
+  };
+  return done(request);
+}
+
+// Calls a method of the store "models" or "photos", both of IndexedDB.
+export async function kept(store, method, ...values) {
+  try {
+    const opened = await (database ??= open());
+    return await done(opened.transaction(store, "readwrite").objectStore(store)[method](...values));
+  } catch {} // nothing is kept in some private windows, or where there is no room
+}
+
+// Returns the bytes of one of the manifest's files: kept, or else fetched, checked and kept.
+export async function readModel({ path, bytes, sha256 }, progress) {
+  const before = await kept("models", "get", sha256);
+  if (before) return new Uint8Array(await before.arrayBuffer());
+  const response = await fetch(SITE + path, { cache: "no-store" });
   if (!response.ok) throw new Error(`${path}: the server answered ${response.status}`);
   const data = new Uint8Array(bytes), reader = response.body.getReader();
   let at = 0;
-  for (let part; !(part = await reader.read()).done; progress({ path, bytes: at })) {
+  for (let part; !(part = await reader.read()).done; progress({ at, bytes })) {
     if (at + part.value.length <= bytes) data.set(part.value, at);
     at += part.value.length;
   }
+  // There are no digests over plain HTTP.
   if (at !== bytes || (crypto.subtle && (await digest(data)) !== sha256)) {
-    throw new Error(`${path} is not the file that this page expects; reload the page, which may have changed`);
+    throw new Error(`${path} is not the file that this page expects; reload the page`);
   }
-  // Where there is no room for it, it is fetched again next time.
-  await cache?.put(keyOf(file), new Response(data)).catch(() => {});
+  await kept("models", "put", new Blob([data]), sha256);
   return data;
 }
 
-/** Deletes kept models that are not among the files. */
+// Deletes kept models that are not among the manifest's files.
 export async function forgetOthers(files) {
-  const cache = await openCache(), keep = files.map(keyOf);
-  for (const request of (await cache?.keys()) ?? []) if (!keep.includes(request.url)) await cache.delete(request);
+  const digests = Object.values(files).map(({ sha256 }) => sha256);
+  for (const key of (await kept("models", "getAllKeys")) ?? []) {
+    if (!digests.includes(key)) await kept("models", "delete", key);
+  }
 }
 
 async function digest(data) {
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
   return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** The photos that were searched before, {key, model, name, embedding, thumbnail} by key. */
-export class Photos extends Map {
-  /** `model` is the image tower's digest: embeddings of another one are of no use. */
-  static async open(model) {
-    const photos = Object.assign(new Photos(), { model });
-    try {
-      const request = indexedDB.open(`lit-photos ${SITE}`, 1);
-      request.onupgradeneeded = () => request.result.createObjectStore("photos", { keyPath: "key" });
-      photos.database = await done(request);
-      for (const photo of await photos.#ask("getAll")) {
-        if (photo.model === model) photos.set(photo.key, photo);
-        else await photos.#ask("delete", photo.key);
-      }
-    } catch {} // a private window: they are kept until the page closes
-    return photos;
-  }
-
-  async keep(photo) {
-    this.set(photo.key, photo);
-    await this.#ask("put", { ...photo, model: this.model }).catch(() => {});
-  }
-
-  async forget() {
-    this.clear();
-    await this.#ask("clear").catch(() => {});
-  }
-
-  async #ask(method, ...values) {
-    return done(this.database.transaction("photos", "readwrite").objectStore("photos")[method](...values));
-  }
-}
-
-function done(request) {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
 }

@@ -1,107 +1,79 @@
 // Texts to the ids of lit_tf.tokenizers.
 
-/** Returns a function from a text to `length` ids, as the manifest's `tokenizing` says. */
-export async function makeTokenizer({ kind, length, ...more }, vocabulary, runtime) {
-  return kind === "bert" ? wordPiece(vocabulary, length) : sentencePiece(vocabulary, length, more, runtime);
+// Returns a function from a text to ids, as the manifest's `tokenizing` says.
+export async function makeTokenizer({ kind, length, eos, pad = 0, lowercase }, vocabulary, runtime) {
+  const encode = kind === "bert" ? wordPiece(vocabulary) : await sentencePiece(vocabulary, lowercase, runtime);
+  return (text) => {
+    const end = kind === "bert" ? [] : [eos], kept = encode(text).slice(0, length - end.length);
+    return [...kept, ...end, ...Array(length).fill(pad)].slice(0, length);
+  };
 }
 
-// --- WordPiece: the algorithm that lit_tf/wordpiece.py describes ----------------------------------
+// WordPiece: the algorithm that lit_tf/wordpiece.py describes.
 
-const IGNORABLE = /\p{Default_Ignorable_Code_Point}/u;
-const SPACE = /[\p{Cc}\p{Cf} ]/u;
 // Punctuation, ASCII symbols and the ideographs that BERT splits into single characters.
-const ALONE = new RegExp(
-  "[\\p{P}$+<=>^`|~\u{4e00}-\u{9fff}\u{3400}-\u{4dbf}\u{20000}-\u{2a6df}\u{2a700}-\u{2ceaf}" +
-    "\u{f900}-\u{faff}\u{2f800}-\u{2fa1f}]", "u");
+const ALONE =
+  "\\p{P}$+<=>^`|~\u{4e00}-\u{9fff}\u{3400}-\u{4dbf}\u{20000}-\u{2a6df}\u{2a700}-\u{2ceaf}" +
+  "\u{f900}-\u{faff}\u{2f800}-\u{2fa1f}";
+const WORD = new RegExp(`[${ALONE}]|[^${ALONE}\\p{Cc}\\p{Cf} ]+`, "gu");
 
-function wordPiece(bytes, length) {
-  const lines = new TextDecoder().decode(bytes).split(/\r?\n/);
+function wordPiece(vocabulary) {
+  const lines = new TextDecoder().decode(vocabulary).split(/\r?\n/);
   const ids = new Map(lines.map((piece, id) => [piece, id]));
-  const longest = Math.max(...lines.map((piece) => piece.length));
-  const unknown = [ids.get("[UNK]")];
 
-  function pieces(word) {
-    if (new TextEncoder().encode(word).length > 100) return unknown;
+  function encodeWord(word) {
     const chars = [...word], out = [];
-    for (let start = 0; start < chars.length; ) {
-      let end = Math.min(chars.length, start + longest), id;
-      for (; end > start; end--) {
-        id = ids.get((start ? "##" : "") + chars.slice(start, end).join(""));
-        if (id !== undefined) break;
-      }
-      if (id === undefined) return unknown;
-      out.push(id);
-      start = end;
+    if (new TextEncoder().encode(word).length > 100) return ids.get("[UNK]");
+    for (let start = 0, end; start < chars.length; start = end) {
+      const id = () => ids.get((start ? "##" : "") + chars.slice(start, end).join(""));
+      for (end = chars.length; id() === undefined && end > start; ) end--;
+      if (end === start) return ids.get("[UNK]");
+      out.push(id());
     }
     return out;
   }
 
-  return (text) => {
-    const out = [ids.get("[CLS]")];
-    for (const word of splitWords(text)) {
-      if (out.length >= length) break;
-      out.push(...pieces(word));
-    }
-    return [...out, ...Array(length).fill(0)].slice(0, length);
-  };
+  return (text) => [ids.get("[CLS]"), ...splitWords(text).flatMap(encodeWord)];
 }
 
-/** Yields the words of a text, folded, as BERT's basic tokenizer cuts them. */
-export function* splitWords(text) {
-  let word = "";
-  for (const char of [...text].map(fold).join("").normalize("NFD")) {
-    if (/\p{Mn}/u.test(char)) continue;
-    const alone = ALONE.test(char);
-    if (!alone && !SPACE.test(char)) {
-      word += char;
-      continue;
-    }
-    if (word) yield word;
-    if (alone) yield char;
-    word = "";
-  }
-  if (word) yield word;
+// Returns the words of a text, folded, as BERT's basic tokenizer cuts them.
+function splitWords(text) {
+  const chars = [...text.replace(/\p{Default_Ignorable_Code_Point}/gu, "")];
+  return chars.map(fold).join("").normalize("NFKD").replace(/\p{Mn}/gu, "").match(WORD) ?? [];
 }
 
 function fold(char) {
-  if (IGNORABLE.test(char)) return "";
-  for (let i = 0; i < 2; i++) char = [...char.normalize("NFKC")].map(foldCase).join("");
-  return char.normalize("NFKC").normalize("NFD");
+  for (let i = 0; i < 2; i++) char = Array.from(char.normalize("NFKC"), foldCase).join("");
+  return char;
 }
 
 // Upper and then lower case is full case folding, but for dotless i and Cherokee.
 function foldCase(char) {
   if (char === "\u0131") return char;
-  if (/\p{Script=Cherokee}/u.test(char)) return char.toUpperCase();
-  return char.toUpperCase().toLowerCase();
+  const upper = char.toUpperCase();
+  return /\p{Script=Cherokee}/u.test(char) ? upper : upper.toLowerCase();
 }
 
-// --- sentencepiece: its own library, compiled to WebAssembly --------------------------------------
-
-async function sentencePiece(bytes, length, { eos, pad, lowercase }, runtime) {
+// sentencepiece: its own library, compiled to WebAssembly.
+async function sentencePiece(vocabulary, lowercase, runtime) {
   const { default: create } = await import(runtime + "sentencepiece.js");
-  const library = await create({ printErr: () => {} });
+  const library = await create({ printErr() {} });
   const processor = new library.SentencePieceProcessor();
   const view = (value, use) => {
-    const string = new library.StringView(value), inner = string.getView();
-    try {
-      return use(inner);
-    } finally {
-      inner.delete();
-      string.delete();
-    }
+    const string = new library.StringView(value), inner = string.getView(), result = use(inner);
+    inner.delete();
+    string.delete();
+    return result;
   };
-  library.FS.writeFile("model", bytes);
+  library.FS.writeFile("model", vocabulary);
   view("model", (name) => processor.Load(name).delete());
   library.FS.unlink("model");
 
   return (text) => {
     if (lowercase) text = text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
     const found = view(new TextEncoder().encode(text), (utf8) => processor.EncodeAsIds(utf8));
-    const out = [];
-    for (let i = 0; i < Math.min(found.size(), length - 1); i++) out.push(found.get(i));
+    const ids = Array.from({ length: found.size() }, (_, i) => found.get(i));
     found.delete();
-    out.push(eos);
-    return [...out, ...Array(length).fill(pad)].slice(0, length);
+    return ids;
   };
 }

@@ -1,111 +1,100 @@
-// The model, in a worker of its own. engine.js starts it from a blob that sets SITE, so that it is
-// held to the page's Content-Security-Policy whatever headers the host sends. A classic worker,
-// since LiteRT loads its WebAssembly by importScripts.
-"use strict";
+// The model, in a worker of its own. engine.js starts it from a blob, so that it is held to the
+// page's Content-Security-Policy. A classic worker, since LiteRT loads itself by importScripts.
 
-let manifest, litert, store, pixels, tokenizer, imageGraph, textGraph;
+let manifest, litert, store, pixels, tokenize, imageGraph, textGraph, vectors;
 const runtime = SITE + "runtime/";
-const post = (message, transfer = []) => self.postMessage(message, transfer);
-const file = (path) => ({ path, ...manifest.files[path] });
-const floats = (base64) => new Float32Array(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
 
 const handlers = {
-  /** Loads runtime and image tower, and compares an answer with the stored one. */
+  // Loads runtime and image tower, and compares an answer with the stored one.
   async open(given) {
     manifest = given;
-    [store, pixels] = await Promise.all([import(SITE + "store.js"), import(SITE + "pixels.js")]);
-    const threads = self.crossOriginIsolated && navigator.hardwareConcurrency > 1;
+    store = await import(SITE + "store.js");
+    pixels = await import(SITE + "pixels.js");
+    const threads = crossOriginIsolated && navigator.hardwareConcurrency > 1;
     self.Module = {
       locateFile: (name) => `${runtime}wasm/${name}`,
       mainScriptUrlOrBlob: `${runtime}wasm/litert_wasm_threaded_internal.js`,
-      print: () => {},
-      printErr: () => {}, // LiteRT says everything there, not only errors
+      print() {},
+      printErr() {}, // LiteRT says everything there, not only errors
     };
     litert = await import(runtime + "litert.js");
-    const [, bytes] = await Promise.all([
-      litert.loadLiteRt(runtime + "wasm/", { threads }),
-      read("model/image_encoder.tflite"),
-    ]);
-    imageGraph = await compile(bytes);
+    await litert.loadLiteRt(runtime + "wasm/", { threads });
+    imageGraph = await compile("image");
     const { image, image_embedding } = manifest.self_test;
-    const answer = await handlers.image(await (await fetch(SITE + image)).blob());
-    check("picture", answer.embedding, floats(image_embedding));
-    const all = manifest.classes && new Float32Array((await read("model/classes.bin")).buffer);
-    const width = manifest.embedding_dim;
-    const classes = manifest.classes?.map((_, i) => all.slice(i * width, (i + 1) * width));
-    await store.forgetOthers(Object.keys(manifest.files).map(file));
-    return { classes, threads: threads ? litert.getGlobalLiteRt().liteRtWasm.getThreadCount() : 1 };
+    const { embedding } = await handlers.image(await (await fetch(SITE + image)).blob());
+    check("picture", embedding, image_embedding);
+    await store.forgetOthers(manifest.files);
   },
 
-  /** Returns a picture's embedding and a small copy to show. */
+  // Returns a picture's embedding and a small copy to show.
   async image(blob) {
-    const picture = await pixels.open(blob);
+    const picture = await pixels.open(blob).catch(() => {
+      throw new Error("not a picture that this browser can read, or damaged");
+    });
     try {
-      const data = pixels.resize(picture, manifest.resolution, manifest.crop);
-      const embedding = await run(imageGraph, data, [1, manifest.resolution, manifest.resolution, 3]);
+      const size = manifest.resolution, data = pixels.resize(picture, size, manifest.crop);
+      const embedding = await run(imageGraph, data, [1, size, size, 3]);
       return { embedding, thumbnail: await pixels.thumbnail(picture) };
     } finally {
-      picture.bitmap.close();
+      picture.close();
     }
   },
 
-  /** Returns a text's embedding; the text tower is loaded for the first. */
+  // Returns the embedding of a class, or of a text; the text tower is loaded for the first.
   async text(text) {
-    if (!textGraph) await openText();
-    return { embedding: await run(textGraph, Int32Array.from(tokenizer(text)), [1, manifest.tokenizing.length]) };
+    const { classes, embedding_dim: width } = manifest;
+    if (!classes) return run((textGraph ??= await openText()), Int32Array.from(tokenize(text)));
+    vectors ??= new Float32Array((await read("model/classes.bin")).buffer);
+    const at = classes.indexOf(text) * width;
+    return vectors.slice(at, at + width);
   },
 };
 
 async function openText() {
   const { makeTokenizer } = await import(SITE + "tokenizer.js");
-  const [bytes, vocabulary] = await Promise.all([
-    read("model/text_encoder.tflite"),
-    read(manifest.tokenizing.file),
-  ]);
-  tokenizer = await makeTokenizer(manifest.tokenizing, vocabulary, runtime);
+  const vocabulary = await read(manifest.tokenizing.file);
+  tokenize = await makeTokenizer(manifest.tokenizing, vocabulary, runtime);
   const { texts, text_embedding } = manifest.self_test;
   for (const { text, ids } of texts) {
-    if (tokenizer(text).join() !== ids.join()) throw new Error(differs(`the words of "${text}"`));
+    if (tokenize(text).join() !== ids.join()) differs(`the words of "${text}"`);
   }
-  textGraph = await compile(bytes);
-  const first = await run(textGraph, Int32Array.from(texts[0].ids), [1, texts[0].ids.length]);
-  check("sentence", first, floats(text_embedding));
+  const graph = await compile("text");
+  check("sentence", await run(graph, Int32Array.from(texts[0].ids)), text_embedding);
+  return graph;
 }
 
-const read = (path) => store.readModel(file(path), (progress) => post({ progress }));
+const read = (path) =>
+  store.readModel({ path, ...manifest.files[path] }, (progress) => postMessage({ progress }));
 
-const compile = (bytes) => litert.loadAndCompile(bytes, { accelerator: "wasm" });
+async function compile(tower) {
+  return litert.loadAndCompile(await read(`model/${tower}_encoder.tflite`), { accelerator: "wasm" });
+}
 
-async function run(graph, data, shape) {
-  const input = new litert.Tensor(data, shape);
+async function run(graph, data, shape = [1, data.length]) {
+  const input = new litert.Tensor(data, shape), [output] = await graph.run([input]);
+  const answer = output.toTypedArray().slice();
+  input.delete();
+  output.delete();
+  return answer;
+}
+
+// Compares an embedding with a stored one in base64; both have length 1.
+function check(what, found, base64) {
+  const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+  const cosine = new Float32Array(bytes.buffer).reduce((sum, x, i) => sum + x * found[i], 0);
+  if (!(cosine >= 0.999)) differs(`a stored ${what}, cosine ${cosine.toFixed(4)}`);
+}
+
+function differs(what) {
+  throw new Error(`this browser's answer differs from the model's own (${what})`);
+}
+
+self.onmessage = async ({ data: { name, value } }) => {
   try {
-    const outputs = await graph.run([input]);
-    const answer = outputs[0].toTypedArray().slice();
-    outputs.forEach((tensor) => tensor.delete());
-    return answer;
-  } finally {
-    input.delete();
+    postMessage({ result: await handlers[name](value) });
+  } catch (error) {
+    // After an abort, nothing in this worker can be trusted any more.
+    const fatal = error instanceof WebAssembly.RuntimeError || /abort/i.test(error);
+    postMessage({ error: error?.message ?? String(error), fatal });
   }
-}
-
-function check(what, found, expected) {
-  let cosine = 0; // both have length 1
-  for (let i = 0; i < expected.length; i++) cosine += found[i] * expected[i];
-  if (!(cosine >= 0.999)) throw new Error(differs(`a stored ${what}, cosine ${cosine.toFixed(4)}`));
-}
-
-const differs = (what) => `this browser's answer differs from the model's own (${what}), so nothing is shown`;
-
-let last = Promise.resolve();
-self.onmessage = ({ data: { id, name, value } }) => {
-  last = last.then(async () => {
-    try {
-      const result = await handlers[name](value);
-      post({ id, result }, result.embedding ? [result.embedding.buffer] : []);
-    } catch (error) {
-      // After an abort, nothing in this worker's WebAssembly can be trusted any more.
-      const fatal = error instanceof WebAssembly.RuntimeError || /abort/i.test(error);
-      post({ id, error: error?.message ?? String(error), fatal });
-    }
-  });
 };

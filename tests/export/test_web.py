@@ -1,9 +1,11 @@
 """The web page in a real browser: its numbers are the model's; it talks to its own host only."""
 
 import functools
+import graphlib
 import io
 import json
 import pathlib
+import re
 import shutil
 import tarfile
 import threading
@@ -18,7 +20,7 @@ import lit_tf
 from lit_tf import cli, images, tokenizers
 from lit_tf.checkpoints.npz import write_npz
 from lit_tf.errors import ExportError
-from lit_tf.export import serve_web, web, web_runtime
+from lit_tf.export import serve_web, to_web, web, web_runtime
 
 ROOT = pathlib.Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "reference"
@@ -584,13 +586,30 @@ def test_axe_finds_nothing_serious_and_a_phone_needs_no_sideways_scrolling(addre
 # --- the exporter and the server ------------------------------------------------------------------
 
 
+def page_files(*suffixes):
+    return [path for path in to_web.PAGE.iterdir() if path.suffix in suffixes]
+
+
+def test_the_pages_own_files_stay_under_40_kilobytes():
+    sizes = {path.name: path.stat().st_size for path in page_files(".html", ".js", ".css")}
+    assert sum(sizes.values()) < 40_000, sizes
+
+
+def test_the_pages_modules_do_not_import_each_other_in_a_circle():
+    imports = {
+        path.name: re.findall(r'from "\./([^"]+)"', path.read_text()) for path in page_files(".js")
+    }
+    order = list(graphlib.TopologicalSorter(imports).static_order())
+    assert order.index("dom.js") < order.index("compare.js") < order.index("main.js")
+
+
 def test_what_is_missing_is_said_before_anything_is_written(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("LIT_TF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ExportError, match=r"npm pack @litertjs/core@2\.5\.3.*--runtime"):
         web(digits, tmp_path / "site")
     (tmp_path / "core.tgz").write_bytes(b"other")
-    with pytest.raises(ExportError, match="none of the runtime's packages"):
+    with pytest.raises(ExportError, match="not one of the runtime's packages"):
         web(digits, tmp_path / "site", runtime=[tmp_path / "core.tgz"])
     with pytest.raises(ExportError, match="quantization"):
         web(digits, tmp_path / "site", quantization="int8")
