@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import lit_tf
 from lit_tf.errors import ExportError
-from lit_tf.files import replacing_folder, sha256
+from lit_tf.files import disk_error, parse_object, printable, replacing_folder, sha256
 from lit_tf.zero_shot import checked_class_names, class_embeddings, get_templates
 
 NAME = "lit_manifest.json"
@@ -80,7 +80,8 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
 
 def read(folder) -> dict:
     """Returns what `write` wrote."""
-    return json.loads(pathlib.Path(folder, NAME).read_text(encoding="utf-8"))
+    path = pathlib.Path(folder, NAME)
+    return parse_object(path.read_bytes(), path)
 
 
 def add(folder, **more) -> None:
@@ -101,7 +102,7 @@ def replacing_export(path):
         path: a folder that `lit-tf export` wrote, an empty folder, or one that does not exist yet.
 
     Raises:
-        ExportError: `path` is something else, which is left alone.
+        ExportError: `path` is something else, which is left alone; or the disk is full.
     """
     path = pathlib.Path(path).resolve()  # behind a link, what it points at is replaced
     if path.exists() and (not path.is_dir() or any(path.iterdir())) and not (path / NAME).is_file():
@@ -109,5 +110,13 @@ def replacing_export(path):
             f"{path} exists and was not written by lit-tf export (it has no {NAME}); "
             "name another folder, or move this one away"
         )
-    with replacing_folder(path) as folder:
-        yield folder
+    try:
+        with replacing_folder(path) as folder:
+            yield folder
+    except Exception as e:
+        what = disk_error(e)
+        if what is None or isinstance(e, ExportError):
+            raise
+        raise ExportError(
+            f"{printable(path)} cannot be written: {what}; nothing in that place was changed"
+        ) from e

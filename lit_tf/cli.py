@@ -16,6 +16,7 @@ import traceback
 
 from lit_tf import __version__
 from lit_tf.errors import LitError
+from lit_tf.files import disk_error, printable
 
 ERROR = 2  # exit code of what the user can put right; argparse's, too
 BUG = 1  # exit code of what is ours
@@ -126,16 +127,36 @@ def main(argv=None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `lit-tf models | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except Exception as e:
         if debug:
             traceback.print_exc()
-        ours = isinstance(e, (LitError, OSError))
-        what = str(e) if isinstance(e, LitError) else f"{type(e).__name__}: {e}"
-        hint = "" if ours or debug else " (unexpected; --debug shows where)"
+        users = _what_the_user_can_mend(e)
+        what = users or f"{type(e).__name__}: {e}"
+        hint = "" if users or debug else " (unexpected; --debug shows where)"
         print(f"lit-tf: error: {' '.join(what.split())}{hint}", file=sys.stderr)
-        return ERROR if ours else BUG
+        try:
+            sys.stdout.flush()
+        except OSError:  # it is on a full disk
+            _discard_output()
+        return ERROR if users else BUG
+
+
+def _what_the_user_can_mend(error):
+    """Returns what to tell the user of an error that is not ours, else None."""
+    if isinstance(error, LitError):
+        return str(error)
+    if isinstance(error, OSError) or disk_error(error):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return f"{printable(error.object[:200])} is not UTF-8 text, which is needed here"
+    return None
+
+
+def _discard_output():
+    """Lets what could not be printed vanish, or Python would try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

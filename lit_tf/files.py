@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -17,9 +18,10 @@ import tempfile
 import uuid
 from collections.abc import Iterable
 
-from lit_tf.errors import ConfigError
+from lit_tf.errors import ConfigError, DataError
 from lit_tf.image_files import IMAGE_SUFFIXES
 
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _UNFINISHED = ".partial"  # how the names of what is being written end
 
 
@@ -316,6 +318,37 @@ def _exchange(a, b):
         old.rename(b)
         raise
     old.rename(a)
+
+
+def parse_object(text: str | bytes, name) -> dict:
+    """Returns the JSON object of a file that may be damaged.
+
+    Args:
+        text: what the file holds.
+        name: how errors call the file.
+
+    Raises:
+        DataError: it is not JSON, nested too deeply to be read, or not an object.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise DataError(f"{printable(name)} is damaged: expected JSON, found {e}") from None
+    if not isinstance(value, dict):
+        raise DataError(
+            f"{printable(name)} is damaged: expected a JSON object, found {type(value).__name__}"
+        )
+    return value
+
+
+def disk_error(error: BaseException) -> str | None:
+    """Returns what is wrong with the disk if an error is about it, whoever raised it, else None.
+
+    TensorFlow's own writers raise their own errors, in which only the text tells a full disk from
+    a full memory.
+    """
+    words = (os.strerror(code) for code in _DISK_ERRORS)
+    return next((word for word in words if word in str(error)), None)
 
 
 def printable(path) -> str:

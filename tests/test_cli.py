@@ -526,3 +526,50 @@ def documented():
 @pytest.mark.parametrize("words", documented())
 def test_documented_commands_parse(words):
     cli.build_parser(words[0]).parse_args(words)
+
+
+def test_outputs_in_ascii_escape_what_they_cannot_print(monkeypatch, checkpoint, photos, tmp_path):
+    odd = tmp_path / os.fsdecode("é\N{PILE OF POO}".encode() + b"\xff.png")
+    shutil.copy(photos / "0.png", odd)
+    for json_wanted in ([], ["--json"]):
+        file = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(file, encoding="ascii"))
+        command = ["classify", checkpoint, str(odd), "--classes", "à,b", *json_wanted]
+        assert cli.main(command) == 0
+        text = file.getvalue().decode("ascii")
+        assert "\\U0001f4a9" in text or json.loads(text)["results"][0]["image"] == str(odd)
+
+
+def test_a_closed_standard_output_does_not_stop_a_command(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert cli.main(["models"]) == 0
+    assert cli.main(["info", "nothing.npz"]) == 2
+
+
+def test_an_output_on_a_full_disk_is_one_error():
+    command = [sys.executable, "-c", "from lit_tf.cli import main; raise SystemExit(main())"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*command, "models"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
+
+
+def test_texts_that_are_not_utf8_are_refused_by_name(run, checkpoint, photos, tmp_path):
+    odd = os.fsdecode(b"x\xff")
+    message = run("classify", checkpoint, photos / "0.png", "--classes", f"{odd},b", code=2)
+    assert "x\\udcff" in message and "not valid Unicode" in message
+    message = run("export", checkpoint, tmp_path / odd, "--saved-model", code=2)
+    assert "x\\xff" in message and "is not UTF-8 text" in message
+
+
+def test_an_error_of_tensorflow_about_a_full_disk_is_the_users(run, monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+
+    def fail(args):
+        raise tf.errors.ResourceExhaustedError(None, None, "/a/b; No space left on device")
+
+    monkeypatch.setattr("lit_tf.commands.models.run", fail)
+    assert "/a/b; No space left on device" in run("models", code=2)

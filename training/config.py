@@ -9,6 +9,9 @@ import ast
 import dataclasses
 import importlib.util
 import pathlib
+import re
+import reprlib
+import sys
 import types
 import typing
 
@@ -330,13 +333,14 @@ def _override(values, override):
     """Sets one field of a config's nested dicts, as "optimizer.lr=3e-4" says."""
     key, equals, text = override.partition("=")
     if not equals:
-        raise ConfigError(f"--set {override!r} is not of the form key=value")
+        raise ConfigError(f"--set {_short(override)} is not of the form key=value")
     *groups, field = key.split(".")
     place = values
     for group in groups:
         place = place.get(group) if isinstance(place, dict) else None
     if not isinstance(place, dict) or field not in place:
-        raise ConfigError(f"unknown config key {key!r}{nearest(key, list(_field_names(values)))}")
+        near = nearest(key[:200], list(_field_names(values)))
+        raise ConfigError(f"unknown config key {_short(key)}{near}")
     if isinstance(place[field], dict):
         raise ConfigError(f"{key} is a group of {', '.join(place[field])}; set one of them")
     place[field] = _parse(text)
@@ -367,7 +371,7 @@ def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
             value = text
         kind = type(default)
         if default is not None and not _has_type(value, kind):
-            raise ConfigError(f"config argument {item!r}: expected {kind.__name__}")
+            raise ConfigError(f"config argument {_short(item)}: expected {kind.__name__}")
         values[key] = kind(value) if kind is float else value
     return types.SimpleNamespace(**values)
 
@@ -381,9 +385,10 @@ def parse_sizes(text: str, known: typing.Collection[str]) -> dict[str, int]:
     sizes = {}
     for item in text.split(","):
         key, _, value = item.partition("=")
-        if key not in known or not value.isdigit():
+        if key not in known or not re.fullmatch("[0-9]{1,9}", value):
             raise ConfigError(
-                f"tower size {item!r}: expected NAME=INTEGER with a name of {', '.join(known)}"
+                f"tower size {_short(item)}: expected NAME=INTEGER with a name of "
+                f"{', '.join(known)}"
             )
         sizes[key] = int(value)
     return sizes
@@ -396,13 +401,16 @@ def _parse(text):
         return constants[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text  # the last two: brackets or signs nested too deeply
 
 
 def _has_type(value, kind):
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and abs(value) <= sys.float_info.max  # an int may be larger; NaN is not
+    if kind is int and isinstance(value, int) and abs(value) >= 1 << 63:
+        return False
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
@@ -422,12 +430,20 @@ def _from_dict(cls, values, prefix):
     return cls(**made)
 
 
+def _short(value):
+    """Returns a value for an error message; reprlib cannot show an int of over 4300 digits."""
+    try:
+        return reprlib.repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that is too large to show"
+
+
 def _coerce(value, kind, name):
     if typing.get_origin(kind) is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if isinstance(items, list | tuple) and all(isinstance(i, str) for i in items):
             return tuple(i for i in items if i)
-        raise ConfigError(f"{name} is {value!r}; expected texts joined by commas")
+        raise ConfigError(f"{name} is {_short(value)}; expected texts joined by commas")
     options = typing.get_args(kind) or (kind,)
     for option in options:
         if option is type(None):
@@ -436,9 +452,12 @@ def _coerce(value, kind, name):
         elif _has_type(value, option):
             return option(value)
     if str in options and value is not None:  # `--set data.source=42` means the text
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:  # a number of over 4300 digits
+            raise ConfigError(f"{name} is {_short(value)}; expected a text") from None
     expected = " or ".join("none" if o is type(None) else o.__name__ for o in options)
-    raise ConfigError(f"{name} is {value!r}; expected {expected}")
+    raise ConfigError(f"{name} is {_short(value)}; expected {expected}")
 
 
 def _field_names(values, prefix=""):

@@ -11,8 +11,8 @@ import keras
 import tensorflow as tf
 
 import lit_tf
-from lit_tf.errors import ConfigError, TrainingError
-from lit_tf.files import replacing_path, write_text
+from lit_tf.errors import ConfigError, DataError, TrainingError
+from lit_tf.files import parse_object, replacing_path, write_text
 
 from .config import TrainConfig, check_batch
 from .data import Counters, make_train_dataset, make_validation_dataset, source_format
@@ -193,13 +193,10 @@ def _writing_to(workdir):
 
 def _read_config(path):
     try:
-        with tf.io.gfile.GFile(path) as file:
-            config = json.load(file)
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise TrainingError(f"{path} is damaged: expected the JSON of a config")
-    return config
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return parse_object(file.read(), path)
+    except DataError as error:
+        raise TrainingError(f"{path} is damaged: expected the JSON of a config") from error
 
 
 def _save_final(model, workdir):

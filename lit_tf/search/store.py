@@ -94,7 +94,7 @@ class Store:
             width = table.schema.field("embedding").type.list_size
             if missing or width != self.model.width:
                 raise ValueError("other columns")
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise DataError(
                 f"{path} is not an index that this version of `lit-tf index` wrote ({e!r}); choose "
                 "another --db, or remove it and index again"

@@ -1,5 +1,6 @@
 """SavedModels: equal to the model, alone in a process, and upright under bad input."""
 
+import errno
 import json
 import os
 import pathlib
@@ -395,6 +396,25 @@ def test_a_dtype_that_is_none_is_refused_before_anything_is_written(exported, tm
     with pytest.raises(ConfigError, match="dtype 'float99'"):
         saved_model(exported["lit_bert_tiny"][0], tmp_path / "x", dtype="float99")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_to_a_full_disk_is_named_and_leaves_the_old_one(tmp_path):
+    path = tmp_path / "out"
+    with manifest.replacing_export(path) as folder:
+        (folder / manifest.NAME).write_text("old")
+    errors = [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        tf.errors.ResourceExhaustedError(None, None, "variables; No space left on device"),
+        RuntimeError("failed alone: OSError: [Errno 28] No space left on device"),
+    ]
+    for error in errors:
+        with pytest.raises(ExportError, match="out cannot be written: No space left on device"):
+            with manifest.replacing_export(path) as folder:
+                (folder / manifest.NAME).write_text("new")
+                raise error
+        assert (path / manifest.NAME).read_text() == "old" and os.listdir(tmp_path) == ["out"]
+    with pytest.raises(ValueError), manifest.replacing_export(path):  # not about the disk
+        raise ValueError
 
 
 def test_the_command_line_reads_classes_as_classify_does(fixtures, tmp_path, capsys):

@@ -6,7 +6,13 @@ import json
 import pytest
 
 from lit_tf.errors import ConfigError
-from lit_tf.training.config import TrainConfig, check_batch, load_config, parse_arguments
+from lit_tf.training.config import (
+    TrainConfig,
+    check_batch,
+    load_config,
+    parse_arguments,
+    parse_sizes,
+)
 
 
 def test_arguments_of_the_reference():
@@ -87,6 +93,44 @@ def test_dict_round_trip_through_json():
 def test_what_cannot_work_is_refused_by_name(spec, overrides, message):
     with pytest.raises(ConfigError, match=message):
         load_config(spec, overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=" + "-" * 5000, "optimizer.lr is '---.*; expected float"),
+        ("optimizer.lr=" + "-" * 5000 + "1", "expected float"),
+        ("optimizer.lr=" + "9" * 400, "expected float"),
+        ("optimizer.lr=" + "9" * 5000, "expected float"),
+        ("optimizer.lr=0x" + "f" * 5000, "expected float"),
+        ("optimizer.lr=1e999", "expected float"),
+        ("optimizer.lr=-1e999", "expected float"),
+        ("optimizer.lr=nan", "expected float"),
+        ("optimizer.lr=1j", "expected float"),
+        ("optimizer.lr=True", "expected float"),
+        ("optimizer.lr=" + "(" * 5000, "expected float"),
+        ("optimizer.lr=" + "[" * 90 + "]" * 90, "expected float"),
+        ("optimizer.lr={[]: 1}", "expected float"),
+        ("steps=" + "9" * 400, "expected int"),
+        ("steps=1e3", "expected int"),
+        ("steps=...", "expected int"),
+        ("steps=b'1'", "expected int"),
+        ("data.source=0x" + "f" * 5000, "expected a text"),
+        ("eval.zero_shot=" + "9" * 400, "expected texts joined by commas"),
+        ("-" * 5000, "not of the form key=value"),
+        ("optimizer.lr." + "x." * 5000 + "=1", "unknown config key"),
+    ],
+)
+def test_odd_literals_are_refused_in_one_short_line(override, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config("lit_coco", [override])
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "\N{SUPERSCRIPT TWO}", "-1", "1.5", "", "1e3"])
+def test_odd_sizes_of_towers_are_refused(size):
+    with pytest.raises(ConfigError, match="expected NAME=INTEGER"):
+        parse_sizes(f"width={size}", ["width"])
 
 
 def test_batches_that_replicas_cannot_share_are_refused():

@@ -1,11 +1,11 @@
 """Stored image embeddings: what their folder says, and which tower they come from."""
 
-import json
 import os
 
 import tensorflow as tf
 
 from lit_tf.errors import DataError
+from lit_tf.files import parse_object
 
 
 def read_manifest(folder: str) -> dict:
@@ -16,21 +16,19 @@ def read_manifest(folder: str) -> dict:
     """
     path = os.path.join(folder, "manifest.json")
     try:
-        with tf.io.gfile.GFile(path) as file:
-            manifest = json.loads(file.read())
+        with tf.io.gfile.GFile(path, "rb") as file:
+            manifest = parse_object(file.read(), path)
     except tf.errors.NotFoundError as e:
         raise DataError(
             f"no {path}: not a folder of precomputed embeddings, or `lit-tf precompute` has not "
             "finished; run its command again to continue"
         ) from e
-    except ValueError as e:
-        raise DataError(f"{path} is not JSON: {e}") from e
     try:
         sizes = [manifest["views"], manifest["width"], manifest["resolution"]]
         counts = [*sizes, *(s["examples"] for s in manifest["shards"])]
         names = [manifest["image_tower"], manifest["settings"]["checkpoint"]]
         names += [s["name"] for s in manifest["shards"]]
-        whole = all(isinstance(n, int) and n >= 0 for n in counts) and min(sizes) > 0
+        whole = all(type(n) is int and 0 <= n < 1 << 63 for n in counts) and min(sizes) > 0
         whole = whole and all(isinstance(name, str) for name in names)
     except (TypeError, KeyError):
         whole = False

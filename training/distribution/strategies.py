@@ -111,7 +111,7 @@ def listed_workers() -> list[str]:
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
         return [w for job in ("chief", "worker") for w in cluster.get(job, [])]
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise TrainingError(f"TF_CONFIG is not the JSON of a cluster: {error}") from error
 
 

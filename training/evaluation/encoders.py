@@ -9,9 +9,9 @@ number of its image, neither can count as an example or move another one's resul
 """
 
 import hashlib
-import json
 import os
 import pathlib
+import reprlib
 import time
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from lit_tf import images as images_lib
 from lit_tf.embedder import IN_FLIGHT
 from lit_tf.errors import DataError, extra
-from lit_tf.files import sha256
+from lit_tf.files import parse_object, sha256
 from lit_tf.texts import distinct_by_length
 from lit_tf.tokenizers import load_tokenizer
 
@@ -269,6 +269,24 @@ class KerasEncoder(Encoder):
 # --- Exported artefacts ---------------------------------------------------------------------------
 
 
+def _is_temperature(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and 0 < value <= float(np.finfo(np.float32).max))
+
+
+# What is read of `lit_manifest.json`: key -> (what is expected, whether a value is that).
+_MANIFEST = {
+    "model": ("a name", lambda v: isinstance(v, str)),
+    "crop": ("true or false", lambda v: isinstance(v, bool)),
+    "resolution": (
+        "the side of the images in pixels",
+        lambda v: v is None or (type(v) is int and 0 < v < 1 << 16),
+    ),
+    "temperature": ("a number over 0", _is_temperature),
+    "lowercase": ("true, false or null", lambda v: v is None or isinstance(v, bool)),
+}
+
+
 class _ArtefactEncoder(Encoder):
     """An exported artefact, read only through its signatures and its manifest.
 
@@ -284,13 +302,19 @@ class _ArtefactEncoder(Encoder):
         self.folder, self.batch_size = pathlib.Path(folder), batch_size
         path = self.folder / "lit_manifest.json"
         try:
-            self.manifest = json.loads(path.read_text(encoding="utf-8"))
-            self.model_name = str(self.manifest["model"])
-            self.crop = bool(self.manifest["crop"])
-        except (OSError, ValueError, KeyError, TypeError) as e:
+            manifest = parse_object(path.read_bytes(), path)
+        except OSError as e:
             raise DataError(
                 f"{folder}: expected what `lit-tf export` wrote, with {path.name} in it: {e!r}"
             ) from e
+        for key, (expected, fits) in _MANIFEST.items():
+            if not fits(manifest.get(key)):
+                found = reprlib.repr(manifest[key]) if key in manifest else "nothing"
+                raise DataError(
+                    f"{path} is damaged: {key} is {found}, expected {expected}; export again"
+                )
+        self.manifest = manifest
+        self.model_name, self.crop = manifest["model"], manifest["crop"]
 
     def fingerprint(self, tower):
         """Returns a digest of the artefact's files."""
@@ -312,6 +336,9 @@ class SavedModelEncoder(_ArtefactEncoder):
 
     def __init__(self, folder, batch_size=64):
         super().__init__(folder, batch_size)
+        self.image_size = self.manifest.get("resolution")
+        if self.image_size is None:
+            raise DataError(f"{folder}/lit_manifest.json is damaged: it has no resolution")
         import tensorflow_text  # noqa: F401  the tokenizer's ops, without which it does not load
 
         try:
@@ -324,7 +351,6 @@ class SavedModelEncoder(_ArtefactEncoder):
                 f"{folder} has no signature {' or '.join(sorted(missing))}: evaluation needs a "
                 "model exported with both parts"
             )
-        self.image_size = int(self.manifest["resolution"])
         temperature = getattr(self._loaded, "temperature", None)
         if temperature is not None:
             self.temperature = float(tf.reshape(temperature, []))

@@ -24,7 +24,7 @@ import lit_tf
 from lit_tf import images
 from lit_tf.decoding import decode_in_dataset
 from lit_tf.errors import ConfigError, DataError
-from lit_tf.files import replacing_path, write_text
+from lit_tf.files import parse_object, replacing_path, write_text
 
 from ..config import DataConfig
 from ..data import augment, stream
@@ -250,7 +250,7 @@ def finish(job: Job) -> bool:
     """
     if not all(_done(job, i) for i in range(job.shards)):
         return False
-    shards = [_read_json(f"{_path(job, i)}.json") for i in range(job.shards)]
+    shards = [_read_record(f"{_path(job, i)}.json") for i in range(job.shards)]
     if len({s["image_tower"] for s in shards}) > 1:
         raise DataError(
             f"shards in {job.output} come from different image towers though all name "
@@ -293,7 +293,7 @@ def _done(job, number):
     path = f"{_path(job, number)}.json"
     if not tf.io.gfile.exists(path):
         return False
-    _check_settings(job, path, _read_json(path)["settings"])
+    _check_settings(job, path, _read_record(path)["settings"])
     return True
 
 
@@ -317,9 +317,18 @@ def to_example(embedding, texts):
     return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString()
 
 
-def _read_json(path):
-    with tf.io.gfile.GFile(path) as file:
-        return json.loads(file.read())
+def _read_record(path):
+    """Returns what was written beside a shard: how it was made, and how many examples it holds."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        record = parse_object(file.read(), path)
+    expected = {"settings": dict, "image_tower": str, "width": int, "resolution": int}
+    expected["examples"] = int
+    if wrong := [key for key, kind in expected.items() if type(record.get(key)) is not kind]:
+        raise DataError(
+            f"{path} is damaged ({', '.join(wrong)}); remove it and run again, which makes its "
+            "shard again"
+        )
+    return record
 
 
 def _write_json(path, value):

@@ -111,6 +111,46 @@ def test_folders_that_are_no_artefacts_are_refused(tmp_path, digits):
         encoders.TFLiteEncoder(tmp_path / "empty")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"model": ' * 100_000,
+        {"model": 1},
+        {"crop": "no"},
+        {"resolution": None},
+        {"resolution": "forty"},
+        {"resolution": True},
+        {"resolution": 0},
+        {"resolution": -40},
+        {"resolution": 40.0},
+        {"resolution": float("inf")},
+        {"resolution": 10**400},
+        {"resolution": [40]},
+        {"temperature": float("nan")},
+        {"temperature": -1},
+        {"temperature": "hot"},
+        {"lowercase": 1},
+    ],
+    ids=lambda content: repr(content)[:30],
+)
+def test_damaged_manifests_are_refused_by_name(tmp_path, content, digits):
+    if isinstance(content, dict):
+        write_manifest(tmp_path, digits)
+        whole = json.loads((tmp_path / "lit_manifest.json").read_text())
+        content = json.dumps({**whole, **content}).encode()
+    (tmp_path / "lit_manifest.json").write_bytes(content)
+    for kind in (encoders.SavedModelEncoder, encoders.TFLiteEncoder):
+        if kind is encoders.TFLiteEncoder and b'"resolution": null' in content:
+            continue  # its graph says it
+        with pytest.raises(DataError, match=r"lit_manifest.json is damaged: ") as error:
+            kind(tmp_path)
+        assert len(str(error.value)) < 400
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(("quantization", "least"), [("none", 1e-6), ("dynamic_int8", 0.005)])
 def test_accuracy_on_digits_survives_export(digits, tmp_path, quantization, least):

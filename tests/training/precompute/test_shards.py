@@ -179,6 +179,19 @@ def test_a_damaged_manifest_is_called_that(whole, tmp_path, damage):
         read_manifest(str(tmp_path))
 
 
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "{}", '{"settings": []}'])
+def test_damaged_notes_beside_a_shard_and_manifests_are_refused_by_name(whole, tmp_path, content):
+    job = dataclasses.replace(whole, output=str(tmp_path))
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(DataError, match="manifest.json is damaged"):
+        precompute(job, progress=False)
+    (tmp_path / "manifest.json").unlink()
+    note = tmp_path / f"embeddings-00000-of-{job.shards:05d}.tfrecord.json"
+    note.write_text(content)
+    with pytest.raises(DataError, match=f"{note.name} is damaged"):
+        precompute(job, progress=False)
+
+
 def test_other_settings_in_the_same_folder_are_refused(whole):
     for field, value in (("seed", 5), ("shards", 2)):
         other = dataclasses.replace(whole, **{field: value})
