@@ -19,6 +19,7 @@ from lit_tf.decoding import decode_image as decode_image
 from lit_tf.errors import ImageError
 from lit_tf.files import printable
 from lit_tf.image_files import FORMATS, MAX_PIXELS
+from lit_tf.sequences import to_list
 
 # What PIL calls pixels that convert to RGB as everybody expects.
 _PIL_MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()
@@ -276,12 +277,12 @@ def checked_list(images: Any) -> Iterable[Any]:
             f"The images are one {type(images).__name__}; expected a list. For one image, put it "
             "into a list: [image]."
         )
-    if hasattr(images, "to_pylist"):  # Arrow's arrays, whose items are scalars of its own
-        return images.to_pylist()
+    if hasattr(images, "to_pylist"):
+        return to_list(images)
     shape = getattr(images, "shape", None)
     # Strings have many types: of NumPy two, of pandas several.
     if shape is not None and len(shape) == 1 and getattr(images.dtype, "kind", "O") in "OUT":
-        return list(images)
+        return to_list(images)
     if shape is not None and images.dtype not in (object, tf.string) and len(shape) != 4:
         raise ImageError(
             f"The images have shape {tuple(shape)}; expected (images, height, width, channels). "

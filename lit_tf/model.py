@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ from lit_tf import embedder, tokenizers, zero_shot
 from lit_tf import images as images_lib
 from lit_tf.bert import Bert
 from lit_tf.config import LitConfig
-from lit_tf.errors import LitError, TokenizerError
+from lit_tf.errors import ExportError, LitError, TokenizerError
 from lit_tf.image_files import MAX_PIXELS
 from lit_tf.text_transformer import TextTransformer
 from lit_tf.texts import distinct_by_length
@@ -186,6 +186,54 @@ class LitModel(keras.Model):
             out["logits"] = self.logits(out["image_embedding"], out["text_embedding"])
         return out
 
+    def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Embeds one batch for `predict`; see there why it gives no logits."""
+        out = super().predict_step(data)
+        out.pop("logits", None)
+        return out
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
+        """Embeds images, tokens or both in batches, and compares all images with all texts.
+
+        Keras would concatenate the logits of each batch, which has compared its own images with
+        its own texts only. So batches give embeddings, and the logits come from all of them.
+
+        Args:
+            x: as for `call`, arrays or a dataset of such batches.
+            *args: as for `keras.Model.predict`, such as `batch_size`.
+            **kwargs: likewise.
+
+        Returns:
+            The arrays of `call`, with logits (N, M) where there are images and texts.
+        """
+        predict = super().predict
+        if isinstance(x, Mapping) and len({len(values) for values in x.values()}) > 1:
+            # Keras splits arrays of one length only.
+            outputs = [predict({k: v}, *args, **kwargs) for k, v in x.items()]
+            return self._with_logits({k: v for out in outputs for k, v in out.items()})
+        return self._with_logits(predict(x, *args, **kwargs))
+
+    def predict_on_batch(self, x: Any) -> dict[str, np.ndarray]:
+        """As `predict`, for one batch."""
+        return self._with_logits(super().predict_on_batch(x))
+
+    def _with_logits(self, out):
+        if len(out) == 2:
+            out["logits"] = self.logits(out["image_embedding"], out["text_embedding"]).numpy()
+        return out
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Refuses: Keras's export would leave out the vocabulary and the decoding of images.
+
+        Raises:
+            ExportError: always; it names the functions that export a model whole.
+        """
+        raise ExportError(
+            f"model.export({os.fspath(filepath)!r}) is Keras's own export, which would leave out "
+            "the vocabulary and the reading of images. Use lit_tf.export.saved_model(model, dir) "
+            "or lit_tf.export.tflite(model, dir)"
+        )
+
     def tower(self, kind: str) -> keras.layers.Layer:
         """Returns the `image` or `text` tower.
 
@@ -236,7 +284,7 @@ class LitModel(keras.Model):
         """Embeds texts.
 
         Args:
-            texts: strings.
+            texts: strings: a list or generator, or a column of pandas, Arrow or NumPy.
             batch_size: how many go through the tower at once; does not change the result.
 
         Returns:
@@ -246,8 +294,8 @@ class LitModel(keras.Model):
             TokenizerError: the model has no vocabulary, or a text is not a string.
         """
         self.tower("text")
-        if isinstance(texts, str | bytes):
-            raise TokenizerError("encode_text takes a list of texts, found one string")
+        if isinstance(texts, str | bytes) or getattr(texts, "ndim", None) == 0:
+            raise TokenizerError("encode_text takes a list of texts, found one string: use [text]")
         return self.encode_tokens(self.tokenize(texts), batch_size)
 
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
@@ -321,14 +369,14 @@ class LitModel(keras.Model):
 
         Args:
             images: as for `encode_image`.
-            class_names: what the classes are called.
+            class_names: what the classes are called: strings, in any sequence.
             templates: `clip_best`, `clip_paper`, `class_name_only`, or a list of texts with `{}`.
             batch_size: how many images go through the tower at once; does not change the result.
             max_pixels: as for `encode_image`.
 
         Returns:
-            float32 (N, classes), probabilities that sum to 1 for every image. Classes of equal
-            names have equal ones; a warning names them.
+            float32 (N, classes), probabilities that sum to 1 for every image. Classes whose
+            names are equal, or become the same tokens, have equal ones; a warning names them.
         """
         logits = self.class_logits(
             images, class_names, templates, batch_size, max_pixels=max_pixels

@@ -20,6 +20,7 @@ import tensorflow_text as tf_text
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from lit_tf.errors import TokenizerError
+from lit_tf.sequences import to_list
 from lit_tf.wordpiece import check_length, check_vocabulary, read_vocabulary
 
 KINDS = ("bert", "sentencepiece")
@@ -29,8 +30,9 @@ def check_texts(texts: Any) -> tf.Tensor:
     """Returns texts as a string tensor, refusing by its index what is not a text.
 
     Args:
-        texts: a string tensor, eager or symbolic, of shape (N,) or (); a string; or a list, tuple
-            or array of N strings. Bytes count as strings if they are UTF-8.
+        texts: a string tensor, eager or symbolic, of shape (N,) or (); a string; or any
+            sequence of N strings that `lit_tf.sequences.to_list` takes. Bytes count as strings if
+            they are UTF-8.
 
     Returns:
         A string tensor of shape (N,) or ().
@@ -50,10 +52,10 @@ def check_texts(texts: Any) -> tf.Tensor:
     if isinstance(texts, (str, bytes)):
         return tf.constant(_utf8(texts, "The text"))
     try:
-        texts = list(texts)
-    except TypeError:
+        texts = to_list(texts)
+    except TypeError as e:
         raise TokenizerError(
-            f"The texts are {type(texts).__name__}; expected a list of strings."
+            f"The texts are {type(texts).__name__}, which {e}; expected a list of strings."
         ) from None
     return tf.constant([_utf8(x, f"Text {i}") for i, x in enumerate(texts)], tf.string)
 

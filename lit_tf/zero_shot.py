@@ -17,6 +17,7 @@ import numpy as np
 
 from lit_tf import prompts as prompt_data
 from lit_tf.errors import DataError
+from lit_tf.sequences import to_list
 
 TEMPLATES = {
     "clip_paper": prompt_data.CLIP_PAPER,
@@ -73,10 +74,15 @@ def get_templates(templates: str | os.PathLike | Sequence[str]) -> tuple[str, ..
                 "one template per line"
             )
         found = tuple(line for line in read_lines(name) if line.strip())
-    elif isinstance(templates, Iterable):
-        found, source = tuple(templates), "the list of templates"
     else:
-        raise DataError(f"prompt templates: expected a name, a file or a list, found {templates!r}")
+        source = "the list of templates"
+        try:
+            found = tuple(to_list(templates))
+        except TypeError as e:
+            raise DataError(
+                f"prompt templates: expected a name, a file or a list, found {templates!r}, which "
+                f"{e}"
+            ) from None
     if not found:
         raise DataError(f"{source} is empty: expected at least one template, such as '{{}}'")
     for template in found:
@@ -102,19 +108,46 @@ def read_lines(path: str | os.PathLike) -> list[str]:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {e}") from e
 
 
+def list_class_names(class_names: Iterable[str]) -> list[str]:
+    """Returns class names as a list of strings.
+
+    Args:
+        class_names: any sequence that `lit_tf.sequences.to_list` takes; bytes are UTF-8.
+
+    Raises:
+        DataError: it is not a sequence of strings.
+    """
+    if isinstance(class_names, str | bytes) or getattr(class_names, "ndim", None) == 0:
+        raise DataError(f"class names: expected a list, found one string, {class_names!r:.40}")
+    try:
+        names = to_list(class_names)
+    except TypeError as e:
+        raise DataError(
+            f"class names: expected a list of names, found {type(class_names).__name__}, which {e}"
+        ) from None
+    for i, name in enumerate(names):
+        if isinstance(name, bytes):
+            try:
+                names[i] = name.decode()
+            except UnicodeDecodeError as e:
+                raise DataError(f"class {i}: the name is not UTF-8: {e}") from None
+        elif not isinstance(name, str):
+            raise DataError(f"class {i}: expected a name (str), found {type(name).__name__}")
+    return names
+
+
 def canonical_class_names(class_names: Iterable[str]) -> list[str]:
     """Returns each class's first comma-separated name, canonicalized.
+
+    Args:
+        class_names: as for `list_class_names`.
 
     Raises:
         DataError: no classes, or a name of which nothing is left.
     """
     out = []
-    if isinstance(class_names, str | bytes):
-        raise DataError(f"class names: expected a list, found one string, {class_names[:40]!r}")
-    for i, name in enumerate(class_names):
-        if not isinstance(name, str):
-            raise DataError(f"class {i}: expected a name (str), found {type(name).__name__}")
-        out.append(canonicalize(name, keep=",").split(",")[0])
+    for i, name in enumerate(list_class_names(class_names)):
+        out.append(_first_name(name))
         if not out[-1].strip():
             raise DataError(f"class {i}: nothing is left of the name {name!r} but punctuation")
     if not out:
@@ -122,20 +155,24 @@ def canonical_class_names(class_names: Iterable[str]) -> list[str]:
     return out
 
 
+def _first_name(name):
+    return canonicalize(name, keep=",").split(",")[0]
+
+
 def checked_class_names(class_names: Iterable[str]) -> list[str]:
     """Returns class names as they are; warns of those that are the same when canonicalized.
 
     Such classes have equal probabilities, and no prediction can tell them apart. They are no
     mistake in every list: ImageNet's own 1,000 names hold "missile" and "sunglasses" twice.
+    `class_embeddings` warns of names that differ, but are the same to the model.
+
+    Args:
+        class_names: as for `list_class_names`.
 
     Raises:
         DataError: as for `canonical_class_names`.
     """
-    if not isinstance(class_names, Iterable):
-        raise DataError(f"class names: expected a list of names, found {class_names!r}")
-    if isinstance(class_names, str | bytes):
-        canonical_class_names(class_names)  # refuses one string
-    class_names = list(class_names)
+    class_names = list_class_names(class_names)
     counts = collections.Counter(canonical_class_names(class_names))
     if twice := [name for name, count in counts.items() if count > 1]:
         more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
@@ -217,7 +254,8 @@ def class_embeddings(
         templates: as for `get_templates`.
 
     Returns:
-        float32 (C, D), each row of unit length.
+        float32 (C, D), each row of unit length. A warning names classes whose names differ, but
+        whose embeddings are the same.
 
     Raises:
         DataError: unusable names or templates, or embeddings that are not finite.
@@ -226,8 +264,51 @@ def class_embeddings(
         >>> z = class_embeddings(model.encode_text, ["cat", "dog"], "clip_best")
         >>> predict(model.encode_image(images), z)
     """
+    class_names = list_class_names(class_names)
     texts, labels = make_prompts(class_names, templates)
-    return average_embeddings(encode_text(texts), labels, int(labels[-1]) + 1)
+    classes = average_embeddings(encode_text(texts), labels, len(class_names))
+    warn_of_same_classes(class_names, classes)
+    return classes
+
+
+def warn_of_same_classes(class_names: Sequence[str], class_embeddings: np.ndarray) -> str | None:
+    """Warns of classes whose names differ, but whose embeddings are the same.
+
+    Args:
+        class_names: C names.
+        class_embeddings: float32 (C, D), unit length.
+
+    Returns:
+        The warning, or None.
+    """
+    pairs = [
+        f"{class_names[first]} and {class_names[other]}"
+        for first, other in _same_rows(class_embeddings)
+        if _first_name(class_names[first]) != _first_name(class_names[other])
+    ]
+    if not pairs:
+        return None
+    more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
+    warning = (
+        "class names that are the same to the model, so that nothing tells these classes apart: "
+        f"{', '.join(pairs[:5])}{more}. Names become the same tokens where the vocabulary lacks "
+        "the characters in which they differ, or where they differ only after the last token that "
+        "the model reads"
+    )
+    warnings.warn(warning, stacklevel=4)
+    return warning
+
+
+def _same_rows(z):
+    """Yields (first, other) for each row of unit-length embeddings that repeats an earlier one."""
+    for start in range(0, len(z), _BLOCK):
+        rows = z[start : start + _BLOCK]
+        # The first row whose direction is the same, to float32; a row of zeros has none.
+        alike = rows @ z.T > 1 - 1e-6  # (block, classes)
+        for row, first in enumerate(alike.argmax(axis=1), start):
+            # The tokens are the same, but not always the batch, nor all of its last bits.
+            if first < row and alike[row - start, first] and np.abs(z[first] - z[row]).max() < 1e-6:
+                yield int(first), row
 
 
 def predict(zimg: np.ndarray, class_embeddings: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ import sys
 
 import keras
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 import tensorflow as tf
 
@@ -40,6 +42,35 @@ def test_either_input_may_be_missing(model, reference):
     assert out["logits"].shape == (5, 17)
     with pytest.raises(lit_tf.LitError, match="images"):
         model({"images": images})
+
+
+def test_predict_compares_all_images_with_all_texts_whatever_the_batches(model, reference):
+    expected = reference("towers")
+    images = expected["images"]
+    inputs = {"image": images, "tokens": expected["bert_tokens"][: len(images)]}
+    whole = model(inputs)
+    dataset = tf.data.Dataset.from_tensor_slices(inputs).batch(3)
+    for out in (
+        model.predict(inputs, batch_size=2, verbose=0),  # five: the last batch holds one
+        model.predict(dataset, verbose=0),
+        model.predict_on_batch(inputs),
+    ):
+        assert set(out) == set(whole)
+        for key, value in whole.items():
+            np.testing.assert_allclose(out[key], value, atol=2e-5)
+    several = {"image": images[:3], "tokens": expected["bert_tokens"][:5]}
+    out = model.predict(several, batch_size=2, verbose=0)
+    np.testing.assert_allclose(out["logits"], whole["logits"][:3], atol=2e-5)
+    alone = model.predict({"tokens": expected["bert_tokens"]}, batch_size=4, verbose=0)
+    assert {k: v.shape for k, v in alone.items()} == {"text_embedding": (17, 48)}
+
+
+def test_kerass_own_export_names_the_functions_that_export(model, tmp_path):
+    model.predict({"tokens": np.ones((2, 32), np.int32)}, verbose=0)  # called or not
+    for arguments in ({}, {"format": "litert"}):
+        with pytest.raises(lit_tf.LitError, match=r"lit_tf\.export\.saved_model\(model, dir\)"):
+            model.export(tmp_path / "out", **arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_configuration_is_read_off_the_checkpoint(model):
@@ -227,8 +258,16 @@ def test_tokens_outside_the_vocabulary_are_refused(model):
         model.encode_tokens(np.full((1, 16), 1000))
     with pytest.raises(lit_tf.TokenizerError, match=r"\(N, 16\).*\(1, 5\)"):
         model.encode_tokens(np.zeros((1, 5), np.int32))
-    with pytest.raises(lit_tf.TokenizerError, match="one string"):
-        model.encode_text("a cat")
+
+
+def test_texts_come_from_any_sequence_of_strings_but_not_as_one_string(model):
+    texts = ["a cat", "a dog"]
+    expected = model.encode_text(texts)
+    for form in (pyarrow.array(texts), pandas.Series(texts), tf.constant(texts), iter(texts)):
+        np.testing.assert_array_equal(model.encode_text(form), expected)
+    for one in ("a cat", b"a cat", np.array("a cat"), tf.constant("a cat")):
+        with pytest.raises(lit_tf.TokenizerError, match="a list of texts, found one string"):
+            model.encode_text(one)
 
 
 @pytest.mark.parametrize("length", [8, 24])

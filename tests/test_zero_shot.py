@@ -1,8 +1,13 @@
 import hashlib
+import warnings
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
+import tensorflow as tf
 
+import lit_tf
 from lit_tf import prompts, zero_shot
 from lit_tf.errors import DataError
 
@@ -89,6 +94,49 @@ def test_class_embeddings_average_what_the_encoder_returns():
     for row, name in zip(found, ["a cat", "banana"], strict=True):
         mean = encode([name, f"a photo of {name}"]).mean(axis=0)
         np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "pair"),
+    [
+        (["🦊", "dog", "🐶"], "🦊 and 🐶"),
+        ([f"{'very ' * 20}{animal} cat" for animal in ("old", "young")], "old cat and very"),
+        (["cat", "dog", "Cat "], None),  # equal names: `checked_class_names` warns of them
+    ],
+)
+def test_names_of_the_same_tokens_are_warned_of(fixtures, names, pair):
+    model = lit_tf.load(fixtures / "lit_bert_tiny.npz")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        z = zero_shot.class_embeddings(model.encode_text, names, ["a photo of a {}", "{}"])
+    found = [str(w.message) for w in caught]
+    assert len(found) == (pair is not None)
+    if pair:
+        assert pair in found[0] and "the same tokens" in found[0]
+        np.testing.assert_allclose(z[0], z[-1], atol=1e-6)
+
+
+def test_class_names_come_from_any_sequence_of_strings():
+    names = ["a cat", "naïve"]
+    forms = {
+        "NumPy's str": np.array(names),
+        "NumPy's StringDType": np.array(names, np.dtypes.StringDType()),
+        "bytes": np.char.encode(names, "utf-8"),
+        "pandas": pandas.Series(names, dtype="str"),
+        "pandas' objects": pandas.Series(names, dtype=object),
+        "Arrow": pyarrow.array(names),
+        "Arrow in chunks": pyarrow.chunked_array([names[:1], names[1:]]),
+        "tuple": tuple(names),
+        "generator": (name for name in names),
+        "tensor": tf.constant(names),
+    }
+    for form, values in forms.items():
+        assert zero_shot.checked_class_names(values) == names, form
+    for values in (pandas.DataFrame({"a": names}), dict.fromkeys(names), 5, tf.constant("a")):
+        with pytest.raises(DataError, match="class names: expected a list"):
+            zero_shot.checked_class_names(values)
+    with pytest.raises(DataError, match="class 1: .* NoneType"):
+        zero_shot.checked_class_names(pyarrow.array(["a", None]))
 
 
 def test_predictions_take_the_first_of_equal_classes():

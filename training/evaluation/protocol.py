@@ -189,6 +189,8 @@ def zero_shot(
     zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
     keep = readable & np.array([bool(row) for row in data.labels])
     notes = [*data.notes, *_unreadable(data.images, readable), *_unlabelled(data, readable, keep)]
+    if same := zero_shot_lib.warn_of_same_classes(data.class_names, classes):
+        notes.append(same)
     rows = np.flatnonzero(keep)
     labels = [data.labels[i] for i in rows]
     predictions = zero_shot_lib.predict(zimg[rows], classes)
