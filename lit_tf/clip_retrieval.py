@@ -49,12 +49,12 @@ def write(folder: str | os.PathLike, kind: str, embeddings: np.ndarray, names: l
 
     check_folder(folder)
     subfolder, column = _NAMES[kind]
-    folder = pathlib.Path(folder)
-    for name in ("metadata", subfolder):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     # Parquet holds UTF-8 only; other bytes of a file's name are escaped.
     texts = [os.fsencode(n).decode("utf-8", "backslashreplace") for n in names]
-    with files.replacing(folder / "metadata" / "metadata_0.parquet") as file:
-        pyarrow.parquet.write_table(pa.table({column: pa.array(texts, pa.string())}), file)
-    with files.replacing(folder / subfolder / f"{subfolder}_0.npy") as file:
-        np.save(file, np.ascontiguousarray(embeddings, np.float32))
+    table = pa.table({column: pa.array(texts, pa.string())})
+    with files.replacing_folder(folder) as new:
+        for name in ("metadata", subfolder):
+            (new / name).mkdir()
+        pyarrow.parquet.write_table(table, new / "metadata" / "metadata_0.parquet")
+        embeddings = np.ascontiguousarray(embeddings, np.float32)
+        np.save(new / subfolder / f"{subfolder}_0.npy", embeddings)

@@ -1,5 +1,6 @@
 """The command line, in this process, on the small fixtures."""
 
+import errno
 import io
 import json
 import os
@@ -16,7 +17,7 @@ import PIL.Image
 import pytest
 
 import lit_tf
-from lit_tf import cli, registry
+from lit_tf import cli, files, registry
 from lit_tf.checkpoints.npz import open_npz
 from lit_tf.errors import ConfigError
 
@@ -573,3 +574,66 @@ def test_an_error_of_tensorflow_about_a_full_disk_is_the_users(run, monkeypatch)
 
     monkeypatch.setattr("lit_tf.commands.models.run", fail)
     assert "/a/b; No space left on device" in run("models", code=2)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "embed a.npz --images p.png -o old.npz",
+        "embed a.npz --texts cap.txt -o old.npz",
+        "compare a.npz --images p.png --texts x --plot old.png",
+        "convert a.npz old.npz",
+    ],
+)
+def test_a_full_disk_leaves_the_old_output(run, user_files, command, monkeypatch):
+    def fail(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(files, "_sync", fail)
+    for name in ("old.npz", "old.png"):
+        pathlib.Path(name).write_bytes(b"old")
+    pathlib.Path("old.txt").write_bytes(pathlib.Path("a.txt").read_bytes())
+    before = sorted(os.listdir())
+    assert "No space left on device" in run(*command.split(), code=2)
+    assert sorted(os.listdir()) == before
+    assert pathlib.Path("old.npz").read_bytes() == pathlib.Path("old.png").read_bytes() == b"old"
+
+
+def test_pages_and_figures_on_a_full_disk_leave_the_old_ones(tmp_path, monkeypatch):
+    page = pytest.importorskip("lit_tf.search.page")
+    report = pytest.importorskip("lit_tf.training.evaluation.report")
+
+    def fail(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    path = tmp_path / "old"
+    path.write_text("old")
+    writers = [
+        lambda: page.write_page(path, "question", [], pictures=0, model="model"),
+        lambda: report.write_report(path, os.fsdecode(b"\xff"), [["figure"]], []),
+        lambda: files.write_text(path, "{}"),
+    ]
+    for write in writers:
+        with monkeypatch.context() as full:
+            full.setattr(files, "_sync", fail)
+            with pytest.raises(OSError, match="No space left"):
+                write()
+        assert path.read_text() == "old" and os.listdir(tmp_path) == ["old"]
+    for write in writers:
+        write()
+        assert path.read_text() != "old"
+
+
+def test_folders_for_clip_retrieval_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    from lit_tf import clip_retrieval
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full, pytest.raises(OSError):
+        full.setattr(np, "save", fail)
+        clip_retrieval.write(tmp_path / "a", "text", np.zeros((1, 4)), ["a cat"])
+    assert not os.listdir(tmp_path)
+    clip_retrieval.write(tmp_path / "a", "text", np.zeros((1, 4)), ["a cat"])
+    assert sorted(os.listdir(tmp_path / "a")) == ["metadata", "text_emb"]

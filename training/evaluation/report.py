@@ -60,7 +60,7 @@ def write_report(
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write(page.encode())
+        file.write(page.encode("utf-8", "backslashreplace"))  # paths need not be UTF-8
 
 
 def _section(result):
