@@ -73,7 +73,7 @@ def get_templates(templates: str | os.PathLike | Sequence[str]) -> tuple[str, ..
                 f"no prompt templates {name!r}: expected {', '.join(TEMPLATES)}, or a file with "
                 "one template per line"
             )
-        found = tuple(line for line in read_lines(name) if line.strip())
+        found = tuple(read_list(name, "template"))
     else:
         source = "the list of templates"
         try:
@@ -106,6 +106,37 @@ def read_lines(path: str | os.PathLike) -> list[str]:
             return [line.rstrip("\n") for line in file]
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {e}") from e
+
+
+# Before a name in a numbered list ("3. cat", "3) cat", "3: cat"), or a WordNet id.
+_NUMBERED = re.compile(r"\s*(\(?\d+\s*[.):]\s|n\d{8}\s)")
+
+
+def read_list(path: str | os.PathLike, what: str) -> list[str]:
+    """Returns the lines of a file with one class name or template per line, without blank ones.
+
+    Files of other forms read as such would put numbers and marks into every prompt, without a word.
+
+    Args:
+        path: a UTF-8 file; a byte order mark and Windows' line ends are taken off.
+        what: "class name" or "template".
+
+    Raises:
+        DataError: the file cannot be read, or holds a table, a numbered list, JSON or NUL bytes.
+    """
+    lines = [line for line in map(str.strip, read_lines(path)) if line]
+    form = None
+    if any("\0" in line for line in lines):
+        form = "NUL bytes, as UTF-16 text does"
+    elif tabbed := [line for line in lines if "\t" in line]:
+        form = f"columns, separated by tabs: {tabbed[0]!r}"
+    elif lines and all(map(_NUMBERED.match, lines)):
+        form = f"numbers or ids before the {what}s: {lines[0]!r}"
+    elif lines and lines[0][0] in "[{" and lines[-1][-1] in "]}" and '"' in "".join(lines):
+        form = f"JSON: {lines[0]!r:.60}"
+    if form:
+        raise DataError(f"{path}: expected one {what} per line and nothing else, found {form}")
+    return lines
 
 
 def list_class_names(class_names: Iterable[str]) -> list[str]:

@@ -329,6 +329,12 @@ def test_classes_of_equal_names_are_warned_of(run, checkpoint, photos):
     assert a == pytest.approx(b) and found["classes"] == ["red cat", "dog", "Red_cat"]
 
 
+def test_a_file_of_classes_on_one_line_is_refused(run, checkpoint, photos, tmp_path):
+    (tmp_path / "names").write_text("cat, dog, bird\n")  # only "cat" would count
+    command = ["classify", checkpoint, photos / "0.png", "--classes", tmp_path / "names"]
+    assert "one class per line" in run(*command, code=2)
+
+
 def test_a_file_of_classes_may_begin_with_a_byte_order_mark(run, checkpoint, photos, tmp_path):
     (tmp_path / "names").write_text("cat\ndog\n\n", encoding="utf-8-sig")
     command = ["classify", checkpoint, photos / "0.png", "--json", "--classes", tmp_path / "names"]

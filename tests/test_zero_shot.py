@@ -1,4 +1,5 @@
 import hashlib
+import re
 import warnings
 
 import numpy as np
@@ -137,6 +138,40 @@ def test_class_names_come_from_any_sequence_of_strings():
             zero_shot.checked_class_names(values)
     with pytest.raises(DataError, match="class 1: .* NoneType"):
         zero_shot.checked_class_names(pyarrow.array(["a", None]))
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"\xef\xbb\xbfcat\r\n\r\n red  cat \r\n", ["cat", "red  cat"]),
+        (b"1 person\n2 people\n", ["1 person", "2 people"]),
+        (b"3.5 mm jack\n24\n", ["3.5 mm jack", "24"]),
+        (b'"cat"\n"red cat"\n', ['"cat"', '"red cat"']),
+        (b"0\tcat\n1\tdog\n", "columns, separated by tabs"),
+        (b"1. cat\n2. dog\n", "numbers or ids before the class names: '1. cat'"),
+        (b"(0) cat\n(1) dog\n", "numbers or ids"),
+        (b"0: cat\n1: dog\n", "numbers or ids"),
+        (b"n01440764 tench\nn01443537 goldfish\n", "numbers or ids"),
+        (b'["cat", "dog"]', "JSON"),
+        (b'{\n"0": "cat",\n"1": "dog"\n}\n', "JSON"),
+        ("cat\ndog".encode("utf-16-le"), "NUL bytes"),
+        ("cat\ndog".encode("utf-16"), "UTF-8"),
+    ],
+)
+def test_a_list_file_holds_one_name_per_line_and_nothing_else(tmp_path, data, found):
+    path = tmp_path / "names.txt"
+    path.write_bytes(data)
+    if isinstance(found, list):
+        assert zero_shot.read_list(path, "class name") == found
+    else:
+        with pytest.raises(DataError, match=f"names.txt.*{re.escape(found)}"):
+            zero_shot.read_list(path, "class name")
+
+
+def test_a_numbered_file_of_templates_is_refused(tmp_path):
+    (tmp_path / "t").write_text("1. a photo of a {}.\n2. a {}\n")
+    with pytest.raises(DataError, match="numbers or ids before the templates"):
+        zero_shot.get_templates(tmp_path / "t")
 
 
 def test_predictions_take_the_first_of_equal_classes():

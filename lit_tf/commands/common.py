@@ -185,9 +185,10 @@ def read_texts(path):
 
     if path == "-":
         try:
-            texts = [line.rstrip("\r\n") for line in sys.stdin]
+            lines = [line.rstrip("\r\n") for line in sys.stdin]
         except UnicodeDecodeError as e:
             raise DataError(f"standard input is not UTF-8 text: {e}") from None
+        texts = [line.removeprefix("\ufeff") if i == 0 else line for i, line in enumerate(lines)]
     else:
         texts = zero_shot.read_lines(path)
     if not texts:
@@ -215,7 +216,13 @@ def class_names(value):
     """
     is_path = "," not in value and (value.endswith(".txt") or os.sep in value)
     if is_path or os.path.isfile(value):
-        names = [line.strip() for line in read_texts(value)]
+        from lit_tf import zero_shot
+
+        names = zero_shot.read_list(value, "class name")
+        if len(names) == 1 and "," in names[0]:  # of which only the first name would count
+            raise DataError(
+                f"--classes {value!r} holds one line, {names[0]!r:.60}; expected one class per line"
+            )
     else:
         names = [name.strip() for name in value.split(",")]
     names = [name for name in names if name]

@@ -104,7 +104,7 @@ def _given_names(class_names):
         return None
     if class_names == "imagenet":
         return list(prompts.imagenet_names())
-    return [line for line in zero_shot.read_lines(class_names) if line.strip()]
+    return zero_shot.read_list(class_names, "class name")
 
 
 def _label_feature(builder, key):
