@@ -132,6 +132,15 @@ def test_a_class_without_images_is_named(encoder, tmp_path):
     assert sorted(result.per_class()) == [0, 1]
 
 
+def test_classes_whose_names_become_the_same_tokens_are_noted(encoder, tmp_path):
+    root = class_folder(tmp_path / "photos")
+    for name in ("🦊", "🐶"):
+        (root / name).mkdir()
+    with pytest.warns(UserWarning, match="the same tokens"):
+        result = protocol.zero_shot(encoder, open_classification(str(root)), "clip_best")
+    assert any("🐶 and 🦊" in note for note in result.notes)
+
+
 def captioned(tmp_path, rows):
     for i in range(6):
         tiny_datasets.save(tmp_path / f"{i}.png", tiny_datasets.picture(i))
