@@ -237,7 +237,7 @@ def check(config: TrainConfig) -> None:
 
     def one_of(field, value, allowed):
         if value not in allowed:
-            raise ConfigError(f"{field} is {value!r}; expected one of {', '.join(allowed)}")
+            raise ConfigError(f"{field} is {_short(value)}; expected one of {', '.join(allowed)}")
 
     one_of("model.locking", config.model.locking, LOCKINGS)
     one_of("optimizer.name", config.optimizer.name, OPTIMIZERS)
@@ -323,7 +323,7 @@ def _config_file(name):
     if not path.is_file() or path.stem.startswith("_"):
         shipped = sorted(p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("_"))
         raise ConfigError(
-            f"no config {name!r}: neither a Python file nor one of {', '.join(shipped)}"
+            f"no config {_short(name)}: neither a Python file nor one of {', '.join(shipped)}"
             f"{nearest(path.stem, shipped)}"
         )
     return path
@@ -362,8 +362,8 @@ def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
         key, equals, text = item.partition("=")
         if key not in defaults:
             raise ConfigError(
-                f"unknown config argument {key!r}; known: {', '.join(defaults)}"
-                f"{nearest(key, defaults)}"
+                f"unknown config argument {_short(key)}; known: {', '.join(defaults)}"
+                f"{nearest(key[:200], defaults)}"
             )
         value = _parse(text) if equals else True
         default = defaults[key]
