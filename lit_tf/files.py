@@ -48,7 +48,8 @@ def check_output_files(outputs: Iterable, inputs: Iterable = ()) -> None:
             raise ConfigError(f"{name} cannot be written: there is no folder {printable(folder)}")
         if os.path.isdir(target):
             raise ConfigError(f"{name} cannot be written: it is a folder")
-        if os.path.lexists(target) and not os.path.isfile(target):
+        # Of the path itself too: a pipe behind /dev/stdout has no other name.
+        if (os.path.exists(path) or os.path.lexists(target)) and not os.path.isfile(path):
             raise ConfigError(
                 f"{name} cannot be written: it is a device, a pipe or a link to itself; expected a "
                 "file"

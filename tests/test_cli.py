@@ -226,6 +226,8 @@ def user_files(fixtures, photos, tmp_path, monkeypatch):
     pathlib.Path("link.npz").symlink_to("a.npz")
     (tmp_path / "db").mkdir()
     (tmp_path / "out").mkdir()
+    (tmp_path / "run").mkdir()
+    shutil.copy("a.npz", "run/final.npz")
     for name in ("lit_manifest.json", "names.txt"):
         pathlib.Path("out", name).write_text("{}")
 
@@ -253,6 +255,7 @@ def user_files(fixtures, photos, tmp_path, monkeypatch):
         "eval a.npz --zero-shot . --json new --report ./new",
         "eval --saved-model out --zero-shot . --json out/lit_manifest.json",
         "precompute a.npz a.npz --source x",
+        "train --config digits --set model.init=run/final.npz --workdir run",
         "precompute a.npz p.png --source p.png",
     ],
 )

@@ -138,6 +138,11 @@ def test_links_are_followed_and_devices_and_loops_are_refused(tmp_path):
     for path, what in ((missing, "nowhere"), (loop, "itself"), ("/dev/null", "a device")):
         with pytest.raises(ConfigError, match=what):
             check_output_files([path])
+    ends = os.pipe()
+    with pytest.raises(ConfigError, match="a pipe"):
+        check_output_files([f"/dev/fd/{ends[1]}"])
+    for end in ends:
+        os.close(end)
     with pytest.raises(ConfigError, match="itself"):
         check_output_folder(loop)
     assert sorted(os.listdir(tmp_path)) == ["link", "loop", "missing", "new"]
