@@ -167,8 +167,13 @@ class BertTokenizer(_Tokenizer):
             pieces = read_vocabulary(bytes(vocab))
         elif isinstance(vocab, (str, os.PathLike)):
             pieces = read_vocabulary(_read(vocab), os.fspath(vocab))
-        else:
+        elif isinstance(vocab, Sequence):
             pieces = check_vocabulary(vocab)
+        else:
+            raise TokenizerError(
+                f"A vocabulary is {type(vocab).__name__}; expected a path, the bytes of a file or a "
+                "list of pieces."
+            )
         self._data = "".join(f"{piece}\n" for piece in pieces).encode()
         self.vocab_size = len(pieces)
         self._cls = pieces.index("[CLS]")
