@@ -34,10 +34,10 @@ def upright(image: bytes) -> bytes:
     """Returns an image turned as its EXIF orientation says, which the served graph does not read.
 
     Args:
-      image: an encoded image.
+        image: an encoded image.
 
     Returns:
-      The same bytes if there is nothing to turn, else a PNG.
+        The same bytes if there is nothing to turn, else a PNG.
     """
     import PIL.Image
     import PIL.ImageOps

@@ -171,8 +171,8 @@ class BertTokenizer(_Tokenizer):
             pieces = check_vocabulary(vocab)
         else:
             raise TokenizerError(
-                f"A vocabulary is {type(vocab).__name__}; expected a path, the bytes of a file or a "
-                "list of pieces."
+                f"A vocabulary is {type(vocab).__name__}; expected a path, the bytes of a file or "
+                "a list of pieces."
             )
         self._data = "".join(f"{piece}\n" for piece in pieces).encode()
         self.vocab_size = len(pieces)
