@@ -238,7 +238,7 @@ class Told:
 
     def __init__(self, monkeypatch, error=None):
         self.runs, self._error = 0, error
-        monkeypatch.setattr(train_module, "make_evaluators", lambda *args: [self])
+        monkeypatch.setattr(train_module, "make_evaluators", lambda *args, **options: [self])
 
     def run(self):
         self.runs += 1
