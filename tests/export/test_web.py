@@ -560,10 +560,11 @@ def test_the_keyboard_is_enough(address, visit):
     page.locator("#said", has_text="37.png: the number 37").wait_for(state="attached")
     tab_to("Remove 37.png")
     page.keyboard.press("Enter")
-    assert page.locator(".cards > li").count() == 0
+    page.locator(".cards > li").wait_for(state="detached")
     page.locator("#tab-compare").focus()
     page.keyboard.press("ArrowRight")
-    assert page.locator("#search").is_visible() and not page.locator("#compare").is_visible()
+    page.locator("#search").wait_for(state="visible")
+    page.locator("#compare").wait_for(state="hidden")
     tab_to("query")
 
 
