@@ -118,8 +118,11 @@ class TFRecordSource(_PairSource):
 
     def describe(self, shard, index):
         """See `Source`."""
-        for record in tf.data.TFRecordDataset(self.paths[shard]).skip(index).take(1):
-            return tfrecord.describe(record.numpy())
+        try:
+            for record in tf.data.TFRecordDataset(self.paths[shard]).skip(index).take(1):
+                return tfrecord.describe(record.numpy())
+        except tf.errors.OpError:  # it is missing because the shard is damaged at or before it
+            return "damaged"
         return ""
 
 
