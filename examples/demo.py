@@ -314,7 +314,7 @@ def digits():
         "the numbers of the JAX code": equal,
         "runtimes agree": same,
         "tuning learned": learned,
-        "search finds": found,
+        "search": found,
     }
 
 
