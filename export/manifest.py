@@ -27,7 +27,7 @@ def read_classes(model, classes, templates) -> tuple[list[str], np.ndarray]:
         templates: as `lit_tf.zero_shot.get_templates` takes them.
 
     Raises:
-        DataError: there are no classes, or something is no name.
+        DataError: there are no classes, or one of them is not a name.
     """
     classes = [name.strip() for name in checked_class_names(classes)]
     return classes, class_embeddings(model.encode_text, classes, templates)

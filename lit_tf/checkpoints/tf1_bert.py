@@ -53,7 +53,7 @@ def read_tf1_bert(path, max_length: int = 512) -> "Tf1Bert":
         A mapping {`txt/BertEncoder_0/...`: float32 array} that reads an array when it is asked for.
 
     Raises:
-        CheckpointError: there is no such checkpoint, it is damaged, or it is no BERT.
+        CheckpointError: there is no such checkpoint, it is damaged, or it is not a BERT.
     """
     return Tf1Bert(path, max_length)
 
