@@ -85,7 +85,6 @@ class LitModel(keras.Model):
         if config.image and config.text:
             # The temperature is exp(t). Nothing clips it, neither here nor in training.
             # float32 under every policy: a temperature in bfloat16 would move in steps of 0.4 %.
-            # As in the original, nothing clips it.
             self.t = self._scalar("t", np.log(10.0))
             if config.has_bias:
                 self.b = self._scalar("b", -2.71)
