@@ -18,6 +18,7 @@ import tensorflow as tf
 from lit_tf.errors import DataError, extra
 
 from . import shards, tables, tar, tfrecord
+from .captions import sample_captions
 from .embeddings import read_manifest
 
 with extra("train"):
@@ -129,7 +130,7 @@ class TFRecordSource(_PairSource):
 class TarSource(_PairSource):
     """Webdataset tars: see `_PairSource`.
 
-    The text may be a field of the JSON member: "json/NAME".
+    The texts may be in the JSON member: "json" or "json/NAME", see `captions`.
     """
 
     def read(self, shard, skip):
@@ -137,30 +138,33 @@ class TarSource(_PairSource):
 
         def chunks(shard, skip):
             images, texts = [], []
-            wanted = {name.split("/")[0] for name in (*self._image_names, *self._text_names)}
+            wanted = tar.extensions((*self._image_names, *self._text_names))
             path = self.paths[shard]
             for sample in tar.samples(path, int(skip), wanted=wanted, limit=self._limit):
-                images.append(tar.field(sample.data, self._image_names))
-                texts.append(tar.field(sample.data, self._text_names))
-                if len(images) == _TAR_CHUNK:
+                found = sample_captions(sample.data, self._text_names)[0] or [b""]
+                # All samples of a chunk have equally many captions.
+                if images and (len(images) == _TAR_CHUNK or len(found) != len(texts[0])):
                     yield np.array(images, object), np.array(texts, object)
                     images, texts = [], []
+                present = (n for n in self._image_names if n in sample.data)
+                images.append(sample.data.get(next(present, None), b""))
+                texts.append(found)
             if images:
                 yield np.array(images, object), np.array(texts, object)
 
-        strings = tf.TensorSpec([None], tf.string)
+        images, texts = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
         dataset = tf.data.Dataset.from_generator(
-            chunks, args=(shard, skip), output_signature=(strings, strings)
+            chunks, args=(shard, skip), output_signature=(images, texts)
         )
-        return dataset.unbatch().map(lambda image, text: {"image": image, "text": text})
+        return dataset.unbatch().map(lambda image, texts: {"image": image, "texts": texts})
 
     def parse(self, record):
         """See `Source`."""
-        return {"image": record["image"], "texts": record["text"][None]}
+        return {"image": record["image"], "texts": record["texts"]}
 
     def describe(self, shard, index):
         """See `Source`."""
-        return tar.describe(self.paths[shard], index, self._limit)
+        return tar.describe(self.paths[shard], index, self._limit, self._text_names)
 
 
 class TableSource(Source):

@@ -8,10 +8,10 @@ describe them.
 """
 
 import dataclasses
-import json
 import os
 
 from . import shards
+from .captions import sample_captions
 from .shards import Damaged, Shard
 
 _BLOCK = 512
@@ -129,37 +129,27 @@ def samples(path: str, skip: int = 0, *, wanted, limit: int):
         return
 
 
-def describe(path: str, index: int, limit: int) -> str:
-    """Returns the key and members of one sample, for people, or "" if there is no such sample."""
-    for sample in samples(path, index, wanted=(), limit=limit):
+def describe(path: str, index: int, limit: int, text_names=()) -> str:
+    """Returns what one sample has, for people, or "" if there is no such sample.
+
+    Args:
+        path: local or remote path of the tar.
+        index: number of the sample.
+        limit: bytes of the largest member to read.
+        text_names: where its captions should be, see `captions`.
+    """
+    wanted = extensions(text_names)
+    for sample in samples(path, index, wanted=wanted, limit=limit):
         key = sample.key.decode("utf-8", "backslashreplace")
-        return f"{os.path.basename(key)}: {', '.join(sample.members)}"
+        _, problem = sample_captions(sample.data, text_names)
+        about = f"{os.path.basename(key)}: {', '.join(sample.members)}"
+        return f"{about}; {problem}" if problem else about
     return ""
 
 
-def field(data: dict, names) -> bytes:
-    """Returns the first member or field there is among the names, else b"".
-
-    Args:
-        data: {extension: bytes}.
-        names: extensions, or "json/NAME" for a string in the JSON member.
-    """
-    for name in names:
-        extension, _, key = name.partition("/")
-        found = data.get(extension)
-        if found is None:
-            continue
-        if not key:
-            return found
-        try:
-            value = json.loads(found)
-            for part in key.split("/"):
-                value = value[part]
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-            continue
-        if isinstance(value, str):
-            return value.encode("utf-8", "replace")
-    return b""
+def extensions(names) -> set[str]:
+    """Returns the extensions of the members that hold these names, "json" of "json/NAME"."""
+    return {name.partition("/")[0] for name in names}
 
 
 def _samples(file, size, limit, wanted=frozenset(), skip=0):

@@ -69,10 +69,3 @@ def test_counting_and_patterns(tmp_path):
     assert tfrecord.scan(str(tmp_path / "00000.tfrecord"), 1 << 20).examples == 7
     assert find_shards(f"{tmp_path}/{{00000..00000}}.tar", "tar") == [str(tmp_path / "00000.tar")]
     assert find_shards(str(tmp_path), "tfrecord") == [str(tmp_path / "00000.tfrecord")]
-
-
-def test_texts_may_be_a_field_of_the_json_member(tmp_path):
-    shards.write_tar(tmp_path / "0.tar", shards.pairs(2))
-    sample = next(tar.samples(str(tmp_path / "0.tar"), skip=1, wanted=["json"], limit=1 << 20))
-    assert tar.field(sample.data, ["json/caption"]) == b"caption 1"
-    assert tar.field(sample.data, ["json/absent", "npy"]) == b""
