@@ -17,7 +17,7 @@ from lit_tf.files import parse_object, replacing_path, write_text
 from .config import TrainConfig, check_batch
 from .data import Counters, make_train_dataset, make_validation_dataset, source_format
 from .data.embeddings import check_embeddings
-from .data.sources import shard_sizes
+from .data.shard_sizes import shard_sizes
 from .distribution import strategies
 from .distribution.feed import distribute
 from .evaluation.evaluators import make_evaluators

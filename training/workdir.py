@@ -14,13 +14,14 @@ import tensorflow as tf
 from lit_tf.errors import TrainingError, extra
 from lit_tf.files import replacing
 
+from .data.shard_sizes import differences, read_sizes, write_sizes
+
 with extra("train"):
     import filelock
 
 _LOCK = ".lock"
 # A run in a remote workdir renews its mark so often; whoever finds a mark watches it for so long.
 _BEAT_SECONDS, _WATCH_SECONDS = 20, 90
-_NAMED = 5
 
 
 @contextlib.contextmanager
@@ -141,34 +142,15 @@ def note_shards(workdir: str, sizes: dict[str, int], step: int) -> str | None:
         step: Where the run starts; at 0 there is nothing to compare with.
     """
     path = f"{workdir}/shards.json"
-    known = _read_sizes(path) if step else None
+    known = read_sizes(path) if step else None
     if known == sizes:
         return None
-    with replacing(path) as file:
-        file.write(json.dumps(sizes, indent=0).encode())
+    write_sizes(path, sizes)
     if known is None:
         return None
-    changes = {
-        "new": sorted(sizes.keys() - known.keys()),
-        "gone": sorted(known.keys() - sizes.keys()),
-        "of another size": sorted(k for k in sizes.keys() & known.keys() if sizes[k] != known[k]),
-    }
-    words = [
-        f"{len(names)} {what} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
-        for what, names in changes.items()
-        if names
-    ]
     return (
-        f"the shards of {workdir} have changed since the run was last started: {'; '.join(words)}. "
+        f"the shards of {workdir} have changed since the run was last started: "
+        f"{differences(known, sizes)}. "
         f"It goes on from step {step} with the shards as they are now; its batches are not those "
         "of an uninterrupted run"
     )
-
-
-def _read_sizes(path):
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            sizes = json.loads(file.read())
-    except (tf.errors.NotFoundError, ValueError, RecursionError):
-        return None
-    return sizes if isinstance(sizes, dict) else None

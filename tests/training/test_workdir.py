@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from lit_tf.errors import TrainingError
 from lit_tf.training.config import DataConfig
-from lit_tf.training.data.sources import shard_sizes
+from lit_tf.training.data.shard_sizes import shard_sizes
 from lit_tf.training.workdir import note_shards, taken
 
 from .data import shards

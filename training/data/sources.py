@@ -5,7 +5,6 @@ from a record to its undecoded image (or its image embeddings) and its texts. Pa
 on any file system that `tf.io.gfile` knows, `gs://` among them.
 """
 
-import concurrent.futures
 import functools
 import itertools
 import math
@@ -375,42 +374,6 @@ def open_source(config) -> Source:
     if not sum(source.lengths):
         raise DataError(f"no examples in the {len(source.paths)} shards at {config.source}")
     return source
-
-
-def shard_sizes(config) -> dict[str, int]:
-    """Returns {name: bytes} of the files that a data config stands for, without opening them.
-
-    Names are relative to the files' common folder. What cannot be read has the size -1.
-
-    Args:
-        config: A `DataConfig`.
-
-    Raises:
-        DataError: See `open_source`.
-    """
-    format_name = source_format(config)
-    if format_name == "tfds":
-        paths = open_source(config).paths
-    elif format_name == "table":
-        paths = [config.source]
-    elif format_name == "embeddings":
-        entries = read_manifest(config.source)["shards"]
-        paths = [os.path.join(config.source, entry["name"]) for entry in entries]
-    else:
-        paths = find_shards(config.source, format_name)
-
-    def size(path):
-        try:
-            return tf.io.gfile.stat(path).length
-        except shards.READ_ERRORS:
-            return -1
-
-    folder = os.path.dirname(os.path.commonprefix(paths))
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        return {
-            p[len(folder) :].lstrip("/"): n
-            for p, n in zip(paths, pool.map(size, paths), strict=True)
-        }
 
 
 def find_shards(source: str, format_name: str) -> list[str]:

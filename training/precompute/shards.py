@@ -7,8 +7,10 @@ augmented embeddings are stored of every image, one of which training draws at r
 
 The folder holds shards `embeddings-00003-of-00016.tfrecord`, beside each a `.json` that says it is
 complete, and, once all are, `manifest.json`. A shard is a contiguous range of the examples and
-depends on nothing but the settings, so hosts need not talk to each other and a run that was killed
-continues with the shards that are missing.
+depends on nothing but the settings and the data, so hosts need not talk to each other and a run
+that was killed continues with the shards that are missing. `shards.json` holds names and sizes of
+the files that were read. If these change, the ranges no longer fit together, and the run is
+refused.
 """
 
 import dataclasses
@@ -31,11 +33,12 @@ from ..data import augment, stream
 from ..data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
 from ..data.embeddings import read_manifest
 from ..data.pipeline import attempt, clean, naming
-from ..data.sources import open_source
+from ..data.shard_sizes import differences, read_sizes, shard_sizes, write_sizes
+from ..data.sources import open_source, source_format
 from ..distribution.embedder import ReplicatedEmbedder
 from . import beam
 
-MANIFEST = "manifest.json"
+MANIFEST, SHARDS = "manifest.json", "shards.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +104,12 @@ def precompute(
 
     Raises:
         DataError: The data cannot be read, more of it is bad than `job.data.max_bad_share`, or
-            the folder holds shards made with other settings.
+            the folder holds shards made with other settings, or of data that has changed.
     """
     _check_folder(job)
     counters = Counters()
     todo = [i for i in range(host, job.shards, hosts) if not _done(job, i)]
+    _check_data(job)
     if todo:
         writer = ShardWriter(job, strategy)
         bar = tqdm.tqdm(total=len(todo), unit="shard", disable=not progress)
@@ -130,6 +134,7 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
     """
     _check_folder(job)
     todo = [i for i in range(job.shards) if not _done(job, i)]
+    _check_data(job)
     beam.run(todo, functools.partial(ShardWriter, job), options)
     finish(job)
 
@@ -283,6 +288,30 @@ def _check_folder(job):
     path = os.path.join(job.output, MANIFEST)
     if tf.io.gfile.exists(path):
         _check_settings(job, path, read_manifest(job.output)["settings"])
+
+
+def _check_data(job):
+    """Refuses a folder that was begun when the data had other files, or of other sizes."""
+    path = os.path.join(job.output, SHARDS)
+    known = read_sizes(path)
+    finished = tf.io.gfile.exists(os.path.join(job.output, MANIFEST))
+    try:
+        if finished and (known is None or source_format(job.data) == "tfds"):
+            return  # and tfds does not have to prepare its dataset again
+        sizes = shard_sizes(job.data)
+    except DataError:
+        if finished:  # then the data need not be there any more
+            return
+        raise
+    if known is None:
+        tf.io.gfile.makedirs(job.output)
+        write_sizes(path, sizes)
+    elif changes := differences(known, sizes):
+        raise DataError(
+            f"the files of {job.data.source} have changed since {job.output} was begun: {changes}. "
+            "Embeddings of both would repeat some pairs and lack others; choose another folder or "
+            "remove this one"
+        )
 
 
 def _path(job, number):

@@ -192,6 +192,31 @@ def test_damaged_notes_beside_a_shard_and_manifests_are_refused_by_name(whole, t
         precompute(job, progress=False)
 
 
+def test_a_folder_is_not_continued_with_files_that_have_changed(whole, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    shards.write_tfrecord(folder / "0.tfrecord", shards.pairs(6))
+    data = dataclasses.replace(whole.data, source=f"{folder}/*.tfrecord")
+    job = dataclasses.replace(whole, data=data, output=str(tmp_path / "out"), shards=2)
+    precompute(job, host=0, hosts=2, progress=False)
+    shards.write_tfrecord(folder / "0.tfrecord", shards.pairs(8))
+    shards.write_tfrecord(folder / "1.tfrecord", shards.pairs(2))
+    changes = r"1 new \(1.tfrecord\); 1 of another size \(0.tfrecord\)"
+    with pytest.raises(DataError, match=rf"have changed since .*out was begun: {changes}"):
+        precompute(job, host=1, hosts=2, progress=False)
+    shards.write_tfrecord(folder / "0.tfrecord", shards.pairs(6))
+    (folder / "1.tfrecord").unlink()
+    precompute(job, host=1, hosts=2, progress=False)
+    assert is_finished(job)
+    shards.write_tfrecord(folder / "1.tfrecord", shards.pairs(2))
+    with pytest.raises(DataError, match=r"1 new \(1.tfrecord\)"):
+        precompute(job, progress=False)
+    # Whoever has the embeddings may remove the images.
+    for path in folder.iterdir():
+        path.unlink()
+    assert precompute(job, progress=False).examples == 0
+
+
 def test_other_settings_in_the_same_folder_are_refused(whole):
     for field, value in (("seed", 5), ("shards", 2)):
         other = dataclasses.replace(whole, **{field: value})

@@ -1,0 +1,80 @@
+"""Which files a run reads, and whether they are still those of an earlier start."""
+
+import concurrent.futures
+import json
+import os
+
+import tensorflow as tf
+
+from lit_tf.files import write_text
+
+from . import shards
+from .embeddings import read_manifest
+from .sources import find_shards, open_source, source_format
+
+_NAMED = 5
+
+
+def shard_sizes(config) -> dict[str, int]:
+    """Returns {name: bytes} of the files that a data config stands for, without opening them.
+
+    Names are relative to the files' common folder. What cannot be read has the size -1.
+
+    Args:
+        config: A `DataConfig`.
+
+    Raises:
+        DataError: See `open_source`.
+    """
+    format_name = source_format(config)
+    if format_name == "tfds":
+        paths = open_source(config).paths
+    elif format_name == "table":
+        paths = [config.source]
+    elif format_name == "embeddings":
+        entries = read_manifest(config.source)["shards"]
+        paths = [os.path.join(config.source, entry["name"]) for entry in entries]
+    else:
+        paths = find_shards(config.source, format_name)
+
+    def size(path):
+        try:
+            return tf.io.gfile.stat(path).length
+        except shards.READ_ERRORS:
+            return -1
+
+    folder = os.path.dirname(os.path.commonprefix(paths))
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        return {
+            p[len(folder) :].lstrip("/"): n
+            for p, n in zip(paths, pool.map(size, paths), strict=True)
+        }
+
+
+def read_sizes(path: str) -> dict[str, int] | None:
+    """Returns what `write_sizes` wrote to a local or remote file, or None if it is not there."""
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            sizes = json.loads(file.read())
+    except (tf.errors.NotFoundError, ValueError, RecursionError):
+        return None
+    return sizes if isinstance(sizes, dict) else None
+
+
+def write_sizes(path: str, sizes: dict[str, int]) -> None:
+    """Writes what `shard_sizes` returned."""
+    write_text(path, json.dumps(sizes, indent=0))
+
+
+def differences(known: dict[str, int], sizes: dict[str, int]) -> str:
+    """Returns how shards differ from those of an earlier start: "1 gone (0.tar)"; "" if not."""
+    changes = {
+        "new": sorted(sizes.keys() - known.keys()),
+        "gone": sorted(known.keys() - sizes.keys()),
+        "of another size": sorted(k for k in sizes.keys() & known.keys() if sizes[k] != known[k]),
+    }
+    return "; ".join(
+        f"{len(names)} {what} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
+        for what, names in changes.items()
+        if names
+    )
