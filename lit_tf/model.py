@@ -163,6 +163,10 @@ class LitModel(keras.Model):
     ) -> dict[str, tf.Tensor]:
         """Embeds images, tokens or both.
 
+        In a functional `keras.Model` around this one, `predict` concatenates the logits of batches,
+        each of which compares its own images with its own texts only. Let such a model return the
+        embeddings, which concatenate rightly, and call `logits` on those.
+
         Args:
             inputs: {"image": float (N, R, R, 3) in [-1, 1], "tokens": int32 (M, L)}; either may be
                 missing.

@@ -65,6 +65,18 @@ def test_predict_compares_all_images_with_all_texts_whatever_the_batches(model, 
     assert {k: v.shape for k, v in alone.items()} == {"text_embedding": (17, 48)}
 
 
+def test_a_functional_models_embeddings_give_the_logits_of_all_batches(model, reference):
+    inputs = {
+        "image": reference("towers")["images"][:4],
+        "tokens": reference("towers")["bert_tokens"][:4],
+    }
+    symbolic = {k: keras.Input(v.shape[1:], dtype=v.dtype, name=k) for k, v in inputs.items()}
+    embeddings = {k: v for k, v in model(symbolic).items() if k != "logits"}
+    out = keras.Model(symbolic, embeddings).predict(inputs, batch_size=2, verbose=0)
+    logits = model.logits(out["image_embedding"], out["text_embedding"])
+    np.testing.assert_allclose(logits, model(inputs)["logits"], atol=2e-5)
+
+
 def test_kerass_own_export_names_the_functions_that_export(model, tmp_path):
     model.predict({"tokens": np.ones((2, 32), np.int32)}, verbose=0)  # called or not
     for arguments in ({}, {"format": "litert"}):
