@@ -117,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
         open_classification(name, class_names=args.class_names, **how) for name in zero_shot
     ]
     captioned = [open_captioned(name, **how) for name in retrieval]
+    photos = [path for data in (*labelled, *captioned) for path in data.images.paths]
+    check_output_files([args.json, args.report], photos)
 
     templates = args.templates or subject.templates
     shared = {"text_cache": TextCache(), "progress": True}

@@ -52,6 +52,11 @@ class Images:
     split: str
     decoding: Decoding = PUBLISHED
 
+    @property
+    def paths(self) -> list[str]:
+        """The files of the images, where each is one."""
+        return []
+
     def __len__(self) -> int:
         raise NotImplementedError
 
@@ -80,6 +85,11 @@ class FileImages(Images):
 
     def __init__(self, name: str, paths: list[str]):
         self.name, self._paths = name, paths
+
+    @property
+    def paths(self):
+        """See `Images.paths`."""
+        return self._paths
 
     def __len__(self):
         return len(self._paths)

@@ -112,6 +112,21 @@ def test_class_folders_and_caption_files_are_datasets_too(fixtures, model, tmp_p
     assert any("notes.txt" in note for note in notes["photos"])
 
 
+@pytest.mark.parametrize("flag", ["--json", "--report"])
+def test_no_output_is_written_over_a_photo_in_a_table(fixtures, tmp_path, flag):
+    photo, link = tmp_path / "photos" / "0.png", tmp_path / "out"
+    photo.parent.mkdir()
+    tiny_datasets.save(photo, tiny_datasets.picture(0))
+    link.symlink_to(photo)
+    (tmp_path / "pairs.csv").write_text("image,caption\nphotos/0.png,a photo\n")
+    before = photo.read_bytes()
+    with pytest.raises(
+        ConfigError, match=r"out would be written over .*photos/0\.png, which is read"
+    ):
+        run(fixtures / "lit_bert_tiny.npz", f"--retrieval={tmp_path}/pairs.csv", f"{flag}={link}")
+    assert photo.read_bytes() == before
+
+
 def test_text_embeddings_are_computed_once(fixtures, tiny, templates, monkeypatch):
     from lit_tf.training.evaluation import encoders
 
