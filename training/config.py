@@ -343,7 +343,18 @@ def _override(values, override):
         raise ConfigError(f"unknown config key {_short(key)}{near}")
     if isinstance(place[field], dict):
         raise ConfigError(f"{key} is a group of {', '.join(place[field])}; set one of them")
-    place[field] = _parse(text)
+    value = _parse(text)
+    if value is not None and not isinstance(value, str) and str in _kinds(groups, field):
+        value = text  # `--set data.source=1e3` means these words
+    place[field] = value
+
+
+def _kinds(groups, field):
+    """Returns the types that a field of a config may have."""
+    kind = TrainConfig
+    for name in (*groups, field):
+        kind = typing.get_type_hints(kind)[name]
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
 
 
 def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
@@ -451,11 +462,6 @@ def _coerce(value, kind, name):
                 return None
         elif _has_type(value, option):
             return option(value)
-    if str in options and value is not None:  # `--set data.source=42` means the text
-        try:
-            return str(value)
-        except ValueError:  # a number of over 4300 digits
-            raise ConfigError(f"{name} is {_short(value)}; expected a text") from None
     expected = " or ".join("none" if o is type(None) else o.__name__ for o in options)
     raise ConfigError(f"{name} is {_short(value)}; expected {expected}")
 
