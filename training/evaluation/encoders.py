@@ -351,6 +351,13 @@ class SavedModelEncoder(_ArtefactEncoder):
                 f"{folder} has no signature {' or '.join(sorted(missing))}: evaluation needs a "
                 "model exported with both parts"
             )
+        sides = _sides_in_graph(self._loaded.signatures["encode_image"])
+        if sides - {self.image_size}:
+            raise DataError(
+                f"{folder}/lit_manifest.json is of another export: its resolution is "
+                f"{self.image_size}, but the graph's image tower takes images of "
+                f"{', '.join(map(str, sorted(sides)))} pixels; export again"
+            )
         temperature = getattr(self._loaded, "temperature", None)
         if temperature is not None:
             self.temperature = float(tf.reshape(temperature, []))
@@ -363,6 +370,18 @@ class SavedModelEncoder(_ArtefactEncoder):
 
     def _call(self, signature, **inputs):
         return self._loaded.signatures[signature](**inputs)["embedding"].numpy()
+
+
+def _sides_in_graph(signature):
+    """Returns the sides of the square RGB images that the functions in a graph take."""
+    sides = set()
+    for function in signature.graph.as_graph_def().library.function:
+        for attributes in function.arg_attr.values():
+            for shape in attributes.attr["_output_shapes"].list.shape:
+                sizes = [dimension.size for dimension in shape.dim]
+                if len(sizes) == 4 and sizes[3] == 3 and sizes[1] == sizes[2] > 0:
+                    sides.add(sizes[1])
+    return sides
 
 
 class TFLiteEncoder(_ArtefactEncoder):

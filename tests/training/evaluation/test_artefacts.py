@@ -1,6 +1,7 @@
 """Keras, SavedModel and float TFLite classify and retrieve the same."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -149,6 +150,17 @@ def test_damaged_manifests_are_refused_by_name(tmp_path, content, digits):
         with pytest.raises(DataError, match=r"lit_manifest.json is damaged: ") as error:
             kind(tmp_path)
         assert len(str(error.value)) < 400
+
+
+def test_a_manifest_of_another_resolution_than_the_graphs_is_refused(saved_model, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(saved_model, folder)
+    path = folder / "lit_manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "resolution": 224}))
+    side = manifest["resolution"]
+    with pytest.raises(DataError, match=f"is 224, but the graph's image tower takes .* {side} pix"):
+        encoders.SavedModelEncoder(folder)
 
 
 @pytest.mark.full
