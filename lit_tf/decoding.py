@@ -21,6 +21,8 @@ _MAGIC = [
     [[255 if i < len(magic) else 0 for i in range(4)], list(magic.ljust(4, b"\0"))]
     for magic in (*COMMON, b"RIFF", b"BM", b"GIF8")
 ]
+# Adobe's marker of a JPEG, APP14, that asks for no conversion of colours.
+_ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5)
 _EVERY_BYTE = bytes(range(256))
 # The masks of a BMP's red, green and blue bytes as TensorFlow reads them, whatever the file says.
 _BGRA_MASKS = (0xFF0000, 0xFF00, 0xFF)
@@ -158,8 +160,16 @@ def _unknown(data, header, limit):
 
 
 def _jpeg(data, header, limit):
-    height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(data))
-    return _decode(limit.checked(data, width, height))
+    height, width, channels = tf.unstack(tf.io.extract_jpeg_shape(data))
+    data = limit.checked(data, width, height)
+    # Viewers take all CMYK as inverted, as Adobe writes it; TensorFlow only what Adobe's marker
+    # says so of. So one is put in front. If the file has its own, that one counts, being later.
+    data = tf.cond(
+        channels == 4,
+        lambda: tf.strings.join([_slice(data, 0, 2), _ADOBE, _slice(data, 2, tf.int64.max)]),
+        lambda: tf.identity(data),
+    )
+    return _decode(data)
 
 
 def _png(data, header, limit):

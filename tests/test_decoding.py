@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import PIL.Image
+import PIL.ImageCms
 import PIL.ImageOps
 import pytest
 import tensorflow as tf
@@ -59,6 +60,29 @@ def gif(screen, place, size, *, transparent=None):
     return head + b"\x2c" + struct.pack("<HHHHB", *place, *size, 0) + body
 
 
+def adam7(pixels, colour, chunks=b""):
+    """An interlaced PNG of 8 or 16 bits, as Pillow does not write them."""
+    rows = b""
+    for x, y, right, down in (
+        *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+        *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+    ):
+        part = pixels[y::down, x::right]
+        rows += b"".join(b"\0" + row.tobytes() for row in part if row.size)
+    height, width, depth = *pixels.shape[:2], 8 * pixels.itemsize
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 1))
+    data = _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + chunks + data
+
+
+def _chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _profile():
+    return PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
+
+
 ALIKE = {
     "BMP of 8 bits with a palette": lambda i: encoded(i.quantize(16), "BMP"),
     "BMP of 8 bits, grey": lambda i: encoded(i.convert("L"), "BMP"),
@@ -81,6 +105,20 @@ ALIKE = {
     "PNG of grey and alpha": lambda i: encoded(i.convert("LA"), "PNG"),
     "PNG of a palette with transparency": lambda i: encoded(i.quantize(8), "PNG", transparency=3),
     "PNG of 1 bit": lambda i: encoded(i.convert("1"), "PNG"),
+    "interlaced PNG": lambda i: adam7(np.asarray(i), 2),
+    "interlaced PNG of grey and alpha": lambda i: adam7(np.asarray(i)[..., :2].copy(), 4),
+    "interlaced PNG of a palette with transparency": lambda i: adam7(
+        np.asarray(i)[..., 0] % 16,
+        3,
+        _chunk(b"PLTE", bytes(range(48))) + _chunk(b"tRNS", bytes([0, 128])),
+    ),
+    "interlaced PNG of 16 bits": lambda i: adam7(np.asarray(i).astype(">u2") * 257, 2),
+    "PNG with a colour profile": lambda i: encoded(i, "PNG", icc_profile=_profile()),
+    "PNG with a damaged colour profile": lambda i: encoded(i, "PNG", icc_profile=b"junk" * 50),
+    "WebP with a colour profile": lambda i: encoded(
+        i, "WEBP", lossless=True, icc_profile=_profile()
+    ),
+    "PNG with a transparent colour": lambda i: encoded(i, "PNG", transparency=(1, 2, 3)),
     "PNG with more behind it": lambda i: encoded(i, "PNG") + b"junk",
     "GIF": lambda i: encoded(i.quantize(16), "GIF"),
     "GIF with a transparent colour": lambda i: encoded(i.quantize(16), "GIF", transparency=2),
@@ -120,12 +158,38 @@ def test_datasets_turn_images_only_when_they_are_asked_to(rgb):
         np.testing.assert_array_equal(image, lib.to_uint8(data))
 
 
-def test_cmyk_jpegs_have_the_colours_that_pil_gives_them(rgb):
-    smooth = PIL.Image.fromarray(rgb[:3, :3]).resize((64, 64)).convert("CMYK")
-    data = encoded(smooth, "JPEG", quality=95)
+def _cmyk(image):
+    return encoded(image.convert("CMYK"), "JPEG", quality=95)
+
+
+def _ycck(image):
+    data = _cmyk(image)
+    return _patched(data, data.index(b"Adobe") + 11, b"\2")  # the colours become others
+
+
+def _without_adobe(image):
+    data = _cmyk(image)
+    start = data.index(b"Adobe") - 4
+    return data[:start] + data[start + 16 :]
+
+
+JPEGS = {
+    "CMYK": _cmyk,
+    "YCCK": _ycck,
+    "CMYK without Adobe's marker": _without_adobe,
+    "grey": lambda i: encoded(i.convert("L"), "JPEG", quality=95),
+    "RGB": lambda i: encoded(i, "JPEG", quality=95, keep_rgb=True),
+    "with a colour profile": lambda i: encoded(i, "JPEG", quality=95, icc_profile=_profile()),
+    "progressive": lambda i: encoded(i, "JPEG", quality=95, progressive=True),
+}
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_jpegs_of_every_kind_have_the_colours_that_pil_gives_them(rgb, served, name):
+    data = JPEGS[name](PIL.Image.fromarray(rgb[:3, :3]).resize((64, 64)))
     expected = np.asarray(pil(data).convert("RGB"), int)
-    for form in (data, pil(data)):
-        assert np.abs(lib.to_uint8(form) - expected).mean() < 2
+    for found in (lib.to_uint8(data), lib.to_uint8(pil(data)), served(data)):
+        assert np.abs(found - expected).mean() < 2
 
 
 def test_16_bit_pngs_are_read_by_their_depth_whatever_their_values(tmp_path):
@@ -175,13 +239,9 @@ def test_pil_modes_that_do_not_convert_to_rgb_are_refused_by_name():
 
 
 def _png(width, height):
-    def chunk(kind, data):
-        crc = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + crc
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
     rows = zlib.compress(bytes(100))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
 
 
 def _patched(data, place, value):
