@@ -1,5 +1,6 @@
 """A workdir is taken by one run; a run that goes on with other shards says so."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -10,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from lit_tf.errors import TrainingError
-from lit_tf.training.config import DataConfig
+from lit_tf.training import train
+from lit_tf.training.config import DataConfig, load_config
 from lit_tf.training.data.shard_sizes import shard_sizes
 from lit_tf.training.workdir import note_shards, taken
 
@@ -27,6 +29,18 @@ def test_a_workdir_that_a_run_has_is_refused_to_another(tmp_path):
             pass
     with taken(folder):
         pass
+
+
+def test_the_workers_of_a_run_share_the_workdir_that_its_chief_takes(tmp_path, monkeypatch):
+    config = dataclasses.replace(load_config("digits"), deterministic=False)
+    monkeypatch.setattr(train, "_train", lambda *arguments: "trained")
+    with taken(str(tmp_path)):
+        monkeypatch.setattr(train.strategies, "is_chief", lambda strategy: False)
+        assert train.train(config, tmp_path) == "trained"
+        monkeypatch.setattr(train.strategies, "is_chief", lambda strategy: True)
+        with pytest.raises(TrainingError, match="is in use by another run"):
+            train.train(config, tmp_path)
+    assert train.train(config, tmp_path) == "trained"
 
 
 # Locks a file as `taken` does, without importing TensorFlow, and waits.
