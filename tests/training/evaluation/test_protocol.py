@@ -1,5 +1,7 @@
 """What bad data does to a figure: it is named and counted, or refused."""
 
+import pathlib
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -197,6 +199,21 @@ def test_unusable_caption_files_are_refused(tmp_path, content, message):
 def test_a_folder_without_class_folders_is_refused(tmp_path):
     with pytest.raises(DataError, match="one folder of images per class"):
         open_classification(str(tmp_path))
+
+
+def test_what_macos_adds_to_class_folders_is_skipped(tmp_path):
+    root = class_folder(tmp_path / "photos")
+    whole = open_classification(str(root))
+    first = pathlib.Path(whole.images.locate(0)).parent
+    for clutter in ("__MACOSX", first.name + "/__MACOSX", ".Trashes"):
+        (root / clutter).mkdir()
+        (root / clutter / "a.png").write_bytes(b"a resource fork")
+    for clutter in (".DS_Store", f"{first.name}/.DS_Store", f"{first.name}/._0.png"):
+        (root / clutter).write_bytes(b"a resource fork")
+    data = open_classification(str(root))
+    assert data.images.identity() == whole.images.identity()
+    assert (data.labels, data.class_names) == (whole.labels, whole.class_names)
+    assert data.notes == whole.notes == []
 
 
 def test_a_broken_model_has_no_figure(encoder, tmp_path, monkeypatch):
