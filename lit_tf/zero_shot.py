@@ -110,12 +110,14 @@ def read_lines(path: str | os.PathLike) -> list[str]:
 
 # Before a name in a numbered list ("3. cat", "3) cat", "3: cat"), or a WordNet id.
 _NUMBERED = re.compile(r"\s*(\(?\d+\s*[.):]\s|n\d{8}\s)")
+_LEADING_NUMBER = re.compile(r"\(?(\d{1,9})[\s.,:;)_-]+\S")
 
 
 def read_list(path: str | os.PathLike, what: str) -> list[str]:
     """Returns the lines of a file with one class name or template per line, without blank ones.
 
     Files of other forms read as such would put numbers and marks into every prompt, without a word.
+    Lines that may be numbered ("0 cat", "1 dog") are taken as they are, with a warning.
 
     Args:
         path: a UTF-8 file; a byte order mark and Windows' line ends are taken off.
@@ -136,7 +138,24 @@ def read_list(path: str | os.PathLike, what: str) -> list[str]:
         form = f"JSON: {lines[0]!r:.60}"
     if form:
         raise DataError(f"{path}: expected one {what} per line and nothing else, found {form}")
+    if _count_up(lines):
+        warnings.warn(
+            f"{path} seems to number its lines ({lines[0]!r:.40}, {lines[1]!r:.40}), and numbers "
+            f"count as part of a {what}: remove them if they do not belong there",
+            stacklevel=2,
+        )
     return lines
+
+
+def _count_up(lines):
+    """Whether lines begin with 0, 1, ... or 1, 2, 3, ...; two from 1 on may be "1 cat, 2 cats"."""
+    numbers = [_LEADING_NUMBER.match(line) for line in lines]
+    if len(lines) < 2 or None in numbers:
+        return False
+    numbers = [int(found[1]) for found in numbers]
+    start = numbers[0]
+    counting = numbers == list(range(start, start + len(numbers)))
+    return counting and (start == 0 or (start == 1 and len(lines) > 2))
 
 
 def list_class_names(class_names: Iterable[str]) -> list[str]:

@@ -168,6 +168,33 @@ def test_a_list_file_holds_one_name_per_line_and_nothing_else(tmp_path, data, fo
             zero_shot.read_list(path, "class name")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0 cat", "1 dog"],
+        ["0,cat", "1,dog"],
+        ["001.cat", "002.dog", "003.cow"],
+        ["1;a", "2;b", "3;c"],
+    ],
+)
+def test_lines_that_seem_numbered_are_taken_with_a_warning(tmp_path, lines):
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join(lines))
+    with pytest.warns(UserWarning, match=r"names.txt seems to number its lines"):
+        assert zero_shot.read_list(path, "class name") == lines
+
+
+@pytest.mark.parametrize(
+    "lines", [["1 cat", "2 cats"], ["0", "1", "2"], ["7 up", "8 up", "9 up"], ["0 cat", "dog"]]
+)
+def test_names_that_begin_with_numbers_are_no_cause_for_a_warning(tmp_path, lines):
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join(lines))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert zero_shot.read_list(path, "class name") == lines
+
+
 def test_a_numbered_file_of_templates_is_refused(tmp_path):
     (tmp_path / "t").write_text("1. a photo of a {}.\n2. a {}\n")
     with pytest.raises(DataError, match="numbers or ids before the templates"):
