@@ -29,6 +29,8 @@ def changed(arrays, rng):
     arrays = dict(arrays)
     key = sorted(arrays)[rng.integers(len(arrays))]
     value = arrays.pop(key)
+    if value.dtype == "V2":  # as NumPy stores bfloat16
+        value = value.view(ml_dtypes.bfloat16)
     kind = rng.integers(9)
     if kind == 0:
         arrays[key + "/more"] = value
@@ -46,7 +48,7 @@ def changed(arrays, rng):
     elif kind == 6:
         arrays[key] = np.full_like(value, (np.nan, np.inf, -1)[rng.integers(3)])
     elif kind == 7:
-        arrays[key] = value.astype(ml_dtypes.bfloat16).view("V2")
+        arrays[key] = value.astype(ml_dtypes.bfloat16)
     return arrays
 
 
