@@ -14,6 +14,7 @@ import reprlib
 import sys
 import types
 import typing
+import warnings
 
 from lit_tf.errors import ConfigError, nearest
 from lit_tf.image_files import MAX_PIXELS
@@ -411,7 +412,9 @@ def _parse(text):
     if text.lower() in constants:
         return constants[text.lower()]
     try:
-        return ast.literal_eval(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's, of texts that are nearly its numbers
+            return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text  # the last two: brackets or signs nested too deeply
 
