@@ -22,7 +22,7 @@ $(VENV)/.installed-full: $(VENV)/.installed
 venv: $(VENV)/.installed
 
 test: venv lint
-	$(BIN)/python -m pytest tests -m "not full" -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests -m "not full" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-full: $(VENV)/.installed-full test-newest
 	$(BIN)/python -m pytest tests

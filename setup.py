@@ -45,7 +45,7 @@ EXTRAS = {
     "dev": [
         *("build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools", "wheel"),
         *("ipykernel", "nbclient", "nbformat"),
-        *("pytest-xdist>=3.6", "pandas", "playwright", "mypy"),
+        *("pytest-xdist>=3.7", "filelock>=3.12", "pandas", "playwright", "mypy"),
     ],
 }
 EXTRAS["all"] = sorted(

@@ -186,14 +186,19 @@ def _checked(image_bytes):
         return tf.identity(image_bytes)
 
 
-def operations(folder: str | os.PathLike) -> set[str]:
-    """Returns the names of all operations in a SavedModel's graph."""
+def _read_graph(folder):
+    """Returns the MetaGraphDef that a SavedModel's folder holds."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     proto = saved_model_pb2.SavedModel()
     with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
         proto.ParseFromString(file.read())
-    graph = proto.meta_graphs[0].graph_def
+    return proto.meta_graphs[0]
+
+
+def operations(folder: str | os.PathLike) -> set[str]:
+    """Returns the names of all operations in a SavedModel's graph."""
+    graph = _read_graph(folder).graph_def
     nodes = [n.op for n in graph.node]
     for function in graph.library.function:
         nodes += [n.op for n in function.node_def]
@@ -276,7 +281,7 @@ def saved_model(
             "dtype": exported.dtype_policy.name,
             "max_pixels": max_pixels,
             "needs": ["tensorflow", *(["tensorflow_text"] if text_ops else [])],
-            "signatures": _signatures(served.by_name),
+            "signatures": _signatures(folder, served.by_name),
         }
         classes = baked and baked[0]
         common = dict(source=source, classes=classes, templates=templates)
@@ -286,17 +291,22 @@ def saved_model(
     return parity
 
 
-def _signatures(signatures):
-    out = {}
-    for name, function in signatures.items():
-        concrete = function.get_concrete_function()
-        inputs = concrete.structured_input_signature[0]
-        spec = lambda s: f"{s.dtype.name} {str(s.shape.as_list()).replace('None', 'N')}"  # noqa: E731
-        out[name] = {
-            "inputs": {s.name: spec(s) for s in inputs},
-            "outputs": {k: spec(s) for k, s in concrete.structured_outputs.items()},
-        }
-    return out
+def _signatures(folder, names):
+    """Returns what the written signatures take and give; asking the functions would trace again."""
+    written = _read_graph(folder).signature_def
+
+    def specs(tensors):
+        return {name: _spec(info) for name, info in sorted(tensors.items())}
+
+    return {
+        name: {"inputs": specs(written[name].inputs), "outputs": specs(written[name].outputs)}
+        for name in names
+    }
+
+
+def _spec(info):
+    shape = tf.TensorShape(info.tensor_shape).as_list()
+    return f"{tf.as_dtype(info.dtype).name} {str(shape).replace('None', 'N')}"
 
 
 def _parity(model, exported, folder, signatures, baked):

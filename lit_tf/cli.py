@@ -17,6 +17,7 @@ import traceback
 from lit_tf import __version__
 from lit_tf.errors import LitError
 from lit_tf.files import disk_error, printable
+from lit_tf.startup import lighten_keras
 
 ERROR = 2  # exit code of what the user can put right; argparse's, too
 BUG = 1  # exit code of what is ours
@@ -114,6 +115,7 @@ def main(argv=None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     _make_printable()
+    lighten_keras()
     debug = "--debug" in argv
     if not debug:
         # Nobody wants to read a log line for every device that is not there.

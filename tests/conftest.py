@@ -2,13 +2,19 @@
 
 import functools
 import importlib.util
+import json
 import os
 import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import filelock
 import numpy as np
 import pytest
+
+from lit_tf.startup import lighten_keras
+
+lighten_keras()
 
 # `make test-newest` has no extra `train`, which stops at TensorFlow 2.20: no training, no demo.
 if importlib.util.find_spec("tensorflow_datasets") is None:
@@ -54,6 +60,56 @@ def fixtures(tmp_path_factory):
             path.with_suffix(".txt").write_bytes((REFERENCE / "vocab.txt").read_bytes())
     (folder / "bert_tiny" / "vocab.txt").write_bytes((REFERENCE / "vocab.txt").read_bytes())
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A function from a name and `make(folder)` to the folder, made once for all test processes."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def get(name, make):
+        folder = root / "shared" / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                unfinished = tmp_path_factory.mktemp("unfinished") / folder.name
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def exported(fixtures, shared):
+    """A function from a fixture's name to (model, the folder of its SavedModel, its parity)."""
+    import lit_tf
+    from lit_tf.export import saved_model
+
+    @functools.cache
+    def get(name):
+        model, path = lit_tf.load(fixtures / f"{name}.npz"), fixtures / f"{name}.npz"
+        folder = shared(f"saved_{name}", lambda folder: saved_model(model, folder, source=path))
+        return model, folder, json.loads((folder / "lit_manifest.json").read_text())["parity"]
+
+    return get
+
+
+DEVICE_CLASSES = ("three next to seven", "one next to two")
+
+
+@pytest.fixture(scope="session")
+def digits_tflite(shared):
+    """The folder of LiT-digits' TFLite graphs in float32, with DEVICE_CLASSES."""
+    import lit_tf
+    from lit_tf.export import tflite
+
+    def make(folder):
+        tflite(lit_tf.load("LiT-digits"), folder, quantization="none", classes=DEVICE_CLASSES)
+
+    return shared("digits_tflite", make)
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,7 @@ def demo(tmp_path_factory):
     return run(folder, "-c", SHORT, ROOT / "examples"), folder
 
 
+@pytest.mark.full
 def test_it_ends_well_and_runtimes_agree(demo):
     out, folder = demo
     check(out, folder)
@@ -66,6 +67,7 @@ def test_it_ends_well_and_runtimes_agree(demo):
         assert (folder / "demo_output" / picture).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.full
 def test_it_tunes_and_leaves_events_and_a_checkpoint(demo):
     out, folder = demo
     tuning = folder / "demo_output" / "tuning"

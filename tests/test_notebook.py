@@ -19,6 +19,7 @@ def text_of(cell):
     return "".join(out.get("text", "") for out in cell.outputs)
 
 
+@pytest.mark.full
 def test_it_runs_and_tunes_a_model_that_reads(notebook):
     nbclient.NotebookClient(
         notebook,

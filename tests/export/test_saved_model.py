@@ -22,9 +22,9 @@ from lit_tf.export.to_saved_model import is_text, operations
 # Both kinds of text tower, with and without an image head, with and without a bias.
 NAMES = (
     "lit_bert_tiny",
-    "lit_bert_head_tiny",
+    pytest.param("lit_bert_head_tiny", marks=pytest.mark.full),
     "lit_tt_tiny",
-    "lit_small_tiny",
+    pytest.param("lit_small_tiny", marks=pytest.mark.full),
     "bv_checkpoint_tiny",
 )
 ALONE = """
@@ -47,21 +47,8 @@ def alone(code, *blocked):
 
 
 @pytest.fixture(scope="module")
-def exported(fixtures, tmp_path_factory):
-    """{name: (model, folder)} of these fixtures."""
-    out = {}
-    for name in NAMES:
-        folder = tmp_path_factory.mktemp("saved") / name
-        model = lit_tf.load(fixtures / f"{name}.npz")
-        parity = saved_model(model, folder, source=fixtures / f"{name}.npz")
-        assert all(v["max_abs_difference"] <= 1e-5 for k, v in parity.items() if "embedding" in k)
-        out[name] = model, folder
-    return out
-
-
-@pytest.fixture(scope="module")
 def tiny(exported):
-    model, folder = exported["lit_bert_tiny"]
+    model, folder, _ = exported("lit_bert_tiny")
     return model, tf.saved_model.load(str(folder)), folder
 
 
@@ -69,13 +56,15 @@ def tiny(exported):
 def classifier(exported, tmp_path_factory):
     """A folder with baked-in classes."""
     folder = tmp_path_factory.mktemp("classifier") / "1"
-    saved_model(exported["lit_bert_tiny"][0], folder, classes=["cat", "dog", "boat"])
+    saved_model(exported("lit_bert_tiny")[0], folder, classes=["cat", "dog", "boat"])
     return folder
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_fixture_answers_as_the_reference(exported, name, reference, fixture_module):
-    served = tf.saved_model.load(str(exported[name][1]))
+    _, folder, parity = exported(name)
+    assert all(v["max_abs_difference"] <= 1e-5 for k, v in parity.items() if "embedding" in k)
+    served = tf.saved_model.load(str(folder))
     want = reference("towers")
     texts, ids = (
         (fixture_module.sp_texts(), want["sp_tokens"])
@@ -94,7 +83,7 @@ def test_every_fixture_answers_as_the_reference(exported, name, reference, fixtu
 
 
 def test_loads_after_moving_where_lit_tf_cannot_be_imported(exported, tmp_path):
-    model, folder = exported["lit_bert_tiny"]
+    model, folder, _ = exported("lit_bert_tiny")
     moved = tmp_path / "elsewhere"
     shutil.copytree(folder, moved)
     out = alone(
@@ -109,7 +98,7 @@ def test_loads_after_moving_where_lit_tf_cannot_be_imported(exported, tmp_path):
 
 
 def test_a_classifier_needs_nothing_but_tensorflow(exported, classifier):
-    model = exported["lit_bert_tiny"][0]
+    model = exported("lit_bert_tiny")[0]
     assert not is_text(operations(classifier))
     picture = samples.sample_images(32, 1)[0]
     (classifier.parent / "x.png").write_bytes(tf.io.encode_png(picture).numpy())
@@ -131,7 +120,7 @@ def test_a_classifier_needs_nothing_but_tensorflow(exported, classifier):
 
 
 def test_graphs_without_strings_hold_no_tensorflow_text_operation(exported, tmp_path):
-    model, folder = exported["lit_bert_tiny"]
+    model, folder, _ = exported("lit_bert_tiny")
     assert is_text(operations(folder))  # the test can fail
     for part in ("image", "tokens"):
         saved_model(model, tmp_path / part, parts=(part,))
@@ -145,7 +134,7 @@ def test_graphs_without_strings_hold_no_tensorflow_text_operation(exported, tmp_
     ("name", "file"), [("lit_bert_tiny", "vocab.txt"), ("lit_tt_tiny", "vocab.model")]
 )
 def test_vocabulary_is_an_asset(exported, name, file):
-    model, folder = exported[name][:2]
+    model, folder = exported(name)[:2]
     (asset,) = (folder / "assets").iterdir()
     assert asset.name == file and asset.read_bytes() == model.tokenizer.to_bytes()
 
@@ -250,7 +239,7 @@ def test_empty_batches_give_empty_answers(tiny):
 
 
 def test_bfloat16_halves_the_file_and_stays_close(exported, tmp_path):
-    model, folder = exported["lit_bert_tiny"]
+    model, folder, _ = exported("lit_bert_tiny")
     saved_model(model, tmp_path / "half", dtype="bfloat16")
     size = lambda f: (f / "variables" / "variables.data-00000-of-00001").stat().st_size  # noqa: E731
     assert size(tmp_path / "half") < 0.55 * size(folder)
@@ -259,7 +248,7 @@ def test_bfloat16_halves_the_file_and_stays_close(exported, tmp_path):
 def test_manifest_says_what_was_exported(exported, fixtures, classifier):
     import hashlib
 
-    written = json.loads((exported["lit_bert_tiny"][1] / "lit_manifest.json").read_text())
+    written = json.loads((exported("lit_bert_tiny")[1] / "lit_manifest.json").read_text())
     data = (fixtures / "lit_bert_tiny.npz").read_bytes()
     assert written["checkpoint_sha256"] == hashlib.sha256(data).hexdigest()
     assert written["model"] == "lit_bert_tiny" and written["resolution"] == 32
@@ -272,7 +261,7 @@ def test_manifest_says_what_was_exported(exported, fixtures, classifier):
 def test_a_wrong_or_interrupted_export_leaves_the_old_one(exported, tmp_path, monkeypatch):
     from lit_tf.export import to_saved_model, verify
 
-    model = exported["lit_bert_tiny"][0]
+    model = exported("lit_bert_tiny")[0]
     out = tmp_path / "out"
     out.mkdir()
     (out / "lit_manifest.json").write_text("{}")
@@ -367,12 +356,12 @@ def test_the_new_folder_takes_the_place_of_the_old_one(tmp_path, monkeypatch, sy
 def test_what_was_not_exported_is_never_replaced(exported, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ExportError, match="not written by lit-tf export"):
-        saved_model(exported["lit_bert_tiny"][0], tmp_path, parts=("image",))
+        saved_model(exported("lit_bert_tiny")[0], tmp_path, parts=("image",))
     assert (tmp_path / "thesis.txt").exists()
 
 
 def test_impossible_requests_are_refused_by_name(fixtures, exported, tmp_path):
-    model = exported["lit_bert_tiny"][0]
+    model = exported("lit_bert_tiny")[0]
     for match, arguments in {
         "parts must be": {"parts": ("sound",)},
     }.items():
@@ -385,7 +374,7 @@ def test_impossible_requests_are_refused_by_name(fixtures, exported, tmp_path):
 
 
 def test_classes_of_equal_names_are_exported_with_a_warning(exported):
-    model = exported["lit_bert_tiny"][0]
+    model = exported("lit_bert_tiny")[0]
     with pytest.warns(UserWarning, match="the same.*: cat$"):
         names, z = manifest.read_classes(model, ["cat", "Cat ", "dog"], "class_name_only")
     assert names == ["cat", "Cat", "dog"]
@@ -394,7 +383,7 @@ def test_classes_of_equal_names_are_exported_with_a_warning(exported):
 
 def test_a_dtype_that_is_none_is_refused_before_anything_is_written(exported, tmp_path):
     with pytest.raises(ConfigError, match="dtype 'float99'"):
-        saved_model(exported["lit_bert_tiny"][0], tmp_path / "x", dtype="float99")
+        saved_model(exported("lit_bert_tiny")[0], tmp_path / "x", dtype="float99")
     assert not list(tmp_path.iterdir())
 
 
@@ -498,7 +487,7 @@ def test_a_program_in_c_gets_the_same_answers(exported, c_client, fixture_module
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout.splitlines()
 
-    model, folder = exported[name]
+    model, folder, _ = exported(name)
     picture = tmp_path / "0.png"
     picture.write_bytes(tf.io.encode_png(fixture_module.images()[0]).numpy())
     operations = pathlib.Path(tensorflow_text.__path__[0]) / "python" / "ops"
@@ -512,7 +501,7 @@ def test_a_program_in_c_gets_the_same_answers(exported, c_client, fixture_module
 
 
 def test_the_program_in_c_says_what_is_wrong(exported, c_client, tmp_path):
-    folder = exported["lit_bert_tiny"][1]
+    folder = exported("lit_bert_tiny")[1]
     for arguments, message in (
         ((folder,), "usage"),
         ((tmp_path, tmp_path / "0.png"), "Could not find SavedModel"),

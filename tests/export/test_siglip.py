@@ -46,10 +46,10 @@ def test_a_saved_model_answers_the_reference(fixtures, fixture_module, reference
     assert "match" in manifest["signatures"]["compare"]["outputs"]
 
 
-def test_a_model_without_a_bias_has_no_match(fixtures, tmp_path):
-    parity = saved_model(lit_tf.load(fixtures / "lit_tt_tiny.npz"), tmp_path / "out")
+def test_a_model_without_a_bias_has_no_match(exported):
+    _, folder, parity = exported("lit_tt_tiny")
     assert "compare/match" not in parity
-    manifest = json.loads((tmp_path / "out" / "lit_manifest.json").read_text())
+    manifest = json.loads((folder / "lit_manifest.json").read_text())
     assert not manifest["match"] and not manifest["lowercase"]
 
 

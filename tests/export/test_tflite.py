@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -16,6 +17,8 @@ from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 import lit_tf
 from lit_tf.errors import ExportError, ImageError
 from lit_tf.export import samples, tflite
+
+from ..conftest import DEVICE_CLASSES
 
 ROOT = pathlib.Path(__file__).parents[2]
 ALONE = """
@@ -39,7 +42,13 @@ def digits():
 
 
 @pytest.mark.parametrize(
-    "name", ["lit_bert_tiny", "lit_bert_head_tiny", "lit_tt_tiny", "lit_small_tiny"]
+    "name",
+    [
+        pytest.param("lit_bert_tiny", marks=pytest.mark.full),
+        "lit_bert_head_tiny",
+        "lit_tt_tiny",
+        pytest.param("lit_small_tiny", marks=pytest.mark.full),
+    ],
 )
 def test_float_graphs_equal_the_reference(name, fixtures, reference, fixture_module, tmp_path):
     from tensorflow_text.core.pybinds import tflite_registrar
@@ -77,9 +86,9 @@ def test_float_graphs_equal_the_reference(name, fixtures, reference, fixture_mod
         assert "GELU" in names
 
 
-def test_files_run_in_litert_alone_at_any_batch_size(digits, tmp_path):
-    classes = ["three next to seven", "one next to two"]
-    tflite(digits, tmp_path / "out", quantization="none", classes=classes)
+def test_files_run_in_litert_alone_at_any_batch_size(digits, digits_tflite, tmp_path):
+    classes = list(DEVICE_CLASSES)
+    shutil.copytree(digits_tflite, tmp_path / "out")
     pictures = samples.sample_images(48, 3)
     pixels = samples.resized(digits, pictures)
     tokens = digits.tokenize(["a three", "a seven next to a one", "red ink"])

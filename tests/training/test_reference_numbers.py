@@ -45,7 +45,7 @@ def test_compiled_by_xla_the_numbers_are_the_same(fixtures, fixture_module, refe
     assert_published(name, metrics, final, reference("train"))
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.full)])
 def test_replicas_change_no_number(replicas, fixtures, reference, tmp_path):
     """Fails if the gather had no gradient, or if replicas clipped before they reduced."""
     names = list(RUNS) if replicas == 2 else ["adam_unlocked_softmax", "adam_locked_sigmoid"]

@@ -61,24 +61,16 @@ def test_killed_anywhere_and_started_again_a_run_ends_the_same(fixtures, uninter
     assert_same_bits(parameters(tmp_path / "final.npz"), uninterrupted)
 
 
-def test_sigterm_writes_a_checkpoint_and_says_so_by_its_code(fixtures, uninterrupted, tmp_path):
+def test_sigterm_then_a_full_disk_stop_a_run_that_ends_the_same(fixtures, uninterrupted, tmp_path):
+    # SIGTERM writes a checkpoint and says so by its code.
     process = start(fixtures, tmp_path, pause=1.0)
     wait_for("checkpoints/ckpt-8.index", tmp_path, process)
     process.send_signal(signal.SIGTERM)
     out, _ = finish(process, code=75)
     step = int(out.split("stopped at step ")[1].split(",")[0])
     assert (tmp_path / "checkpoints" / f"ckpt-{step}.index").exists()
-    finish(start(fixtures, tmp_path))
-    assert_same_bits(parameters(tmp_path / "final.npz"), uninterrupted)
 
-
-def test_no_room_for_a_checkpoint_stops_the_run_and_leaves_the_last_one(
-    fixtures, uninterrupted, tmp_path
-):
-    process = start(fixtures, tmp_path, pause=1.0)
-    wait_for("checkpoints/ckpt-8.index", tmp_path, process)
-    process.send_signal(signal.SIGTERM)
-    finish(process, code=75)
+    # Without room for a checkpoint a run stops, and leaves the last one.
     before = json.dumps(sorted(p.name for p in (tmp_path / "checkpoints").glob("*.index")))
 
     def small_files():
@@ -94,6 +86,7 @@ def test_no_room_for_a_checkpoint_stops_the_run_and_leaves_the_last_one(
     assert_same_bits(parameters(tmp_path / "final.npz"), uninterrupted)
 
 
+@pytest.mark.full
 def test_two_workers_run_the_loop_as_one_process_does(fixtures, tmp_path):
     """To rounding, which differs: sums over a batch are added up in another order.
 
@@ -154,7 +147,8 @@ def digits(tmp_path_factory):
     return begin
 
 
-@pytest.mark.parametrize("data", ["images", pytest.param("embeddings", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("data", ["images", "embeddings"])
 def test_digits_killed_at_any_moment_end_the_same(data, digits, tmp_path):
     whole = digits(data, tmp_path / "whole")
     workdir = tmp_path / "killed"

@@ -93,8 +93,15 @@ def test_epochs_and_seeds_have_orders_of_their_own(config):
     assert first != second and first != other
 
 
-@pytest.mark.parametrize("form", ["tfrecord", "tar"])
-@pytest.mark.parametrize("buffer", [8, 1000])
+@pytest.mark.parametrize(
+    ("form", "buffer"),
+    [
+        ("tfrecord", 8),
+        ("tar", 1000),
+        pytest.param("tfrecord", 1000, marks=pytest.mark.full),
+        pytest.param("tar", 8, marks=pytest.mark.full),
+    ],
+)
 def test_resumed_batches_are_bit_for_bit_those_of_an_uninterrupted_run(folder, form, buffer):
     # A batch of 24 divides neither an epoch nor a segment.
     config = DataConfig(
@@ -167,7 +174,7 @@ class Recording(Counters):
         super().add(statuses, name, max_bad_share)
 
 
-@pytest.mark.parametrize("form", ["tfrecord", "tar"])
+@pytest.mark.parametrize("form", [pytest.param("tfrecord", marks=pytest.mark.full), "tar"])
 def test_bad_examples_are_replaced_counted_and_named(tmp_path, form):
     rows = shards.pairs(64, bad_images=(3, 40), empty_captions=(9,))
     write = shards.write_tar if form == "tar" else shards.write_tfrecord

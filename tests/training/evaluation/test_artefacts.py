@@ -44,22 +44,14 @@ def saved_model(digits, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def tflite(digits, tmp_path_factory):
-    """What the exporter writes, in float32."""
-    folder = tmp_path_factory.mktemp("artefacts") / "tflite"
-    lit_tf.export.tflite(digits, folder, quantization="none")
-    return folder
-
-
-def test_all_backends_give_the_same_predictions(digits, saved_model, tflite, data_dir):
+def test_all_backends_give_the_same_predictions(digits, saved_model, digits_tflite, data_dir):
     classification = open_classification("digit_pairs/tiny", data_dir=data_dir)
     captioned = open_captioned("digit_pairs/tiny:test[:60]", data_dir=data_dir)
     results = {}
     for encoder in (
         encoders.KerasEncoder(digits, batch_size=32),
         encoders.SavedModelEncoder(saved_model, 32),
-        encoders.TFLiteEncoder(tflite, 32),
+        encoders.TFLiteEncoder(digits_tflite, 32),
     ):
         results[encoder.name] = (
             protocol.zero_shot(encoder, classification),
@@ -75,12 +67,12 @@ def test_all_backends_give_the_same_predictions(digits, saved_model, tflite, dat
         np.testing.assert_allclose(other_found.ztxt, found.ztxt, atol=1e-4, err_msg=name)
 
 
-def test_the_command_evaluates_each(saved_model, tflite, data_dir, tmp_path):
+def test_the_command_evaluates_each(saved_model, digits_tflite, data_dir, tmp_path):
     answers = []
     for source in (
         ["LiT-digits"],
         [f"--saved-model={saved_model}"],
-        [f"--tflite={tflite}"],
+        [f"--tflite={digits_tflite}"],
     ):
         out = tmp_path / "out.json"
         run(
