@@ -25,7 +25,7 @@ NAMES = (
     pytest.param("lit_bert_head_tiny", marks=pytest.mark.full),
     "lit_tt_tiny",
     pytest.param("lit_small_tiny", marks=pytest.mark.full),
-    "bv_checkpoint_tiny",
+    pytest.param("bv_checkpoint_tiny", marks=pytest.mark.full),
 )
 ALONE = """
 import sys
