@@ -82,13 +82,13 @@ def run(strategy, folder, batches, *, steps=10, jit_compile=False, **options):
     with strategy.scope():
         step = build_step(folder, **options)
     replicas = strategy.num_replicas_in_sync
-    replica_fn = tf.function(step, jit_compile=True) if jit_compile else step
+    replica_fn = tf.function(step, jit_compile=True, autograph=False) if jit_compile else step
 
-    @tf.function
+    @tf.function(autograph=False)
     def train_step(batch):
         return strategy.run(replica_fn, args=(batch,))
 
-    @tf.function
+    @tf.function(autograph=False)
     def change_norm():
         return strategy.run(step.optimizer.last_change_norm)
 
