@@ -70,7 +70,7 @@ digits-model: venv
 digits-study: venv
 	$(BIN)/python -m lit_tf.training.digits.study --workdir runs/digits
 
-# Attention pooling and the sigmoid loss beside the recipe, with what digits-model left in runs/digits.
+# Attention pooling and the sigmoid loss beside the recipe, with the shipped image tower.
 digits-pooling: venv
 	$(BIN)/python -m lit_tf.training.digits.pooling --workdir runs/digits
 

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from lit_tf.checkpoints.npz import write_npz
+from lit_tf.config import side_of_images
 
 pytestmark = pytest.mark.full
 
@@ -45,16 +46,19 @@ np.savez(out, zimg=zimg, ztxt=ztxt, peak=peak, temperature=model.temperature)
 
 @pytest.fixture(scope="module")
 def answer(fixture_module, tmp_path_factory):
-    """A function from a published name to what its fixture answers in a process of its own."""
-    folder = tmp_path_factory.mktemp("full_size")
-    seeds, shapes = fixture_module.SEEDS, fixture_module.shapes
+    """A function from a published name to what its fixture answers in a process of its own.
 
-    def run(name):
+    `other` has shapes that take the place of the fixture's.
+    """
+    folder = tmp_path_factory.mktemp("full_size")
+    seed = fixture_module.SEEDS
+
+    def run(name, other=None):
         path, out = folder / f"{name}.npz", folder / "answer.npz"
-        pixels, tokens = inputs(fixture_module, name)
+        shapes = fixture_module.shapes(name) | (other or {})
+        pixels, tokens = inputs(fixture_module, name, shapes)
         np.savez(folder / "inputs.npz", pixels=pixels, tokens=tokens)
-        arrays = ((k, fixture_module.array(seeds[name], k, s)) for k, s in shapes(name).items())
-        write_npz(path, arrays)
+        write_npz(path, ((k, fixture_module.array(seed[name], k, s)) for k, s in shapes.items()))
         try:
             subprocess.run(
                 [sys.executable, "-c", PROGRAM, path, folder / "inputs.npz", out],
@@ -69,12 +73,12 @@ def answer(fixture_module, tmp_path_factory):
     shutil.rmtree(folder)
 
 
-def inputs(fixture_module, name):
+def inputs(fixture_module, name, shapes):
     """Returns the images and tokens of the reference's answers to a full-size model."""
     if not name.startswith("siglip"):
         return fixture_module.full_size_inputs()
-    shapes = fixture_module.shapes(name)
-    side = math.isqrt(shapes["img/pos_embedding"][1]) * shapes["img/embedding/kernel"][0]
+    grid, patch_size = math.isqrt(shapes["img/pos_embedding"][1]), shapes["img/embedding/kernel"][0]
+    side = side_of_images(grid, patch_size, "attention")
     length = shapes["txt/pos_embedding"][1]
     return fixture_module.siglip_inputs(side, length, shapes["txt/Embed_0/embedding"][0])
 
@@ -105,10 +109,14 @@ def test_embeddings_equal_the_reference(answer, reference, fixture_module, name,
     check_peak(found["peak"], name, fixture_module.shapes(name).values())
 
 
-def test_so400m_loads_and_answers(answer, fixture_module):
-    found = answer("siglip_so400m14_224")
+def test_so400m_at_384_pixels_loads_and_answers(answer, fixture_module):
+    other = {"img/pos_embedding": (1, 27 * 27, 1152), "txt/pos_embedding": (1, 64, 1152)}
+    found = answer("siglip_so400m14_224", other)
     assert found["zimg"].shape == (2, 1152) and found["ztxt"].shape == (4, 1152)
-    check_peak(found["peak"], "So400m/14", fixture_module.shapes("siglip_so400m14_224").values())
+    for key in ("zimg", "ztxt"):
+        np.testing.assert_allclose(np.linalg.norm(found[key], axis=-1), 1, atol=1e-6)
+    shapes = fixture_module.shapes("siglip_so400m14_224") | other
+    check_peak(found["peak"], "So400m/14 at 384", shapes.values())
 
 
 def test_the_largest_model_loads_and_answers(answer, fixture_module):

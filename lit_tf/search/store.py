@@ -31,7 +31,9 @@ OWN_COLUMNS = ("path", "size", "mtime", "thumbnail", "embedding")
 INDEX_FROM_ROWS = 100_000
 # How many of the index's parts a query looks at, and by what factor more rows than asked for are
 # compared exactly.
-NPROBES, REFINE_FACTOR = 64, 20
+NPROBES, REFINE_FACTOR = 400, 20
+# Embeddings have unit length: the nearest ones are those with the largest products.
+_DISTANCE = "l2"
 _METADATA = b"lit_tf"
 _FORMAT = 1
 # Versions that a query may still be reading are kept; it takes seconds, not minutes.
@@ -219,7 +221,7 @@ class Store:
     def make_vector_index(self) -> None:
         """Makes the IVF-PQ index; see docs/search.md for its settings and its recall."""
         config = lancedb.index.IvfPq(
-            distance_type="dot",
+            distance_type=_DISTANCE,
             num_partitions=max(1, self.rows // 1000),
             # A byte for eight numbers, or for as many as divide the width.
             num_sub_vectors=self.model.width // math.gcd(self.model.width, 8),
@@ -243,7 +245,7 @@ class Store:
             DataError: the condition cannot be understood.
         """
         query = self._table.search(vector, vector_column_name="embedding")
-        query = query.distance_type("dot").limit(limit)
+        query = query.distance_type(_DISTANCE).limit(limit)
         if exact:
             query = query.bypass_vector_index()
         else:  # no effect where there is no index

@@ -1,10 +1,10 @@
 """SigLIP's parts on LiT-digits' data: attention pooling and the sigmoid loss, beside the recipe.
 
-Two image towers of the same size are pre-trained alike, one pooled by its class token and one by
-attention. A text tower is tuned to each, once by the softmax and once by the sigmoid loss, all for
-as many steps as the shipped model.
+Two image towers of the same size are pre-trained alike: the shipped one, pooled by its class token,
+and one pooled by attention. A text tower is tuned to each, once by the softmax and once by the
+sigmoid loss, all for as many steps as the shipped model.
 
-    python -m lit_tf.training.digits.pooling --workdir runs/digits   # after the build, same folder
+    python -m lit_tf.training.digits.pooling --workdir runs/digits
 """
 
 import argparse
@@ -47,23 +47,21 @@ def table(rows):
 def main(argv=None):
     """Pre-trains the pooled tower, tunes four text towers, and writes the table into the card."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", default="runs/digits", help="where the build left its tower")
+    parser.add_argument("--workdir", default="runs/digits", help="for the towers and the runs")
     parser.add_argument("--card", default=str(build.DATA / f"{build.NAME}.md"))
     parser.add_argument("--data-dir", help="where tfds keeps its data")
     parser.add_argument("--pretraining-steps", type=int, default=pretrain.STEPS)
     parser.add_argument("--steps", type=int, default=build.STEPS, help="steps of tuning")
     args = parser.parse_args(argv)
     workdir = pathlib.Path(args.workdir)
-    towers = {"class token": workdir / "vit.npz", "attention": workdir / "vit_attention.npz"}
-    vocab = workdir / "vocab.txt"
-    for path in (towers["class token"], vocab):
-        if not path.exists():
-            parser.error(f"{path} is missing: run lit_tf.training.digits.build first")
+    workdir.mkdir(parents=True, exist_ok=True)
+    shipped, vocab = (build.DATA / f"{build.NAME}{suffix}" for suffix in (".npz", ".txt"))
+    towers = {"class token": shipped, "attention": workdir / "vit_attention.npz"}
     pretrain.build(towers["attention"], args.pretraining_steps, args.data_dir, TOWER)
     rows = []
     for pooling, vit in towers.items():
         for loss in (SOFTMAX, SIGMOID):
-            run = workdir / f"{vit.stem}-{loss}"
+            run = workdir / f"{pooling.replace(' ', '_')}-{loss}"
             final = build.tune(run, vit, vocab, args.data_dir, loss=loss, steps=args.steps)
             model = lit_tf.load(final, vocab=vocab)
             figures = measure.measure_model(model, "test", data_dir=args.data_dir)
