@@ -58,7 +58,7 @@ bench: venv
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python benchmarks/run.py
 
-# Two minutes: one line each for image, text, train step, SavedModel and int8.
+# Two to three minutes: one line each for image, text, train step, SavedModel and int8.
 bench-quick: venv
 	$(BIN)/python benchmarks/quick.py
 

@@ -1,4 +1,4 @@
-"""Two minutes of speed, as a table: `make bench-quick`. `make bench` measures all of it in depth.
+"""Some minutes of speed, as a table: `make bench-quick`. `make bench` measures all of it in depth.
 
 Everything is B/16 and BERT base in float32. A ratio is the rate of a part's matrix products divided
 by the rate of plain ones of the same sizes, measured in the same moments. Above 1 means that the
