@@ -23,7 +23,7 @@ def read_captions(
     """Returns {image's path: its captions}, in the table's order.
 
     Several rows with the same image are captions of one image. Paths are relative to the table's
-    folder.
+    folder; addresses such as gs:// stay as they are.
 
     Args:
         path: a local CSV file in UTF-8 with a first line of column names (separated by commas, or
@@ -41,24 +41,32 @@ def read_captions(
         texts = texts if isinstance(texts, list) else [texts]
         if not image or not texts or not all(isinstance(t, str) for t in (image, *texts)):
             raise DataError(f"{path}:{where}: a row without image or caption")
-        captions[os.path.join(folder, image)] += texts
+        captions[image if "://" in image else os.path.join(folder, image)] += texts
     return dict(captions)
 
 
 def _csv_rows(path, image_columns, caption_columns):
+    reader = None
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
             tabs = "\t" in first and "," not in first
-            reader = csv.DictReader(file, delimiter="\t" if tabs else ",")
+            # Strict: a quote that is not closed would take the rows behind it into one caption.
+            reader = csv.DictReader(file, delimiter="\t" if tabs else ",", strict=True)
             names = reader.fieldnames or []
             image = _column(path, names, image_columns)
             caption = _column(path, names, caption_columns)
             for row in reader:
+                if any(row.get(None, ())):
+                    raise DataError(
+                        f"{path}:{reader.line_num}: more fields than the {len(names)} columns; put "
+                        f"a caption that holds a {'tab' if tabs else 'comma'} in quotes"
+                    )
                 yield reader.line_num, row[image], row[caption]
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise DataError(f"{path}: cannot be read as a CSV file in UTF-8: {e}") from e
+        line = f", line {reader.reader.line_num}" if reader else ""
+        raise DataError(f"{path}: cannot be read as a CSV file in UTF-8{line}: {e}") from e
 
 
 def _parquet_rows(path, image_columns, caption_columns):

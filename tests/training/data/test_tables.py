@@ -71,6 +71,11 @@ def test_parquet_may_hold_lists_of_captions(folder):
     assert list(read_captions(path).values()) == [["caption 0", "caption 5"], ["caption 1"]]
 
 
+def test_addresses_of_images_stay_as_they_are(tmp_path):
+    (tmp_path / "a.csv").write_text("image,caption\ngs://bucket/x.png,x\n")
+    assert read_captions(str(tmp_path / "a.csv")) == {"gs://bucket/x.png": ["x"]}
+
+
 def test_files_that_are_missing_count_as_bad_and_are_named(folder):
     rows = [*ROWS, ("images/gone.png", "caption 2"), ("images", "caption 3")]
     path = write_table(folder / "pairs.csv", rows)
@@ -97,6 +102,13 @@ def test_files_that_are_missing_count_as_bad_and_are_named(folder):
         ("a.csv", b"image,caption\n,text\n", "a.csv:2: a row without image or caption"),
         ("a.csv", b"image,caption\n\xff,text\n", "cannot be read as a CSV file in UTF-8"),
         ("a.csv", b"image,caption\n" + b"x" * 200_000 + b",text\n", "cannot be read as a CSV"),
+        (
+            "a.csv",
+            b"image,caption\nx.png,cats, asleep\n",
+            "a.csv:2: more fields than the 2 columns",
+        ),
+        ("a.csv", b'image,caption\nx.png,"a\ny.png,b\nz.png,"c"\n', "UTF-8, line 4: ',' expected"),
+        ("a.csv", b'image,caption\nx.png,"a\ny.png,b\n', "UTF-8, line 3: unexpected end"),
         ("a.csv", b"image,caption\n", "has no rows"),
         ("a.csv", None, "cannot be read as a CSV file"),
         ("a.parquet", b"PAR1" + b"x" * 100, "cannot be read as a Parquet file"),
