@@ -119,7 +119,7 @@ class Searcher:
             texts: what the pictures show; of several texts the average is taken.
             **options: of `find`.
         """
-        return self.find(texts=[texts] if isinstance(texts, str) else texts, **options)
+        return self.find(texts=texts, **options)
 
     def image(self, images, **options) -> list[Found]:
         """Finds pictures that look like others; see `find` for the options.
@@ -133,7 +133,7 @@ class Searcher:
     def find(
         self,
         *,
-        texts: Sequence[str] = (),
+        texts: str | Sequence[str] = (),
         images: Sequence = (),
         minus: str | Sequence[str] = (),
         templates=None,
@@ -162,7 +162,7 @@ class Searcher:
         """
         if top < 1:
             raise ConfigError(f"top is {top}; expected at least 1")
-        minus = [minus] if isinstance(minus, str) else list(minus)
+        texts, minus = _listed(texts), _listed(minus)
         vector = self.embed(texts, images, minus, templates)
         found = self.answer(vector, top=top, exact=exact, where=where)
         if len(texts) == 1 and not len(images) and not minus and self.model.b is not None:
@@ -173,6 +173,8 @@ class Searcher:
         """Returns the unit-length float32 vector (D,) of a question; see `find`."""
         if not len(texts) and not len(images):
             raise ConfigError("there is no question: expected a text or a picture")
+        # One text is a sequence too: of letters, which would be averaged without a word.
+        texts, minus = _listed(texts), _listed(minus)
         parts = [*self._texts(texts, templates)]
         if len(images):
             parts += [*self.model.encode_image(images)]
@@ -236,3 +238,8 @@ class Searcher:
     def _with_match(self, picture):
         logit = self.model.temperature * picture.score + self.model.bias
         return dataclasses.replace(picture, match=1 / (1 + math.exp(-logit)))
+
+
+def _listed(texts):
+    """Returns one text or several as a list."""
+    return [texts] if isinstance(texts, str) else list(texts)

@@ -52,6 +52,13 @@ def check(found, paths, scores):
     np.testing.assert_allclose([picture.score for picture in found], scores, atol=1e-6)
 
 
+def test_one_text_is_a_text_and_not_its_letters(pictures, model):
+    searcher = search.open(pictures / "db", model)
+    assert searcher.find(texts="a cat") == searcher.find(texts=["a cat"])
+    listed = searcher.embed(["a cat"], minus=["a dog"])
+    np.testing.assert_array_equal(searcher.embed("a cat", minus="a dog"), listed)
+
+
 @pytest.mark.parametrize("top", [1, 2, 3, 5, 12, 50])
 def test_exact_answers_are_numpys_and_ties_go_by_path(pictures, model, top):
     searcher = search.open(pictures / "db", model)
