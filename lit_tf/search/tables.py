@@ -1,6 +1,7 @@
 """Columns that a user brings along: a CSV or Parquet file with one row per picture."""
 
 import os
+import re
 
 from lit_tf.errors import DataError, extra
 
@@ -10,7 +11,11 @@ with extra("search"):
     import pyarrow.parquet
 
 # What the table of pictures and the answers to a query call their own.
-RESERVED = ("size", "mtime", "thumbnail", "embedding", "score", "match")
+RESERVED = ("size", "mtime", "thumbnail", "embedding", "score", "match", "_distance")
+# Such a column can be added, and then the whole table cannot be written to, or read, any more.
+_LANCES_OWN = re.compile(
+    r"|.*[.`\0].*|_row(id|addr|offset|_created_at_version|_last_updated.*)", re.S
+)
 
 
 class Columns:
@@ -37,6 +42,11 @@ class Columns:
             raise DataError(f"{file}: the index has a column {taken[0]!r} of its own; rename it")
         if len(set(table.column_names)) < len(table.column_names):
             raise DataError(f"{file}: two columns have the same name")
+        if bad := [name for name in table.column_names if _LANCES_OWN.fullmatch(name)]:
+            raise DataError(
+                f"{file}: the index cannot have a column named {bad[0]!r}; rename it, or leave it "
+                "out (pandas writes a column without a name unless index=False)"
+            )
         folder = os.path.dirname(os.path.abspath(file))
         names = table["path"].to_pylist()
         if not all(isinstance(name, str) and name for name in names):
