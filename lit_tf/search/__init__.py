@@ -1,4 +1,4 @@
-"""Searches one's own pictures by words, by other pictures, or by both (extra `search`).
+"""Searches your own pictures by words, by other pictures, or by both (extra `search`).
 
 from lit_tf import search
 found = search.open("pictures.lance").text("a dog on a beach", top=20)

@@ -1,7 +1,7 @@
-"""From folders of pictures to a table of their embeddings: only what is new or changed is embedded.
+"""From folders of pictures to a table of their embeddings: only new and changed ones are embedded.
 
-Finished rows are written every few seconds, so a process that is killed loses a few seconds of work
-and the next one goes on from there. One process writes at a time.
+Finished rows are written every few seconds. A killed process loses a few seconds of work, and the
+next one continues from there. One process writes at a time.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ with extra("search"):
 THUMBNAIL_SIDE = 192
 # A write takes 10 to 50 ms. This is the most work, in seconds and in rows, that a kill costs.
 _WRITE_SECONDS, _WRITE_ROWS = 2.0, 2048
-_MAX_BYTES = 1 << 30  # no picture is as long; reading it would fill the memory
+_MAX_BYTES = 1 << 30  # no picture is this large, and reading such a file would fill the memory
 
 
 @dataclasses.dataclass
@@ -45,8 +45,8 @@ class Report:
         failures: (path, reason) of pictures that could not be read.
         gone: paths that the index knows and the folders no longer hold.
         deleted: how many of these were deleted from the index.
-        updated: how many rows got other values from the user's table only.
-        others: files that are not pictures by the end of their name.
+        updated: how many rows were not embedded but got new values from the user's table.
+        others: files whose ending is not that of a picture.
         problems: (path, reason) of folders and links that were left out.
         rows: pictures in the index now.
     """
@@ -66,7 +66,7 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How pictures are embedded; all that a worker on another machine needs.
+    """How pictures are embedded. A worker on another machine needs nothing else.
 
     Attributes:
         checkpoint: a name, a path or an address.
@@ -105,18 +105,18 @@ def update(
     progress: Callable | None = None,
     index_from_rows: int = stores.INDEX_FROM_ROWS,
 ) -> Report:
-    """Brings an index of pictures up to date with folders, or makes it.
+    """Brings an index of pictures up to date with folders, or makes a new index.
 
     Args:
         db: the index's folder.
         sources: folders, files, and patterns of either; see `Walk`. With `table` it may be empty:
-            then the table's pictures are taken.
+            then the table's pictures are indexed.
         settings: how pictures are embedded.
         table: a CSV or Parquet file with a column `path`, whose other columns are stored as well.
         prune: whether pictures that are gone from the folders are deleted from the index.
-        embed: what embeds the pictures that need it, by default `embed_here`; has its arguments.
+        embed: the function that embeds pictures, with the arguments of `embed_here`, the default.
         progress: a function of a number of pictures to a bar with `update(n)` and `close()`.
-        index_from_rows: from how many rows on an approximate index of the embeddings is made.
+        index_from_rows: the number of rows from which on an approximate index is made.
 
     Returns:
         What was done.
@@ -155,7 +155,7 @@ def update(
 
 
 def identity(model, settings: Settings) -> Model:
-    """Returns which model this is, as a table of pictures records it."""
+    """Returns the record that identifies this model in a table of pictures."""
     return Model(
         checkpoint=recorded(settings.checkpoint),
         vocab=settings.vocab and os.path.abspath(settings.vocab),
@@ -167,13 +167,13 @@ def identity(model, settings: Settings) -> Model:
 
 
 def recorded(checkpoint: str | os.PathLike) -> str:
-    """Returns a checkpoint's name or address, or its path so that it works in any folder."""
+    """Returns a checkpoint's name, its address, or its absolute path."""
     checkpoint = os.fspath(checkpoint)
     return os.path.abspath(checkpoint) if os.path.exists(checkpoint) else checkpoint
 
 
 def _is_said_to_be(settings, model):
-    """Whether settings name the model of a table; only its weights tell whether they are it."""
+    """Whether settings name the model of a table. They do not prove that its weights are equal."""
     return (
         recorded(settings.checkpoint) == model.checkpoint
         and settings.resolution in (None, model.resolution)
@@ -231,7 +231,7 @@ def _existing(columns, report):
 
 
 def _compare(store, sources, report):
-    """Walks over the sources; returns the paths to embed, and the set of those that need not be."""
+    """Walks over the sources; returns the paths to embed, and the set of unchanged paths."""
     known = {}
     if store is not None:
         table = store.columns(["path", "size", "mtime"])
@@ -331,9 +331,9 @@ def _with_progress(tables, report, total, progress):
 
 
 def _joined(rows, columns):
-    """Yields the rows about which the user's table says something, with what it says; the others.
+    """Yields the rows that are in the user's table, with its columns, and then the other rows.
 
-    They are apart because the others keep what an earlier table said about them.
+    The two are separate because the other rows keep their values from an earlier table.
     """
     paths = [from_stored(path) for path in rows["path"].to_pylist()]
     about = [path in columns for path in paths]

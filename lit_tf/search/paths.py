@@ -1,8 +1,8 @@
-"""Paths of pictures: which ones a folder holds, and how any of them is stored and shown.
+"""Paths of pictures: which pictures a folder holds, and how a path is stored.
 
-A path is stored as text. File names on Unix are bytes and need not be UTF-8: such a byte is stored
-as NUL and two hexadecimal digits, which no file name can hold, so nothing is lost and every
-ordinary path is stored as it is.
+A path is stored as text. File names on Unix are bytes and need not be UTF-8. A byte that is not
+UTF-8 is stored as NUL and two hexadecimal digits. No file name can contain NUL, so the path can be
+restored exactly. All other paths are stored unchanged.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from lit_tf.image_files import IMAGE_SUFFIXES
 
 
 def to_stored(path: str) -> str:
-    """Returns what stands in the table for a path."""
+    """Returns the text that the table stores for a path."""
     return "".join(
         f"\0{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c
         for c in os.fsencode(path).decode("utf-8", "surrogateescape")
@@ -32,11 +32,11 @@ def from_stored(text: str) -> str:
 
 @dataclasses.dataclass
 class Walk:
-    """What a walk over folders met beside pictures.
+    """A walk over folders, and what it found besides pictures.
 
     Attributes:
         roots: the absolute paths of the folders that were asked for.
-        others: how many files were not pictures, by the end of their names.
+        others: how many files have an ending that is not a picture's.
         problems: (path, reason) of folders that were not entered.
     """
 
@@ -49,8 +49,8 @@ class Walk:
         """Yields the absolute paths of the pictures in folders, and of files, each once.
 
         Files and folders whose name begins with a dot are left out. A link to a folder is followed
-        after all real folders of its source; a folder is entered once, so loops end. A file that is
-        named itself, or by a pattern, is taken whatever its name ends with.
+        after all real folders of its source. Each folder is entered once, so loops end. A source
+        that names a file, itself or as a pattern, may name a file of any ending.
 
         Args:
             sources: folders, files, and patterns of either.
@@ -114,7 +114,7 @@ def _is(question):
 
 
 def _existing(sources):
-    """Yields absolute paths of what sources name; a pattern's in order."""
+    """Yields the absolute paths that sources name; those of a pattern are sorted."""
     for source in sources:
         source = os.path.expanduser(os.fspath(source))
         found = [source] if os.path.lexists(source) else sorted(glob.glob(source, recursive=True))

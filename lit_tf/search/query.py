@@ -17,7 +17,7 @@ from lit_tf.search.store import Model, Store
 with extra("search"):
     import pyarrow as pa
 
-# Similarities closer than this are not told apart by float32 sums in another order.
+# Similarities closer than this count as equal: float32 sums in another order differ by as much.
 _ROUNDING = 1e-6
 
 
@@ -29,11 +29,11 @@ class Found:
         path: its absolute path.
         score: cosine similarity to the question, in [-1, 1].
         match: the probability that picture and text belong together, in [0, 1]; None unless the
-            question is one text and the model has a bias (SigLIP), without which it means nothing.
+            question is one text and the model has a bias (SigLIP).
         size: the file's size in bytes when it was indexed.
-        mtime: its time of modification then, in nanoseconds since 1970.
+        mtime: the file's time of modification then, in nanoseconds since 1970.
         thumbnail: a small JPEG.
-        columns: what the user's table says about it.
+        columns: the picture's values in the user's table.
     """
 
     path: str
@@ -50,11 +50,11 @@ def open(path: str | os.PathLike, model=None) -> "Searcher":
 
     Args:
         path: the index's folder.
-        model: the `LitModel` that made it, if it is loaded already; or its name or path, if it is
-            not where it was. By default the recorded one is loaded when it is first needed.
+        model: the `LitModel` that made the index, if it is loaded already, or its name or path, if
+            it has moved. By default the recorded model is loaded when it is first needed.
 
     Raises:
-        DataError: it is not an index, or (perhaps later) the model is another one than its.
+        DataError: `path` is not an index, or (perhaps later) another model made it.
     """
     return Searcher(Store.open(path), model)
 
@@ -81,7 +81,7 @@ class Searcher:
         """The `LitModel` that made the index.
 
         Raises:
-            DataError: it is another one.
+            DataError: the given model did not make the index.
         """
         if self._checked is None:
             self._checked = self._load()
@@ -116,7 +116,7 @@ class Searcher:
         """Finds pictures by words; see `find` for the options.
 
         Args:
-            texts: what the pictures show; of several texts the average is taken.
+            texts: what the pictures show. The embeddings of several texts are averaged.
             **options: of `find`.
         """
         return self.find(texts=texts, **options)
@@ -146,7 +146,7 @@ class Searcher:
         Args:
             texts: what the pictures show. The embeddings of several are averaged.
             images: what the pictures look like; averaged with the texts.
-            minus: texts of what they do not show: their average is subtracted.
+            minus: texts of what the pictures do not show; their average is subtracted.
             templates: prompt templates that each text is put into, whose embeddings are averaged;
                 see `lit_tf.zero_shot.get_templates`. By default texts are taken as they are.
             top: how many pictures to return.
@@ -157,7 +157,7 @@ class Searcher:
             At most `top` pictures, the most similar first; equally similar ones by path.
 
         Raises:
-            DataError: the condition or a template cannot be used, or the model is another one.
+            DataError: the condition or a template cannot be used, or another model made the index.
             ConfigError: there is no question.
         """
         if top < 1:
@@ -187,7 +187,7 @@ class Searcher:
         return (vector / length).astype(np.float32)
 
     def _texts(self, texts, templates):
-        """Returns unit-length embeddings (N, D); of each text the average over the templates."""
+        """Returns unit-length embeddings (N, D), each text's averaged over the templates."""
         if not len(texts):
             return []
         if templates is None:
@@ -209,12 +209,12 @@ class Searcher:
             exact: see `find`.
             where: see `find`.
         """
-        # What ties with the last one that is returned is fetched too, and then ordered by path.
+        # Pictures that tie with the last returned one are fetched too, and then ordered by path.
         rows, limit = self.store.rows, top + 1
         while True:
             table = self.store.nearest(vector, limit, exact=exact, where=where)
             embeddings = table["embedding"].combine_chunks().flatten().to_numpy()
-            # Row by row, so that equal embeddings have equal sums wherever they stand.
+            # Each row is summed alone, so equal embeddings have equal sums in any row.
             scores = (embeddings.reshape(len(table), -1).astype(np.float64) * vector).sum(axis=1)
             ordered = np.sort(scores)[::-1]
             if len(table) <= top or limit >= rows or ordered[top - 1] - ordered[-1] > _ROUNDING:
@@ -222,7 +222,7 @@ class Searcher:
             limit *= 4
         scores = scores.astype(np.float32)
         order = np.lexsort((table["path"].to_pylist(), -scores))[:top]
-        place = table.schema.get_field_index("mtime")  # nanoseconds are more than datetime holds
+        place = table.schema.get_field_index("mtime")  # datetime has no nanoseconds
         table = table.set_column(place, "mtime", table["mtime"].cast("int64"))
         table = table.drop_columns(["embedding", "_distance"]).take(pa.array(order, pa.int64()))
         return [

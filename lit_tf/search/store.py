@@ -1,7 +1,7 @@
 """The table of pictures on disk: a LanceDB database in a folder, written by one process at a time.
 
-The folder `pictures.lance` holds one table, `pictures`. Every write is one transaction, so whatever
-moment a process is killed at, the table is what it was before or after. Readers need no lock.
+The folder `pictures.lance` holds one table, `pictures`. Every write is one transaction, so a killed
+process leaves the table as it was before or after a write. Readers need no lock.
 """
 
 import contextlib
@@ -24,24 +24,24 @@ with extra("search"):
 
 TABLE = "pictures"
 LOCK = "writing.lock"
-BEAM = "beam"  # what workers on other machines have embedded, on its way into the table
+BEAM = "beam"  # rows that workers on other machines have embedded, not yet in the table
 OWN_COLUMNS = ("path", "size", "mtime", "thumbnail", "embedding")
-# Below this many rows a query reads all embeddings, and is exact. So many of 768 numbers take 0.2
-# to 0.3 s on two cores.
+# Below this number of rows a query reads all embeddings, and is exact. With 768 numbers a row, it
+# takes 0.2 to 0.3 s on two cores.
 INDEX_FROM_ROWS = 100_000
-# How many of the index's parts a query looks at, and by what factor more rows than asked for are
-# compared exactly.
+# A query visits NPROBES parts of the index. It then compares REFINE_FACTOR times as many rows as
+# asked for exactly.
 NPROBES, REFINE_FACTOR = 400, 20
 # Embeddings have unit length: the nearest ones are those with the largest products.
 _DISTANCE = "l2"
 _METADATA = b"lit_tf"
 _FORMAT = 1
-# Versions that a query may still be reading are kept; it takes seconds, not minutes.
+# Versions that a query may still be reading are kept. A query takes seconds, not minutes.
 _KEEP_VERSIONS = datetime.timedelta(minutes=10)
-# What is appended makes many small files. They are merged once there are this many rows in them,
-# and half as many as in the others: each row is then rewritten a few times at the most.
+# Appending makes many small files. They are merged once they hold this many rows and half of all
+# rows, so each row is rewritten only a few times.
 _MERGE_FILES_FROM_ROWS = 10_000
-_MOST_FILES = 50  # that a run may leave behind
+_MOST_FILES = 50  # a run may leave this many behind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Model:
     width: int
 
     def differences(self, other: "Model") -> list[str]:
-        """Returns in which way another model is not this one, as sentences; [] if it is."""
+        """Returns how another model differs from this one, as phrases; [] if it does not."""
         return [
             f"{name} {getattr(self, name)}, not {getattr(other, name)}"
             for name in ("weights_sha256", "resolution", "dtype", "width")
@@ -167,7 +167,7 @@ class Store:
 
     @property
     def more_columns(self) -> list[str]:
-        """The names of the columns that a user's table brought along."""
+        """The names of the columns from the user's tables."""
         return [name for name in self.schema.names if name not in OWN_COLUMNS]
 
     def columns(self, names: list[str]) -> "pa.Table":
@@ -179,12 +179,12 @@ class Store:
         self._table.add_columns(pa.schema(fields))
 
     def write(self, rows: "pa.Table", insert: bool = True) -> None:
-        """Writes rows in one transaction; a row replaces the one of the same path.
+        """Writes rows in one transaction; a row replaces the one with the same path.
 
         Args:
             rows: `path` and other columns. Columns that are left out keep their values, and are
                 null in new rows.
-            insert: whether rows of new paths are added; else they are ignored.
+            insert: whether rows with new paths are added; otherwise they are ignored.
         """
         merge = self._table.merge_insert("path").when_matched_update_all()
         if insert:
@@ -206,7 +206,7 @@ class Store:
         self._unmerged = 0
 
     def tidy(self) -> None:
-        """Merges small files if many are there."""
+        """Merges small files if there are many."""
         if self._table.stats()["fragment_stats"]["num_fragments"] > _MOST_FILES:
             self.merge_files()
 
@@ -215,7 +215,7 @@ class Store:
         return any("embedding" in index.columns for index in self._table.list_indices())
 
     def needs_vector_index(self, from_rows: int = INDEX_FROM_ROWS) -> bool:
-        """Whether there are so many rows that a query should not read all of them."""
+        """Whether the table has too many rows to read them all, and no index yet."""
         return self.rows >= from_rows and not self.has_vector_index()
 
     def make_vector_index(self) -> None:
@@ -264,7 +264,7 @@ class Store:
 def writing(path: str | os.PathLike):
     """Holds the lock of a database's folder; makes the folder if there is none.
 
-    The operating system releases the lock when its process ends, however it ends.
+    The operating system releases the lock when the process ends, even if it is killed.
 
     Raises:
         DataError: another process writes to the database, or the folder cannot be made.

@@ -1,4 +1,4 @@
-"""Columns that a user brings along: a CSV or Parquet file with one row per picture."""
+"""A user's own columns: a CSV or Parquet file with one row per picture."""
 
 import os
 import re
@@ -10,7 +10,7 @@ with extra("search"):
     import pyarrow.csv
     import pyarrow.parquet
 
-# What the table of pictures and the answers to a query call their own.
+# Column names of the table of pictures and of the answers to a query.
 RESERVED = ("size", "mtime", "thumbnail", "embedding", "score", "match", "_distance")
 # Such a column can be added, and then the whole table cannot be written to, or read, any more.
 _LANCES_OWN = re.compile(
@@ -88,7 +88,7 @@ class Columns:
         return [field for field in self.fields if field.name not in schema.names]
 
     def rows(self, paths: list[str]) -> "pa.Table":
-        """Returns the rows about pictures that the file is known to contain."""
+        """Returns the rows about pictures; the file must have a row about each."""
         return self._table.take(pa.array([self._places[path] for path in paths], pa.int64()))
 
 
@@ -106,7 +106,7 @@ def _read(file):
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
-        elif pa.types.is_null(field.type):  # a CSV column without one value
+        elif pa.types.is_null(field.type):  # a CSV column without any value
             table = table.set_column(i, field.name, table.column(i).cast(pa.string()))
         elif pa.types.is_timestamp(field.type) and field.type.unit == "ns":
             # Python's datetime holds microseconds.

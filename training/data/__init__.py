@@ -3,8 +3,8 @@
     source -> shuffled, endless stream of undecoded records -> decode, augment -> batches
 
 Every batch is a pure function of (seed, step): a run that was killed and resumed at step k sees
-exactly the batches k, k + 1, ... that it would have seen. See `stream` for how far that needs to
-read, and `pipeline` for what happens to records that cannot be used.
+exactly the batches k, k + 1, ... that it would have seen. `stream` explains how much a resumed run
+has to read, and `pipeline` what happens to records that cannot be used.
 """
 
 from .counters import Counters

@@ -1,12 +1,13 @@
 """Augmentation of uint8 images as a pure function of the image and a few random numbers.
 
-RandAugment is big_vision's (`pp/autoaugment.py`), byte for byte: the tests hold every operation to
-what that code returns. Most operations are tf-models-official's, which are the same. Two kinds
-differ there, so they are written out here: tf-models mirrors the image into what a rotation, shear
-or translation uncovers, where the original is grey; and its Contrast takes the image's mean.
+RandAugment is big_vision's (`pp/autoaugment.py`), byte for byte: the tests compare every operation
+with what that code returns. Most operations are tf-models-official's, which are the same. Two kinds
+differ there, so they are written out here. Pixels that a rotation, shear or translation uncovers
+are a mirror image in tf-models, but grey in the original. tf-models' Contrast uses the image's
+mean.
 
-Both libraries draw from stateful random ops. Below a parallel `map` the order of such draws depends
-on the threads, even after `tf.random.set_seed`, so no run could repeat. Here the caller draws
+Both libraries draw from stateful random ops. In a parallel `map` the order of such draws depends
+on the threads, even after `tf.random.set_seed`, so no run could be repeated. Here the caller draws
 operations, signs and positions statelessly and passes them in.
 """
 
@@ -17,7 +18,7 @@ import tensorflow as tf
 
 from lit_tf.errors import ConfigError, extra
 
-# big_vision's constants, in pixels, whatever the image's size.
+# big_vision's constants, in pixels, for images of any size.
 _CUTOUT, _TRANSLATE = 40.0, 100.0
 _MAX_LEVEL = 10.0
 _GREY = 128
@@ -27,7 +28,7 @@ OPERATIONS = (
     "AutoContrast Equalize Invert Rotate Posterize Solarize Color Contrast Brightness Sharpness "
     "ShearX ShearY TranslateX TranslateY Cutout SolarizeAdd"
 ).split()
-# What the largest magnitude means for the operations that move pixels; their signs are random.
+# The largest level of each operation that moves pixels; the sign is random.
 _GEOMETRIC = {
     "Rotate": 30.0,
     "ShearX": 0.3,
@@ -36,7 +37,7 @@ _GEOMETRIC = {
     "TranslateY": _TRANSLATE,
 }
 
-# Random numbers that an augmentation step takes: flip_lr 1; randaug 4 a layer.
+# How many random numbers a layer of randaug takes.
 _PER_LAYER = 4
 
 
@@ -128,7 +129,7 @@ def apply(name, image, draw, magnitude):
     Returns:
         uint8 (H, W, 3).
     """
-    # Imported here: training without RandAugment needs no tf-models-official.
+    # Imported here, because training without RandAugment does not need tf-models-official.
     with extra("train"):
         from official.vision.ops import augment
 
@@ -155,7 +156,7 @@ def _contrast_background(image):
 
 
 def _move(name, image, level):
-    """Rotates, shears or translates; what comes from outside the image is grey.
+    """Rotates, shears or translates; pixels from outside the image are grey.
 
     Args:
         name: one of `_GEOMETRIC`.

@@ -1,7 +1,7 @@
 """Which captions a sample of a tar has.
 
-A text member is one caption, as it stands. In a JSON member, a string is one caption, and a list of
-strings is several captions of one image. Whatever else is there is no caption, and is named.
+A text member is one caption, unparsed. In a JSON member, a string is one caption, and a list of
+strings is several captions of one image. Any other value is not a caption, and is named.
 """
 
 import json
@@ -16,12 +16,12 @@ _KINDS = {
 
 
 def sample_captions(data: dict[str, bytes], names) -> tuple[list[bytes], str]:
-    """Returns a sample's captions in UTF-8, and why there are none, for people, or "".
+    """Returns (captions in UTF-8, ""), or ([], the reason in words) if a sample has none.
 
     Args:
         data: {extension: bytes} of the sample's members.
-        names: extensions, of which the first that is there counts; or "json/NAME" for a field of
-            the JSON member, "json" for all of it.
+        names: extensions; the first that the sample has counts. "json" is the whole JSON member,
+            and "json/NAME" is a field of it.
     """
     for name in names:
         extension, _, key = name.partition("/")

@@ -14,14 +14,14 @@ _WORDS = {
     MISSING: "unreadable record",
 }
 
-# The share of bad examples counts from so many examples on, so a few bad ones at the start do not
-# stop a run.
+# The share of bad examples is computed over at least this many, so a few bad ones at the start do
+# not stop a run.
 _ENOUGH = 1000
 _NAMED = 20
 
 
 class Counters:
-    """Counts what a dataset's pipeline met, on this host and since this process started.
+    """Counts a pipeline's good and bad examples, on this host and since this process started.
 
     Pass one to `make_train_dataset`, write `scalars()` to TensorBoard, and iterate inside
     `raising()`, which turns the pipeline's failure back into its `DataError`.
@@ -41,18 +41,18 @@ class Counters:
         self.clear()
 
     def clear(self) -> None:
-        """Begins anew, as for another pass over the same examples."""
+        """Resets the counts, as for another pass over the same examples."""
         with self._lock:
             self.examples = self.corrupt_images = self.empty_captions = self.missing = 0
             self.named: list[str] = []
             self.error: DataError | None = None
 
     def lose(self, lost: int, total: int) -> None:
-        """Notes what was found missing at the start; it counts as bad in proportion.
+        """Notes the examples found missing at the start; they count as bad in proportion.
 
         Args:
             lost: examples lost with damaged shards.
-            total: examples that there should be, the lost ones included.
+            total: examples that there should be, including the lost ones.
         """
         with self._lock:
             self._lost, self._total = lost, total
@@ -74,7 +74,7 @@ class Counters:
             }
 
     def report(self) -> str:
-        """Returns one line: how many were bad, of which kind, and the first of them by name."""
+        """Returns one line: how many examples were bad, why, and the names of the first."""
         line = (
             f"{self.bad} of {self.examples} examples could not be used ({self.corrupt_images} "
             f"corrupt images, {self.empty_captions} without a caption, {self.missing} unreadable "
@@ -93,7 +93,7 @@ class Counters:
             max_bad_share: largest share of bad examples, of all seen or of the first thousand.
 
         Raises:
-            DataError: more are bad. Names the first of them.
+            DataError: more are bad. It names the first of them.
         """
         with self._lock:
             self.examples += len(statuses)
@@ -114,7 +114,7 @@ class Counters:
 
     @contextlib.contextmanager
     def raising(self):
-        """Within it, errors of a pipeline that these counters stopped are its `DataError`."""
+        """A context in which a pipeline that these counters stopped raises their `DataError`."""
         try:
             yield
         except tf.errors.OpError as e:

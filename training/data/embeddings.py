@@ -1,4 +1,4 @@
-"""Stored image embeddings: what their folder says, and which tower they come from."""
+"""Stored image embeddings: their manifest, and the tower that they come from."""
 
 import os
 
@@ -9,10 +9,10 @@ from lit_tf.files import parse_object
 
 
 def read_manifest(folder: str) -> dict:
-    """Returns what the manifest of precomputed embeddings says.
+    """Returns the manifest of precomputed embeddings.
 
     Raises:
-        DataError: there is none. Either the folder is another, or precomputing has not finished.
+        DataError: there is none. Either it is the wrong folder, or precomputing has not finished.
     """
     path = os.path.join(folder, "manifest.json")
     try:

@@ -37,8 +37,8 @@ def make_train_dataset(
 ):
     """Returns the endless training batches of this host, from a step on.
 
-    Batch k is a pure function of (data, seed, k), and of how many hosts there are: order,
-    augmentation and captions included.
+    Batch k is a pure function of (data, seed, k) and the number of hosts, including its order,
+    augmentation and captions.
 
     Args:
         data_config: a `DataConfig`.
@@ -48,19 +48,19 @@ def make_train_dataset(
         seed: integer.
         start_step: step whose batch comes first.
         input_context: the `tf.distribute.InputContext` that `distribute_datasets_from_function`
-            passes. With it, batches are of a replica's size, and successive ones go to the host's
-            replicas; without it, a batch is the global batch.
+            passes. With it, batches have a replica's size, and successive ones go to the host's
+            replicas. Without it, a batch is the global batch.
         counters: `Counters` to count in; new ones by default.
 
     Returns:
-        A `tf.data.Dataset` of {"image": uint8 (B, side, side, 3), a quarter of the bytes that
-        float32 would send to the device, or "image_embedding": float32 (B, D), "tokens": int32
-        (B, length)}, statically shaped.
+        A `tf.data.Dataset` of statically shaped {"image": uint8 (B, side, side, 3), or
+        "image_embedding": float32 (B, D), "tokens": int32 (B, length)}. Bytes take a quarter of
+        what float32 images would send to the device.
 
     Raises:
         DataError: the data cannot be found or read. While iterating, too many bad examples appear
             as a `tf.errors.OpError`, which `counters.raising()` turns into a DataError.
-        ConfigError: an unknown augmentation, or one of precomputed embeddings.
+        ConfigError: an unknown augmentation, or any augmentation of precomputed embeddings.
     """
     counters = counters or Counters()
     source = open_source(data_config)
@@ -69,7 +69,7 @@ def make_train_dataset(
     per_host = global_batch_size // hosts
     pieces = stream.split_evenly(source.lengths, host, hosts)
     start = start_step * per_host
-    # One batch earlier: its tail may have to help out. There is none before the very first.
+    # Reading starts one batch earlier, if there is one: bad examples are replaced from its tail.
     first = max(start - batch, 0)
 
     prepare = _preparation(source, data_config, data_config.augment, image_size, (seed, host))
@@ -101,8 +101,9 @@ def make_validation_dataset(
         counters: as for `make_train_dataset`.
 
     Returns:
-        A finite `tf.data.Dataset` as `make_train_dataset` returns it. Examples that do not fill a
-        batch are left out, so that every batch has a contrastive loss of the same meaning.
+        A finite `tf.data.Dataset` of the elements that `make_train_dataset` gives. The last
+        examples are left out if they do not fill a batch, because a contrastive loss depends on the
+        size of its batch.
 
     Raises:
         DataError: as for `make_train_dataset`.
@@ -133,7 +134,7 @@ def make_validation_dataset(
 
 
 def _share_of(input_context, global_batch_size):
-    """Returns (number of this host, of how many, size of the batches that it makes)."""
+    """Returns (number of this host, number of hosts, size of the batches that it makes)."""
     if input_context is None:
         return 0, 1, global_batch_size
     batch = input_context.get_per_replica_batch_size(global_batch_size)
@@ -231,14 +232,14 @@ def _choose(uniform, count):
 
 
 def _spares(max_bad_share, batch):
-    """How many examples of a batch to keep for the next: twice the bad ones allowed, and a few."""
+    """How many examples to keep for the next batch: twice the allowed bad ones, plus a few."""
     return min(batch, 4 + math.ceil(2 * max_bad_share * batch))
 
 
 def _fill(dataset, spares):
     """Replaces bad examples by good ones from the tail of the previous batch.
 
-    If those do not suffice, good examples of the batch itself appear twice.
+    If there are too few, good examples of the batch itself appear twice.
     """
 
     def blank(spec):

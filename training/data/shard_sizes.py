@@ -16,9 +16,9 @@ _NAMED = 5
 
 
 def shard_sizes(config) -> dict[str, int]:
-    """Returns {name: bytes} of the files that a data config stands for, without opening them.
+    """Returns {name: bytes} of the files that a data config names, without opening them.
 
-    Names are relative to the files' common folder. What cannot be read has the size -1.
+    Names are relative to the files' common folder. A file that cannot be read has the size -1.
 
     Args:
         config: A `DataConfig`.
@@ -52,7 +52,7 @@ def shard_sizes(config) -> dict[str, int]:
 
 
 def read_sizes(path: str) -> dict[str, int] | None:
-    """Returns what `write_sizes` wrote to a local or remote file, or None if it is not there."""
+    """Returns what `write_sizes` wrote to a local or remote file, or None if there is none."""
     try:
         with tf.io.gfile.GFile(path) as file:
             sizes = json.loads(file.read())

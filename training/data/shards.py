@@ -1,9 +1,9 @@
-"""What state shards are in: how many examples each holds, how it ends, what is lost.
+"""The state of shards: how many examples each holds, whether it is whole, what is lost.
 
-Shards get lost: a download breaks off, or a server sends an error page in place of a file. Training
-on the rest without a word would be training on other data. So every shard is looked through once at
-the start, from header to header. The lengths found are the ones that count. img2dataset's
-`_stats.json` may be wrong, so it is only compared with them, or used to say how much is missing.
+Shards get lost: a download breaks off, or a server sends an error page in place of a file. Silently
+training on the rest would be training on other data. So every shard is scanned once at the start,
+from header to header, and the lengths found are used. img2dataset's `_stats.json` may be wrong, so
+it is only compared with them, or used to estimate how much is missing.
 """
 
 import concurrent.futures
@@ -28,11 +28,11 @@ _NAMED = 20
 
 
 class Damaged(Exception):
-    """A shard does not go on as its format asks.
+    """A shard breaks the rules of its format.
 
     Args:
         problem: what was found, to complete "SHARD ...".
-        offset: bytes before it.
+        offset: bytes before the damage.
     """
 
     def __init__(self, problem: str, offset: int = 0):
@@ -50,7 +50,7 @@ class Shard:
         problem: why it is not a whole shard, to complete "SHARD ...", or None.
         read: share of its bytes that could be read.
         expected: examples that it should have held; `examples` if it is whole.
-        source: where `expected` comes from, for people.
+        source: where `expected` comes from, in words.
     """
 
     path: str
@@ -62,7 +62,7 @@ class Shard:
 
     @property
     def lost(self) -> int:
-        """Examples that it should have held and does not."""
+        """How many expected examples it does not hold."""
         return self.expected - self.examples
 
 
@@ -117,13 +117,13 @@ def looks_like(start: bytes) -> str:
 
 
 def survey(paths, scan, expected=None) -> list[Shard]:
-    """Looks through all shards.
+    """Scans all shards.
 
     Args:
         paths: their paths.
         scan: function of a path to a `Shard` without `expected`.
-        expected: examples that each should hold, where that is known; else img2dataset's statistics
-            or the other shards tell.
+        expected: examples that each should hold, if known. By default the numbers come from
+            img2dataset's statistics or from the other shards.
     """
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         progress = tqdm.tqdm(
@@ -155,7 +155,7 @@ def _scan(path, scan):
 
 
 def _expect(shard, number, source, usual):
-    """Sets what a shard should have held, and where that number is from."""
+    """Sets how many examples a shard should have held, and where that number comes from."""
     if shard.problem is None:
         shard.expected = shard.examples
         if number not in (None, shard.examples):
@@ -166,7 +166,7 @@ def _expect(shard, number, source, usual):
     elif usual is not None:
         shard.expected, shard.source = max(usual, shard.examples), "an estimate, from other shards"
     else:
-        # Of what was read, as many as its share of the bytes held; the one that broke off at least.
+        # In proportion to the bytes that were read, and at least the example that broke off.
         whole = round(shard.examples / shard.read) if shard.read else 0
         shard.expected = max(whole, shard.examples + 1)
         shard.source = "an estimate, from its size"
@@ -187,7 +187,7 @@ def lost_examples(shards: list[Shard], max_bad_share: float, file=None) -> int:
 
     Args:
         shards: what `survey` returned.
-        max_bad_share: share of lost examples to bear.
+        max_bad_share: largest share of lost examples to accept.
         file: where to write; by default the standard error.
 
     Raises:

@@ -26,13 +26,13 @@ with extra("train"):
 _READ_BUFFER = 4 << 20
 _FORMATS = ("tfds", "tar", "tfrecord", "table", "embeddings")
 _SUFFIXES = {"tar": (".tar",), "tfrecord": (".tfrecord", ".tfrecords")}
-# In the trainer's defaults, keys are those of tfds' coco_captions; with shards these stand for what
+# The trainer's default keys are those of tfds' coco_captions. With shards, they mean the names that
 # img2dataset writes.
 _IMAGE_NAMES = {"image": ("jpg", "jpeg", "png", "webp")}
 _TEXT_NAMES = {"captions/text": ("txt",)}
-# Rows of a table that are read one after the other, like a shard.
+# A table is divided into parts of so many rows, which are read like shards.
 _TABLE_ROWS = 1000
-# Patterns that braces may stand for; the largest published sets have half a million shards.
+# How many patterns braces may expand to; the largest published sets have half a million shards.
 _MAX_PATTERNS = 1_000_000
 # How many samples of a tar cross from Python to tf.data at a time.
 _TAR_CHUNK = 32
@@ -44,7 +44,7 @@ class Source:
     Attributes:
         paths: Paths of the shards.
         lengths: Examples in each that can be read.
-        lost: Examples that should be in the shards and are not, because some are damaged.
+        lost: Examples that are missing because shards are damaged.
         embeddings: Whether records hold image embeddings, not images.
     """
 
@@ -75,11 +75,11 @@ class Source:
         raise NotImplementedError
 
     def name(self, shard: int, index: int) -> str:
-        """Returns how to call an example in a message."""
+        """Returns an example's name for messages."""
         return f"{os.path.basename(self.paths[shard])} #{index}"
 
     def describe(self, shard: int, index: int) -> str:
-        """Returns what a bad example has, for people, or "". Reads the shard up to it."""
+        """Returns what a bad example holds, in words, or "". Reads the shard up to it."""
         return ""
 
     def _path(self, shard):
@@ -87,7 +87,7 @@ class Source:
 
 
 class _PairSource(Source):
-    """Shards whose records have an image and texts under names of their own.
+    """Shards whose records have an image and texts under names that the config gives.
 
     Args:
         surveyed: The `shards.Shard`s.
@@ -113,7 +113,7 @@ class TFRecordSource(_PairSource):
         fields = tf.io.parse_single_example(record["record"], fields)
         images = tf.concat([fields[name].values for name in self._image_names], 0)
         texts = tf.concat([fields[name].values for name in self._text_names], 0)
-        # Without an image, an empty string: it decodes to nothing and counts as corrupt.
+        # Without an image, an empty string, which cannot be decoded and counts as corrupt.
         return {"image": tf.concat([images, [""]], 0)[0], "texts": texts}
 
     def describe(self, shard, index):
@@ -190,7 +190,8 @@ class TableSource(Source):
 
         def row(shard, index):
             path, texts = self._rows[shard][index]
-            # A name that no file has, where reading would wait for ever or take all memory.
+            # Reading a file with a problem could wait for ever or take all memory, so the path is
+            # replaced by a name that no file has.
             encoded = b"" if self._problem(path) else os.fsencode(path)
             return encoded, np.array([t.encode("utf-8", "replace") for t in texts], object)
 
@@ -259,7 +260,7 @@ class TfdsSource(Source):
             )
         super().__init__(
             [str(i.filename) for i in instructions],
-            # `examples_in_shard` is what the file holds; a slice takes part of it, -1 for the rest.
+            # `examples_in_shard` is what the file holds. A slice takes `take` of them, -1 for all.
             [i.examples_in_shard - i.skip if i.take == -1 else i.take for i in instructions],
         )
         self._skips = [i.skip for i in instructions]
@@ -332,13 +333,13 @@ class EmbeddingSource(Source):
 
 
 def source_format(config) -> str:
-    """Returns "tfds", "tar", "tfrecord" or "embeddings", where need be from the source's name.
+    """Returns "tfds", "tar", "tfrecord", "table" or "embeddings": the format of a source.
 
     Args:
         config: A `DataConfig`.
 
     Raises:
-        DataError: There is no such format, or the name does not tell.
+        DataError: There is no such format, or the source's name does not show it.
     """
     format_name = config.format if config.format != "auto" else _guess(config.source)
     if format_name not in _FORMATS:
@@ -403,9 +404,9 @@ def find_shards(source: str, format_name: str) -> list[str]:
 
 
 def _unbraced(source):
-    """Returns the patterns that one with braces stands for: `{00..09}`, `{a,b}`, or several."""
+    """Returns the patterns that a pattern with braces expands to: `{00..09}`, `{a,b}`."""
     spans = re.findall(r"\{(-?\d+)\.\.(-?\d+)[.}]", source)
-    # Before braceexpand writes them all down.
+    # Counted first, because braceexpand would hold them all in memory.
     count = math.prod(abs(int(low[:20]) - int(high[:20])) + 1 for low, high in spans)
     if count > _MAX_PATTERNS:
         raise DataError(f"{source} stands for {count:,} shards; at most {_MAX_PATTERNS:,} are read")

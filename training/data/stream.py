@@ -22,7 +22,7 @@ import tensorflow as tf
 from lit_tf.errors import DataError
 
 _SHARDS_AT_ONCE = 16
-# The buffer drains at a segment's end; the more buffers a segment holds, the rarer that is.
+# The shuffle buffer drains at a segment's end, which is rarer the more buffers a segment holds.
 _BUFFERS_PER_SEGMENT = 4
 
 
@@ -41,7 +41,7 @@ def split_evenly(lengths, host, hosts):
     Args:
         lengths: examples of every shard.
         host: number of this host.
-        hosts: number of hosts. In all, up to hosts - 1 examples are not read by any.
+        hosts: number of hosts. Up to hosts - 1 examples are not read by any host.
 
     Raises:
         DataError: fewer examples than hosts.
@@ -95,7 +95,7 @@ def segments(pieces, shuffle_buffer, seed, start=0):
 
 
 def _group(pieces, examples):
-    """Cuts a list of pieces into runs of at least so many examples; the last may have fewer."""
+    """Cuts a list of pieces into runs of at least `examples`; the last run may have fewer."""
     ends = np.cumsum([p.take for p in pieces]).tolist()
     first = 0
     while first < len(pieces):
@@ -138,7 +138,7 @@ def records(source, pieces, shuffle_buffer, seed, start):
     dataset = tf.data.Dataset.from_generator(
         generate, output_signature=(vector, vector, vector, vector, tf.TensorSpec([], tf.int64))
     )
-    # With a call of its own, the next segment's buffer fills while this one's drains.
+    # A parallel call fills the next segment's buffer while this segment's buffer drains.
     dataset = dataset.interleave(
         read_segment, cycle_length=1, num_parallel_calls=1, deterministic=True
     )
@@ -178,7 +178,7 @@ def _blank(spec):
 def shuffle(dataset, buffer_size, seed):
     """`Dataset.shuffle` seeded by an int64 (2,) tensor alone.
 
-    The public method mixes in the global seed, so its order changes with that.
+    The order of the public method also depends on the global seed.
     """
     spec = dataset.element_spec
     variant = tf.raw_ops.ShuffleDataset(

@@ -7,13 +7,13 @@ import os
 from lit_tf.errors import DataError, extra
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-# Names that columns have in the tables that people bring; the first is what we ask for.
+# Names of these columns in common tables; error messages ask for the first.
 IMAGE_COLUMNS = ("image", "filepath", "image_path", "path")
 CAPTION_COLUMNS = ("caption", "title", "text")
 
 
 def is_table(path: str) -> bool:
-    """Whether a path's ending says that it is a table."""
+    """Whether a path has the ending of a table."""
     return path.lower().endswith(SUFFIXES)
 
 
@@ -28,8 +28,8 @@ def read_captions(
     Args:
         path: a local CSV file in UTF-8 with a first line of column names (separated by commas, or
             by tabs if that line has no comma), or a Parquet file.
-        image_columns: names of which the column of paths has one.
-        caption_columns: the same of the captions. In a Parquet file it may hold lists.
+        image_columns: names that the column of paths may have.
+        caption_columns: names that the column of captions may have. In Parquet it may hold lists.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has a row without image or caption.

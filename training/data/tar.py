@@ -20,10 +20,10 @@ _BUFFER = 1 << 20
 # Longest extended header to read: a path of 4,096 bytes and some attributes.
 _MAX_EXTENDED = 64 << 10
 _REGULAR, _SPARSE = (b"\0", b"0", b"7"), b"S"
-# Of these types POSIX says that no data follows, whatever the size field says.
+# POSIX says that no data follows headers of these types, even if the size field is not 0.
 _LINKS = {b"1": "a hard link", b"2": "a symbolic link"}
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
-# Headers that tell of the next member: PAX records (of all that follow: g), long names of GNU tar.
+# Headers that describe the next member (PAX, GNU's long names), or all that follow (g).
 _OF_NEXT = (b"x", b"X", b"g", b"L", b"K")
 
 
@@ -35,7 +35,7 @@ class Member:
         name: its path, undecoded.
         size: bytes of data.
         offset: where they begin.
-        kind: "file", or why it is not used: "a hard link", "sparse", "cut off", ...
+        kind: "file", or why the member is not used: "a hard link", "sparse", "cut off", ...
     """
 
     name: bytes
@@ -50,10 +50,10 @@ class Sample:
 
     Attributes:
         key: what precedes the first dot of the members' names, folder included.
-        members: their extensions, in lower case; what cannot be used says why.
+        members: their extensions, in lower case, with the reason if a member cannot be used.
         data: {extension: bytes} of the members that were asked for. Empty if an extension comes
-            twice: then nobody knows which image and text belong together.
-        cut: whether the shard breaks off inside it.
+            twice, because it is then unknown which image and text belong together.
+        cut: whether the shard breaks off inside this sample.
     """
 
     key: bytes
@@ -81,7 +81,7 @@ class Sample:
 
 
 def is_clutter(path: str) -> bool:
-    """Whether a path is one of those that macOS adds to folders and archives, as no file of theirs.
+    """Whether macOS adds a file of this name to folders and archives by itself.
 
     Args:
         path: a path with `/`.
@@ -91,7 +91,7 @@ def is_clutter(path: str) -> bool:
 
 
 def scan(path: str, limit: int) -> Shard:
-    """Looks through a tar from header to header.
+    """Scans a tar from header to header.
 
     Args:
         path: local or remote path of the tar.
@@ -130,7 +130,7 @@ def samples(path: str, skip: int = 0, *, wanted, limit: int):
 
 
 def describe(path: str, index: int, limit: int, text_names=()) -> str:
-    """Returns what one sample has, for people, or "" if there is no such sample.
+    """Returns what one sample has, in words, or "" if there is no such sample.
 
     Args:
         path: local or remote path of the tar.
@@ -148,7 +148,7 @@ def describe(path: str, index: int, limit: int, text_names=()) -> str:
 
 
 def extensions(names) -> set[str]:
-    """Returns the extensions of the members that hold these names, "json" of "json/NAME"."""
+    """Returns the extensions of the members that hold these names: "json" for "json/NAME"."""
     return {name.partition("/")[0] for name in names}
 
 
@@ -156,7 +156,7 @@ def _samples(file, size, limit, wanted=frozenset(), skip=0):
     """Yields (number, sample) in order; data of samples before `skip` is not read.
 
     Raises:
-        Damaged: after the last whole sample, if the tar does not end as a whole one.
+        Damaged: after the last whole sample, if the tar is damaged or cut off.
     """
     sample, number = None, -1
     try:
@@ -180,7 +180,7 @@ def _samples(file, size, limit, wanted=frozenset(), skip=0):
 
 
 def _split(name):
-    """Returns (key, extension) of a member's name: cut at the first dot behind the folders."""
+    """Returns (key, extension) of a member's name, split at the first dot after the folders."""
     folder, slash, base = name.rpartition(b"/")
     stem, _, extension = base.partition(b".")
     return folder + slash + stem, extension.decode("ascii", "replace").lower()
@@ -195,11 +195,11 @@ def _data(file, member):
 
 
 def _members(file, size):
-    """Yields the members that are files or links, over several tars that were concatenated.
+    """Yields the members that are files or links, also of several concatenated tars.
 
     Raises:
-        Damaged: the tar does not end as a whole one. The member in which it ends is yielded before,
-            with the kind "cut off".
+        Damaged: the tar is damaged or cut off. If it ends inside a member, that member is yielded
+            first, with the kind "cut off".
     """
     offset, ended, name, extended = 0, False, None, {}
     while True:
@@ -273,7 +273,7 @@ def _header(header, offset, ended):
 
 
 def _number(field):
-    """Returns what a numeric field says: octal digits, or base 256 as GNU tar writes it."""
+    """Returns the value of a numeric field: octal digits, or base 256 as GNU tar writes it."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     if field[0] == 0xFF:
@@ -285,7 +285,7 @@ def _extended(file, member, size):
     """Returns the data of a long name or of PAX records.
 
     Raises:
-        Damaged: there is too much, or the file ends before.
+        Damaged: the data is too long, or the file ends inside it.
     """
     if member.size > _MAX_EXTENDED:
         raise Damaged(
@@ -299,12 +299,12 @@ def _extended(file, member, size):
 
 
 def _pax_records(data, offset):
-    """Returns {"path": bytes, "size": int, "sparse": True} as far as PAX records say so.
+    """Returns those of {"path": bytes, "size": int, "sparse": True} that PAX records set.
 
     A record is "LENGTH KEY=VALUE" and a line feed; LENGTH counts all of it.
 
     Raises:
-        Damaged: they are not such records.
+        Damaged: the data is not PAX records.
     """
     found, start = {}, 0
     while start < len(data):
@@ -326,7 +326,7 @@ def _pax_records(data, offset):
 
 
 def _after_sparse_headers(file, member, header):
-    """Passes over the blocks that continue the header of a file in GNU's old sparse format."""
+    """Skips the blocks that continue the header of a file in GNU's old sparse format."""
     offset, more = member.offset, header[482]
     while more:
         file.seek(offset)
@@ -337,7 +337,7 @@ def _after_sparse_headers(file, member, header):
 
 
 def _end_of_zeros(file, size, offset):
-    """Returns where the first block begins that does not hold zeros only, or the file's size."""
+    """Returns the offset of the first block that is not all zeros, or the file's size."""
     file.seek(offset)
     while offset < size:
         chunk = file.read(_BUFFER)

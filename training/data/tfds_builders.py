@@ -1,4 +1,4 @@
-"""Opening tfds datasets, and saying what is missing where one cannot be opened."""
+"""Opens tfds datasets, and says what is missing if one cannot be opened."""
 
 import importlib
 import os
@@ -14,14 +14,14 @@ from lit_tf.errors import DataError, extra, nearest
 with extra("train"):
     import tensorflow_datasets as tfds
 
-# Datasets of this project: what they are called here -> (name in tfds, module of the builder). The
-# module is imported, and the builder thereby registered with tfds, when somebody asks for it.
+# Datasets of this project: name here -> (name in tfds, module of the builder). Importing the module
+# registers the builder with tfds, which happens when the dataset is opened.
 _OWN = {
     "digits": ("digit_pairs", "lit_tf.training.digits.dataset"),
     "digit_pairs": ("digit_pairs", "lit_tf.training.digits.dataset"),
 }
 
-# The file or folder that has to be downloaded by hand, and where it is from.
+# The file or folder that has to be downloaded by hand, and where to get it.
 _IMAGENET_VALIDATION = ("ILSVRC2012_img_val.tar", "https://image-net.org/download-images")
 _BY_HAND = {
     "imagenet2012": _IMAGENET_VALIDATION,
@@ -39,8 +39,8 @@ def open_tfds(name: str, data_dir: str | None = None, split: str | None = None):
     Args:
         name: as for `tfds.builder`.
         data_dir: tfds's folder; by default its own (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
-        split: what will be read. A builder of this project that has a method `for_split` then
-            prepares no more than that; None prepares everything.
+        split: the split that will be read. A builder of this project that has a method `for_split`
+            then prepares only this split. None prepares everything.
 
     Raises:
         DataError: there is no such dataset, its files have to be downloaded by hand, or there is no
@@ -98,7 +98,7 @@ def _prepare(builder, name):
 
 
 def _registered(name):
-    """Returns a dataset's name in tfds, which knows this project's own after that."""
+    """Returns a dataset's name in tfds; registers it there if it is this project's own."""
     first, slash, config = name.partition("/")
     if first not in _OWN:
         return name

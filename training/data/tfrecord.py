@@ -1,8 +1,8 @@
-"""TFRecord files, looked through from length to length.
+"""TFRecord files, scanned from length to length.
 
 A record is its length (8 bytes, little-endian), the length's checksum (4), the data, the data's
-checksum (4). The checksums are masked CRC-32C (tensorflow/core/lib/io/record_writer.h). TensorFlow
-reads the records; before, their lengths are checked here, without reading the data.
+checksum (4). The checksums are masked CRC-32C (tensorflow/core/lib/io/record_writer.h). The lengths
+are checked here, without reading the data. Then TensorFlow reads the records.
 """
 
 import struct
@@ -38,7 +38,7 @@ def masked_crc(data: bytes) -> int:
 
 
 def scan(path: str, limit: int) -> Shard:
-    """Looks through a TFRecord file.
+    """Scans a TFRecord file.
 
     Args:
         path: local or remote path of the file.
@@ -58,7 +58,7 @@ def scan(path: str, limit: int) -> Shard:
 
 
 def describe(record: bytes) -> str:
-    """Returns which fields a record has and of which kinds, for people."""
+    """Returns a record's fields and their kinds, in words."""
     try:
         features = tf.train.Example.FromString(record).features.feature
     except DecodeError:
