@@ -201,7 +201,7 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
         row = {
             "path": to_stored(path),
             "size": status.st_size,
-            "mtime": status.st_mtime_ns,
+            "mtime": _mtime(status),
             "thumbnail": _thumbnail(image),
         }
         return images.resized_on_cpu(image, size, crop), row
@@ -244,22 +244,37 @@ def _compare(store, sources, report):
     for path in walk.pictures(sources):
         try:
             status = os.stat(path)
-        except OSError:  # deleted since the walk saw it
+        except FileNotFoundError:  # deleted since the walk saw it
+            continue
+        except OSError as e:
+            walk.problems.append((path, e.strerror))
             continue
         seen.add(path)
-        if path in known and known[path] == [status.st_size, status.st_mtime_ns]:
+        if path in known and known[path] == [status.st_size, _mtime(status)]:
             continue
         todo.append(path)
         report.changed += path in known
     folders = tuple(os.path.join(root, "") for root in walk.roots)
     report.gone = [
-        path
-        for path in known
-        if path not in seen and path.startswith(folders) and not os.path.lexists(path)
+        path for path in known if path not in seen and path.startswith(folders) and _is_gone(path)
     ]
     report.found, report.new = len(seen), len(todo) - report.changed
     report.others, report.problems = walk.others, report.problems + walk.problems
     return todo, seen.intersection(known).difference(todo)
+
+
+def _is_gone(path):
+    """Whether a path is known not to exist; in a folder that cannot be read, nobody knows."""
+    try:
+        os.lstat(path)
+    except OSError as e:
+        return isinstance(e, FileNotFoundError | NotADirectoryError)
+    return False
+
+
+def _mtime(status):
+    """Returns the time of modification as the table holds it, which ends in the year 2262."""
+    return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
 
 
 def _of_model(db, store, found):

@@ -1,6 +1,7 @@
 """Indexing: only what is new or changed is embedded, nothing is lost, faults have a name."""
 
 import dataclasses
+import errno
 import os
 import shutil
 
@@ -77,6 +78,37 @@ def test_deleted_pictures_are_dropped_when_asked_for_and_only_below_the_folders(
     report = run(prune=True)
     assert (report.gone, report.deleted, report.rows) == ([gone], 1, 10)
     assert elsewhere[0] in stored(workspace) and gone not in stored(workspace)
+
+
+def test_pictures_in_a_folder_that_cannot_be_read_are_not_taken_for_gone(
+    run, workspace, monkeypatch
+):
+    closed = os.path.join(workspace, "pictures", "more")
+    write_pictures(workspace / "pictures" / "more", [30])
+    assert run().rows == 11
+
+    def denied(function):
+        def call(path, *args, **kwargs):
+            if str(path).startswith(closed):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return function(path, *args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(os, "lstat", denied(os.lstat))
+    monkeypatch.setattr(os, "scandir", denied(os.scandir))
+    report = run(prune=True)
+    assert (report.gone, report.rows) == ([], 11)
+    assert report.problems == [(closed, "Permission denied")]
+
+
+def test_times_that_the_table_cannot_hold_do_not_stop_a_run(run, workspace):
+    far = workspace / "pictures" / "000.png"
+    os.utime(far, ns=(10**19, 10**19))  # in the year 2286
+    if os.stat(far).st_mtime_ns < 2**63:
+        pytest.skip("this file system has no such times")
+    assert run().embedded == 10
+    assert run().embedded == 0
 
 
 def test_what_is_not_a_picture_is_counted_and_named_and_tried_again(run, workspace):
