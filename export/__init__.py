@@ -8,11 +8,11 @@ lit_tf.export.web(model, "site")
 import importlib
 import typing
 
-# Loaded when first asked for: `lit-tf export --help` needs no TensorFlow.
+# Loaded when first asked for, because `lit-tf export --help` does not need TensorFlow.
 _HOMES = {"saved_model": "to_saved_model", "tflite": "to_tflite", "web": "to_web"}
 __all__ = sorted(_HOMES)
 
-if typing.TYPE_CHECKING:  # the same names, for those who check types
+if typing.TYPE_CHECKING:  # the same names, for type checkers
     from .to_saved_model import saved_model
     from .to_tflite import tflite
     from .to_web import web

@@ -1,4 +1,4 @@
-"""`lit-tf export`: a checkpoint to what people deploy."""
+"""`lit-tf export`: turns a checkpoint into a model to deploy."""
 
 import argparse
 import os
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
 
 
-# What each kind of export takes beyond what all of them take.
+# The options that only some kinds of export take.
 _OPTIONS = {
     "saved_model": ("parts", "dtype"),
     "tflite": ("quantization", "calibration", "strict"),
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         0.
 
     Raises:
-        LitError: whatever stands in the way, for the command line to print.
+        LitError: any fault; the command line prints it.
     """
     (kind,) = (name for name in _OPTIONS if getattr(args, name))
     for name in {option for options in _OPTIONS.values() for option in options}:
@@ -149,7 +149,7 @@ def calibration_images(model, args, left_out):
 
 
 def _all_parts(model):
-    """Returns what a SavedModel of the model's towers can offer."""
+    """Returns the parts that a SavedModel of the model can have."""
     if model.text_tower is None:
         return ("image",)
     if model.image_tower is None:
@@ -158,7 +158,7 @@ def _all_parts(model):
 
 
 def _print(measured):
-    """Prints a line for each file or signature: its size and how far it is from the model."""
+    """Prints a line for each file or signature: its size and its difference from the model."""
     width = max(map(len, measured))
     for name, found in measured.items():
         size = f"{found['bytes'] / 1e6:9.2f} MB  " if "bytes" in found else ""

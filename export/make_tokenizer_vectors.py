@@ -2,9 +2,9 @@
 
     python -m lit_tf.export.make_tokenizer_vectors
 
-A port (Kotlin, Swift, JavaScript, ...) that follows the algorithm written down in
-`lit_tf/wordpiece.py` and gives these ids with this vocabulary is right. The ids are those of
-tensorflow-text, and lit_tf.wordpiece has to give the same, or nothing is written.
+A port (Kotlin, Swift, JavaScript, ...) is right if it follows the algorithm in
+`lit_tf/wordpiece.py` and gives these ids with this vocabulary. The ids are those of
+tensorflow-text. If lit_tf.wordpiece gives other ids, nothing is written.
 """
 
 import json
@@ -46,7 +46,7 @@ TEXTS = [
 
 
 def vectors() -> dict:
-    """Returns what the file holds.
+    """Returns the contents of the file.
 
     Raises:
         RuntimeError: the two tokenizers disagree.

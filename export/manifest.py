@@ -1,4 +1,4 @@
-"""`lit_manifest.json`, which says what an exported folder holds and how well it agrees."""
+"""`lit_manifest.json`: what an exported folder holds, and how well it agrees with the model."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ NAME = "lit_manifest.json"
 
 
 def read_classes(model, classes, templates) -> tuple[list[str], np.ndarray]:
-    """Returns class names as they are shown, and their embeddings float32 (C, D).
+    """Returns class names without outer spaces, and their embeddings float32 (C, D).
 
     Args:
         model: a model with both towers and a tokenizer.
@@ -37,13 +37,13 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
     """Writes `lit_manifest.json`.
 
     Args:
-        folder: where to.
+        folder: the exported folder.
         model: the model that was exported.
-        artefact: `saved_model` or `tflite`.
-        source: the checkpoint's path, or None where the model does not come from a file.
+        artefact: `saved_model`, `tflite` or `web`.
+        source: the checkpoint's path, or None if the model does not come from a file.
         classes: names of baked-in classes, or None.
         templates: the templates that they were embedded with.
-        **more: what else to record.
+        **more: other fields to record.
     """
     config = model.config
     digest = None
@@ -96,15 +96,15 @@ def _put(folder, manifest):
 
 @contextlib.contextmanager
 def replacing_export(path):
-    """Yields a new folder, which takes the place of an export when the block ends.
+    """Yields a new folder, which replaces an old export when the block ends.
 
     Args:
         path: a folder that `lit-tf export` wrote, an empty folder, or one that does not exist yet.
 
     Raises:
-        ExportError: `path` is something else, which is left alone; or the disk is full.
+        ExportError: `path` is anything else, which stays unchanged; or the disk is full.
     """
-    path = pathlib.Path(path).resolve()  # behind a link, what it points at is replaced
+    path = pathlib.Path(path).resolve()  # if it is a link, its target is replaced
     if path.exists() and (not path.is_dir() or any(path.iterdir())) and not (path / NAME).is_file():
         raise ExportError(
             f"{path} exists and was not written by lit-tf export (it has no {NAME}); "

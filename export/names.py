@@ -1,4 +1,4 @@
-"""Names of quantizations, each spelled here once; they need no TensorFlow, so `--help` is quick."""
+"""Names of quantizations, each spelled once, and without TensorFlow, so `--help` is quick."""
 
 QUANTIZATIONS = NONE, FLOAT16, DYNAMIC_INT8, INT8 = ("none", "float16", "dynamic_int8", "int8")
 WEB_QUANTIZATIONS = (DYNAMIC_INT8, FLOAT16, NONE)  # the fastest first; none needs calibration

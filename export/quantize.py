@@ -1,9 +1,9 @@
-"""Quantizing TFLite graphs with ai-edge-quantizer, where it does better than the converter.
+"""Quantizes TFLite graphs with ai-edge-quantizer, which loses less than the converter does.
 
 Measured on LiT-B16B_2's sizes, the converter's own dynamic range quantization gave a mean cosine of
-0.9987 for the image tower and 0.9990 for the text tower. What is lost there is won back by keeping
-the patch convolution in float16 (0.9996), and by correcting the biases of the text tower for the
-mean error of their weights (0.9996; Nagel et al., arXiv:1906.04721, section 4.2).
+0.9987 for the image tower and 0.9990 for the text tower. Two changes recover most of the loss. The
+patch convolution stays in float16 (0.9996). The biases of the text tower are corrected for the mean
+error of their weights (0.9996; Nagel et al., arXiv:1906.04721, section 4.2).
 """
 
 import functools
@@ -23,8 +23,8 @@ _HEADS = (
     "more than all other layers; the pooling cost a small image tower in int8 a cosine of 0.987 in "
     "place of 0.999"
 )
-# Entries up to which a token table stays float16: there is little to save, and a small vocabulary's
-# rows are few enough for every one to matter (LiT-digits has 31,000 entries, BERT base 23 million).
+# A token table of up to this many entries stays float16. It would save little in int8, and each of
+# its few rows matters more (LiT-digits has 31,000 entries, BERT base 23 million).
 _SMALL_TABLE = 1_000_000
 _TABLE = f"a token table of up to {_SMALL_TABLE:,} entries (float16)"
 _WEIGHTLESS = (
@@ -77,8 +77,8 @@ def _recipe(quantization, table_size):
         else:
             recipe.add_static_config(".*", op.FULLY_CONNECTED, 8, 8)
         to_half(op.FULLY_CONNECTED, r".*/head(_\d+)?/MatMul.*")
-        # Attention pooling ends in layers of one token: as a head's, their rounding meets nothing
-        # that would even it out.
+        # The last layers of attention pooling work on one token. As in a head, nothing after them
+        # averages out their rounding.
         to_half(op.FULLY_CONNECTED, r".*/pooling(_\d+)?/(attention(_\d+)?/out|mlp)(_\d+)?/.*")
         recipe.add_quantization_config(
             f".*{KEPT_FLOAT}.*", op.FULLY_CONNECTED, algorithm_key=algorithms.NO_QUANTIZE
@@ -93,7 +93,7 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
         graph: a float TFLite graph.
         quantization: `none`, `float16`, `dynamic_int8` or `int8`.
         calibration: {signature: {argument: array (N, ...)}}, which `int8` needs.
-        means: of `input_means`, to correct biases in `dynamic_int8`; None to leave them.
+        means: from `input_means`, to correct biases in `dynamic_int8`; None to leave them.
 
     Raises:
         MissingPackageError: ai-edge-quantizer is not installed.
@@ -135,7 +135,7 @@ def _products(model):
 
 
 def _table_size(graph):
-    """Returns how many entries the largest table has that rows are looked up in, 0 if none is."""
+    """Returns the number of entries of the largest lookup table, 0 if there is none."""
     model = _flatbuffers().read_model_from_bytearray(bytearray(graph))
     lookups = _operations(model, "EMBEDDING_LOOKUP")
     shapes = [model.subgraphs[0].tensors[op.inputs[1]].shape for op in lookups]
@@ -192,7 +192,7 @@ def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarr
 
 
 def _corrected(graph, quantized_graph, means):
-    """Takes from every bias what the rounding of its weights adds on average."""
+    """Subtracts from every bias what the rounding of its weights adds on average."""
     with extra("lite"):
         from ai_edge_litert import schema_py_generated as schema
 
@@ -209,7 +209,7 @@ def _corrected(graph, quantized_graph, means):
         )  # (fan_out, fan_in)
         bias = tensors[new.inputs[2]]
         value = _array(after, new.inputs[2], np.float32) - error @ mean
-        buffer = schema.BufferT()  # its own: equal biases may have shared one
+        buffer = schema.BufferT()  # a new one, because equal biases may share one
         buffer.data = np.frombuffer(value.astype(np.float32).tobytes(), np.uint8)
         after.buffers.append(buffer)
         bias.buffer = len(after.buffers) - 1

@@ -48,12 +48,12 @@ def sample_images(size: int, count: int = 6) -> list[np.ndarray]:
 
 
 def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarray:
-    """Returns int32 tokens (N, L): of the sample texts where there is a tokenizer, and random ones.
+    """Returns int32 tokens (N, L): random ones, and the sample texts if there is a tokenizer.
 
     Args:
         model: the model.
-        count: how many random ones.
-        calibration: whether to return others: random ones of another seed, and as many prompts.
+        count: how many random rows.
+        calibration: whether to return other rows: random ones of another seed, and as many prompts.
     """
     rng = np.random.default_rng(18 if calibration else 17)
     text, length = model.config.text, model.config.token_length
@@ -92,14 +92,14 @@ def resized(
     max_pixels: int = MAX_PIXELS,
     failed: Callable[[Any, ImageError], None] | None = None,
 ) -> np.ndarray:
-    """Returns images of any kind as uint8 (N, R, R, 3), as the model's graphs take them.
+    """Returns images of any kind as uint8 (N, R, R, 3), the input of the model's graphs.
 
     Args:
         model: the model, whose image size is R.
         images: what `encode_image` takes.
         max_pixels: width times height of the largest file or PIL image that is decoded.
-        failed: called with (image, error) for each one that cannot be read, and which is left out.
-            By default the error is raised.
+        failed: called with (image, error) for each image that cannot be read; the image is left
+            out. By default the error is raised.
 
     Raises:
         ImageError: an image cannot be read and `failed` is None.

@@ -1,4 +1,4 @@
-"""`lit-tf serve-web`: Python's own web server, with what a page of `lit-tf export --web` wants."""
+"""`lit-tf serve-web`: Python's own web server, with the headers that an exported page needs."""
 
 import argparse
 import functools
@@ -35,7 +35,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def end_headers(self):
         """Adds headers to every answer."""
-        # The two with which a browser lets WebAssembly use several threads.
+        # With the first two, a browser lets WebAssembly use several threads.
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         self.send_header("Cache-Control", "no-cache")
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         0.
 
     Raises:
-        LitError: whatever stands in the way, for the command line to print.
+        LitError: any fault; the command line prints it.
     """
     with make_server(args.site, args.host, args.port) as server:
         host, port = server.server_address[:2]

@@ -1,4 +1,4 @@
-"""SavedModels: everything from JPEG and sentence to probabilities inside one graph."""
+"""SavedModels: one graph that takes JPEGs and sentences and returns probabilities."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from lit_tf.model import LitModel
 from . import manifest, samples, verify
 
 PARTS = ("image", "text", "tokens")
-# Largest difference of an embedding to the Keras model's; other precisions are held to a cosine.
+# Largest difference from the Keras model's embeddings; other precisions must reach a cosine.
 FLOAT_TOLERANCE = 1e-5
 REDUCED_COSINE = 0.999
 
 
 def _function(*specs):
-    """As `tf.function`; nothing here branches on tensors, so AutoGraph would only cost time."""
+    """Like `tf.function`, without AutoGraph: nothing here branches on tensors."""
     return tf.function(input_signature=specs, autograph=False)
 
 
 class Served(tf.Module):
-    """What the SavedModel restores to: towers' variables, and one function a signature.
+    """The contents of the SavedModel: the towers' variables, and one function per signature.
 
     Args:
         model: the model.
@@ -43,7 +43,7 @@ class Served(tf.Module):
         config = model.config
         keep = {"image": model.image_tower, "text": model.text_tower, "tokens": model.text_tower}
         towers = {id(keep[p]): keep[p] for p in parts}.values()
-        # Variables only: Keras layers would bring their own traces along.
+        # Variables only, because Keras layers would also save their own traces.
         self.weights = [v.value for tower in towers for v in tower.variables]
         if model.temperature is not None:
             self.temperature = tf.Variable(model.temperature, trainable=False, dtype=tf.float32)
@@ -71,7 +71,7 @@ class Served(tf.Module):
         self.by_name[name] = function
 
     def _add_image(self, model, size, crop, max_pixels):
-        # The tower is in the graph once, whichever way images come.
+        # Both signatures call this function, so the tower is in the graph only once.
         embed = _function(tf.TensorSpec([None, size, size, 3], tf.float32))(model.embed_images)
 
         @_function(tf.TensorSpec([None, None, None, 3], tf.uint8, "image"))
@@ -121,7 +121,7 @@ class Served(tf.Module):
         )
 
     def _add_text(self, model):
-        self.tokenizer = model.tokenizer  # tracked, so that its vocabulary becomes an asset
+        self.tokenizer = model.tokenizer  # tracked, so its vocabulary becomes an asset
 
         @_function(tf.TensorSpec([None], tf.string, "text"))
         def encode_text(text):
@@ -165,12 +165,12 @@ class Served(tf.Module):
 
 
 def _checked(image_bytes):
-    """Returns encoded images, none of which is broken for all to see; else an error says where."""
+    """Returns encoded images; an error names the positions of those that are clearly broken."""
     start = tf.strings.substr(image_bytes, 0, 2)
     known = tf.constant([[b"\xff\xd8", b"\x89P", b"RI", b"BM", b"GI"]])  # RI: WebP's RIFF
     strange = ~tf.reduce_any(start[:, tf.newaxis] == known, axis=1)
-    # Without its end mark a JPEG is always refused, in words that name no place. Where only the
-    # mark's last byte is missing, the decoder may take it: so that byte is put there.
+    # The decoder refuses a JPEG without an end mark, but does not name its position. It may accept
+    # one that lacks only the last byte of the mark, so that byte is appended before the check.
     parts = tf.strings.split(image_bytes + b"\xd9", sep=b"\xff\xd9").row_lengths()
     cut = (start == b"\xff\xd8") & (parts < 2)
     checks = []
@@ -181,13 +181,13 @@ def _checked(image_bytes):
         places = tf.reshape(tf.where(bad), [-1])
         none = tf.equal(tf.size(places), 0)
         checks.append(tf.debugging.Assert(none, [what, places], summarize=16))
-    # Decoding waits for the checks, or its own error, which names no place, might come first.
+    # Decoding waits for the checks. Otherwise its own error, without a position, might come first.
     with tf.control_dependencies(checks):
         return tf.identity(image_bytes)
 
 
 def _read_graph(folder):
-    """Returns the MetaGraphDef that a SavedModel's folder holds."""
+    """Returns the MetaGraphDef in a SavedModel's folder."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     proto = saved_model_pb2.SavedModel()
@@ -206,8 +206,8 @@ def operations(folder: str | os.PathLike) -> set[str]:
 
 
 def is_text(operations: Iterable[str]) -> bool:
-    """Returns whether there is one that TensorFlow alone does not have, but tensorflow-text."""
-    # In a process that has imported tensorflow-text: what TensorFlow has is in its own registry.
+    """Returns whether any of the operations is tensorflow-text's."""
+    # By name, because this process's registry may hold tensorflow-text's operations too.
     marks = ("TFText", "Sentencepiece", "Wordpiece", "CaseFoldUTF8", "NormalizeUTF8", "RegexSplit")
     return any(mark in op for op in operations for mark in marks)
 
@@ -248,24 +248,24 @@ def saved_model(
 
     Args:
         model: a `LitModel`.
-        path: the folder; replaced only by a whole and verified one.
+        path: the folder; replaced only by a complete and verified one.
         parts: some of `image`, `text` (strings and tokens) and `tokens` (without a tokenizer, so
-            that the graph needs TensorFlow alone).
+            the graph needs TensorFlow alone).
         classes: class names to bake in as a constant, in place of the text tower.
         templates: prompt templates for `classes`, as `lit_tf.zero_shot.get_templates` takes them.
         dtype: None for the model's own precision, or a Keras dtype policy such as `bfloat16`.
         source: the checkpoint's path, whose digest the manifest records.
-        max_pixels: width times height of the largest image that the graph decodes; it looks at
-            the header first, and refuses larger ones without asking for their memory.
+        max_pixels: width times height of the largest image that the graph decodes. It reads the
+            header first, and refuses larger images before it allocates memory.
 
     Returns:
-        The parity measured: {"SIGNATURE/OUTPUT": {"max_abs_difference": float}}, the outputs being
+        The measured parity: {"SIGNATURE/OUTPUT": {"max_abs_difference": float}}. The outputs are
         `embedding`, `probabilities`, `match` (for a model with a bias) and `scores`.
 
     Raises:
         ConfigError: a model cannot have this `dtype`.
-        ExportError: the model lacks what was asked for, `path` holds something else, or what was
-            written does not agree with the model; then nothing is left behind.
+        ExportError: the model lacks a required part, `path` holds something else, or the export
+            does not agree with the model. Nothing is left behind.
     """
     parts = _check_parts(model, parts, classes)
     max_pixels = check_max_pixels(max_pixels)
@@ -292,7 +292,7 @@ def saved_model(
 
 
 def _signatures(folder, names):
-    """Returns what the written signatures take and give; asking the functions would trace again."""
+    """Returns inputs and outputs of the written signatures; the functions would trace again."""
     written = _read_graph(folder).signature_def
 
     def specs(tensors):
@@ -310,7 +310,7 @@ def _spec(info):
 
 
 def _parity(model, exported, folder, signatures, baked):
-    """Compares what the folder answers in a fresh process with the Keras model."""
+    """Compares the folder's answers in a fresh process with the Keras model's."""
     inputs, expected = {}, {}
     if model.image_tower is not None and "encode_image" in signatures:
         pictures = samples.sample_images(model.config.image.image_size)

@@ -1,4 +1,4 @@
-"""TFLite graphs for devices: builtin operations, batch size open, quantized and measured."""
+"""TFLite graphs for devices: builtin operations, any batch size, quantized and measured."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from lit_tf.model import LitModel
 from . import manifest, quantize, samples, verify
 from .names import DYNAMIC_INT8, FLOAT16, INT8, NONE, QUANTIZATIONS
 
-# Mean cosine to the Keras model's embeddings, below which nothing is written.
+# Below this mean cosine to the Keras model's embeddings, nothing is written.
 LEAST_COSINE = {NONE: 0.99999, FLOAT16: 0.9999, DYNAMIC_INT8: 0.999, INT8: 0.99}
 
 
@@ -35,26 +35,27 @@ def tflite(
 ) -> dict[str, Any]:
     """Writes TFLite graphs, the vocabulary, labels and a manifest, all verified in LiteRT alone.
 
-    `image_encoder.tflite`, `text_encoder.tflite`, `text_encoder_strings.tflite` (where the model
-    has a vocabulary, and one that TFLite's tokenizers read as the library does: else a warning and
-    the manifest say so) and `zero_shot.tflite` (where classes are given).
+    The graphs are `image_encoder.tflite`, `text_encoder.tflite`, `text_encoder_strings.tflite` and
+    `zero_shot.tflite` (if classes are given). `text_encoder_strings.tflite` needs a vocabulary that
+    TFLite's tokenizers read as the library does. Otherwise it is left out, and a warning and the
+    manifest say so.
 
     Args:
         model: a `LitModel`.
-        out_dir: the folder; replaced only by a whole and verified one.
-        quantization: `none`, `float16` (weights), `dynamic_int8` (weights; activations as they
-            come) or `int8` (both, which needs `calibration` for the image tower).
+        out_dir: the folder; replaced only by a complete and verified one.
+        quantization: `none`, `float16` (weights), `dynamic_int8` (weights, and activations at run
+            time) or `int8` (both, which needs `calibration` for the image tower).
         classes: class names for `zero_shot.tflite`.
         templates: prompt templates for `classes`.
-        calibration: images (anything `encode_image` takes) on which activations are measured.
+        calibration: images (anything `encode_image` takes) to measure activations on.
         source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
         {file: {"bytes", "min_cosine", "mean_cosine", "delegation", ...}}, as in the manifest.
 
     Raises:
-        ExportError: the model lacks what was asked for, `out_dir` holds something else, or what was
-            written does not agree with the model; then nothing is left behind.
+        ExportError: the model lacks a required part, `out_dir` holds something else, or the export
+            does not agree with the model. Nothing is left behind.
     """
     if quantization not in QUANTIZATIONS:
         raise ExportError(
@@ -119,9 +120,9 @@ def convert(function: Callable, tower: tf.Module, signature: str, custom: bool =
 
     Args:
         function: a `tf.function` with an input signature.
-        tower: whose variables it reads.
-        signature: what to call it in the graph.
-        custom: whether operations that are not TFLite's own are let through.
+        tower: the tower whose variables the function reads.
+        signature: the function's name in the graph.
+        custom: whether operations that are not TFLite's own are allowed.
     """
     module = tf.Module()
     module.weights = [v.value for v in tower.variables]
@@ -145,12 +146,11 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
         file: where to write.
         quantization: as in `tflite`.
         pixels: uint8 (N, R, R, 3) to calibrate on, or None.
-        baked: names and embeddings of classes, for a graph that answers with probabilities; or
-            None.
+        baked: names and embeddings of classes, for a graph that returns probabilities; or None.
         batch: the batch size of the graph, None for any.
 
     Returns:
-        What the manifest says of the file.
+        The file's record in the manifest.
 
     Raises:
         ExportError: the graph does not agree with the model.
@@ -162,7 +162,7 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
         input_signature=[tf.TensorSpec([batch, size, size, 3], tf.uint8, "image")], autograph=False
     )
     def run(image):
-        # float32 throughout: TFLite has no float64, for which images.normalize goes
+        # float32 throughout: images.normalize uses float64, which TFLite does not have
         z = model.embed_images(tf.cast(image, tf.float32) * (1 / 127.5) - 1.0)
         if baked is None:
             return {"embedding": z}
@@ -190,12 +190,12 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
         model: a `LitModel` in float32.
         folder: where to write.
         quantization: as in `tflite`.
-        tokenize: from strings (N,) to tokens, of TFLite's operations, for a graph that takes
-            strings too; or None.
+        tokenize: a function from strings (N,) to tokens that TFLite can run, to write a graph that
+            takes strings too; or None.
         batch: the batch size of the graphs, None for any.
 
     Returns:
-        {file: what the manifest says of it}.
+        {file: its record in the manifest}.
 
     Raises:
         ExportError: a graph does not agree with the model.
@@ -229,7 +229,7 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
     if tokenize is not None:
         texts = [t.encode() for t in samples.SAMPLE_TEXTS]
         measured["text_encoder_strings.tflite"] = (texts, model.encode_text(samples.SAMPLE_TEXTS))
-    # Other tokens than those on which the result is measured.
+    # Not the tokens that the result is measured on.
     known = {"encode_tokens": {"tokens": samples.sample_tokens(model, 96, calibration=True)}}
     means = None
     if quantization == DYNAMIC_INT8:
@@ -252,13 +252,13 @@ def _rows(table, ids):
 
 
 def _lookup(table, ids):
-    """As tf.gather, but becomes TFLite's EMBEDDING_LOOKUP, which can read an int8 table."""
+    """Like tf.gather, but becomes TFLite's EMBEDDING_LOOKUP, which can read an int8 table."""
     rows = _rows(table, tf.reshape(ids, [-1]))
     return tf.reshape(rows, [-1, ids.shape[1], table.shape[1]])
 
 
 def _device_tokenizer(tokenizer):
-    """Returns (a tokenizer of operations that TFLite has too, None), or (None, why there is none).
+    """Returns (a tokenizer that TFLite can run, None), or (None, why there is none).
 
     The tokenizer is a function from strings (N,) to int32 (N, L).
     """
@@ -304,10 +304,10 @@ def _fast_tokenizer(tokenizer):
 
 
 def _differing(tokenize, tokenizer):
-    """Returns why a device tokenizer cannot take a tokenizer's place, or None if it can.
+    """Returns why a device tokenizer cannot replace a tokenizer, or None if it can.
 
-    The fast sentencepiece tokenizer reads unigram models only, and of those not all: not byte
-    fallback, not spaces at the ends of words. It does not say so, but gives other ids.
+    The fast sentencepiece tokenizer reads only unigram models without byte fallback and without
+    spaces at the ends of words. With other models it does not fail, but gives wrong ids.
     """
     odd = ["  two  spaces ", "caffè 猫", "ﬁ 𝔘 №", "n\u0301 \U0001f600", "a\0b"]
     texts = [*samples.SAMPLE_TEXTS, *samples.sample_prompts(81), *odd]

@@ -22,7 +22,7 @@ from . import manifest, quantize, samples, to_tflite, web_runtime
 from .names import DYNAMIC_INT8, WEB_QUANTIZATIONS
 
 PAGE = pathlib.Path(__file__).parent / "web"
-# Two sentences on which a visitor can see what the page does, whatever the model.
+# Sentences that show what the page does, for any model.
 TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing", "a page of text")
 
 
@@ -40,28 +40,28 @@ def web(
 ) -> dict[str, Any]:
     """Writes a web page that runs a model in its visitors' browsers, and uploads nothing.
 
-    A static web server serves the folder; `lit-tf serve-web` is one for trying. The page compares
-    pictures with sentences and searches folders of photos. docs/web.md tells more.
+    Any static web server can serve the folder; `lit-tf serve-web` is one to try it with. The page
+    compares pictures with sentences and searches folders of photos. See docs/web.md.
 
     Args:
         model: a `LitModel` with both towers and a vocabulary.
-        out_dir: the folder; replaced only by a whole and verified one.
-        classes: class names; then the page classifies, and needs no text tower.
+        out_dir: the folder; replaced only by a complete and verified one.
+        classes: class names. With them, the page classifies and does not need the text tower.
         templates: prompt templates for `classes`.
         quantization: `dynamic_int8`, `float16` or `none`, as for `tflite`. Browsers run
             `dynamic_int8` fastest.
         images: paths of pictures that the page offers as examples.
-        texts: the sentences that it starts with.
-        runtime: tarballs of the npm packages that the page runs on; those that are not given come
-            from the cache, or from npm.
+        texts: the sentences that the page starts with.
+        runtime: tarballs of the npm packages that the page runs on. Others come from the cache or
+            from npm.
         source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
         {file: {"bytes", "sha256", "mean_cosine", ...}} of the model's files, as in the manifest.
 
     Raises:
-        ExportError: the model lacks a tower or a vocabulary, the runtime cannot be had, `out_dir`
-            holds something else, or what was written does not agree with the model; then nothing is
+        ExportError: the model lacks a tower or a vocabulary, the runtime is not available,
+            `out_dir` holds something else, or the export does not agree with the model. Nothing is
             left behind.
         ImageError: an example cannot be read.
     """
@@ -164,7 +164,7 @@ def _meaning(bias, these) -> str:
 
 
 def _about(model, files, quantization, templates) -> dict[str, str]:
-    """Returns what "About this page" says of the model."""
+    """Returns the entries about the model in "About this page"."""
     size = model.config.image.image_size
     bytes_of = {name: f"{record['bytes'] / 1e6:.1f} MB" for name, record in files.items()}
     tower = bytes_of["model/image_encoder.tflite"]
@@ -181,14 +181,14 @@ def _about(model, files, quantization, templates) -> dict[str, str]:
 
 
 def _image_test(folder):
-    """Writes the picture that a page reads at start; returns its pixels."""
+    """Writes the picture that the page tests itself with; returns its pixels."""
     (picture,) = samples.sample_images(64, 1)
     (folder / "self_test.png").write_bytes(tf.io.encode_png(picture).numpy())
     return picture
 
 
 def _self_test(model, folder, with_text) -> dict:
-    """Returns what a page checks itself against: answers of LiteRT on the machine that exports."""
+    """Returns what the page tests itself against: LiteRT's answers on the exporting machine."""
     pixels = samples.resized(model, [_image_test(folder)])
     graphs = folder / "model"
     test: dict[str, Any] = {
@@ -225,7 +225,7 @@ def _examples(folder, images) -> list[str]:
 
 
 def _licences(folder, tarballs):
-    """Writes whose works the folder holds."""
+    """Writes the licences of the folder's contents."""
     shutil.copy(PAGE / "LICENSE.txt", folder / "Apache-2.0.txt")
     parts = [f"{package.spec}: {package.about}" for package in tarballs]
     text = [
@@ -238,7 +238,7 @@ def _licences(folder, tarballs):
 
 
 def _page(folder):
-    """Copies the page, and tells its service worker what to keep."""
+    """Copies the page, and writes into its service worker which files to keep."""
     for path in PAGE.iterdir():
         if path.suffix in (".html", ".js", ".css", ".svg") and path.name != "sw.js":
             shutil.copyfile(path, folder / path.name)

@@ -1,13 +1,13 @@
-"""Runs an exported artefact in a process of its own, as its users will.
+"""Runs an exported artefact in a separate process, as its users will.
 
-A script, not a part of the package: it imports NumPy and the runtime, nothing of lit_tf, so what it
-reports is what a machine without lit_tf gets.
+This is a script, not a part of the package. It imports NumPy and the runtime, but nothing of
+lit_tf, so it gives the same results as a machine without lit_tf.
 
     python verify.py saved_model FOLDER INPUTS.npz OUTPUTS.npz
     python verify.py tflite FILE INPUTS.npz OUTPUTS.npz
 
-INPUTS holds one array for every `signature/argument`; strings as `pack` writes them. OUTPUTS gets
-`signature/output`; for TFLite `delegated` too: a JSON text of how XNNPACK divides the graph.
+INPUTS holds one array for every `signature/argument`; `pack` writes strings. OUTPUTS gets
+`signature/output`, and for TFLite also `delegated`, a JSON text of how XNNPACK divides the graph.
 """
 
 import json
@@ -71,7 +71,7 @@ def run_in_process(kind, path, inputs):
         {"signature/output": array}.
 
     Raises:
-        RuntimeError: that process failed; with the end of what it said.
+        RuntimeError: the process failed; the message ends with the end of its error output.
     """
     with tempfile.TemporaryDirectory() as folder:
         given, got = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
@@ -104,15 +104,15 @@ def delegated(interpreter, plain):
     """Returns how XNNPACK divides a graph.
 
     Args:
-        interpreter: with the delegate, tensors allocated.
+        interpreter: one with the delegate and allocated tensors.
         plain: the operations of the same graph without delegates.
 
     Returns:
-        {"nodes": all, "in_xnnpack": how many of them, "partitions": of XNNPACK, "left": {operation:
-        how many run outside}}.
+        {"nodes": how many in all, "in_xnnpack": how many run there, "partitions": how many XNNPACK
+        has, "left": {operation: how many run outside}}.
     """
     operations = interpreter._get_ops_details()
-    # The later producer of a tensor is the delegate that took the earlier one's place.
+    # If a tensor has two producers, the later one is the delegate that replaced the earlier one.
     producer = {t: i for i, op in enumerate(operations) for t in op["outputs"]}
     seen, todo = set(), [d["index"] for d in interpreter.get_output_details()]
     while todo:
@@ -157,7 +157,7 @@ def _tflite(path, inputs):
 
 
 def _answer(runner, arguments):
-    """Runs a graph once, or once a row where its batch size is 1."""
+    """Runs a graph once, or once per row if its batch size is 1."""
     shapes = [details["shape_signature"] for details in runner.get_input_details().values()]
     if not all(len(shape) and shape[0] == 1 for shape in shapes):
         return runner(**arguments)
@@ -168,7 +168,7 @@ def _answer(runner, arguments):
 
 if __name__ == "__main__":
     kind, artefact, given, got = sys.argv[1:]
-    # Keras imports these only if they are there. Without them it starts in half the time.
+    # Keras imports these if they are installed. Without them it starts in half the time.
     sys.modules.update(dict.fromkeys(("matplotlib", "pandas", "sklearn")))
     run = {"saved_model": _saved_model, "tflite": _tflite}[kind]
     np.savez(got, **run(artefact, read_inputs(given)))

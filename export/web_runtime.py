@@ -1,7 +1,7 @@
-"""What a web page runs models with: npm packages, pinned by version and digest.
+"""The runtime of a web page: npm packages, pinned by version and digest.
 
 They are neither in the repository nor in the wheel (LiteRT.js alone has 38 MB). `npm pack` fetches
-them once into the cache; without npm they are given as files.
+them once into the cache. Without npm, the user passes them as files.
 """
 
 import base64
@@ -19,19 +19,19 @@ from lit_tf.checkpoints.download import cache_dir
 from lit_tf.errors import ExportError
 from lit_tf.files import put_in_place
 
-# Of the four builds of LiteRT.js, those that a browser may choose: with threads, with relaxed SIMD,
-# for older browsers. The fourth serves WebGPU, on which int8 graphs do not compile.
+# The builds of LiteRT.js that a browser may choose: with threads, with relaxed SIMD, and for older
+# browsers. A fourth is for WebGPU, for which int8 graphs do not compile.
 BUILDS = ("threaded_internal", "internal", "compat_internal")
 
-# In LiteRT.js's script. Import maps do not reach workers, so its one bare import gets a path. It
-# asks for a WebGPU device before it knows that the graphs will run on the CPU; that costs memory.
+# Changes to LiteRT.js's script. Import maps do not apply to workers, so its one bare import gets a
+# path. It asks for a WebGPU device even if the graphs run on the CPU, which costs memory.
 CHANGES = {
     '"@litertjs/wasm-utils"': '"./wasm-utils.js"',
     "webGpuDevice = await createDefaultWebGpuDevice();": "webGpuDevice = null;",
 }
 
-# In the sentencepiece library. Its glue makes functions out of strings, which the page's
-# Content-Security-Policy forbids; this calls C++ in the same order, out of a closure.
+# A change to the sentencepiece library. Its glue makes functions out of strings, which the page's
+# Content-Security-Policy forbids. The closure calls C++ in the same order.
 _MADE = (
     "let[args,invokerFnBody]=createJsInvoker(argTypes,isClassMethodFunc,returns,isAsync);"
     "args.push(invokerFnBody);var invokerFn=newFunc(Function,args)(...closureArgs);"
@@ -71,7 +71,7 @@ class Package:
 
     @property
     def file(self) -> str:
-        """What npm calls the tarball."""
+        """The name that npm gives the tarball."""
         return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
 
 
@@ -99,11 +99,11 @@ SENTENCEPIECE = Package(
 
 
 def fetch(packages: Iterable[Package], given: Iterable[str | os.PathLike] = ()) -> dict:
-    """Returns {package: path of its tarball}, each of the digest that is expected.
+    """Returns {package: path of its tarball}, each with the expected digest.
 
     Args:
-        packages: which.
-        given: tarballs that the user has; they are known by digest, so names do not matter.
+        packages: the packages.
+        given: tarballs that the user has, recognized by digest, not by name.
 
     Raises:
         ExportError: a given file is not one of the packages, or one is missing and npm cannot fetch
@@ -135,7 +135,7 @@ def _integrity(path) -> str:
 
 
 def _cached(package):
-    """Returns a package's tarball in the cache, where npm puts it if it is not there."""
+    """Returns a package's tarball in the cache; npm fetches it if it is missing."""
     path = cache_dir() / "npm" / package.file
     if path.is_file() and _integrity(path) == package.integrity:
         return path
@@ -164,11 +164,11 @@ def _cached(package):
 
 
 def write(folder: pathlib.Path, tarballs: dict) -> None:
-    """Writes what a browser needs of the packages into `folder`.
+    """Writes the files of the packages that a browser needs into `folder`.
 
     Args:
         folder: the site's folder of the runtime, which exists.
-        tarballs: of `fetch`.
+        tarballs: from `fetch`.
     """
     with tarfile.open(tarballs[CORE]) as archive:
         script = _member(archive, "dist/index.js").decode()
@@ -204,7 +204,7 @@ def _member(archive, name):
 
 
 def _without_map(script):
-    """Drops the reference to a source map, which the site does not hold."""
+    """Removes the reference to a source map, which the site does not have."""
     return "".join(
         line for line in script.splitlines(True) if not line.startswith("//# sourceMappingURL")
     )

@@ -1,8 +1,8 @@
-"""Fetching published files into a cache folder, resumable, never half there.
+"""Downloads published files into a cache folder. Downloads resume, and files are never partial.
 
 Of the libraries that do this, pooch and `keras.utils.get_file` start over after an interruption,
-and huggingface_hub resumes from its own hub only. Checkpoints here take up to 2.5 GB, so this is
-done by hand: one range request, one partial file, one rename.
+and huggingface_hub resumes from its own hub only. Checkpoints take up to 2.5 GB, so this module
+does it itself: one range request, one partial file, one rename.
 """
 
 import base64
@@ -44,16 +44,16 @@ def cache_dir() -> pathlib.Path:
 
 
 def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
-    """Returns the local path of a model's name, a file, or an address; downloads what is not there.
+    """Returns the local path of a model's name, a file, or an address; downloads it if need be.
 
     Args:
         name_or_path: the name of an embedded, published or upstream model; an address starting with
-            `https://`, `http://` or `gs://`; or a local file or folder. A checkpoint of that name
-            in the working folder is taken before the model of that name, with a warning.
+            `https://`, `http://` or `gs://`; or a local file or folder. If the working folder has
+            a checkpoint with a model's name, it is taken instead of the model, with a warning.
         with_vocab: whether to fetch the vocabulary too.
 
     Returns:
-        A path that exists. A vocabulary that belongs to a downloaded file lies beside it.
+        A path that exists. The vocabulary of a downloaded file is beside it.
 
     Raises:
         CheckpointError: it is not a known name, an address or a file.
@@ -69,7 +69,7 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
     embedded, published = registry.embedded_models().get(name), registry.find_published(name)
     upstream = registry.find_upstream(name)
     if embedded or published or upstream:
-        # Not any folder: exports and runs are often called by their model's name.
+        # Other folders do not count: exports and runs often have their model's name.
         if path.is_file() or (path / "bert_model.ckpt.index").is_file():
             warnings.warn(
                 f"{name} is a model's name, but also a checkpoint in this folder, which is taken; "
@@ -136,7 +136,7 @@ def _bert_folder(urls, folder, with_vocab):
 
 
 def _address(url, with_vocab):
-    """Returns the cached copy of what is at an address, with the vocabulary beside it if any."""
+    """Returns the cached copy of a file or folder at an address, beside its vocabulary if any."""
     url = url.rstrip("/")
     try:
         parts = urllib.parse.urlsplit(url)
@@ -176,7 +176,7 @@ def _fetch_vocabulary(base, stem, folder, url):
         except _NotThereError:
             continue
         except DownloadError as e:
-            # The checkpoint may be had all the same: some servers refuse what they do not list.
+            # Some servers refuse files that they do not list, but still send the checkpoint.
             warnings.warn(
                 f"whether a vocabulary lies beside {url} is unknown: {e}. If there is one, pass it "
                 "as vocab",
@@ -218,31 +218,31 @@ def _zarr_folder(url, folder, with_vocab):
 
 
 class _NotThereError(DownloadError):
-    """The server answers, and has no such file, or says so by sending a web page."""
+    """The server answers that it has no such file, or sends a web page instead."""
 
 
 class _RetryError(Exception):
-    """The transfer stopped half-way, or the server is busy: worth another attempt."""
+    """The transfer stopped half-way, or the server is busy. Another attempt may succeed."""
 
 
 def fetch(urls, path, where="") -> pathlib.Path:
-    """Downloads a file unless it is there already.
+    """Downloads a file unless it exists already.
 
-    What was received is kept when the transfer stops, and a later call goes on from there, provided
-    that the server still has the same version. The file appears under its name only when it is
-    complete: as long as announced, of the announced MD5 where the server (Google's does) sends one,
-    and, if it is a `.npz`, readable. Two processes may ask for the same file.
+    If the transfer stops, the received part is kept. A later call continues from there if the
+    server still has the same version. The file appears under its name only when it is complete: it
+    has the announced length and MD5 (if the server sends one, as Google's do), and a `.npz` is
+    readable. Two processes may ask for the same file.
 
     Args:
         urls: addresses of the same file, tried in order.
         path: where to put it.
-        where: what to tell the user to do where no address works.
+        where: what the error tells the user to do if no address works.
 
     Returns:
         `path`.
 
     Raises:
-        DownloadError: it could not be fetched from any address.
+        DownloadError: no address works.
     """
     path = pathlib.Path(path)
     if path.exists():
@@ -296,7 +296,7 @@ def _fetch_one(url, path):
 
 
 def _no_vocabulary(partial, suffix):
-    """Returns why a file is not a vocabulary or a part of a checkpoint, or None if it is."""
+    """Returns why a file is neither a vocabulary nor part of a checkpoint, or None if it is one."""
     with open(partial, "rb") as f:
         start = f.read(1024).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html")):
@@ -310,7 +310,7 @@ def _no_vocabulary(partial, suffix):
 
 
 def _partial(path, version):
-    """Returns where to collect that version (ETag or date) of a file; its name tells which."""
+    """Returns the path of a partial file; its name contains the version (ETag or date)."""
     return path.with_name(f".{path.name}.{version.encode().hex()}.partial")
 
 
@@ -323,8 +323,8 @@ def _partials(path):
 
 
 def _transfer_http(url, path):
-    """Receives what is still missing of `url`; returns (partial file, its MD5 or None)."""
-    # Browsers take addresses with spaces and letters of all kinds; HTTP does not.
+    """Receives the missing part of `url`; returns (partial file, its MD5 or None)."""
+    # Browsers accept addresses with spaces and non-ASCII letters; HTTP does not.
     quoted = urllib.parse.quote(url, safe="/%:@?#[]!$&'()*+,;=~")
     request = urllib.request.Request(quoted, headers={"User-Agent": "lit_tf"})
     old, done = next(iter(_partials(path)), None), 0
@@ -345,7 +345,7 @@ def _transfer_http(url, path):
                 if old != partial or not found.startswith(f"bytes {done}-"):
                     old.unlink()
                     raise _RetryError(f"asked for bytes {done}-, the server sent {found!r}")
-            else:  # no ranges here, or the file is another one by now: from the start
+            else:  # the server has no ranges, or the file has changed: start again
                 for stale in _partials(path):
                     stale.unlink()
                 done = 0
@@ -394,7 +394,7 @@ def _receive(response, partial, done, total, name):
             disable=None,  # a bar on terminals only
         ) as bar,
     ):
-        # read1 gives what has come so far: an interruption loses nothing
+        # read1 returns what has arrived so far, so an interruption loses nothing
         while chunk := response.read1(_CHUNK):
             f.write(chunk)
             bar.update(len(chunk))
@@ -420,8 +420,8 @@ def _md5(path):
 
 
 def _transfer_gs(url, path):
-    """Receives what is still missing of a gs:// address, through TensorFlow's file system."""
-    import tensorflow as tf  # the only user here; names and local files need none of it
+    """Receives the missing part of a gs:// address, through TensorFlow's file system."""
+    import tensorflow as tf  # imported here, because names and local files do not need it
 
     try:
         stat = tf.io.gfile.stat(url)

@@ -1,8 +1,8 @@
-"""Every published layout <-> one canonical naming; nothing else in lit_tf knows a layout.
+"""Translates every published layout to and from canonical names. Only this module knows layouts.
 
-Canonical names are those of a current big_vision checkpoint without `params/`, with one more,
+Canonical names are those of a current big_vision checkpoint without `params/`, and one more,
 `img/cls_pos_embedding`: the row that other layouts add to the class token. big_vision has no such
-row (it stands for zeros there), and folding it into `img/cls` could not be undone bit for bit.
+row, so it is zeros there. Adding the row to `img/cls` could not be undone bit for bit.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ LAYOUTS = ("vit_jax", "big_vision")
 _CLS_ROW = "img/cls_pos_embedding"
 _GRID = "img/pos_embedding"
 _COMBINED = "img/Transformer/posembed_input/pos_embedding"
-# Where image position embeddings have lived over the years, newest first.
+# Names of the image position embedding over the years, newest first.
 _IMAGE_POSITIONS = (_GRID, "img/Transformer/pos_embedding", _COMBINED)
 _TEXT_POSITIONS = "txt/pos_embedding"
 # Old text transformers added this one too: a mistake, but the trained value is the sum of both.
@@ -28,18 +28,18 @@ _TEXT_POSITIONS_OLD = "txt/Encoder_0/pos_embedding"
 _INLINED_POOLING = re.compile(
     r"img/(probe|LayerNorm_0/.+|MlpBlock_0/.+|MultiHeadDotProductAttention_0/.+)"
 )
-# Where the parameters stand in a training checkpoint: with optax, and before its time.
+# Where a training checkpoint has the parameters: with optax, and before optax.
 _PREFIXES = ("params/", "opt/target/")
 _STACKED = re.compile(r"(img/Transformer|txt/Encoder_0)/encoderblock/(.+)")
 
 
 @dataclasses.dataclass
 class CanonicalCheckpoint:
-    """A checkpoint seen through canonical names; arrays are read one at a time, when asked for.
+    """A checkpoint under canonical names; each array is read only when it is asked for.
 
     Attributes:
         layout: `vit_jax`, `big_vision`, `augreg` or `tf1_bert`.
-        source: what to call it in error messages.
+        source: the checkpoint's name in error messages.
         shapes: {canonical name: shape}.
         dtypes: names of the dtypes found in the file.
         bare: whether it is a big_vision file whose names lack `params/`.
@@ -73,7 +73,7 @@ class CanonicalCheckpoint:
         return self._checked(key, self._readers[key]())
 
     def blocks(self, key: str) -> Iterator[np.ndarray]:
-        """Yields one parameter as float32 blocks of rows, in which a large array is read.
+        """Yields one parameter as float32 blocks of rows; a large array is read block by block.
 
         Args:
             key: a canonical name.
@@ -86,12 +86,12 @@ class CanonicalCheckpoint:
 
     def _checked(self, key, array):
         """Returns an array as float32; refuses one that holds NaN or infinity."""
-        # What float32 cannot hold becomes infinite, which is reported below: no warning besides.
+        # Values too large for float32 become infinite, which is reported below, not as a warning.
         with np.errstate(over="ignore", invalid="ignore"):
             array = np.asarray(array, dtype=np.float32)
             total = array.sum(dtype=np.float64)
-        # The sum is finite exactly if all are: in float64 float32 numbers cannot overflow it. No
-        # mask, a quarter of the array's size, is made where nothing is wrong.
+        # The sum is finite exactly if all values are: float32 values cannot overflow a float64 sum.
+        # So a sound array needs no mask, which would take a quarter of the array's size.
         if not np.isfinite(total):
             bad = int(array.size - np.isfinite(array).sum())
             raise CheckpointError(
@@ -101,12 +101,12 @@ class CanonicalCheckpoint:
         return array
 
     def names(self) -> list[str]:
-        """Returns the canonical names, in an order in which every stacked array is read once."""
+        """Returns the canonical names, ordered so that each stacked array is read only once."""
         return list(self._readers)
 
 
 def _without_prefixes(keys: Iterable[str], source: str) -> tuple[dict[str, str], str]:
-    """Returns ({plain name: key in the file}, layout), dropping what is not a parameter."""
+    """Returns ({plain name: key in the file}, layout) of the parameters alone."""
     keys = list(keys)
     prefixes = [p for p in _PREFIXES if any(k.startswith(p) for k in keys)]
     if prefixes:
@@ -120,7 +120,7 @@ def _without_prefixes(keys: Iterable[str], source: str) -> tuple[dict[str, str],
         return {k[len(prefix) :]: k for k in keys if k.startswith(prefix)}, "big_vision"
     keys = [k for k in keys if not k.startswith(("opt/", "chrono/"))]
     if not any(k.startswith(("img/", "txt/")) for k in keys) and "embedding/kernel" in keys:
-        # A lone ViT. Its classification head knows its training set's classes, not LiT's space.
+        # A lone ViT. Its head predicts the classes of its training set, so it is no use here.
         unused = ("head/", "pre_logits/")
         return {f"img/{k}": k for k in keys if not k.startswith(unused)}, "augreg"
     big_vision = _GRID in keys or "img/Transformer/pos_embedding" in keys
@@ -135,7 +135,7 @@ class _StackedReader:
 
     def read(self, key, index):
         if key != self._key:
-            self._array = None  # let go of the last one first
+            self._array = None  # frees the last one before the next is read
             self._key, self._array = key, self._npz.read(key)
         return self._array[index]
 
@@ -148,7 +148,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
             checkpoint.
 
     Raises:
-        CheckpointError: it is of no known layout, or contradicts itself.
+        CheckpointError: its layout is unknown, or it contradicts itself.
     """
     source = str(npz.path)
     plain, layout = _without_prefixes(npz.keys(), source)
@@ -204,13 +204,13 @@ def read_canonical(npz) -> CanonicalCheckpoint:
     if _TEXT_POSITIONS_OLD in plain:
         _put_old_text_positions(npz, source, plain, shapes, readers, blocks)
     dtypes = tuple(sorted({npz.dtype(k).name for k in plain.values()}))
-    # big_vision reads both: its own runs' checkpoints, and parameters shared alone.
+    # big_vision reads both the checkpoints of its runs and files of parameters alone.
     bare = layout == "big_vision" and not any(k.startswith(_PREFIXES) for k in plain.values())
     return CanonicalCheckpoint(layout, source, shapes, dtypes, readers, bare, blocks, npz.close)
 
 
 def _with_pooling_apart(plain, source):
-    """Returns {name: key}, the attention pooling's names with `MAPHead_0` as they are today."""
+    """Returns {name: key}, with `MAPHead_0` in the names of the attention pooling, as today."""
     out = {_INLINED_POOLING.sub(r"img/MAPHead_0/\1", name): key for name, key in plain.items()}
     if len(out) < len(plain):
         raise CheckpointError(f"{source}: the attention pooling is given twice, img/MAPHead_0/...")
@@ -283,7 +283,7 @@ def to_layout(
             out[_COMBINED] = lambda: np.concatenate([row(), grid()], axis=1)
         else:
             cls = out["img/cls"]
-            # Adding zeros would turn -0.0 into 0.0: leave the bits alone where there is no row.
+            # Adding zeros would turn -0.0 into 0.0, so without a row nothing is added.
             out["img/cls"] = lambda: cls() + row() if row().any() else cls()
     prefix = "params/" if layout == "big_vision" and not bare else ""
     return [(prefix + key, out[key]) for key in sorted(out)]

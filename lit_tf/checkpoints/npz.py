@@ -1,12 +1,12 @@
 """Reading and writing `.npz` archives that may come from anywhere.
 
-A checkpoint is a file from the network. `np.load` believes what such a file says about itself: it
-allocates whatever shape a header declares before it looks at the data, and with one flag more it
-runs pickled code. Here nothing is unpickled, and every length that the file declares is compared
-with the file's real size before anything is allocated. All faults are `CheckpointError`s that name
-the file, the key, what was expected and what was found.
+A checkpoint is a file from the network. `np.load` trusts such a file: it allocates any shape that a
+header declares before it looks at the data, and with one more flag it runs pickled code. Here
+nothing is unpickled, and every length that the file declares is compared with the file's real size
+before anything is allocated. All faults are `CheckpointError`s that name the file, the key, what
+was expected and what was found.
 
-Arrays are read and written one at a time, so that the memory needed beside the model is that of its
+Arrays are read and written one at a time, so the memory needed beside the model is that of its
 largest array. They are read, not memory-mapped: NumPy does not align members within the archive, a
 map cannot check the CRC, and a file that shrinks under a map kills the process.
 """
@@ -27,7 +27,7 @@ from lit_tf.errors import CheckpointError, nearest
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
-# What zipfile and zlib raise on files that are not what they should be.
+# What zipfile and zlib raise on damaged files and on other kinds of file.
 _ZIP_FAULTS = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -41,14 +41,14 @@ _ZIP_FAULTS = (
     LookupError,
 )
 
-_MAX_HEADER = 10_000  # bytes; what NumPy itself accepts. A plain array's header takes 118.
+_MAX_HEADER = 10_000  # bytes; NumPy's own limit. A plain array's header takes 118.
 _MAX_DIMS = 32
 _MAX_KEY = 1024
 _CHUNK = 1 << 20
-_BLOCK = 64 << 20  # bytes of an array that are read at once where it may be read in blocks
+_BLOCK = 64 << 20  # bytes that `blocks` reads at once
 
-# Deflate cannot expand more than 1032-fold, and weights not more than a few per cent. A member that
-# claims more than this, and is large, is a bomb, or an array of zeros, which is not a weight.
+# Deflate expands at most 1032-fold, and weights expand only by a few per cent. A large member that
+# claims more than this is a bomb, or an array of zeros, which cannot be a weight.
 _MAX_EXPANSION = 100
 _MAX_EXPANSION_FROM = 16 << 20
 
@@ -78,7 +78,7 @@ def check_key(path, key):
 
 
 def parse_dtype(descr):
-    """Returns the dtype of a plain number as stored, or None where `descr` is anything else."""
+    """Returns the dtype of stored plain numbers, or None if `descr` is anything else."""
     if not isinstance(descr, str) or len(descr) > 8:
         return None
     try:
@@ -93,7 +93,7 @@ def parse_dtype(descr):
 
 
 def check_expansion(stored, unpacked, fault):
-    """Raises if an array takes far more bytes than are stored of it.
+    """Raises if an array would unpack to far more bytes than are stored.
 
     Args:
         stored: bytes in the file.
@@ -108,7 +108,7 @@ def check_expansion(stored, unpacked, fault):
 
 
 class _Member:
-    """What the archive says about one array, after the checks that need no data."""
+    """What the archive declares about one array, after the checks that need no data."""
 
     __slots__ = ("info", "offset", "shape", "stored", "fortran")
 
@@ -124,7 +124,7 @@ class NpzFile:
     """An open `.npz` archive of plain arrays; use it as a context manager.
 
     Opening reads the directory and every array's header, and refuses the file if any of them is
-    not what it should be. Data is read by `read`, one array at a time.
+    faulty. `read` reads the data, one array at a time.
 
     Attributes:
         path: the file's name, as given.
@@ -138,13 +138,13 @@ class NpzFile:
 
         Raises:
             CheckpointError: the file cannot be read, is not an archive of plain arrays, or declares
-                sizes that are not those of its contents.
+                sizes that differ from its contents'.
         """
         self.path = os.fspath(path)
         if os.path.isdir(self.path):
             raise CheckpointError(f"{self.path}: expected a .npz file, found a folder")
         if os.path.exists(self.path) and not os.path.isfile(self.path):
-            # Opening a pipe waits for its writer, and the end of /dev/zero never comes.
+            # Opening a pipe waits for its writer, and /dev/zero never ends.
             raise CheckpointError(f"{self.path}: expected a .npz file, found a device or a pipe")
         try:
             self._file = open(self.path, "rb")
@@ -214,13 +214,13 @@ class NpzFile:
         return array.T if member.fortran else array
 
     def blocks(self, key):
-        """Reads one array as blocks of rows, so that a token table is never in memory twice.
+        """Reads one array as blocks of rows, so a token table is never in memory twice.
 
         Args:
             key: one of `keys()`.
 
         Yields:
-            Arrays of `dtype(key)`, which joined along the first axis are what `read` returns.
+            Arrays of `dtype(key)`. Joined along the first axis, they equal what `read` returns.
 
         Raises:
             CheckpointError: as for `read`.
@@ -255,7 +255,7 @@ class NpzFile:
             raise CheckpointError(f"{self.path}: key {key!r}: damaged: {_one_line(e)}") from e
 
     def _open_zip(self):
-        """Returns the archive's ZipFile; if the file is something else, the error names it."""
+        """Returns the archive's ZipFile; for a file of another kind, the error names the kind."""
         try:
             start = self._file.read(64)
             self._file.seek(0)
@@ -281,7 +281,7 @@ class NpzFile:
         infos = self._zip.infolist()
         if not infos:
             raise CheckpointError(f"{self.path}: expected arrays, found an empty archive")
-        # Overlapping members, a bomb's trick, would claim more bytes together than the file has.
+        # A bomb may have overlapping members. Together they claim more bytes than the file has.
         claimed = sum(info.compress_size for info in infos)
         if claimed > self._size:
             raise CheckpointError(
@@ -314,7 +314,7 @@ class NpzFile:
             raise fault(f"zip compression {info.compress_type}; expected stored or deflated")
         if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
             raise fault(f"{info.compress_size:,} bytes stored for {info.file_size:,}")
-        # Already here, and not where it is read: a model is made from the shapes alone.
+        # Checked before the data is read, because a model is made from the shapes alone.
         check_expansion(info.compress_size, info.file_size, fault)
         with self._reading(key), self._zip.open(info) as f:
             magic = f.read(8)
@@ -348,7 +348,7 @@ class NpzFile:
 
 def _read_into(array, file):
     """Fills an array, in C order, with the next bytes of a file."""
-    target = array.reshape(-1).view(np.uint8)  # a flat view, over which the data is read in place
+    target = array.reshape(-1).view(np.uint8)  # a flat view of the same memory
     done = 0
     while done < target.size:
         chunk = file.read(min(_CHUNK, target.size - done))
@@ -359,7 +359,7 @@ def _read_into(array, file):
 
 
 def _check_end(file):
-    """Raises unless the data ends here; reaching the end is what makes zipfile compare the CRC."""
+    """Raises unless the data ends here; zipfile compares the CRC when it reaches the end."""
     if file.read(1):
         raise ValueError("data goes on after the array's end")
 
@@ -407,9 +407,9 @@ def open_npz(path):
 def write_npz(path, arrays):
     """Writes an uncompressed `.npz` file that `np.load` and JAX code bases read.
 
-    The arrays are taken from the iterable one by one, each written before the next is asked for.
-    The file appears under its name only when it is complete; until then, whatever was there stays.
-    The same arrays give the same bytes.
+    Each array is written before the next is taken from the iterable. The file appears under its
+    name only when it is complete; until then, the old file stays. The same arrays give the same
+    bytes.
 
     Args:
         path: the file's name.
@@ -442,7 +442,7 @@ def _write_archive(f, path, pairs):
 
 
 def _write_member(archive, path, key, array):
-    """Writes one array into the archive, without a copy of all of it."""
+    """Writes one array into the archive without copying it as a whole."""
     array = np.asarray(array)
     if array.dtype == BFLOAT16:
         array = array.view(np.dtype("V2"))

@@ -1,7 +1,7 @@
-"""Canonical names and the shapes of a model's parameters: what a checkpoint's shapes say about it.
+"""Canonical names and shapes of a model's parameters.
 
-A model's configuration gives the shape of every parameter (`canonical_shapes`), and the shapes that
-a checkpoint holds give the configuration (`config_from_shapes`): the same table in both directions.
+A model's configuration gives the shape of every parameter (`canonical_shapes`). The other way
+round, the shapes in a checkpoint give the configuration (`config_from_shapes`).
 """
 
 import math
@@ -25,7 +25,7 @@ IMG_BLOCK = "img/Transformer/encoderblock_"
 TXT_BLOCK = "txt/Encoder_0/encoderblock_"
 POOLING = "img/MAPHead_0/"
 BERT_BLOCK = "txt/BertEncoder_0/encoder_block/layer_sequence/layers_"
-# BERT's kernels are (width, width), so the heads cannot be read off: width / 64 is the rule.
+# BERT's kernels are (width, width), so they do not show the number of heads. It is width / 64.
 BERT_HEAD_DIM = 64
 
 
@@ -89,7 +89,7 @@ def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every parameter of a model, by canonical name.
 
     Canonical names are big_vision's, plus `img/cls_pos_embedding`: the class token's row of the
-    combined position embedding of other layouts, kept apart so that it can be written back.
+    combined position embedding in other layouts. It is separate so that it can be written back.
 
     Args:
         config: the model.
@@ -192,7 +192,7 @@ def _blocks(shapes: Shapes, prefix: str, width: int, source: str) -> dict:
 
 def _vit_config(shapes: Shapes, source: str) -> ViTConfig:
     if len(shapes.get("img/embedding/kernel", ())) == 2:
-        # A dense layer over patches that were cut outside, not a convolution.
+        # Not a convolution, but a dense layer over patches that are cut outside the model.
         raise CheckpointError(f"{source}: {NAFLEX}")
     kernel = _shape(shapes, "img/embedding/kernel", 4, source)
     if kernel[0] != kernel[1] or kernel[2] != 3:
@@ -254,14 +254,14 @@ def config_from_shapes(shapes: Shapes, *, layout: str, source: str) -> LitConfig
     Args:
         shapes: {canonical name: shape}.
         layout: the layout that the names were translated from.
-        source: what to call the checkpoint in error messages.
+        source: the checkpoint's name in error messages.
 
     Returns:
         The configuration. `canonical_shapes` of it equals `shapes`.
 
     Raises:
-        CheckpointError: a parameter is missing, misshapen or of no known tower; the message
-            names the key, what was expected and what was found.
+        CheckpointError: a parameter is missing, has a wrong shape or belongs to no known tower. The
+            message names the key, what was expected and what was found.
     """
     image = _vit_config(shapes, source) if any(k.startswith("img/") for k in shapes) else None
     text = None

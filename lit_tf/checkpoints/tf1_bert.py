@@ -14,8 +14,8 @@ from lit_tf.errors import CheckpointError, nearest
 _ENCODER = "txt/BertEncoder_0"
 _LAYER = re.compile(r"bert/encoder/layer_(\d+)/")
 
-# What the release calls a leaf -> what the LiT checkpoints call it. Everything else in the file
-# (pooler, cls, optimizer slots, global_step) belongs to BERT's own pre-training.
+# A leaf's name in the release -> its name in LiT checkpoints. Everything else in the file (pooler,
+# cls, optimizer slots, global_step) belongs to BERT's own pre-training.
 _EMBEDDINGS = {
     "bert/embeddings/word_embeddings": "embedder/embedders_token_ids/embedding",
     "bert/embeddings/position_embeddings": "embedder/embedders_position_ids/embedding",
@@ -91,7 +91,7 @@ class Tf1Bert(collections.abc.Mapping):
         except (tf.errors.OpError, ValueError, RuntimeError) as e:
             raise self._fault(f"{original!r} is damaged: {_first_line(e)}") from e
         array = np.asarray(array, np.float32)
-        return array[: self.shapes[key][0]]  # cuts the positions, and nothing else
+        return array[: self.shapes[key][0]]  # shortens the positions only
 
     def __iter__(self):
         return iter(self._originals)
@@ -103,7 +103,7 @@ class Tf1Bert(collections.abc.Mapping):
         return CheckpointError(f"{self.path}: {text}")
 
     def _name_leaves(self, shapes):
-        """Returns {canonical name: name in the file}; raises where one is missing."""
+        """Returns {canonical name: name in the file}; raises if one is missing."""
         layers = {int(m[1]) for m in map(_LAYER.match, shapes) if m}
         if not layers:
             raise self._fault(
@@ -123,7 +123,7 @@ class Tf1Bert(collections.abc.Mapping):
                 names[f"{new}/{ours}/scale"] = f"{old}/{theirs}/gamma"
                 names[f"{new}/{ours}/bias"] = f"{old}/{theirs}/beta"
             missing = [v for v in names.values() if v not in shapes]
-            if missing:  # per layer: a layer number of a billion must not build a table
+            if missing:  # checked per layer, because a layer number may be a billion
                 hint = nearest(missing[0], shapes, "; nearest to the first: {}")
                 raise self._fault(
                     f"{len(missing)} variables are missing: {', '.join(missing[:3])}"
@@ -189,7 +189,7 @@ def _find_prefix(path):
 
 
 def _text(shape):
-    """Returns a shape as text, `any` where a dimension is free."""
+    """Returns a shape as text, with `any` for a free dimension."""
     return "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
 
 

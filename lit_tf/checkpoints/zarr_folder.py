@@ -1,10 +1,10 @@
 """Reading the folder that big_vision's trainer writes today, `NAME.bv-000001000`.
 
-It holds one folder per array, named by the key with `~` for `/` (`params~img~embedding~kernel`),
-each a zarr 2 array: a JSON file `.zarray` and the array's chunks, compressed by zstd. Beside it the
-file `NAME.bv-LAST` names the newest step. The library tensorstore decompresses the chunks; what the
-JSON files declare is compared with the chunks that are there before anything is allocated, since
-zarr takes a missing chunk for zeros.
+It holds one folder per array, named by the key with `~` for `/` (`params~img~embedding~kernel`).
+Each is a zarr 2 array: a JSON file `.zarray` and the array's chunks, compressed by zstd. Beside the
+folder, the file `NAME.bv-LAST` names the newest step. The library tensorstore decompresses the
+chunks. Before anything is allocated, the JSON files are compared with the chunks that exist, since
+zarr reads a missing chunk as zeros.
 """
 
 import itertools
@@ -40,7 +40,7 @@ def holds_parameters(name: str) -> bool:
 
 
 def checked_step(text: str, source) -> str:
-    """Returns what a file `NAME.bv-LAST` names: the newest step's suffix, such as `000001000`.
+    """Returns the text of `NAME.bv-LAST`, the newest step's suffix, such as `000001000`.
 
     Raises:
         CheckpointError: the text is not a number.
@@ -55,7 +55,7 @@ def find(path) -> pathlib.Path | None:
     """Returns the folder that a path means, or None if it means no such folder.
 
     Args:
-        path: `NAME.bv-000001000`, the same with `-tmp` behind, or `NAME.bv` for the newest step.
+        path: `NAME.bv-000001000`, the same with `-tmp`, or `NAME.bv` for the newest step.
 
     Raises:
         CheckpointError: `NAME.bv-LAST` names a step that is not there.
@@ -92,7 +92,7 @@ class ZarrFolder:
             path: the folder.
 
         Raises:
-            CheckpointError: an array is not what it declares.
+            CheckpointError: an array's files do not match its declaration.
             MissingPackageError: the library tensorstore is missing.
         """
         self.path = os.fspath(path)
@@ -184,7 +184,7 @@ class ZarrFolder:
         return shape, dtype.newbyteorder("=")
 
     def _check_chunks(self, folder, key, shape, chunks, dtype):
-        """Raises unless every chunk is there, and is not far smaller than what it declares."""
+        """Raises unless every chunk exists, and they are not far smaller than declared."""
         held = {f.name: f.stat().st_size for f in folder.iterdir() if f.name != ".zarray"}
         grid = [-(-n // c) for n, c in zip(shape, chunks, strict=True)]
         count = math.prod(grid)
