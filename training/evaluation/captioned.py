@@ -18,9 +18,9 @@ class Captioned:
 
     Attributes:
         images: the images.
-        captions: per image its captions.
+        captions: the captions of each image.
         notes: what was left out, in words.
-        standard: whether this is what a published figure would be of.
+        standard: whether published figures are of this dataset and split.
     """
 
     images: Images
@@ -39,7 +39,7 @@ def open_captioned(
             a table (CSV, TSV, Parquet) with the columns `image` (a path, relative to the table's
             folder) and `caption`. Several rows with the same image are captions of one image.
         data_dir: tfds's folder.
-        decoding: how its images are decoded.
+        decoding: how the images are decoded.
 
     Raises:
         DataError: no such data, or no captions in it.

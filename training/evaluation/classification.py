@@ -23,11 +23,11 @@ class Classification:
 
     Attributes:
         images: the images.
-        labels: the right classes of each image, in [0, len(class_names)); may be none.
-        class_names: what the classes are called in tables.
+        labels: the right classes of each image, in [0, len(class_names)); may be empty.
+        class_names: the names of the classes in tables.
         prompts: the dataset's own prompts, or None if its names are put into templates.
         notes: what was left out, in words.
-        standard: whether this is what a published figure would be of.
+        standard: whether published figures are of this dataset and split.
     """
 
     images: Images
@@ -52,10 +52,10 @@ def open_classification(
         data_dir: tfds's folder.
         class_names: a file with one name per line, in the order of the labels, or "imagenet"; by
             default the names in the dataset (in a folder, the sorted names of its folders).
-        decoding: how its images are decoded.
+        decoding: how the images are decoded.
 
     Raises:
-        DataError: no such data, or labels and names that do not fit each other.
+        DataError: no such data, or labels and names that do not match.
     """
     given = _given_names(class_names)
     if os.path.isdir(argument):
@@ -80,7 +80,7 @@ def _classification_of_tfds(argument, given, data_dir):
         names = list(prompts.imagenet_names())
     else:
         names = feature.names
-        if names == [str(i) for i in range(count)]:  # what tfds returns for classes without names
+        if names == [str(i) for i in range(count)]:  # tfds's names for unnamed classes
             raise DataError(
                 f"{name} does not name its {count} classes: give a file with their names "
                 "(--class-names)"

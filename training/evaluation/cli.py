@@ -1,4 +1,4 @@
-"""`lit-tf eval`: the published protocol by command."""
+"""`lit-tf eval`: evaluates a model by the published protocol."""
 
 import argparse
 import dataclasses
@@ -93,10 +93,10 @@ def run(args: argparse.Namespace) -> int:
         0.
 
     Raises:
-        LitError: something is wrong that the user can put right.
+        LitError: any fault that the user can correct.
     """
     _check(args)
-    # Here, not above: `lit-tf --help` needs no TensorFlow.
+    # Imported here, because `lit-tf --help` does not need TensorFlow.
     from ..distribution import strategies
     from . import protocol
     from .captioned import open_captioned
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--class-names belongs to one dataset: give exactly one --zero-shot")
     decoding = Decoding(args.exif, check_max_pixels(args.max_pixels))
     how = {"data_dir": data_dir, "decoding": decoding}
-    # All datasets are opened before anything is embedded: a missing one shows in seconds.
+    # All datasets are opened before anything is embedded, so a missing one is found in seconds.
     labelled = [
         open_classification(name, class_names=args.class_names, **how) for name in zero_shot
     ]
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     results = [protocol.zero_shot(encoder, data, templates, **shared) for data in labelled]
     results += [protocol.retrieval(encoder, data, **shared) for data in captioned]
     if encoder.strategy is None or strategies.is_chief(encoder.strategy):
-        _show(args, subject, results)  # every worker has the same figures; one of them tells
+        _show(args, subject, results)  # every worker has the same figures, so only one prints
     return 0
 
 
@@ -156,7 +156,7 @@ def _inputs(args):
     for names in (args.zero_shot, args.retrieval):
         found += names.split(",") if names else []
     for folder in filter(None, (args.saved_model, args.tflite)):
-        # All that `lit-tf export` writes; JSON and HTML may be what this command wrote there.
+        # All files of an export. Other JSON and HTML files may be earlier outputs of this command.
         for path in pathlib.Path(folder).rglob("*"):
             if path.name == "lit_manifest.json" or path.suffix not in (".json", ".html"):
                 found.append(path)
@@ -196,12 +196,12 @@ def _names(argument, default, other):
 
 @dataclasses.dataclass
 class _Subject:
-    """What is evaluated, and how where the command line does not say.
+    """What is evaluated, with defaults for what the command line leaves open.
 
     Attributes:
-        encoder: its `Encoder`.
-        title: what it is called.
-        published: the name of the published model that it is, or None.
+        encoder: the model's `Encoder`.
+        title: the model's title in the output.
+        published: the model's published name, or None.
         zero_shot: datasets to classify.
         retrieval: datasets to retrieve from.
         templates: prompt templates.
@@ -283,10 +283,10 @@ def _open_config(args, strategy):
 
 
 def _check_towers(found, config, spec):
-    """Refuses a checkpoint whose model is not the one that the config describes.
+    """Refuses a checkpoint whose model differs from the config's.
 
     Raises:
-        ConfigError: names every size that differs.
+        ConfigError: sizes differ; the message names each.
     """
     from ..towers import lit_config
 

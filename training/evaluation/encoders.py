@@ -1,11 +1,11 @@
-"""Embedding whole datasets: through a Keras model under a strategy, a SavedModel, or TFLite.
+"""Embeds whole datasets: with a Keras model under a strategy, a SavedModel, or TFLite.
 
-The three take the same uint8 pixels, decoded and resized by the same code, so what differs between
-their figures is the artefact and nothing else.
+All three take the same uint8 pixels, decoded and resized by the same code, so their figures differ
+only by the artefact.
 
-Batches have one static shape. The last one is filled up with images whose number is -1, and an
-image that cannot be decoded is dropped before batching; because every embedding travels with the
-number of its image, neither can count as an example or move another one's result.
+Batches have one static shape. The last batch is padded with images whose number is -1. An image
+that cannot be decoded is dropped before batching. Every embedding comes with the number of its
+image, so neither case can count as an example or shift another image's result.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ class Embedded(NamedTuple):
     """Embeddings of a whole dataset.
 
     Attributes:
-        z: float32 (N, D), unit length; zeros where an example could not be read.
+        z: float32 (N, D), unit length; zeros for an example that could not be read.
         readable: bool (N,), which examples could be read.
-        per_second: examples embedded per second, reading and decoding included; the first batch,
-            which compiles, is left out where there are others.
+        per_second: examples embedded per second, including reading and decoding, but not the first
+            batch, which compiles, unless it is the only one.
     """
 
     z: np.ndarray
@@ -49,11 +49,11 @@ class Encoder:
     """Turns images and texts into unit-length embeddings.
 
     Attributes:
-        name: what it is called in tables.
+        name: its name in tables.
         image_size: side of the images in pixels.
         crop: whether images are cropped instead of squeezed.
         batch_size: images embedded at a time.
-        temperature: what similarities are multiplied by before a softmax; None if unknown.
+        temperature: the factor of similarities before a softmax; None if unknown.
         strategy: the distribution strategy it embeds under, or None.
     """
 
@@ -75,7 +75,7 @@ class Encoder:
             The embeddings, and which images could be read.
 
         Raises:
-            DataError: not one image could be read.
+            DataError: no image could be read.
         """
 
         def results():
@@ -95,7 +95,7 @@ class Encoder:
         Returns:
             float32 (M, D).
         """
-        # Each once, and in the order of their lengths: a SavedModel's graph cuts each batch to its
+        # Each text once, ordered by length, because a SavedModel's graph cuts each batch to its
         # longest text.
         rows = sorted(set(texts), key=len)
         row_of = {text: row for row, text in enumerate(rows)}
@@ -112,7 +112,7 @@ class Encoder:
         return z[[row_of[text] for text in texts]]
 
     def fingerprint(self, tower: str) -> str:
-        """Returns a digest of all that decides the embeddings of "image" or "text"."""
+        """Returns a digest of everything that determines the embeddings of "image" or "text"."""
         raise NotImplementedError
 
     def _embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ def image_batches(
         context: which host this is; by default the only one, with one replica.
 
     Returns:
-        (int32 (batch,): the images' numbers, -1 where there is none; uint8 (batch, size, size, 3)).
+        (int32 (batch,): the images' numbers, -1 for padding; uint8 (batch, size, size, 3)).
         Every host gets the same number of batches.
     """
     context = context or tf.distribute.InputContext()
@@ -165,7 +165,7 @@ def _share(count, context):
 
 
 def _static_batches(dataset, none, count, batch_size, context):
-    """Batches a host's share of `count` elements, filled up with `none`.
+    """Batches a host's share of `count` elements, padded with `none`.
 
     Every host returns the same number of batches, a multiple of its replicas: a collective that
     one replica does not join would wait forever.
@@ -178,7 +178,7 @@ def _static_batches(dataset, none, count, batch_size, context):
 
 
 def _collect(count, results, what, unit, progress):
-    """Puts (numbers, embeddings) in their places."""
+    """Collects (numbers, embeddings) into one array, ordered by number."""
     z, readable = None, np.zeros(count, bool)
     start, first = time.perf_counter(), 0
     with tqdm(total=count, desc=what, unit=unit, disable=None if progress else True) as bar:
@@ -189,7 +189,7 @@ def _collect(count, results, what, unit, progress):
                 z = np.zeros((count, rows.shape[1]), np.float32)
                 if len(index) < count:
                     start, first = time.perf_counter(), len(index)
-            if readable[index].any():  # one result too many would be a wrong figure
+            if readable[index].any():  # a duplicate would give a wrong figure
                 raise RuntimeError(f"{what}: an example was embedded twice")
             z[index], readable[index] = rows, True
             bar.update(len(index))
@@ -200,7 +200,7 @@ def _collect(count, results, what, unit, progress):
 
 
 class KerasEncoder(Encoder):
-    """A `LitModel`, each replica of a strategy embedding its share.
+    """A `LitModel` under a strategy; each replica embeds its share.
 
     Args:
         model: the model, made in the strategy's scope.
@@ -224,7 +224,7 @@ class KerasEncoder(Encoder):
 
     @property
     def temperature(self) -> float | None:
-        """The model's temperature now."""
+        """The model's current temperature."""
         return None if self.model.t is None else self.model.temperature
 
     def embed_images(self, images, progress=False):
@@ -249,7 +249,7 @@ class KerasEncoder(Encoder):
         def batches(batch_size, context):
             numbers = np.arange(*_share(count, context), dtype=np.int32)
             some = tf.data.Dataset.from_tensor_slices((numbers, rows[numbers]))
-            # Batches are filled up with the shortest text: it never makes one longer.
+            # Batches are padded with the shortest text, which never makes a batch longer.
             filler = rows[0] if count else np.zeros(rows.shape[1:], rows.dtype)
             none = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int32), filler))
             return _static_batches(some, none, count, batch_size, context)
@@ -274,7 +274,7 @@ def _is_temperature(value):
     return value is None or (number and 0 < value <= float(np.finfo(np.float32).max))
 
 
-# What is read of `lit_manifest.json`: key -> (what is expected, whether a value is that).
+# The fields read from `lit_manifest.json`: key -> (expected value in words, check of a value).
 _MANIFEST = {
     "model": ("a name", lambda v: isinstance(v, str)),
     "crop": ("true or false", lambda v: isinstance(v, bool)),
@@ -291,7 +291,7 @@ class _ArtefactEncoder(Encoder):
     """An exported artefact, read only through its signatures and its manifest.
 
     Args:
-        folder: the artefact's folder, with `lit_manifest.json` in it.
+        folder: the artefact's folder, which holds `lit_manifest.json`.
         batch_size: examples at a time.
 
     Raises:
@@ -339,7 +339,7 @@ class SavedModelEncoder(_ArtefactEncoder):
         self.image_size = self.manifest.get("resolution")
         if self.image_size is None:
             raise DataError(f"{folder}/lit_manifest.json is damaged: it has no resolution")
-        import tensorflow_text  # noqa: F401  the tokenizer's ops, without which it does not load
+        import tensorflow_text  # noqa: F401  the model needs the tokenizer's ops to load
 
         try:
             self._loaded = tf.saved_model.load(str(self.folder))
@@ -387,7 +387,7 @@ def _sides_in_graph(signature):
 class TFLiteEncoder(_ArtefactEncoder):
     """`image_encoder.tflite` and `text_encoder.tflite`; see `_ArtefactEncoder`.
 
-    Texts are tokenized by this library, with the vocabulary beside the graphs.
+    This library tokenizes the texts, with the vocabulary beside the graphs.
     """
 
     name = "tflite"

@@ -43,18 +43,18 @@ class Evaluator:
     """A dataset on which a model is measured repeatedly while it trains.
 
     The dataset is opened at once, so a missing one stops the run before it starts. Images are
-    embedded again only when the image tower has changed: with a locked tower, once.
+    embedded again only if the image tower has changed. With a locked tower, they are embedded once.
 
     Args:
         model: the `LitModel` that trains.
         spec: what to measure.
         strategy: the strategy that the model was made under.
         batch_size: global batch.
-        encoder: a `KerasEncoder` of the model, where several evaluators share one.
-        image_cache: image embeddings, where several evaluators share them.
+        encoder: a `KerasEncoder` of the model, if several evaluators share one.
+        image_cache: image embeddings, if several evaluators share them.
 
     Attributes:
-        prefix: what its figures' names begin with, such as "zero_shot/cifar100".
+        prefix: the beginning of its figures' names, such as "zero_shot/cifar100".
 
     Raises:
         DataError: no such dataset.
@@ -81,7 +81,7 @@ class Evaluator:
         self.prefix = f"{spec.kind}/{self.data.images.name}"
 
     def run(self) -> dict[str, float]:
-        """Measures the model as it is now.
+        """Measures the model in its current state.
 
         Returns:
             {"zero_shot/cifar100/accuracy": ...} or {"retrieval/coco_captions/img2txt/Recall@1":
@@ -116,7 +116,7 @@ def make_evaluators(
         decoding: how images are decoded.
 
     Raises:
-        DataError: a dataset is not there.
+        DataError: a dataset does not exist.
         ConfigError: a dataset is named twice.
     """
     specs = [
@@ -136,8 +136,8 @@ def make_evaluators(
         "image_cache": protocol.ImageCache(),
     }
     evaluators = [Evaluator(model, spec, strategy, **shared) for spec in specs]
-    # Two figures of one name would show as one. Datasets of the same name (two splits, or two
-    # folders with the same name) go by what the config calls them, and the config names none twice.
+    # Two figures with the same name would show as one. Datasets with the same name (two splits, or
+    # two folders) get their names in the config, which are unique.
     names = collections.Counter(evaluator.prefix for evaluator in evaluators)
     for evaluator in evaluators:
         if names[evaluator.prefix] > 1:

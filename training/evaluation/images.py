@@ -1,7 +1,7 @@
 """Images to evaluate on: numbered lists of encoded images, from files or from tfds.
 
-The encoder decodes them. A dataset only maps numbers to bytes, so any host can read any share of
-it, and an image that cannot be decoded has a name.
+The encoder decodes the images. A dataset only maps numbers to bytes, so any host can read any share
+of it, and an error can name an image that cannot be decoded.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ class Decoding:
     """How encoded images become pixels.
 
     Attributes:
-        exif: whether to turn images as their EXIF orientation says; the published protocol does
+        exif: whether to turn images upright by their EXIF orientation; the published protocol does
             not.
-        max_pixels: width times height of the largest image that is decoded; larger ones count as
+        max_pixels: width times height of the largest image that is decoded; larger images count as
             unreadable.
     """
 
@@ -31,11 +31,11 @@ class Decoding:
     max_pixels: int = MAX_PIXELS
 
     def decode(self, data: tf.Tensor) -> tf.Tensor:
-        """Returns uint8 pixels (H, W, 3) of encoded ones; see `lit_tf.decoding`."""
+        """Returns the uint8 pixels (H, W, 3) of an encoded image; see `lit_tf.decoding`."""
         return decode_in_dataset(data, self.max_pixels, exif=self.exif)
 
 
-# As the published figures were computed.
+# The decoding behind the published figures.
 PUBLISHED = Decoding()
 
 
@@ -43,9 +43,9 @@ class Images:
     """A numbered list of encoded images.
 
     Attributes:
-        name: what the dataset is called in tables.
+        name: the dataset's name in tables.
         split: which part of it, or "".
-        decoding: how whoever embeds them decodes them.
+        decoding: how the encoder decodes them.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Images:
 
     @property
     def paths(self) -> list[str]:
-        """The files of the images, where each is one."""
+        """The images' files; empty if the images are not files."""
         return []
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def identity(self) -> tuple:
-        """Returns a key that only the same images in the same order share."""
+        """Returns a key that is equal only for the same images in the same order."""
         raise NotImplementedError
 
     def encoded(self, start: int, stop: int) -> tf.data.Dataset:
@@ -69,7 +69,7 @@ class Images:
         raise NotImplementedError
 
     def locate(self, i: int) -> str:
-        """Returns how a person finds image number i."""
+        """Returns where a person finds image number i."""
         return f"number {i} of {self.name}:{self.split}"
 
 
@@ -77,8 +77,8 @@ class FileImages(Images):
     """Images in files.
 
     Args:
-        name: what the dataset is called in tables.
-        paths: one file per image; files that are missing count as unreadable images.
+        name: the dataset's name in tables.
+        paths: one file per image; missing files count as unreadable images.
     """
 
     split = ""
@@ -112,7 +112,7 @@ class TfdsImages(Images):
     """The images of one split of a prepared tfds dataset.
 
     Args:
-        builder: a `tfds.core.DatasetBuilder` whose files are there.
+        builder: a prepared `tfds.core.DatasetBuilder`.
         split: such as "test" or "validation[:1000]".
 
     Raises:
@@ -147,7 +147,7 @@ class TfdsImages(Images):
         return self._to - self._from
 
     def identity(self):
-        """Returns where the split is and which part of it; see `Images.identity`."""
+        """Returns the split's folder and range; see `Images.identity`."""
         folder = str(self.builder.data_dir)
         return ("tfds", folder, self._split_name, self._from, self._to, self.image_key)
 
@@ -159,7 +159,7 @@ class TfdsImages(Images):
             ),
             decoders=decoders,
             shuffle_files=False,
-            # File by file, so that part of a split has the same order as the whole.
+            # One file after the other, so a part of a split has the same order as the whole.
             read_config=tfds.ReadConfig(
                 interleave_cycle_length=1, try_autocache=False, skip_prefetch=True
             ),

@@ -1,4 +1,4 @@
-"""Words for what an evaluation left out."""
+"""Wording of the notes on what an evaluation left out."""
 
 
 def counted(number: int, word: str) -> str:
@@ -7,6 +7,6 @@ def counted(number: int, word: str) -> str:
 
 
 def some(names: list[str], count: int | None = None) -> str:
-    """Returns the first few of many names, and how many more there are."""
+    """Returns the first three names, and how many more there are."""
     count = len(names) if count is None else count
     return ", ".join(names[:3]) + (f" and {count - 3} more" if count > 3 else "")

@@ -1,7 +1,8 @@
 """The published protocol: from a dataset and an encoder to the figures.
 
-Nothing is left out silently. What cannot be used is left out of the figure, counted, and named in
-the result's notes. If the number would be wrong without it, a `DataError` is raised instead.
+Nothing is left out silently. Images and texts that cannot be used are left out of the figure,
+counted, and named in the result's notes. If this would make the figure wrong, a `DataError` is
+raised instead.
 """
 
 import dataclasses
@@ -27,11 +28,11 @@ class Result:
         dataset: the dataset's name.
         split: which part of it.
         metrics: {name: share in [0, 1]}, the most important first.
-        images: how many images the metrics are of.
+        images: how many images were evaluated.
         texts: how many prompts, or captions.
         notes: what was left out, in words.
-        standard: whether this is what a published figure would be of, by dataset and templates.
-        images_per_second: while images were embedded, reading and decoding included; None if they
+        standard: whether published figures are of this dataset, split and templates.
+        images_per_second: images embedded per second, including reading and decoding; None if they
             had been embedded before.
     """
 
@@ -45,7 +46,7 @@ class Result:
     images_per_second: float | None
 
     def images_of(self, metric: str) -> int:
-        """Returns how many images a metric is of."""
+        """Returns how many images a metric is computed on."""
         return self.images
 
     def to_dict(self) -> dict:
@@ -55,7 +56,7 @@ class Result:
 
 @dataclasses.dataclass
 class ZeroShotResult(Result):
-    """What zero-shot classification found; `metrics` is accuracy, of all and of groups of classes.
+    """What zero-shot classification found; `metrics` are accuracies, of all and of groups.
 
     Attributes:
         templates: the prompt templates' name.
@@ -65,7 +66,7 @@ class ZeroShotResult(Result):
         predictions: int (images,), the predicted class of each.
         confidences: float (images,), the probability of that class; None without a temperature.
         class_embeddings: float32 (classes, D).
-        groups: {metric: its images}, of metrics that are not of all images.
+        groups: {metric: its number of images}, for metrics of only some images.
     """
 
     templates: str
@@ -78,7 +79,7 @@ class ZeroShotResult(Result):
     groups: dict[str, int]
 
     def images_of(self, metric):
-        """Returns how many images a metric is of."""
+        """Returns how many images a metric is computed on."""
         return self.groups.get(metric, self.images)
 
     def to_dict(self):
@@ -112,15 +113,15 @@ class ZeroShotResult(Result):
 
 @dataclasses.dataclass
 class RetrievalResult(Result):
-    """What retrieval found; `metrics` are Recall@1, 5 and 10 both ways.
+    """What retrieval found; `metrics` are Recall@1, 5 and 10 in both directions.
 
     Attributes:
         data: the dataset.
         rows: int (images,), the number of each image in the dataset.
         captions: all captions, in the order of their images.
         correspondence: int (captions,), the image of each, as an index into `rows`.
-        image_ranks: int (images,), captions that stand before the image's best own one.
-        text_ranks: int (captions,), images that stand before the caption's own.
+        image_ranks: int (images,), how many captions rank before the image's best own caption.
+        text_ranks: int (captions,), how many images rank before the caption's own image.
         zimg: float32 (images, D).
         ztxt: float32 (captions, D).
     """
@@ -146,11 +147,11 @@ class ImageCache:
         self._tower, self._stored = None, {}
 
     def get(self, encoder: Encoder, images, progress: bool):
-        """Returns embeddings, which are readable, and images per second (None if stored)."""
+        """Returns an `Embedded`; its `per_second` is None if the embeddings were stored."""
         tower = encoder.fingerprint("image")
         if tower != self._tower:
             self._tower, self._stored = tower, {}
-        key = images.identity()  # names are not unique: two folders may have the same
+        key = images.identity()  # names are not unique: two folders may have the same name
         if key in self._stored:
             return self._stored[key]
         found = encoder.embed_images(images, progress)
@@ -170,16 +171,16 @@ def zero_shot(
     """Classifies every image as the class whose averaged prompts it is most similar to.
 
     Args:
-        encoder: what embeds.
+        encoder: the encoder.
         data: images, labels and class names.
         templates: prompt templates, as for `lit_tf.zero_shot.get_templates`; not used for a
-            dataset that brings its own prompts.
+            dataset that has its own prompts.
         text_cache: where class embeddings are kept between runs.
         image_cache: where image embeddings are kept within a run.
         progress: whether to show progress bars.
 
     Returns:
-        The result. Images that cannot be read and images without any label are left out of it.
+        The result, without images that cannot be read or have no label.
 
     Raises:
         DataError: no image left, unusable names or templates, or embeddings that are not finite.
@@ -226,15 +227,15 @@ def retrieval(
     """Finds images by captions and captions by images.
 
     Args:
-        encoder: what embeds.
+        encoder: the encoder.
         data: images and captions; every caption is a query.
         text_cache: where caption embeddings are kept between runs.
         image_cache: where image embeddings are kept within a run.
         progress: whether to show progress bars.
 
     Returns:
-        The result. Images that cannot be read, and images without captions, are left out of it,
-        with their captions.
+        The result, without images that cannot be read or have no captions, and without their
+        captions.
 
     Raises:
         DataError: no pair left, or embeddings that are not finite.
@@ -270,7 +271,7 @@ def retrieval(
 
 
 def _class_embeddings(encoder, data, templates, cache, progress):
-    """Returns how many prompts there are, an embedding per class, and what the prompts are."""
+    """Returns the number of prompts, an embedding per class, and the name of the templates."""
     if data.prompts is not None:
         texts, labels = data.prompts.texts, np.asarray(data.prompts.labels)
         templates = "the dataset's own"
@@ -295,7 +296,7 @@ def _caption_embeddings(encoder, captions, cache, progress):
 
 
 def _image_embeddings(encoder, images, cache, progress):
-    """Returns embeddings, which are readable, and images per second (None if stored)."""
+    """Returns an `Embedded`; its `per_second` is None if the embeddings were stored."""
     if cache is None:
         return encoder.embed_images(images, progress)
     return cache.get(encoder, images, progress)
@@ -310,7 +311,7 @@ def _unreadable(images, readable):
 
 
 def _unlabelled(data, readable, keep):
-    """Returns notes on images and classes that count for nothing; refuses if no image is left."""
+    """Returns notes on images without labels and classes without images; refuses empty data."""
     if not keep.any():
         raise DataError(f"{data.images.name}: no image that has a label could be read")
     notes = []
@@ -334,9 +335,9 @@ def _uncaptioned(data):
 
 
 def _accuracies(predictions, labels, groups):
-    """Returns {metric: accuracy}, of all images and of groups of classes, and {metric: images}.
+    """Returns {metric: accuracy} of all images and of groups of classes, and {metric: images}.
 
-    An image is in the group that its first label is in.
+    An image belongs to the group of its first label.
     """
     right = zero_shot_lib.correct(predictions, _padded(labels))
     first = np.array([row[0] for row in labels])
@@ -350,7 +351,7 @@ def _accuracies(predictions, labels, groups):
 
 
 def _padded(labels):
-    """Returns lists of labels as one array, filled up with -1."""
+    """Returns lists of labels as one array, padded with -1."""
     out = np.full((len(labels), max(map(len, labels))), -1)
     for i, row in enumerate(labels):
         out[i, : len(row)] = row

@@ -8,17 +8,17 @@ from .protocol import Result, RetrievalResult
 
 HEADS = ["dataset", "split", "figure", "images", "measured", "published", "difference", "images/s"]
 
-# What a retrieval figure is called in the registry.
+# The names of retrieval figures in the registry.
 _WAYS = {"img2txt/Recall@1": "i2t", "txt2img/Recall@1": "t2i"}
 
 
 def published_name(name_or_path: str, resolution: int | None = None) -> str | None:
-    """Returns which published model a name or a file name means, or None.
+    """Returns the name of the published model that a name or a file name means, or None.
 
     Args:
         name_or_path: a name, a path or an address.
         resolution: side of the images that will be measured, or None for the checkpoint's own. The
-            published figures are of that one, so at another side the answer is None.
+            published figures are for the checkpoint's own, so at another the answer is None.
     """
     model = registry.find_published(str(name_or_path))
     if model is None:
@@ -34,11 +34,11 @@ def figure(model: str | None, result: Result, metric: str) -> float | None:
 
     Args:
         model: a published name, or None.
-        result: what was measured, and on what.
-        metric: which of its metrics.
+        result: the measured result.
+        metric: the name of one of its metrics.
 
     Returns:
-        The figure, or None where none was published of this dataset, split and templates.
+        The figure, or None if none was published for this dataset, split and templates.
     """
     if model is None or not result.standard:
         return None
@@ -72,7 +72,7 @@ def comparison(model: str | None, results: list[Result]) -> list[dict]:
 
 
 def as_table(rows: list[dict]) -> list[list[str]]:
-    """Returns a comparison as words, the first row its heads; figures in per cent."""
+    """Returns a comparison as a table of strings with a row of heads; figures in per cent."""
     table = [HEADS]
     for row in rows:
         rate = row["images_per_second"]

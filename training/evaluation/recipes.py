@@ -1,4 +1,4 @@
-"""How to evaluate tfds datasets whose features alone do not decide it."""
+"""How to evaluate tfds datasets, if their features do not determine it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,12 +14,12 @@ with extra("train"):
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """The prompts of classes that are more than names to put into templates.
+    """A dataset's own prompts, which replace names in templates.
 
     Attributes:
-        texts: the prompts, used as they are written.
-        labels: the class of each.
-        class_names: what the classes are called in tables.
+        texts: the complete prompts.
+        labels: the class of each prompt.
+        class_names: the names of the classes in tables.
         groups: {name: classes} whose accuracy is also measured alone (always among all classes).
     """
 
@@ -31,14 +31,14 @@ class Prompts:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to evaluate a tfds dataset whose features alone do not decide it.
+    """How to evaluate a tfds dataset, if its features do not determine it.
 
     Attributes:
         split: the split that published figures are of.
-        label: the feature that holds the label, or several of them.
-        imagenet_names: whether the labels are ImageNet's, to be called by CLIP's display names.
+        label: the feature that holds an image's label or labels.
+        imagenet_names: whether the labels are ImageNet's, with CLIP's display names.
         subset: the name of the subset of ImageNet's classes that may be predicted.
-        prompts: a function from the split to the `Prompts` of a dataset that brings its own.
+        prompts: a function from the split to the `Prompts` of a dataset that has its own.
     """
 
     split: str = "test"
@@ -68,11 +68,11 @@ class Opened(NamedTuple):
     """A tfds dataset, opened to be evaluated.
 
     Attributes:
-        name: what the caller called it.
-        builder: its builder, whose files are there.
+        name: the name that the caller gave.
+        builder: its prepared builder.
         recipe: how it is evaluated.
         split: which split.
-        standard: whether published figures would be of this dataset and split.
+        standard: whether published figures are of this dataset and split.
     """
 
     name: str
@@ -90,11 +90,11 @@ def open_recipe(argument: str, data_dir: str | None = None) -> Opened:
         data_dir: tfds's folder, or None for its own.
 
     Raises:
-        DataError: no such dataset, or nothing says which split to take.
+        DataError: no such dataset, or it has no usual split and none is given.
     """
     name, _, split = argument.partition(":")
     builder = open_tfds(name, data_dir, split or "test")
-    # A dataset of this project brings its recipe along, as its builder's `RECIPE`.
+    # The builder of a dataset of this project has its recipe, `RECIPE`.
     recipe = RECIPES.get(name.split("/")[0]) or getattr(builder, "RECIPE", None)
     known = recipe is not None and "/" not in name
     recipe = recipe or Recipe("")
@@ -103,7 +103,7 @@ def open_recipe(argument: str, data_dir: str | None = None) -> Opened:
 
 
 def _usual_split(builder):
-    """Returns the split to evaluate of a dataset without a recipe."""
+    """Returns the split to evaluate if a dataset has no recipe."""
     for split in ("test", "validation", "val"):
         if split in builder.info.splits:
             return split

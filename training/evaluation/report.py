@@ -1,8 +1,8 @@
-"""The report: one HTML file with nothing outside it, for people who want to see what went wrong.
+"""The report: one self-contained HTML file that shows what the model got wrong.
 
 `report.html` is its template. The chart is inline SVG and pictures are data URIs, so the file can
-be mailed and opened anywhere. Examples are chosen by rule, never by looks: evenly spaced among all
-that qualify.
+be mailed and opened anywhere. Examples are chosen by a fixed rule: evenly spaced among all that
+qualify.
 """
 
 import base64
@@ -32,7 +32,7 @@ _PICTURES_PER_PAIR = 5
 _EXAMPLES = 6
 _TOP = 5
 _BINS = 15
-_FEW_CLASSES = 40  # up to so many are all shown at once
+_FEW_CLASSES = 40  # up to this many classes are shown without folding
 
 
 def write_report(
@@ -41,10 +41,10 @@ def write_report(
     """Writes the report.
 
     Args:
-        path: the HTML file; replaced only when the new one is whole.
+        path: the HTML file; replaced only when the new one is complete.
         title: what was evaluated.
-        table: the table of figures, the first row its heads.
-        results: what was found.
+        table: the table of figures, with heads in the first row.
+        results: the results of the evaluation.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
@@ -64,7 +64,7 @@ def write_report(
 
 
 def _section(result):
-    """Returns what the template shows of a result, as plain values."""
+    """Returns the values of a result that the template shows."""
     kind, view = "zero_shot", _zero_shot
     if isinstance(result, RetrievalResult):
         kind, view = "retrieval", _retrieval
@@ -80,7 +80,7 @@ def thumbnails(images, numbers) -> dict[int, str]:
 
     Args:
         images: an `Images`.
-        numbers: which of them; all are readable.
+        numbers: the numbers of readable images.
     """
     out = {}
     for number in sorted({int(n) for n in numbers}):
@@ -91,7 +91,7 @@ def thumbnails(images, numbers) -> dict[int, str]:
                 image = tf.image.resize(image, sides, preserve_aspect_ratio=True, antialias=True)
                 image = tf.cast(tf.round(tf.clip_by_value(image, 0, 255)), tf.uint8)
                 kind, encoded = "jpeg", tf.io.encode_jpeg(image, quality=85)
-            else:  # as it is: a picture of 32 pixels would not survive a JPEG
+            else:  # lossless, because JPEG would spoil a picture of 32 pixels
                 kind, encoded = "png", tf.io.encode_png(image)
             code = base64.b64encode(encoded.numpy()).decode()
             out[number] = f"data:image/{kind};base64,{code}"
@@ -117,12 +117,12 @@ def confused_pairs(result: ZeroShotResult, count: int) -> list[tuple[int, int, n
     """Returns the most frequent mistakes.
 
     Args:
-        result: what was found.
+        result: the result of an evaluation.
         count: how many pairs to return.
 
     Returns:
         (right class, predicted class, indices into `result.rows`), the most frequent first, equal
-        ones by class. Of an image with several labels the first is the right class.
+        ones by class. If an image has several labels, the first is the right class.
     """
     groups = {}
     for i in np.flatnonzero(~result.right):
@@ -142,7 +142,7 @@ def calibration(confidences, right, bins: int = _BINS):
 
     Returns:
         [(mean confidence, accuracy, examples)] of every bin that has examples, and the error: the
-        mean over examples of the distance between the two.
+        mean distance between confidence and accuracy, weighted by examples.
     """
     confidences, right = np.asarray(confidences, np.float64), np.asarray(right)
     place = np.minimum((confidences * bins).astype(int), bins - 1)
@@ -197,12 +197,12 @@ def _calibration(result):
 
 
 def _calibration_svg(curve):
-    """Draws a calibration curve; returns SVG to stand within HTML."""
+    """Draws a calibration curve; returns SVG to embed in HTML."""
     confidences, accuracies, counts = np.transpose(curve)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lit_tf"}):
         figure = matplotlib.figure.Figure(figsize=(4.2, 4.2), layout="constrained")
         axes = figure.add_subplot()
-        # Unclipped, because clipping in SVG takes references within the page.
+        # Unclipped, because clipping in SVG needs references within the page.
         axes.plot([0, 1], [0, 1], "--", color="#5d6b7c", linewidth=1, clip_on=False)
         axes.plot(confidences, accuracies, color="#3b6fb5", clip_on=False)
         sizes = (4 + 10 * np.sqrt(counts / counts.max())) ** 2
@@ -238,7 +238,7 @@ def _right_and_wrong(ranks):
 
 
 def _by_caption(result):
-    """Returns cards of captions, each with the images that were found by it."""
+    """Returns cards of captions, each with the images that it found."""
     groups = []
     for word, queries in _right_and_wrong(result.text_ranks):
         if not len(queries):
@@ -258,7 +258,7 @@ def _by_caption(result):
 
 
 def _by_image(result):
-    """Returns cards of images, each with the captions that were found by it."""
+    """Returns cards of images, each with the captions that it found."""
     groups = []
     for word, queries in _right_and_wrong(result.image_ranks):
         if not len(queries):

@@ -15,17 +15,16 @@ from ..distribution import strategies
 
 
 class TextCache:
-    """A folder of arrays, each under a digest of all that it was computed from.
+    """A folder of arrays, each named by a digest of everything that it was computed from.
 
     The digest covers the text tower's variables and precision, its tokenizer, the texts, and the
     versions of this library and of TensorFlow. So an entry is never wrong, only unused.
 
-    Several workers do not use the cache. Each has a folder of its own, and a worker that found an
-    entry there would not take part in the collectives of embedding, for which the others would
-    wait.
+    Several workers do not use the cache. Each has its own folder. A worker that found an entry
+    there would not join the collectives of embedding, and the others would wait for it.
 
     Args:
-        folder: where to keep them; by default `text_embeddings` in the cache folder.
+        folder: where to keep the arrays; by default `text_embeddings` in the cache folder.
     """
 
     def __init__(self, folder: str | os.PathLike | None = None):
@@ -53,7 +52,7 @@ class TextCache:
         path = self.folder / f"{digest.hexdigest()}.npy"
         try:
             return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # not there, or not whole
+        except (OSError, ValueError, EOFError):  # missing or damaged
             pass
         z = compute()
         try:
