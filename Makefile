@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Two processes share the files of tests, the longest first.
+PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: venv test test-full test-newest lint format demo bench bench-quick
@@ -22,7 +24,7 @@ $(VENV)/.installed-full: $(VENV)/.installed
 venv: $(VENV)/.installed
 
 test: venv lint
-	$(BIN)/python -m pytest tests -m "not full" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -m "not full" $(PARALLEL)
 
 test-full: $(VENV)/.installed-full test-newest
 	$(BIN)/python -m pytest tests
@@ -36,7 +38,7 @@ test-newest:
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 		--editable ".[lite,search,tensorstore,demo,dev]"
 	$(VENV)-newest/bin/lit-tf --version
-	$(VENV)-newest/bin/python -m pytest tests -m "not full"
+	$(VENV)-newest/bin/python -m pytest tests -m "not full" $(PARALLEL)
 
 lint: venv
 	$(BIN)/ruff check .
