@@ -209,6 +209,7 @@ class Searcher:
             exact: see `find`.
             where: see `find`.
         """
+        self.store.refresh()
         # Pictures that tie with the last returned one are fetched too, and then ordered by path.
         rows, limit = self.store.rows, top + 1
         while True:

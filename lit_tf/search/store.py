@@ -155,6 +155,17 @@ class Store:
         )
         return cls(path, lancedb.connect(path).create_table(TABLE, schema=schema))
 
+    def refresh(self) -> None:
+        """Goes on to what other processes have written, who remove old versions in time.
+
+        Raises:
+            DataError: the table is another one now.
+        """
+        before = self._table.schema.metadata
+        self._table.checkout_latest()
+        if self._table.schema.metadata != before:
+            raise DataError(f"{self.path} was replaced by another index; open it again")
+
     @property
     def rows(self) -> int:
         """How many pictures there are."""

@@ -130,6 +130,29 @@ def test_without_the_extra_its_name_is_said(pictures, monkeypatch, capsys):
     assert "pip install 'lit_tf[search]'" in capsys.readouterr().err
 
 
+def test_an_open_index_answers_from_what_was_indexed_since(tmp_path):
+    def store(checkpoint):
+        return Store.create(tmp_path, Model(checkpoint, None, "0", 32, "float32", 2))
+
+    def rows(name):
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 0.0], pa.float32()), 2)
+        return pa.table({"path": [name], "embedding": vectors})
+
+    written = store("a")
+    written.write(rows("/a"))
+    question, vector = search.open(tmp_path), np.array([1, 0], np.float32)
+    found = lambda: [picture.path for picture in question.answer(vector)]  # noqa: E731
+    assert found() == ["/a"]
+    written.write(rows("/b"))
+    assert found() == ["/a", "/b"]
+    shutil.rmtree(tmp_path / "pictures.lance")
+    other = store("b")
+    for name in ("/c", "/d", "/e"):
+        other.write(rows(name))
+    with pytest.raises(DataError, match="was replaced by another index; open it again"):
+        found()
+
+
 def test_the_approximate_index_finds_nearly_all_and_exact_finds_all(tmp_path, model):
     width, rows = 48, 3000
     rng = np.random.default_rng(0)
