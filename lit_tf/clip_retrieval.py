@@ -19,10 +19,19 @@ _NAMES = {"image": ("img_emb", "image_path"), "text": ("text_emb", "caption")}
 
 
 def check_folder(folder: str | os.PathLike) -> None:
-    """Raises ConfigError unless a folder is empty or can be made.
+    """Raises an error if `write` could not write a folder; to be called before any work.
 
     All partitions that stand in a folder belong to one collection, so an older one must not.
+
+    Args:
+        folder: expected to be empty, or not to exist in a folder that does.
+
+    Raises:
+        ConfigError: the folder cannot be written, or is not empty.
+        MissingPackageError: pyarrow is not installed.
     """
+    with extra("search"):
+        import pyarrow  # noqa: F401
     folder = pathlib.Path(folder)
     if folder.exists() and not folder.is_dir() or not folder.absolute().parent.is_dir():
         raise ConfigError(f"{folder} cannot be written: it is a file, or its parent does not exist")
