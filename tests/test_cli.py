@@ -439,6 +439,7 @@ ERRORS = {
     "out is folder": (["embed", "CKPT", "--texts", "EMPTY", "-o", "PHOTOS"], "is a folder"),
     "no classes": (["classify", "CKPT", IMAGE, "--classes", " , "], "names no class"),
     "no classes file": (["classify", "CKPT", IMAGE, "--classes", "pets.txt"], "pets.txt.*No such"),
+    "no classes table": (["classify", "CKPT", IMAGE, "--classes", "a.csv"], "a.csv.*No such"),
     "no such path": (["classify", "CKPT", IMAGE, "--classes", "no/pets"], "no/pets.*No such"),
     "templates": (["classify", "CKPT", IMAGE, "--classes", "a", "--templates", "x"], "templates"),
     "top": (["classify", "CKPT", IMAGE, "--classes", "a", "--top", "0"], "--top is 0"),
@@ -631,6 +632,15 @@ def test_pages_and_figures_on_a_full_disk_leave_the_old_ones(tmp_path, monkeypat
     for write in writers:
         write()
         assert path.read_text() != "old"
+
+
+def test_clip_retrievals_package_is_missed_before_any_work(
+    run, checkpoint, photos, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(lit_tf, "load", lambda *args, **kwargs: pytest.fail("work was begun"))
+    command = ["embed", checkpoint, "--images", photos / "0.png", "--format", "clip-retrieval"]
+    assert "lit_tf[search]" in run(*command, "-o", tmp_path / "out", code=2)
 
 
 def test_folders_for_clip_retrieval_are_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import pathlib
+import re
 import sys
 
 from lit_tf import registry
@@ -214,7 +215,8 @@ def class_names(value):
     Raises:
         DataError: there are no names, or the file cannot be read.
     """
-    is_path = "," not in value and (value.endswith(".txt") or os.sep in value)
+    # One class alone tells nothing apart: what ends like a file's name is a file that is missing.
+    is_path = "," not in value and (os.sep in value or re.search(r"\.[A-Za-z]{2,5}$", value))
     if is_path or os.path.isfile(value):
         from lit_tf import zero_shot
 
