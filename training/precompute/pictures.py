@@ -40,9 +40,7 @@ def engine(db: str | os.PathLike, options: list[str]) -> Callable:
     def embed(settings, model, todo, report):
         os.makedirs(folder, exist_ok=True)
         wanted = set(todo)
-        for table in _take(folder, set(), wanted, report):
-            wanted.difference_update(from_stored(path) for path in table["path"].to_pylist())
-            yield table
+        yield from _take(folder, set(), wanted, report)
         taken = set(os.listdir(folder))
         rest = [to_stored(path) for path in todo if path in wanted]
         items = [rest[i : i + PICTURES_PER_FILE] for i in range(0, len(rest), PICTURES_PER_FILE)]
@@ -77,7 +75,10 @@ class Worker:
 
 
 def _take(folder, taken, wanted, report):
-    """Yields what the files of a folder, but those taken already, say about wanted pictures."""
+    """Yields what the files of a folder, but those taken already, say about wanted pictures.
+
+    What is yielded is no longer wanted: work that was tried again is in two files.
+    """
     for name in sorted(set(os.listdir(folder)) - taken):
         if not name.endswith(".parquet") or name.startswith("."):
             continue  # one that a worker has not finished
@@ -90,5 +91,6 @@ def _take(folder, taken, wanted, report):
         keep = [from_stored(path) in wanted for path in table["path"].to_pylist()]
         table = table.filter(pa.array(keep, pa.bool_())).replace_schema_metadata()
         if len(table):
+            wanted.difference_update(map(from_stored, table["path"].to_pylist()))
             report.embedded += len(table)
             yield table

@@ -58,6 +58,18 @@ def test_workers_embed_what_one_process_embeds(folder, settings, tmp_path, monke
     assert not (there / "beam").exists()
 
 
+def test_work_that_beam_tries_again_is_in_the_index_once(folder, settings, tmp_path, monkeypatch):
+    def run(items, make_worker, options):
+        worker = make_worker()
+        for item in items * 2:
+            worker(item)
+
+    monkeypatch.setattr(beam, "run", run)
+    db = tmp_path / "db"
+    report = index.update(db, [folder], settings, embed=pictures.engine(db, []))
+    assert (report.embedded, report.rows, len(report.failures)) == (5, 5, 1)
+
+
 def test_files_of_a_killed_run_are_taken_over(folder, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "PICTURES_PER_FILE", 2)
     sent = []
