@@ -132,6 +132,9 @@ def update(
     with stores.writing(db):
         store = Store.find(db)
         todo, unchanged = _compare(store, sources, report)
+        if columns is not None and not any(path in columns for path in (*todo, *unchanged)):
+            reason = "no row is about a picture that was found; its paths begin at its folder"
+            report.problems.append((os.fspath(table), reason))
         model = None
         if todo or store is None or not _is_said_to_be(settings, store.model):
             model = settings.load()

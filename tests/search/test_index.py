@@ -244,6 +244,16 @@ def test_tables_that_cannot_be_used_are_refused(run, tmp_path, text, message):
         run(table=tmp_path / "t.csv")
 
 
+def test_a_table_whose_paths_are_those_of_no_picture_is_named(run, workspace):
+    about = workspace / "about.csv"
+    about.write_text("path,x\n000.png,1\n")  # in another folder than the table
+    problems = run(table=about).problems
+    assert [path for path, _ in problems] == [str(about)]
+    assert "no row is about a picture that was found" in problems[0][1]
+    about.write_text("path,x\npictures/000.png,1\nno.png,2\n")
+    assert run(table=about).problems == []
+
+
 def test_a_column_of_another_type_is_refused(run, workspace):
     (workspace / "a.csv").write_text("path,x\npictures/000.png,1\n")
     run(table=workspace / "a.csv")
