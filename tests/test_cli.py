@@ -19,6 +19,7 @@ import pytest
 import lit_tf
 from lit_tf import cli, files, registry
 from lit_tf.checkpoints.npz import open_npz
+from lit_tf.commands import common
 from lit_tf.errors import ConfigError
 
 
@@ -632,6 +633,12 @@ def test_pages_and_figures_on_a_full_disk_leave_the_old_ones(tmp_path, monkeypat
     for write in writers:
         write()
         assert path.read_text() != "old"
+
+
+def test_json_of_columns_with_nan_is_json(capsys):
+    common.print_json({"found": [{"x": float("nan"), "y": (1.5, -float("inf"))}]})
+    out = capsys.readouterr().out
+    assert json.loads(out, parse_constant=pytest.fail) == {"found": [{"x": None, "y": [1.5, None]}]}
 
 
 def test_clip_retrievals_package_is_missed_before_any_work(

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import math
 import os
 import pathlib
 import re
@@ -255,7 +256,8 @@ def checkpoint_files(checkpoint, vocab=None):
 
 
 def print_json(value):
-    """Prints a value as indented JSON; times and the like as their text."""
+    """Prints a value as indented JSON: times and the like as their text, NaN as null."""
+    value = _without_nan(value)
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     # Bytes of a file name that are not UTF-8 are surrogates, which cannot be printed: escaped, they
     # come back as they were. The same goes for all but ASCII where the output takes only that.
@@ -264,6 +266,15 @@ def print_json(value):
     except UnicodeEncodeError:
         text = json.dumps(value, indent=2, default=str)
     print(text)
+
+
+def _without_nan(value):
+    """Returns a value with None for NaN and infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(rows, right=()):
