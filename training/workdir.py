@@ -1,6 +1,7 @@
 """A workdir belongs to one run at a time, and knows the shards that its run began with."""
 
 import contextlib
+import ctypes
 import json
 import os
 import socket
@@ -77,24 +78,44 @@ def _marked(path, beat, watch):
     time.sleep(min(beat, 2))
     if (winner := _read(path)) is None or winner.get("run") != mine["run"]:
         raise _in_use(path, winner or {})
-    stop = threading.Event()
+    stop, lost, owner = threading.Event(), [], threading.get_ident()
 
     def renew():
         number = 0
         while not stop.wait(beat):
             number += 1
             with contextlib.suppress(OSError, tf.errors.OpError):
+                found = _read(path)
+                if found is not None and found.get("run") != mine["run"]:
+                    # This run could not renew its mark for so long that another has taken over.
+                    lost.append(_in_use(path, found))
+                    print(lost[0], file=sys.stderr)
+                    _raise_in(owner, _TakenOver)
+                    return
                 _write(path, {**mine, "beat": number})
 
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
     try:
         yield
+    except _TakenOver:
+        raise lost[0] from None
     finally:
         stop.set()
         thread.join()
-        with contextlib.suppress(OSError, tf.errors.OpError):
-            tf.io.gfile.remove(path)
+        if not lost:
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                tf.io.gfile.remove(path)
+
+
+class _TakenOver(BaseException):
+    """Raised in the thread that trains, wherever it is."""
+
+
+def _raise_in(thread, exception):
+    """Raises an exception in another thread; not by SIGINT, which `nohup` and `&` switch off."""
+    identity = ctypes.c_ulong(thread)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(exception))
 
 
 def _is_dead(mark):

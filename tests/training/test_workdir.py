@@ -6,11 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import tensorflow as tf
 
 from lit_tf.errors import TrainingError
+from lit_tf.files import write_text
 from lit_tf.training import train
 from lit_tf.training.config import DataConfig, load_config
 from lit_tf.training.data.shard_sizes import shard_sizes
@@ -80,6 +82,18 @@ def test_a_remote_workdir_is_taken_by_an_object_that_is_renewed():
             file.write(json.dumps(mark))
         with taken(folder, beat=0.05, watch=0.2):
             pass
+
+
+def test_a_run_whose_remote_workdir_was_taken_over_stops():
+    folder, path = "ram://taken-over", "ram://taken-over/.lock"
+    with pytest.raises(TrainingError, match=r"in use by another run \(process 7 on elsewhere"):
+        with taken(folder, beat=0.05, watch=1):
+            write_text(path, json.dumps({"host": "elsewhere", "pid": 7, "run": "a"}))
+            for _ in range(250):
+                time.sleep(0.02)
+            raise AssertionError("two runs in one workdir")
+    with tf.io.gfile.GFile(path) as file:
+        assert json.loads(file.read())["run"] == "a"  # the other's mark stays
 
 
 def test_a_resumed_run_says_which_shards_have_changed(tmp_path):
