@@ -65,5 +65,5 @@ def run(args: argparse.Namespace) -> int:
         table = [(*cells, cell) for cells, cell in zip(table, column, strict=True)]
     common.print_table(table)
     if match is not None:
-        print("\n1. fits: the probability that the first class fits, whatever the others are.")
+        print("\n1. fits: the probability that the best class fits, whatever the others are.")
     return 0
