@@ -41,6 +41,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
+    def copyfile(self, source, outputfile):
+        """Copies a file to the browser. A visitor may leave before its end, which is no error."""
+        try:
+            super().copyfile(source, outputfile)
+        except ConnectionError:
+            self.close_connection = True
+
     def log_message(self, *_):
         """Prints nothing."""
 

@@ -20,6 +20,8 @@ lighten_keras()
 if importlib.util.find_spec("tensorflow_datasets") is None:
     collect_ignore = [
         "training",
+        "fuzz/test_settings.py",
+        "fuzz/test_training_data.py",
         "test_demo.py",
         "test_embedded_model.py",
         "test_notebook.py",

@@ -243,6 +243,7 @@ def test_empty_batches_give_empty_answers(tiny):
     assert answer["logits"].shape == answer["probabilities"].shape == (0, 2)
 
 
+@pytest.mark.full
 def test_bfloat16_halves_the_file_and_stays_close(exported, tmp_path):
     model, folder, _ = exported("lit_bert_tiny")
     saved_model(model, tmp_path / "half", dtype="bfloat16")

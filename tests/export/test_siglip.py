@@ -71,7 +71,9 @@ def test_float_graphs_answer_the_reference_and_say_why_they_take_no_strings(
     assert not (tmp_path / "out" / "text_encoder_strings.tflite").exists()
 
 
-@pytest.mark.parametrize("quantization", ["float16", "dynamic_int8", "int8"])
+@pytest.mark.parametrize(
+    "quantization", ["float16", "dynamic_int8", pytest.param("int8", marks=pytest.mark.full)]
+)
 def test_every_quantization_keeps_the_embeddings(
     fixtures, fixture_module, tmp_path, quantization, recwarn
 ):

@@ -46,7 +46,7 @@ def digits():
     [
         pytest.param("lit_bert_tiny", marks=pytest.mark.full),
         "lit_bert_head_tiny",
-        "lit_tt_tiny",
+        pytest.param("lit_tt_tiny", marks=pytest.mark.full),
         pytest.param("lit_small_tiny", marks=pytest.mark.full),
     ],
 )

@@ -704,6 +704,16 @@ def test_the_server_sends_types_and_the_two_headers(site, serve):
             assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
 
 
+def test_a_visitor_who_leaves_while_a_file_is_sent_is_no_error():
+    class Gone:
+        def write(self, data):
+            raise BrokenPipeError
+
+    handler = serve_web.Handler.__new__(serve_web.Handler)
+    handler.copyfile(io.BytesIO(b"data"), Gone())
+    assert handler.close_connection
+
+
 def test_serve_web_refuses_what_is_not_a_site(tmp_path, capsys):
     assert cli.main(["serve-web", str(tmp_path)]) == cli.ERROR
     assert "is not a site" in capsys.readouterr().err

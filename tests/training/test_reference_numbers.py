@@ -59,6 +59,7 @@ def test_replicas_change_no_number(replicas, fixtures, reference, tmp_path):
         assert_published(name, mine, final, reference("train"))
 
 
+@pytest.mark.full
 def test_two_workers_give_the_published_numbers(fixtures, reference, tmp_path):
     name = "adam_unlocked_softmax"
     processes = [

@@ -61,6 +61,7 @@ def test_killed_anywhere_and_started_again_a_run_ends_the_same(fixtures, uninter
     assert_same_bits(parameters(tmp_path / "final.npz"), uninterrupted)
 
 
+@pytest.mark.full
 def test_sigterm_then_a_full_disk_stop_a_run_that_ends_the_same(fixtures, uninterrupted, tmp_path):
     # SIGTERM writes a checkpoint and says so by its code.
     process = start(fixtures, tmp_path, pause=1.0)

@@ -97,7 +97,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(config):
     ("form", "buffer"),
     [
         ("tfrecord", 8),
-        ("tar", 1000),
+        pytest.param("tar", 1000, marks=pytest.mark.full),
         pytest.param("tfrecord", 1000, marks=pytest.mark.full),
         pytest.param("tar", 8, marks=pytest.mark.full),
     ],
