@@ -42,7 +42,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         super().end_headers()
 
     def copyfile(self, source, outputfile):
-        """Copies a file to the browser. A visitor may leave before its end, which is no error."""
+        """Copies a file to the browser. A visitor may leave before its end."""
         try:
             super().copyfile(source, outputfile)
         except ConnectionError:

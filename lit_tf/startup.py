@@ -1,14 +1,14 @@
-"""A quick start for programs of our own: Keras imports less."""
+"""Lets our own programs start quickly: Keras imports less."""
 
 import sys
 
 # Keras imports these if they are installed, for wrappers and plots that no command uses. They take
-# as long as TensorFlow itself.
+# nearly as long to import as TensorFlow itself.
 UNUSED_BY_COMMANDS = ("matplotlib", "pandas", "sklearn")
 
 
 class _HiddenFromKeras:
-    """An entry of `sys.meta_path` that refuses those packages to Keras, and to no one else."""
+    """An entry of `sys.meta_path` that hides these packages from Keras only."""
 
     def find_spec(self, name, path=None, target=None):
         if name in UNUSED_BY_COMMANDS and _importer().split(".")[0] == "keras":
@@ -25,10 +25,10 @@ def _importer():
 
 
 def lighten_keras() -> None:
-    """Halves the time that importing Keras takes, in a process that is a program of ours.
+    """Nearly halves the time that importing TensorFlow and Keras takes, in our own programs.
 
-    Not for `import lit_tf`: the process is then someone else's, who may want what Keras does with
-    those packages.
+    `import lit_tf` does not call it: its process belongs to the user, who may need what Keras does
+    with these packages.
     """
     if not any(isinstance(finder, _HiddenFromKeras) for finder in sys.meta_path):
         sys.meta_path.insert(0, _HiddenFromKeras())

@@ -120,7 +120,7 @@ def _without_prefixes(keys: Iterable[str], source: str) -> tuple[dict[str, str],
         return {k[len(prefix) :]: k for k in keys if k.startswith(prefix)}, "big_vision"
     keys = [k for k in keys if not k.startswith(("opt/", "chrono/"))]
     if not any(k.startswith(("img/", "txt/")) for k in keys) and "embedding/kernel" in keys:
-        # A lone ViT. Its head predicts the classes of its training set, so it is no use here.
+        # A lone ViT. Its head predicts the classes of its training set, so it is left out.
         unused = ("head/", "pre_logits/")
         return {f"img/{k}": k for k in keys if not k.startswith(unused)}, "augreg"
     big_vision = _GRID in keys or "img/Transformer/pos_embedding" in keys

@@ -267,7 +267,7 @@ def _compare(store, sources, report):
 
 
 def _is_gone(path):
-    """Whether a path is known not to exist; in a folder that cannot be read, nobody knows."""
+    """Whether a path certainly does not exist; an unreadable folder may still hold it."""
     try:
         os.lstat(path)
     except OSError as e:

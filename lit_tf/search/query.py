@@ -173,7 +173,7 @@ class Searcher:
         """Returns the unit-length float32 vector (D,) of a question; see `find`."""
         if not len(texts) and not len(images):
             raise ConfigError("there is no question: expected a text or a picture")
-        # One text is a sequence too: of letters, which would be averaged without a word.
+        # A string is a sequence of letters, which would be averaged silently.
         texts, minus = _listed(texts), _listed(minus)
         parts = [*self._texts(texts, templates)]
         if len(images):

@@ -156,10 +156,12 @@ class Store:
         return cls(path, lancedb.connect(path).create_table(TABLE, schema=schema))
 
     def refresh(self) -> None:
-        """Goes on to what other processes have written, who remove old versions in time.
+        """Moves to the newest version of the table.
+
+        Other processes write new versions, and remove old ones after some minutes.
 
         Raises:
-            DataError: the table is another one now.
+            DataError: another index has replaced the table.
         """
         before = self._table.schema.metadata
         self._table.checkout_latest()
