@@ -58,6 +58,12 @@ def test_the_locked_tower_has_no_gradient_in_it(stablehlo):
     assert "gradient_tape/image_tower" not in stablehlo
 
 
+def test_every_product_contracts_an_axis(stablehlo):
+    # A kernel's gradient is one product, not one for every token and then their sum, which CUDA
+    # would compute as it stands: the step took 4.6 times as long on an H100.
+    assert "dot_general" in stablehlo and "contracting_dims = []" not in stablehlo
+
+
 def test_sizes_are_those_of_the_variables(program):
     model = program.function.model
     count = sum(v.value.shape.num_elements() for v in model.canonical_variables().values())
