@@ -43,7 +43,7 @@ EXTRAS = {
     "demo": ["matplotlib>=3.7", "pillow", "scikit-learn>=1.3"],
     # ipykernel, nbclient and nbformat run the notebook in its test.
     "dev": [
-        *("build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools", "wheel"),
+        *("build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools>=77", "wheel"),
         *("ipykernel", "nbclient", "nbformat"),
         *("pytest-xdist>=3.7", "filelock>=3.12", "pandas", "playwright", "mypy"),
     ],
