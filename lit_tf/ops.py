@@ -67,6 +67,8 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
         dropout_rate: as in `Attention`.
         dropout_seed: as in `Attention`.
     """
+    if queries.shape[1] == 1 and dropout_seed is None:
+        return _attention_of_one_query(layer, queries, keys, padding)
     q, k, v = (
         _split_heads(project(x), layer)  # (batch, heads, tokens, head_dim)
         for project, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))
@@ -80,6 +82,31 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
         weights = dropout(weights, dropout_rate, dropout_seed)
     y = tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))  # (batch, queries, heads, head_dim)
     return layer.out(tf.reshape(y, (-1, *_inner_sizes(queries), layer.num_heads * layer.head_dim)))
+
+
+def _attention_of_one_query(layer, query, keys, padding):
+    """As `attention`, of one query an example: a class token, or the probe of attention pooling.
+
+    It projects neither keys nor values, which would be nearly all of the work. By associativity,
+    q (x Wk)^T = (q Wk^T) x^T and w (x Wv) = (w x) Wv, and the right-hand sides multiply one row per
+    head where the left-hand sides multiply one per key.
+    """
+    heads = (layer.num_heads, layer.head_dim)
+
+    def per_head(variable):
+        return tf.reshape(tf.cast(variable, keys.dtype), (-1, *heads))
+
+    q = tf.reshape(layer.query(query), (-1, *heads)) * tf.cast(layer.head_dim**-0.5, keys.dtype)
+    wanted = tf.einsum("bhd,whd->bhw", q, per_head(layer.key.kernel))
+    logits = tf.matmul(wanted, keys, transpose_b=True)  # (batch, heads, keys)
+    # The same for all keys of a head: it changes no weight, but its variable keeps a gradient.
+    logits += tf.reduce_sum(q * per_head(layer.key.bias), axis=-1, keepdims=True)
+    if padding is not None:
+        logits += tf.cast(tf.squeeze(padding, axis=1), logits.dtype)
+    x = tf.matmul(tf.nn.softmax(logits), keys)  # (batch, heads, width)
+    # The weights of a head sum to 1, so the values' bias is added once.
+    y = tf.einsum("bhw,whd->bhd", x, per_head(layer.value.kernel)) + per_head(layer.value.bias)
+    return layer.out(tf.reshape(y, (-1, 1, heads[0] * heads[1])))
 
 
 def _split_heads(x, layer):

@@ -25,7 +25,7 @@ def layer_norm(x, scale, bias, epsilon):
 def dense(x, kernel, bias, gelu):
     """As `ops.dense`."""
     # Named axes, no "...": TensorFlow's gradient of "...i,io->...o" makes a kernel's gradient for
-    # every token and then adds them up, which XLA turns into one product for a TPU, but not for CUDA.
+    # every token and then adds them up, which XLA makes one product for a TPU, but not for CUDA.
     axes = "abcdefgh"[: x.shape.rank - 1]
     y = tf.einsum(f"{axes}i,io->{axes}o", x, kernel) + bias
     # Stored: a TPU would rather compute GELU again for every tile of the next product.

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import lit_tf
 from lit_tf.checkpoints import layouts
+from lit_tf.layers import Attention
 
 FIXTURES = [
     "lit_bert_tiny",
@@ -119,3 +121,27 @@ def test_another_resolution_keeps_everything_but_the_position_grid(models, fixtu
             np.testing.assert_array_equal(old[name].numpy(), new[name].numpy())
     image = np.zeros((1, 50, 50, 3), np.uint8)
     assert larger.encode_image(image).shape == (1, 48)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("probe", [False, True], ids=["query of each", "query of all"])
+def test_attention_from_one_position_equals_that_from_many_in_values_and_gradients(flat, probe):
+    rng = np.random.default_rng(0)
+    layer = Attention(24, 3, flat=flat, dtype="float64")
+    for variable in layer.canonical_variables().values():
+        variable.assign(0.3 * rng.standard_normal(variable.shape))
+    x = tf.constant(rng.standard_normal((4, 7, 24)))
+    query = x[:1, 2:3] if probe else x[:, 2:3]
+    padding = tf.where(tf.range(7) < [[7], [5], [3], [4]], 0.0, -1e9)[:, None, None]
+    many = tf.tile(query, (4 if probe else 1, 2, 1))
+
+    def value_and_gradients(queries):
+        with tf.GradientTape() as tape:
+            y = layer(queries, x, padding=padding)[:, 0]
+            loss = tf.reduce_sum(y**3)
+        return [y, *tape.gradient(loss, [v.value for v in layer.canonical_variables().values()])]
+
+    one, two = value_and_gradients(query), value_and_gradients(many)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+        assert a.shape == b.shape
