@@ -1,7 +1,6 @@
 """A workdir belongs to one run at a time, and knows the shards that its run began with."""
 
 import contextlib
-import ctypes
 import json
 import os
 import socket
@@ -40,14 +39,19 @@ def taken(workdir: str, *, beat: float = _BEAT_SECONDS, watch: float = _WATCH_SE
         beat: Seconds between two renewals.
         watch: Seconds to watch another run's object; more than `beat`.
 
+    Yields:
+        A function without arguments, to be called before something is written: it raises
+        TrainingError if this run could not renew its object for so long that another run has
+        taken the workdir.
+
     Raises:
         TrainingError: Another run has it.
         OSError: It cannot be written to.
     """
     tf.io.gfile.makedirs(workdir)
     path = f"{workdir}/{_LOCK}"
-    with _marked(path, beat, watch) if "://" in workdir else _locked(path):
-        yield
+    with _marked(path, beat, watch) if "://" in workdir else _locked(path) as check:
+        yield check
 
 
 @contextlib.contextmanager
@@ -58,7 +62,7 @@ def _locked(path):
     except filelock.Timeout as e:
         raise _in_use(path) from e
     try:
-        yield
+        yield lambda: None  # nobody else gets a lock that is held
     finally:
         lock.release()
 
@@ -78,7 +82,7 @@ def _marked(path, beat, watch):
     time.sleep(min(beat, 2))
     if (winner := _read(path)) is None or winner.get("run") != mine["run"]:
         raise _in_use(path, winner or {})
-    stop, lost, owner = threading.Event(), [], threading.get_ident()
+    stop, lost = threading.Event(), []
 
     def renew():
         number = 0
@@ -87,35 +91,24 @@ def _marked(path, beat, watch):
             with contextlib.suppress(OSError, tf.errors.OpError):
                 found = _read(path)
                 if found is not None and found.get("run") != mine["run"]:
-                    # This run could not renew its mark for so long that another has taken over.
                     lost.append(_in_use(path, found))
-                    print(lost[0], file=sys.stderr)
-                    _raise_in(owner, _TakenOver)
                     return
                 _write(path, {**mine, "beat": number})
+
+    def check():
+        if lost:
+            raise lost[0]
 
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
     try:
-        yield
-    except _TakenOver:
-        raise lost[0] from None
+        yield check
     finally:
         stop.set()
         thread.join()
         if not lost:
             with contextlib.suppress(OSError, tf.errors.OpError):
                 tf.io.gfile.remove(path)
-
-
-class _TakenOver(BaseException):
-    """Raised in the thread that trains, wherever it is."""
-
-
-def _raise_in(thread, exception):
-    """Raises an exception in another thread; not by SIGINT, which `nohup` and `&` switch off."""
-    identity = ctypes.c_ulong(thread)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(exception))
 
 
 def _is_dead(mark):

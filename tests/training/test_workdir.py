@@ -87,10 +87,12 @@ def test_a_remote_workdir_is_taken_by_an_object_that_is_renewed():
 def test_a_run_whose_remote_workdir_was_taken_over_stops():
     folder, path = "ram://taken-over", "ram://taken-over/.lock"
     with pytest.raises(TrainingError, match=r"in use by another run \(process 7 on elsewhere"):
-        with taken(folder, beat=0.05, watch=1):
+        with taken(folder, beat=0.05, watch=1) as check:
+            check()
             write_text(path, json.dumps({"host": "elsewhere", "pid": 7, "run": "a"}))
             for _ in range(250):
                 time.sleep(0.02)
+                check()
             raise AssertionError("two runs in one workdir")
     with tf.io.gfile.GFile(path) as file:
         assert json.loads(file.read())["run"] == "a"  # the other's mark stays
