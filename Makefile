@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # uv takes a quarter of pip's time, but does not read pip's settings (a private index, say): where it
 # fails, pip tries.
 INSTALL = install() { $(BIN)/python -m pip install --quiet uv && \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python "$$@" || \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python "$$@" || \
 	$(BIN)/python -m pip install --quiet "$$@"; }; install
 
 .PHONY: venv test test-full test-newest lint format demo bench bench-quick
