@@ -82,6 +82,9 @@ def _shorten(value, limit=40):
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+_CALLS_BEFORE_TRACING = 10
+
+
 class _Tokenizer(tf.Module):
     """What the two share; a `tf.Module`, so that a SavedModel takes the vocabulary along.
 
@@ -98,6 +101,7 @@ class _Tokenizer(tf.Module):
     def __init__(self, length: int) -> None:
         super().__init__()
         self.length = check_length(length)
+        self._eager_calls, self._graph = 0, None
 
     def __call__(self, texts: Any) -> tf.Tensor:
         """Returns the ids of texts.
@@ -113,9 +117,24 @@ class _Tokenizer(tf.Module):
         """
         texts = check_texts(texts)
         batch = texts[tf.newaxis] if texts.shape.rank == 0 else texts
-        ids = self._encode(batch)
+        ids = self._encode_eagerly(batch) if tf.executing_eagerly() else self._encode(batch)
         ids.set_shape([batch.shape[0], self.length])
         return ids[0] if texts.shape.rank == 0 else ids
+
+    def _encode_eagerly(self, texts):
+        """As `_encode`. Whoever calls often gets one graph instead of a hundred small operations.
+
+        A short text then takes 0.4 ms, not 9. Tracing takes as long as 40 calls.
+        """
+        self._eager_calls += 1
+        if self._eager_calls < _CALLS_BEFORE_TRACING:
+            return self._encode(texts)
+        if self._graph is None:
+            spec = tf.TensorSpec([None], tf.string)
+            function = tf.function(self._encode, input_signature=[spec], autograph=False)
+            # Behind a lambda: a SavedModel would write a function that is an attribute.
+            self._graph = lambda texts: function(texts)
+        return self._graph(texts)
 
     def to_bytes(self) -> bytes:
         """Returns the vocabulary's file; `tokenizer_from_bytes` makes the tokenizer again."""

@@ -11,9 +11,11 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow.core.protobuf import saved_model_pb2
 
 from lit_tf.errors import TokenizerError
 from lit_tf.tokenizers import (
+    _CALLS_BEFORE_TRACING,
     BertTokenizer,
     SentencePieceTokenizer,
     load_tokenizer,
@@ -305,3 +307,18 @@ def test_no_files_are_left_behind():
     del tokenizer
     gc.collect()
     assert not folder.exists()
+
+
+def test_many_calls_answer_as_the_first_and_leave_nothing_in_a_saved_model(case, tmp_path):
+    tokenizer, texts, expected = case
+    tokenizer = copy.deepcopy(tokenizer)
+    for _ in range(2 * _CALLS_BEFORE_TRACING):
+        np.testing.assert_array_equal(tokenizer(texts), expected)
+    assert tokenizer._graph is not None
+    assert tokenizer([]).shape == (0, tokenizer.length)
+    np.testing.assert_array_equal(tokenizer(texts[0]), expected[0])
+    np.testing.assert_array_equal(tokenizer(tf.constant(texts[:2])), expected[:2])
+    tf.saved_model.save(tokenizer, tmp_path / "saved")
+    graph = saved_model_pb2.SavedModel.FromString((tmp_path / "saved/saved_model.pb").read_bytes())
+    functions = graph.meta_graphs[0].graph_def.library.function
+    assert not [f.signature.name for f in functions if "encode" in f.signature.name]
