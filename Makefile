@@ -2,8 +2,9 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Two processes share the files of tests, the longest first.
-PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes share the files of tests, the longest first. On two cores, the third works while
+# others wait for a browser or for processes that they started.
+PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # uv takes a quarter of pip's time, but does not read pip's settings (a private index, say): where it
 # fails, pip tries.
@@ -11,7 +12,7 @@ INSTALL = install() { $(BIN)/python -m pip install --quiet uv && \
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python "$$@" || \
 	$(BIN)/python -m pip install --quiet "$$@"; }; install
 
-.PHONY: venv test test-full test-newest lint format demo bench bench-quick
+.PHONY: venv test quick-tests test-full test-newest lint format demo bench bench-quick
 .PHONY: digits-model digits-study digits-pooling clean
 
 # The stamp is newer than setup.py and pyproject.toml when what is installed matches them.
@@ -27,7 +28,10 @@ $(VENV)/.installed-full: $(VENV)/.installed
 
 venv: $(VENV)/.installed
 
-test: venv lint
+test: venv
+	$(MAKE) --no-print-directory --jobs 2 lint quick-tests
+
+quick-tests: venv
 	$(BIN)/python -m pytest tests -m "not full" $(PARALLEL)
 
 test-full: $(VENV)/.installed-full test-newest

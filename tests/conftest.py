@@ -38,6 +38,9 @@ LONGEST = (
     "export/test_tflite.py",
     "training/data/test_pipeline.py",
     "test_readme.py",
+    "training/evaluation",
+    "training/precompute",
+    "export/",
 )
 
 

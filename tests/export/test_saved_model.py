@@ -476,7 +476,9 @@ def c_client(tmp_path_factory):
     return program
 
 
-@pytest.mark.parametrize("name", ["lit_bert_tiny", "lit_tt_tiny"])
+@pytest.mark.parametrize(
+    "name", ["lit_bert_tiny", pytest.param("lit_tt_tiny", marks=pytest.mark.full)]
+)
 def test_a_program_in_c_gets_the_same_answers(exported, c_client, fixture_module, tmp_path, name):
     import tensorflow_text
 

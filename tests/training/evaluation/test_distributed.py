@@ -58,6 +58,7 @@ def test_results_equal_one_replicas_to_the_last_example(results, replicas, fixtu
     assert_same(many[replicas], results[1])
 
 
+@pytest.mark.full
 def test_two_workers_share_the_work_and_both_have_all_results(results, fixtures, tmp_path):
     write_pictures(tmp_path / "photos")
     command = worker("evaluate", fixtures / "lit_bert_tiny.npz", tmp_path, "2")
