@@ -6,10 +6,13 @@ BIN = $(VENV)/bin
 # others wait for a browser or for processes that they started.
 PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Bytecode is written where a module is first imported; without it, every process would compile
+# TensorFlow anew.
+export PYTHONDONTWRITEBYTECODE =
 # uv takes a quarter of pip's time, but does not read pip's settings (a private index, say): where it
 # fails, pip tries.
 INSTALL = install() { $(BIN)/python -m pip install --quiet uv && \
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python "$$@" || \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python "$$@" || \
 	$(BIN)/python -m pip install --quiet "$$@"; }; install
 
 .PHONY: venv test quick-tests test-full test-newest lint format demo bench bench-quick

@@ -72,8 +72,8 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
         # Other folders do not count: exports and runs often have their model's name.
         if path.is_file() or (path / "bert_model.ckpt.index").is_file():
             warnings.warn(
-                f"{name} is a model's name, but also a checkpoint in this folder, which is taken; "
-                f"write ./{name} to mean it, or rename it to mean the model",
+                f"{name} is a model's name, and a checkpoint in this folder has that name too. The "
+                f"checkpoint is loaded. Write ./{name} to say so, or rename it to load the model",
                 stacklevel=3,
             )
             return path

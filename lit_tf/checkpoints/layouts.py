@@ -115,7 +115,7 @@ def _without_prefixes(keys: Iterable[str], source: str) -> tuple[dict[str, str],
             elsewhere = f"under {prefixes[1]}" if prefixes[1:] else "at top level"
             raise CheckpointError(
                 f"{source}: parameters both under {prefix} and {elsewhere}: {both[0]!r}; expected "
-                "either"
+                "one of the two places"
             )
         return {k[len(prefix) :]: k for k in keys if k.startswith(prefix)}, "big_vision"
     keys = [k for k in keys if not k.startswith(("opt/", "chrono/"))]

@@ -24,6 +24,9 @@ from lit_tf.training.train import train
 
 from .data import shards
 
+# Tracing a step takes seconds a layer, and none of these tests is about the text tower's size.
+SMALL_TEXT = "model.text=bert:width=64,depth=1,num_heads=1,mlp_dim=64,max_length=16"
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
@@ -40,7 +43,10 @@ def config(data_dir):
         return load_config(
             f"digits:dataset=digit_pairs/tiny,data_dir={data_dir},steps=4,batch_size=16",
             # Whoever makes ops deterministic makes them so for the whole process.
-            ["steps_per_loop=2", "checkpoint_every=4", "deterministic=false", *overrides],
+            [
+                *(SMALL_TEXT, "steps_per_loop=2", "checkpoint_every=4", "deterministic=false"),
+                *overrides,
+            ],
         )
 
     return make
@@ -64,7 +70,8 @@ def finished(data_dir, tmp_path_factory):
     run = load_config(
         f"digits:dataset=digit_pairs/tiny,data_dir={data_dir},steps=6,batch_size=16",
         [
-            *("steps_per_loop=2", "checkpoint_every=4", "deterministic=false", "eval.every=2"),
+            *(SMALL_TEXT, "steps_per_loop=2", "checkpoint_every=4", "deterministic=false"),
+            "eval.every=2",
             *("eval.zero_shot=digit_pairs/tiny", "eval.retrieval=digit_pairs/tiny"),
             *("eval.validation=validation", f"eval.data_dir={data_dir}", "data.augment=flip_lr"),
         ],
