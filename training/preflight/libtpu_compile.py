@@ -55,6 +55,10 @@ def _compile(job):
     compile_options.device_assignment = xla_client.DeviceAssignment.create(
         np.arange(replicas).reshape(replicas, 1)
     )
+    # libtpu also writes the optimized program to a file: see `_program`.
+    dump = pathlib.Path(job["program"]).with_suffix(".dump")
+    debug = compile_options.executable_build_options.debug_options
+    debug.xla_dump_to, debug.xla_dump_hlo_as_text = str(dump), True
     start = time.monotonic()
     with mlir.make_ir_context():
         module = ir.Module.parse(pathlib.Path(job["stablehlo"]).read_text())
@@ -65,7 +69,7 @@ def _compile(job):
     memory = executable.get_compiled_memory_stats()
     cost = executable.cost_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
-    pathlib.Path(job["program"]).write_text(executable.hlo_modules()[0].to_string())
+    pathlib.Path(job["program"]).write_text(_program(executable, dump))
     return {
         "memory": {
             name: getattr(memory, f"{name}_size_in_bytes")
@@ -74,6 +78,20 @@ def _compile(job):
         "cost": {k: cost[k] for k in ("flops", "bytes accessed", "optimal_seconds")},
         "seconds": seconds,
     }
+
+
+def _program(executable, dump):
+    """Returns the optimized program as text.
+
+    jaxlib parses what libtpu hands over, and refuses some asynchronous operations of v6e
+    ("async-update instruction should have 1 operands"). The text that libtpu wrote itself has them.
+    """
+    try:
+        return executable.hlo_modules()[0].to_string()
+    except Exception:
+        for path in dump.glob("*.after_optimizations.txt"):
+            return path.read_text()
+        raise
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ class Report:
             memories, one after the other.
         copies_seconds: those copies' part of it, which can overlap with the rest.
         schedule_seconds: sum of the cycles by which the compiler chose each operation's tiling, and
-            the collectives at the links' published bandwidth, none of it overlapped.
+            the collectives at the links' published bandwidth, none of it overlapped. None, like
+            `schedule_mfu` and `layout_seconds`, if the program does not state the cycles.
         roofline_mfu: model FLOPs over what the chips could have done in `roofline_seconds`.
         overlapped_mfu: the same without `copies_seconds`.
         schedule_mfu: the same for `schedule_seconds`.
@@ -50,13 +51,13 @@ class Report:
     program_flops: float = 0.0
     roofline_seconds: float = 0.0
     copies_seconds: float = 0.0
-    schedule_seconds: float = 0.0
+    schedule_seconds: float | None = None
     roofline_mfu: float = 0.0
     overlapped_mfu: float = 0.0
-    schedule_mfu: float = 0.0
+    schedule_mfu: float | None = None
     collectives: list = dataclasses.field(default_factory=list)
     collective_seconds: float = 0.0
-    layout_seconds: float = 0.0
+    layout_seconds: float | None = None
     slowest: list = dataclasses.field(default_factory=list)
     float32_products: list = dataclasses.field(default_factory=list)
     compile_seconds: float = 0.0
@@ -94,8 +95,12 @@ def make_report(
         topology.all_reduce_seconds(size) * (1 if op == "all-reduce" else 0.5)
         for op, _, size in collectives
     )
-    schedule_seconds = program.cycles / chip.clock + collective_seconds
     at_peak = model_flops / (topology.chips * chip.peak_flops)
+    schedule_seconds = schedule_mfu = layout_seconds = None
+    if program.cycles:
+        schedule_seconds = program.cycles / chip.clock + collective_seconds
+        schedule_mfu = at_peak / schedule_seconds
+        layout_seconds = program.cycles_of("copy") / chip.clock
     return Report(
         title=title,
         topology=topology.name,
@@ -118,10 +123,10 @@ def make_report(
         schedule_seconds=schedule_seconds,
         roofline_mfu=at_peak / compiled.roofline_seconds,
         overlapped_mfu=at_peak / (compiled.roofline_seconds - compiled.copies_seconds),
-        schedule_mfu=at_peak / schedule_seconds,
+        schedule_mfu=schedule_mfu,
         collectives=[{"op": op, "count": n, "bytes": size} for op, n, size in collectives],
         collective_seconds=collective_seconds,
-        layout_seconds=program.cycles_of("copy") / chip.clock,
+        layout_seconds=layout_seconds,
         slowest=[
             {"name": name, "count": n, "seconds": cycles / chip.clock}
             for name, n, cycles in program.slowest(slowest)
@@ -164,13 +169,9 @@ def as_text(report: Report) -> str:
     lines += [
         f"  model FLOPs         {report.model_flops / report.chips / 1e12:10.2f} T per chip; the "
         f"program does {report.program_flops / 1e12:.2f} T",
-        f"  estimated step      {_ms(report.roofline_seconds)} by roofline, "
-        f"{_ms(report.schedule_seconds)} by schedule",
-        f"  estimated MFU       {report.roofline_mfu:10.1%}    by roofline, "
-        f"{report.schedule_mfu:10.1%}    by schedule",
+        *_estimates(report),
         f"  copies of memory    {_ms(report.copies_seconds)} of the roofline; "
         f"{report.overlapped_mfu:.1%} MFU if they overlap",
-        f"  layout changes      {_ms(report.layout_seconds)} of the schedule",
         f"  collectives         {_ms(report.collective_seconds)} at the links' bandwidth",
     ]
     for entry in report.collectives:
@@ -185,6 +186,19 @@ def as_text(report: Report) -> str:
             lines.append(f"    {entry['count']:>4} x  {entry['name']}")
     lines += ["", f"  FITS (compiled in {report.compile_seconds:.0f} s)"]
     return "\n".join(lines)
+
+
+def _estimates(report):
+    """Returns the lines with the estimated time of a step."""
+    step = f"  estimated step      {_ms(report.roofline_seconds)} by roofline"
+    mfu = f"  estimated MFU       {report.roofline_mfu:10.1%}    by roofline"
+    if report.schedule_seconds is None:
+        return [step, mfu, "  no schedule         (the compiler states no cycles for this chip)"]
+    return [
+        f"{step}, {_ms(report.schedule_seconds)} by schedule",
+        f"{mfu}, {report.schedule_mfu:10.1%}    by schedule",
+        f"  layout changes      {_ms(report.layout_seconds)} of the schedule",
+    ]
 
 
 COLUMNS = (
@@ -204,10 +218,13 @@ def as_row(report: Report) -> tuple[str, ...]:
     )
     if not report.fits:
         return (*cells, "does not fit", "-")
+    step, mfu = f"{1e3 * report.roofline_seconds:.3g} /", f"{report.roofline_mfu:.0%} /"
+    if report.schedule_seconds is None:
+        return (*cells, f"{step} - ms", f"{mfu} -")
     return (
         *cells,
-        f"{1e3 * report.roofline_seconds:.3g} / {1e3 * report.schedule_seconds:.3g} ms",
-        f"{report.roofline_mfu:.0%} / {report.schedule_mfu:.0%}",
+        f"{step} {1e3 * report.schedule_seconds:.3g} ms",
+        f"{mfu} {report.schedule_mfu:.0%}",
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from lit_tf.cli import main
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.errors import TrainingError
-from lit_tf.training.preflight import cli, compiler, flops, report
+from lit_tf.training.preflight import cli, compiler, flops, libtpu_compile, report
 from lit_tf.training.preflight.chips import CHIPS, parse_topology
 from lit_tf.training.preflight.hlo import Program
 
@@ -245,6 +245,25 @@ def test_reports_are_words_rows_and_json():
     assert "DOES NOT FIT: 1.33 times" in report.as_text(refused)
     table = report.as_markdown([made, refused]).splitlines()
     assert len({line.count("|") for line in table}) == 1 and "does not fit" in table[-1]
+    no_cycles = dataclasses.replace(
+        compiled, program=Program(HLO.replace("estimated_cycles", "cycles"))
+    )
+    made = report.make_report("name", topology, 4096, no_cycles, sizes={}, model_flops=1e12)
+    assert made.schedule_seconds is None and made.collective_seconds > 0
+    assert "no schedule" in report.as_text(made)
+    assert report.as_row(made)[-2].endswith("/ - ms")
+
+
+def test_a_program_that_jaxlib_cannot_parse_is_read_from_the_compilers_own_file(tmp_path):
+    class Executable:
+        def hlo_modules(self):
+            raise RuntimeError("async-update instruction should have 1 operands but sees 3")
+
+    with pytest.raises(RuntimeError, match="async-update"):
+        libtpu_compile._program(Executable(), tmp_path)
+    (tmp_path / "module_0000.step.before_optimizations.txt").write_text("HloModule before")
+    (tmp_path / "module_0000.step.after_optimizations.txt").write_text("HloModule after")
+    assert libtpu_compile._program(Executable(), tmp_path) == "HloModule after"
 
 
 def test_the_table_of_shipped_configs_survives_what_one_of_them_fails_by(monkeypatch, capsys):
