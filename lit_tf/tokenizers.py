@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import tempfile
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -130,8 +131,9 @@ class _Tokenizer(tf.Module):
         if self._eager_calls < _CALLS_BEFORE_TRACING:
             return self._encode(texts)
         if self._graph is None:
-            spec = tf.TensorSpec([None], tf.string)
-            function = tf.function(self._encode, input_signature=[spec], autograph=False)
+            # A method would hold this object, and only the garbage collector would end the two.
+            encode, spec = weakref.WeakMethod(self._encode), tf.TensorSpec([None], tf.string)
+            function = tf.function(lambda x: encode()(x), input_signature=[spec], autograph=False)
             # Behind a lambda: a SavedModel would write a function that is an attribute.
             self._graph = lambda texts: function(texts)
         return self._graph(texts)

@@ -5,6 +5,7 @@ import gc
 import pathlib
 import pickle
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -321,4 +322,13 @@ def test_many_calls_answer_as_the_first_and_leave_nothing_in_a_saved_model(case,
     tf.saved_model.save(tokenizer, tmp_path / "saved")
     graph = saved_model_pb2.SavedModel.FromString((tmp_path / "saved/saved_model.pb").read_bytes())
     functions = graph.meta_graphs[0].graph_def.library.function
-    assert not [f.signature.name for f in functions if "encode" in f.signature.name]
+    assert not [f.signature.name for f in functions if "lambda" in f.signature.name]
+    # It goes with its last reference, its folder too, not when the garbage collector comes.
+    folder = pathlib.Path(tokenizer._folder.name) if tokenizer.kind == "bert" else None
+    gone = weakref.ref(tokenizer)
+    gc.disable()
+    try:
+        del tokenizer
+        assert gone() is None and not (folder and folder.exists())
+    finally:
+        gc.enable()

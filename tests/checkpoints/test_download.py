@@ -376,7 +376,7 @@ def test_a_checkpoint_here_is_taken_before_the_model_of_its_name(tmp_path, monke
     bert = tmp_path / "uncased_L-12_H-768_A-12"
     bert.mkdir()
     (bert / "bert_model.ckpt.index").touch()
-    with pytest.warns(UserWarning, match=r"write \./uncased"):
+    with pytest.warns(UserWarning, match=r"Write \./uncased"):
         assert resolve(bert.name) == pathlib.Path(bert.name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
