@@ -40,7 +40,12 @@ def test_chunks_change_neither_loss_nor_gradient(name, chunk):
 
 
 @pytest.mark.parametrize(
-    ("loss", "lock_image"), [("softmax", True), ("softmax", False), ("sigmoid", False)]
+    ("loss", "lock_image"),
+    [
+        ("softmax", True),
+        pytest.param("softmax", False, marks=pytest.mark.full),
+        ("sigmoid", False),
+    ],
 )
 def test_gradient_caching_changes_neither_loss_nor_gradient(
     loss, lock_image, fixtures, fixture_module
