@@ -258,7 +258,8 @@ def test_a_shard_that_shrinks_during_a_run_costs_its_examples_and_shifts_no_othe
     path = tmp_path / f"2.{form}"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 7])
     seen = {n for batch in dataset.take(8) for n in shards.numbers(batch)[1]}
-    assert 4 <= counters.missing <= 12
+    passes = -(-counters.examples // 64)  # the pipeline may have read ahead into the next one
+    assert 4 <= counters.missing <= 12 * passes
     assert f"unreadable record in 2.{form} #" in counters.report()
     assert set(range(64)) - seen <= set(range(32, 48))
 
