@@ -18,6 +18,7 @@ from timing import best_times, verdict
 from lit_tf import zero_shot
 from lit_tf.config import BertConfig, LitConfig
 from lit_tf.model import LitModel
+from lit_tf.text_files import read_lines
 from lit_tf.tokenizers import load_tokenizer
 
 LENGTH, BATCH = 16, 256
@@ -30,7 +31,7 @@ WHOLE = 6  # characters of a class name's word that is not cut
 def class_prompts(step):
     """Returns the prompts of every `step`-th class of ImageNet, and all words of class names."""
     path = importlib.resources.files("lit_tf") / "data" / "imagenet_names.txt"
-    names = zero_shot.canonical_class_names(zero_shot.read_lines(path))[::step]
+    names = zero_shot.canonical_class_names(read_lines(path))[::step]
     prompts, _ = zero_shot.make_prompts(names, "clip_paper")
     return prompts, {word for name in names for word in re.findall(r"\w+", name)}
 

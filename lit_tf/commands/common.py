@@ -183,7 +183,7 @@ def read_texts(path):
     Raises:
         DataError: there are no lines, or they cannot be read.
     """
-    from lit_tf import zero_shot
+    from lit_tf.text_files import read_lines
 
     if path == "-":
         try:
@@ -192,7 +192,7 @@ def read_texts(path):
             raise DataError(f"standard input is not UTF-8 text: {e}") from None
         texts = [line.removeprefix("\ufeff") if i == 0 else line for i, line in enumerate(lines)]
     else:
-        texts = zero_shot.read_lines(path)
+        texts = read_lines(path)
     if not texts:
         raise DataError(f"{path}: no texts in this file; expected one per line")
     return texts
@@ -219,9 +219,9 @@ def class_names(value):
     # One class alone tells nothing apart: what ends like a file's name is a file that is missing.
     is_path = "," not in value and (os.sep in value or re.search(r"\.[A-Za-z]{2,5}$", value))
     if is_path or os.path.isfile(value):
-        from lit_tf import zero_shot
+        from lit_tf.text_files import read_list
 
-        names = zero_shot.read_list(value, "class name")
+        names = read_list(value, "class name")
         if len(names) == 1 and "," in names[0]:  # of which only the first name would count
             raise DataError(
                 f"--classes {value!r} holds one line, {names[0]!r:.60}; expected one class per line"

@@ -4,9 +4,10 @@ import dataclasses
 import os
 import pathlib
 
-from lit_tf import prompts, zero_shot
+from lit_tf import prompts
 from lit_tf.errors import DataError, extra
 from lit_tf.image_files import IMAGE_SUFFIXES
+from lit_tf.text_files import read_list
 
 from ..data.tar import is_clutter
 from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages
@@ -104,7 +105,7 @@ def _given_names(class_names):
         return None
     if class_names == "imagenet":
         return list(prompts.imagenet_names())
-    return zero_shot.read_list(class_names, "class name")
+    return read_list(class_names, "class name")
 
 
 def _label_feature(builder, key):
