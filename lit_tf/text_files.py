@@ -1,0 +1,70 @@
+"""Files with one text, class name or template per line."""
+
+import os
+import re
+import warnings
+
+from lit_tf.errors import DataError
+
+# Before a name in a numbered list ("3. cat", "3) cat", "3: cat"), or a WordNet id.
+_NUMBERED = re.compile(r"\s*(\(?\d+\s*[.):]\s|n\d{8}\s)")
+_LEADING_NUMBER = re.compile(r"\(?(\d{1,9})[\s.,:;)_-]+\S")
+
+
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """Returns the lines of a UTF-8 file without their ends.
+
+    Raises:
+        DataError: the file cannot be read or is not UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # Windows likes to begin with a mark
+            # Not splitlines(), which ends lines at form feeds and Unicode's separators, too.
+            return [line.rstrip("\n") for line in file]
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {e}") from e
+
+
+def read_list(path: str | os.PathLike, what: str) -> list[str]:
+    """Returns the lines of a file with one class name or template per line, without blank ones.
+
+    Files of other forms read as such would put numbers and marks into every prompt, without a word.
+    Lines that may be numbered ("0 cat", "1 dog") are taken as they are, with a warning.
+
+    Args:
+        path: a UTF-8 file; a byte order mark and Windows' line ends are taken off.
+        what: "class name" or "template".
+
+    Raises:
+        DataError: the file cannot be read, or holds a table, a numbered list, JSON or NUL bytes.
+    """
+    lines = [line for line in map(str.strip, read_lines(path)) if line]
+    form = None
+    if any("\0" in line for line in lines):
+        form = "NUL bytes, as UTF-16 text does"
+    elif tabbed := [line for line in lines if "\t" in line]:
+        form = f"columns, separated by tabs: {tabbed[0]!r}"
+    elif lines and all(map(_NUMBERED.match, lines)):
+        form = f"numbers or ids before the {what}s: {lines[0]!r}"
+    elif lines and lines[0][0] in "[{" and lines[-1][-1] in "]}" and '"' in "".join(lines):
+        form = f"JSON: {lines[0]!r:.60}"
+    if form:
+        raise DataError(f"{path}: expected one {what} per line and nothing else, found {form}")
+    if _count_up(lines):
+        warnings.warn(
+            f"{path} seems to number its lines ({lines[0]!r:.40}, {lines[1]!r:.40}), and numbers "
+            f"count as part of a {what}: remove them if they do not belong there",
+            stacklevel=2,
+        )
+    return lines
+
+
+def _count_up(lines):
+    """Whether lines begin with 0, 1, ... or 1, 2, 3, ...; two from 1 on may be "1 cat, 2 cats"."""
+    numbers = [_LEADING_NUMBER.match(line) for line in lines]
+    if len(lines) < 2 or None in numbers:
+        return False
+    numbers = [int(found[1]) for found in numbers]
+    start = numbers[0]
+    counting = numbers == list(range(start, start + len(numbers)))
+    return counting and (start == 0 or (start == 1 and len(lines) > 2))
