@@ -13,7 +13,10 @@ import lit_tf
 import lit_tf.export
 
 ROOT = pathlib.Path(__file__).parents[1]
-MODULES = ("embedder", "images", "registry", "retrieval", "texts", "tokenizers", "zero_shot")
+MODULES = (
+    *("embedder", "images", "registry", "retrieval", "text_files", "texts", "tokenizers"),
+    "zero_shot",
+)
 
 
 def public_functions():
