@@ -255,8 +255,8 @@ def test_bad_images_are_named_by_their_place(rgb, fault):
 def test_a_truncated_file_opened_by_pil_is_named(tmp_path, rgb):
     path = tmp_path / "cut.jpg"
     path.write_bytes(JPEG[: len(JPEG) // 2])
-    with pytest.raises(ImageError, match="Image 1 cannot be decoded"):
-        to_batch([rgb, PIL.Image.open(path)], SIZE)
+    with PIL.Image.open(path) as cut, pytest.raises(ImageError, match="Image 1 cannot be decoded"):
+        to_batch([rgb, cut], SIZE)
 
 
 ALONE = {
