@@ -30,57 +30,47 @@ _AUGREG = {m.config_arg: m.name for m in registry.UPSTREAM.values() if m.tower =
 _BERT = {m.config_arg: m.name for m in registry.UPSTREAM.values() if m.tower == "text"}
 
 
+# Every argument and its default; "", 0 and None let the towers decide.
+_ARGUMENTS = {
+    "txt": "bert_base",
+    "img": "B/16",
+    "img_head": False,
+    "init": "",
+    "img_init": "",
+    "txt_init": "",
+    "vocab": "",
+    "res": 0,
+    "token_len": 0,
+    "batch_size": 4096,
+    "steps": 5000,
+    "locking": None,
+    "runlocal": False,
+}
+
+
 def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
     """Returns the config.
 
-    Arguments: `txt` and `img` (the towers), `img_head`, `init` (a whole LiT checkpoint), `img_init`
-    and `txt_init` (other checkpoints of these towers to start from), `vocab`, `res`, `token_len`,
-    `batch_size`, `steps`, `locking` and `runlocal` (a handful of small steps, to see that all
-    works).
+    The towers decide the resolution and the number of tokens: they are the checkpoint's own, 224
+    and 16 with AugReg and BERT, and 64 tokens from scratch.
 
-    `img` is B/32, B/16 or L/16, which start from AugReg; a published model, whose image tower it
-    takes; or a checkpoint's path. `txt` is bert_base or bert_large; a published model or a path; or
-    Ti, S, B, L or So400m for a text transformer from scratch, with a sentencepiece `vocab`. The
-    resolution and the number of tokens are the checkpoint's own; 224 and 16 with AugReg and BERT;
-    64 tokens from scratch.
+    Args:
+        argument: "key=value,flag" with these keys:
+            `img` (B/32, B/16 or L/16, which start from AugReg; a published model, whose image tower
+            it takes; or a checkpoint's path), `img_head` (a linear head on top),
+            `txt` (bert_base or bert_large; a published model or a path; or Ti, S, B, L or So400m
+            for a text transformer from scratch), `vocab` (its sentencepiece model),
+            `init` (a whole LiT checkpoint), `img_init` and `txt_init` (other checkpoints of these
+            towers to start from), `res`, `token_len`, `batch_size`, `steps`, `locking`, and
+            `runlocal` (a handful of small steps, to see that all works).
+        loss: "softmax" or "sigmoid".
+        bias: where the logits' bias starts, or None for none.
+        name: what the run is called.
     """
-    args = parse_arguments(
-        argument,
-        txt="bert_base",
-        img="B/16",
-        img_head=False,
-        init="",
-        img_init="",
-        txt_init="",
-        vocab="",
-        res=0,
-        token_len=0,
-        batch_size=4096,
-        steps=5000,
-        locking=None,
-        runlocal=False,
-    )
-    variant = args.img.removesuffix("_2")  # the published commands write B/16_2 for LiT-B16B_2
-    image_init, resolution = _image(variant)
-    text_init, token_length = _text(args.txt)
-    locking = "LU" if text_init else "Lu"
-    if args.locking is not None:
-        locking = str(args.locking)
+    args = parse_arguments(argument, **_ARGUMENTS)
     config = TrainConfig(
         name=name,
-        model=ModelConfig(
-            init=args.init or None,
-            image=variant,
-            image_init=_start(args.init, locking[:1], args.img_init or image_init),
-            image_head=args.img_head,
-            text=args.txt,
-            text_init=_start(args.init, locking[-1:], args.txt_init or text_init),
-            vocab=args.vocab or None,
-            resolution=args.res or resolution,
-            token_length=args.token_len or token_length,
-            locking=locking,
-            bias=bias,
-        ),
+        model=_model(args, bias),
         data=DataConfig(source="coco_captions", augment="flip_lr|randaug(2,10)"),
         optimizer=OptimizerConfig(
             name=ADAFACTOR if args.txt == "bert_large" else ADAM,
@@ -97,6 +87,29 @@ def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
         steps=args.steps,
     )
     return _runlocal(config) if args.runlocal else config
+
+
+def _model(args, bias):
+    """Returns the towers that the arguments name, and where they start."""
+    variant = args.img.removesuffix("_2")  # the published commands write B/16_2 for LiT-B16B_2
+    image_init, resolution = _image(variant)
+    text_init, token_length = _text(args.txt)
+    locking = "LU" if text_init else "Lu"
+    if args.locking is not None:
+        locking = str(args.locking)
+    return ModelConfig(
+        init=args.init or None,
+        image=variant,
+        image_init=_start(args.init, locking[:1], args.img_init or image_init),
+        image_head=args.img_head,
+        text=args.txt,
+        text_init=_start(args.init, locking[-1:], args.txt_init or text_init),
+        vocab=args.vocab or None,
+        resolution=args.res or resolution,
+        token_length=args.token_len or token_length,
+        locking=locking,
+        bias=bias,
+    )
 
 
 def _image(name):
