@@ -17,7 +17,7 @@ import os, pathlib, sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 from lit_tf.training.distribution.collectives import Collectives
-from lit_tf.training.losses import LOSSES
+from lit_tf.training.losses import LOSS_FUNCTIONS
 
 name, batch, width, chunk = sys.argv[1], *map(int, sys.argv[2:])
 
@@ -33,7 +33,7 @@ def loss_and_gradients(zimg, ztxt):
     sources = [zimg, ztxt, tf.constant([2.3]), tf.constant([-2.7])]
     with tf.GradientTape() as tape:
         tape.watch(sources)
-        loss = LOSSES[name](*sources, collectives=Collectives(), chunk=chunk)
+        loss = LOSS_FUNCTIONS[name](*sources, collectives=Collectives(), chunk=chunk)
     return loss, tape.gradient(loss, sources, unconnected_gradients="zero")
 
 # A small batch first: what TensorFlow takes to run anything at all is not the loss's.

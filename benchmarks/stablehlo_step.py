@@ -25,6 +25,7 @@ PEAKS = {"A100": 312, "H100": 989, "H200": 989, "L4": 121, "L40S": 362}
 
 def lower(args):
     """Writes a config's train step for one device; its first line says what it computes."""
+    from lit_tf.files import write_text
     from lit_tf.training.config import load_config
     from lit_tf.training.preflight import lowering, programs
 
@@ -38,8 +39,7 @@ def lower(args):
         "model_flops": program.model_flops,
         "arguments": list(arguments_of(text)),
     }
-    with open(args.output, "w", encoding="utf-8") as file:
-        file.write(f"// {json.dumps(about)}\n{text}")
+    write_text(args.output, f"// {json.dumps(about)}\n{text}")
     print(f"{args.output}: {args.config}, {args.batch} examples, {config.dtype}")
 
 

@@ -138,8 +138,8 @@ def save_npz(
         name: functools.partial(_float32, variable)
         for name, variable in model.canonical_variables().items()
     }
-    leaves = layouts.to_layout(readers, layout, bare=model.config.bare)
-    arrays = ((key, _as_dtype(path, key, read(), dtype)) for key, read in leaves)
+    entries = layouts.to_layout(readers, layout, bare=model.config.bare)
+    arrays = ((key, _as_dtype(path, key, read(), dtype)) for key, read in entries)
     if model.tokenizer is None:
         npz.write_npz(path, arrays)
         return

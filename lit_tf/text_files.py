@@ -39,17 +39,17 @@ def read_list(path: str | os.PathLike, what: str) -> list[str]:
         DataError: the file cannot be read, or holds a table, a numbered list, JSON or NUL bytes.
     """
     lines = [line for line in map(str.strip, read_lines(path)) if line]
-    form = None
+    found = None
     if any("\0" in line for line in lines):
-        form = "NUL bytes, as UTF-16 text does"
+        found = "NUL bytes, as UTF-16 text does"
     elif tabbed := [line for line in lines if "\t" in line]:
-        form = f"columns, separated by tabs: {tabbed[0]!r}"
+        found = f"columns, separated by tabs: {tabbed[0]!r}"
     elif lines and all(map(_NUMBERED.match, lines)):
-        form = f"numbers or ids before the {what}s: {lines[0]!r}"
+        found = f"numbers or ids before the {what}s: {lines[0]!r}"
     elif lines and lines[0][0] in "[{" and lines[-1][-1] in "]}" and '"' in "".join(lines):
-        form = f"JSON: {lines[0]!r:.60}"
-    if form:
-        raise DataError(f"{path}: expected one {what} per line and nothing else, found {form}")
+        found = f"JSON: {lines[0]!r:.60}"
+    if found:
+        raise DataError(f"{path}: expected one {what} per line and nothing else, found {found}")
     if _count_up(lines):
         warnings.warn(
             f"{path} seems to number its lines ({lines[0]!r:.40}, {lines[1]!r:.40}), and numbers "

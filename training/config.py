@@ -144,7 +144,8 @@ class LossConfig:
 
     Attributes:
         name: "softmax" or "sigmoid".
-        chunk: rows of logits to hold at a time on a replica, 0 for all.
+        chunk: how much of the logits a replica holds at a time, 0 for all: rows with the softmax
+            loss, columns with the sigmoid loss.
         cache_chunk: examples that a replica embeds at a time with exact gradient caching, 0 for the
             whole batch at once. A locked tower needs no activations for the backward pass, so it
             embeds its share of the batch at once in either case.

@@ -210,4 +210,4 @@ def _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk):
     return pairs(zimg, all_ztxt, scale, bias)
 
 
-LOSSES = {SOFTMAX: softmax_loss, SIGMOID: sigmoid_loss}
+LOSS_FUNCTIONS = {SOFTMAX: softmax_loss, SIGMOID: sigmoid_loss}

@@ -195,7 +195,7 @@ class Optimizer:
         parameters: {canonical name: trainable tf.Variable}.
         config: a `config.OptimizerConfig`. Its learning rate multiplies the rule's update. Its
             weight decay times the parameter is added after that, so it does not depend on the
-            learning rate, and only for leaves named `kernel`.
+            learning rate, and only for parameters named `kernel`.
         total_steps: steps of the whole run.
 
     Attributes:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from . import gradient_cache
 from .distribution.collectives import Collectives
-from .losses import LOSSES
+from .losses import LOSS_FUNCTIONS
 from .optimizers import Optimizer, clip_by_global_norm
 
 # The class token's position row is a constant of the model: zeros in all that training starts from.
@@ -80,7 +80,7 @@ class ReplicaStep:
         """
         variables = self.model.canonical_variables()
         t, b = variables["t"].value, variables.get("b")
-        return LOSSES[self._loss_config.name](
+        return LOSS_FUNCTIONS[self._loss_config.name](
             zimg,
             ztxt,
             t,

@@ -37,8 +37,8 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     Args:
         config: the run's config.
         workdir: folder of this run, local or gs://. Afterwards it holds `config.json`,
-            `checkpoints/`, TensorBoard's `train/` and `eval/`, and `final.npz` (vit_jax layout)
-            with its vocabulary beside it.
+            `checkpoints/`, TensorBoard's `train/` and `eval/`, and `final.npz` (in the layout
+            that `docs/training.md` names) with its vocabulary beside it.
         strategy: a `tf.distribute` strategy, by default the current one.
 
     Returns:

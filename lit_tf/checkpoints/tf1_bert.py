@@ -14,8 +14,8 @@ from lit_tf.errors import CheckpointError, nearest
 _ENCODER = "txt/BertEncoder_0"
 _LAYER = re.compile(r"bert/encoder/layer_(\d+)/")
 
-# A leaf's name in the release -> its name in LiT checkpoints. Everything else in the file (pooler,
-# cls, optimizer slots, global_step) belongs to BERT's own pre-training.
+# A variable's name in the release -> its name in LiT checkpoints. Everything else in the file
+# (pooler, cls, optimizer slots, global_step) belongs to BERT's own pre-training.
 _EMBEDDINGS = {
     "bert/embeddings/word_embeddings": "embedder/embedders_token_ids/embedding",
     "bert/embeddings/position_embeddings": "embedder/embedders_position_ids/embedding",
@@ -117,8 +117,8 @@ class Tf1Bert(collections.abc.Mapping):
                 f"bert/encoder/layer_{i}",
             )
             for theirs, ours in _DENSE.items():
-                for leaf in ("kernel", "bias"):
-                    names[f"{new}/{ours}/{leaf}"] = f"{old}/{theirs}/{leaf}"
+                for last in ("kernel", "bias"):
+                    names[f"{new}/{ours}/{last}"] = f"{old}/{theirs}/{last}"
             for theirs, ours in _NORMS.items():
                 names[f"{new}/{ours}/scale"] = f"{old}/{theirs}/gamma"
                 names[f"{new}/{ours}/bias"] = f"{old}/{theirs}/beta"
@@ -132,7 +132,7 @@ class Tf1Bert(collections.abc.Mapping):
         return names
 
     def _check(self, shapes, dtypes, max_length):
-        """Returns {canonical name: shape} after comparing every leaf with the table's widths."""
+        """Returns {canonical name: shape} once all agree with the table's widths."""
         word = "bert/embeddings/word_embeddings"
         hidden = "bert/encoder/layer_0/intermediate/dense/bias"
         for name, rank in ((word, 2), (hidden, 1)):
@@ -145,10 +145,10 @@ class Tf1Bert(collections.abc.Mapping):
         }
         out = {}
         for new, old in self._originals.items():
-            parent, leaf = old.split("/", 3)[-1].rpartition("/")[::2]
-            if old.startswith("bert/embeddings/") and leaf.endswith("embeddings"):
+            parent, last = old.split("/", 3)[-1].rpartition("/")[::2]
+            if old.startswith("bert/embeddings/") and last.endswith("embeddings"):
                 expected = (None, width)
-            elif leaf == "kernel":
+            elif last == "kernel":
                 expected = kernels.get(parent, (width, width))
             else:
                 expected = (mlp_dim if parent == "intermediate/dense" else width,)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from lit_tf.training.distribution.collectives import Collectives
-from lit_tf.training.losses import LOSSES
+from lit_tf.training.losses import LOSS_FUNCTIONS
 
 from .reference_runs import build_step
 
@@ -23,7 +23,7 @@ def value_and_gradients(name, chunk, batch=16, width=8):
     def compute():
         with tf.GradientTape() as tape:
             tape.watch(sources)
-            loss = LOSSES[name](zimg, ztxt, t, b, collectives=Collectives(), chunk=chunk)
+            loss = LOSS_FUNCTIONS[name](zimg, ztxt, t, b, collectives=Collectives(), chunk=chunk)
         return loss, tape.gradient(loss, sources)
 
     return compute()
@@ -75,7 +75,7 @@ def test_chunked_loss_holds_no_global_square_of_logits():
         t = tf.constant(2.0)
         with tf.GradientTape() as tape:
             tape.watch([zimg, ztxt])
-            loss = LOSSES["softmax"](zimg, ztxt, t, collectives=Collectives(), chunk=chunk)
+            loss = LOSS_FUNCTIONS["softmax"](zimg, ztxt, t, collectives=Collectives(), chunk=chunk)
         return tape.gradient(loss, [zimg, ztxt])
 
     hlo = compute.experimental_get_compiler_ir(spec, spec)(stage="hlo")

@@ -1,4 +1,4 @@
-"""Input: image-text pairs from tfds, webdataset tars, TFRecords, or precomputed embeddings.
+"""Input: image-text pairs from tfds, shards or tables, or precomputed embeddings.
 
     source -> shuffled, endless stream of undecoded records -> decode, augment -> batches
 

@@ -20,6 +20,18 @@ _ENOUGH = 1000
 _NAMED = 20
 
 
+def status_of(present, decoded, captioned):
+    """Returns an example's status, an int32 scalar, in a pipeline.
+
+    Args:
+        present: bool scalar, whether its record could be read.
+        decoded: bool scalar, whether its image could be decoded.
+        captioned: bool scalar, whether it has a caption.
+    """
+    found = tf.where(decoded, tf.where(captioned, GOOD, EMPTY_CAPTION), CORRUPT_IMAGE)
+    return tf.where(present, found, MISSING)
+
+
 class Counters:
     """Counts a pipeline's good and bad examples, on this host and since this process started.
 

@@ -17,7 +17,7 @@ from lit_tf.decoding import decode_in_dataset
 from lit_tf.errors import ConfigError
 
 from . import augment, stream
-from .counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
+from .counters import GOOD, Counters, status_of
 from .sources import open_source
 
 # How many bad examples are described, not only named.
@@ -115,12 +115,7 @@ def make_validation_dataset(
     pieces = stream.split_evenly(source.lengths, host, hosts)
     steps = sum(p.take for p in pieces) // (global_batch_size // hosts)
     prepare = _preparation(source, data_config, "", image_size, None)
-    dataset = tf.data.Dataset.from_tensor_slices(
-        ([p.shard for p in pieces], [p.skip for p in pieces], [p.take for p in pieces])
-    )
-    dataset = dataset.flat_map(
-        lambda *piece: stream.read_piece(source, *(tf.cast(n, tf.int64) for n in piece))
-    )
+    dataset = stream.read_in_order(source, pieces)
     dataset = dataset.enumerate().map(
         lambda position, record: prepare(position, record, True),
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -213,13 +208,10 @@ def _preparation(source, data_config, augmentation, image_size, seed):
         image = tf.ensure_shape(image, shape)
         if draws:
             image = transform(image, uniform[2:])
-        status = tf.where(
-            decoded, tf.where(tf.strings.length(text) > 0, GOOD, EMPTY_CAPTION), CORRUPT_IMAGE
-        )
         return {
             key: image,
             "text": text,
-            "status": tf.where(record["present"], status, MISSING),
+            "status": status_of(record["present"], decoded, tf.strings.length(text) > 0),
             "shard": record["shard"],
             "index": record["index"],
         }

@@ -145,6 +145,14 @@ def records(source, pieces, shuffle_buffer, seed, start):
     return dataset.enumerate(start=start)
 
 
+def read_in_order(source, pieces):
+    """Returns the records of pieces one after the other, as `read_piece` does those of one."""
+    rows = [dataclasses.astuple(p) for p in pieces] or [(0, 0, 0)]
+    columns = np.array(rows, np.int64).T
+    dataset = tf.data.Dataset.from_tensor_slices(tuple(columns))
+    return dataset.flat_map(lambda *piece: read_piece(source, *piece))
+
+
 def read_piece(source, shard, skip, take):
     """Returns exactly `take` records of a shard as dicts, even if it is damaged.
 

@@ -13,6 +13,7 @@ import json
 import pathlib
 
 import lit_tf
+from lit_tf.files import write_text
 
 from ..names import SIGMOID, SOFTMAX
 from . import build, measure, pretrain
@@ -67,7 +68,7 @@ def main(argv=None):
             figures = measure.measure_model(model, "test", data_dir=args.data_dir)
             rows.append((pooling, loss, figures))
             print(table(rows[-1:]).splitlines()[-1], flush=True)
-    (workdir / "pooling.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    write_text(workdir / "pooling.json", json.dumps(rows, indent=1))
     text = table(rows)
     print(text)
     build.replace_part(pathlib.Path(args.card), "pooling", text)

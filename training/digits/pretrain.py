@@ -136,16 +136,16 @@ def accuracy(tower, heads, examples):
 
 
 def save(tower, heads, path):
-    """Writes the tower and its heads in AugReg's layout: the image tower's leaves at top level."""
+    """Writes the tower and its heads in AugReg's layout: the image tower's arrays at top level."""
     # AugReg's own has no attention pooling; big_vision's ViTs of today stand at top level, too.
     layout = "vit_jax" if tower.config.pool == "cls" else "big_vision"
-    leaves = {
+    arrays = {
         f"img/{name}": (lambda v=variable: v.numpy())
         for name, variable in tower.canonical_variables().items()
     }
     arrays = [
         (key.removeprefix("img/"), np.asarray(read(), np.float32))
-        for key, read in layouts.to_layout(leaves, layout, bare=True)
+        for key, read in layouts.to_layout(arrays, layout, bare=True)
     ]
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def _captioned_of_tfds(argument, data_dir):
     name, builder, _, split, standard = open_recipe(argument, data_dir)
     images = TfdsImages(builder, split)
     wanted = _caption_feature(builder)
-    path = _leaf(wanted)
+    path = _feature_path(wanted)
     captions = []
     for row in images.columns(wanted):
         texts = row[path] if isinstance(row[path], list) else [row[path]]
@@ -83,7 +83,8 @@ def _caption_feature(builder):
     )
 
 
-def _leaf(features):
+def _feature_path(features):
+    """Returns the keys that lead to the one feature of a nested dict."""
     path = []
     while isinstance(features, dict):
         key = next(iter(features))

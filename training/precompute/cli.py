@@ -16,17 +16,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="name or path of a checkpoint with the image tower")
     parser.add_argument("output", help="folder to write to, local or gs://")
     data = parser.add_argument_group("data, as in a training config")
-    data.add_argument("--source", required=True, metavar="NAME|PATTERN")
-    data.add_argument("--format", default="auto", help="auto (default), tfds, tar or tfrecord")
-    data.add_argument("--split", default="train")
+    data.add_argument(
+        "--source", required=True, metavar="NAME|PATTERN", help="tfds dataset, shards or table"
+    )
+    data.add_argument(
+        "--format", default="auto", help="auto (default), tfds, tar, tfrecord or table"
+    )
+    data.add_argument("--split", default="train", help="of a tfds dataset (default: train)")
     data.add_argument("--data-dir", metavar="DIR", help="where tfds keeps its data")
-    data.add_argument("--image-key", default="image")
-    data.add_argument("--text-key", default="captions/text")
+    data.add_argument(
+        "--image-key",
+        default="image",
+        help="feature, extension, field or column of the image (default: image)",
+    )
+    data.add_argument(
+        "--text-key", default="captions/text", help="the same of the text (default: captions/text)"
+    )
     data.add_argument(
         "--exif", action="store_true", help="turn images as their EXIF orientation says"
     )
     commands.add_max_pixels(data)
-    data.add_argument("--max-bad-share", type=float, default=0.01, metavar="SHARE")
+    data.add_argument(
+        "--max-bad-share",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="share of unusable examples beyond which it stops (default: 0.01)",
+    )
     data.add_argument(
         "--augment",
         default="",
@@ -45,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="precision to compute in (default: float32); embeddings are stored in float32",
     )
-    how.add_argument("--batch-size", type=int, default=64, metavar="N")
+    how.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images at a time (default: 64)"
+    )
     how.add_argument(
         "--strategy",
         choices=[name for name in STRATEGIES if name != MULTI_WORKER],

@@ -30,7 +30,7 @@ from lit_tf.files import parse_object, replacing_path, write_text
 
 from ..config import DataConfig
 from ..data import augment, stream
-from ..data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING, Counters
+from ..data.counters import GOOD, Counters, status_of
 from ..data.embeddings import read_manifest
 from ..data.pipeline import attempt, clean, naming
 from ..data.shard_sizes import differences, read_sizes, shard_sizes, write_sizes
@@ -117,7 +117,7 @@ def precompute(
             for number in todo:
                 writer(number, counters)
                 bar.update()
-    finish(job)
+    write_manifest_if_complete(job)
     return counters
 
 
@@ -136,7 +136,7 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
     todo = [i for i in range(job.shards) if not _done(job, i)]
     _check_data(job)
     beam.run(todo, functools.partial(ShardWriter, job), options)
-    finish(job)
+    write_manifest_if_complete(job)
 
 
 class ShardWriter:
@@ -203,11 +203,7 @@ class ShardWriter:
 
     def _batches(self, pieces, start):
         job = self._job
-        rows = [dataclasses.astuple(p) for p in pieces] or [(0, 0, 0)]
-        columns = np.array(rows, np.int64).T
-        dataset = tf.data.Dataset.from_tensor_slices(tuple(columns))
-        dataset = dataset.flat_map(lambda *piece: stream.read_piece(self._source, *piece))
-        dataset = dataset.enumerate(start=start)
+        dataset = stream.read_in_order(self._source, pieces).enumerate(start=start)
         dataset = dataset.map(self._prepare, num_parallel_calls=tf.data.AUTOTUNE)
         # Texts of a batch are padded to as many as the longest list has.
         dataset = dataset.padded_batch(job.batch_size)
@@ -231,12 +227,11 @@ class ShardWriter:
         if draws:
             uniform = tf.random.stateless_uniform([job.views, draws], seed)
             views = [transform(image, uniform[view]) for view in range(job.views)]
-        status = tf.where(decoded, tf.where(tf.size(texts) > 0, GOOD, EMPTY_CAPTION), CORRUPT_IMAGE)
         return {
             "views": tf.stack(views),
             "texts": texts,
             "count": tf.size(texts),
-            "status": tf.where(record["present"], status, MISSING),
+            "status": status_of(record["present"], decoded, tf.size(texts) > 0),
             "shard": record["shard"],
             "index": record["index"],
         }
@@ -247,7 +242,7 @@ class ShardWriter:
         return embeddings.astype("<f4").reshape((*views.shape[:2], self._width))
 
 
-def finish(job: Job) -> bool:
+def write_manifest_if_complete(job: Job) -> bool:
     """Writes the manifest if all shards are there, and says whether they are.
 
     Raises:

@@ -18,9 +18,9 @@ from lit_tf.training.data.embeddings import read_manifest
 from lit_tf.training.precompute.shards import (
     Job,
     ShardWriter,
-    finish,
     is_finished,
     precompute,
+    write_manifest_if_complete,
 )
 
 from ..data import shards
@@ -93,7 +93,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_shards(whole, tmp_path):
     # As SIGKILL leaves it: a shard half written, and one whole whose completion was not noted.
     (tmp_path / "embeddings-00001-of-00004.tfrecord.0.partial").write_bytes(b"half")
     (tmp_path / "embeddings-00003-of-00004.tfrecord").write_bytes(b"stale")
-    assert not finish(job)
+    assert not write_manifest_if_complete(job)
     with pytest.raises(DataError, match="has not finished"):
         trained = DataConfig(source=str(tmp_path), format="embeddings")
         make_train_dataset(trained, None, global_batch_size=8, image_size=0, seed=0)
