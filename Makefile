@@ -34,7 +34,7 @@ venv: $(VENV)/.installed
 test: venv
 	$(MAKE) --no-print-directory --jobs 2 lint quick-tests
 
-# LLVM optimizes nothing that is run so seldom; `make test-full` leaves it as it is.
+# Tests run compiled code only a few times, so LLVM's optimization is off; `make test-full` keeps it.
 quick-tests: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 quick-tests: venv
 	$(BIN)/python -m pytest tests -m "not full" $(PARALLEL)

@@ -22,7 +22,7 @@ from lit_tf.export import saved_model, tflite
 from lit_tf.model import LitModel
 from lit_tf.tokenizers import load_tokenizer
 
-IMAGES, PROMPTS = 8, 162
+IMAGES = 8
 # What is exported has 3 of 12 blocks: to write and verify all of them would take minutes.
 EXPORTED = ViTConfig(16, 224, 768, 3, 12, 3072)
 

@@ -40,10 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantization",
         choices=QUANTIZATIONS,
-        help=f"TFLite, and except for {INT8} a web page (default: {DYNAMIC_INT8})",
+        help=f"of TFLite files or a web page (no {INT8}); default: {DYNAMIC_INT8}",
     )
     parser.add_argument(
-        "--calibration", metavar="GLOB", nargs="+", help="TFLite int8: images like those to come"
+        "--calibration",
+        metavar="GLOB",
+        nargs="+",
+        help="TFLite int8: images like those that the device will see",
     )
     commands.add_strict(parser, default=None)
     parser.add_argument(
@@ -94,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
-    common = {
+    shared = {
         "classes": commands.class_names(args.classes) if args.classes else None,
         "templates": args.templates,
         "source": source,
@@ -103,16 +106,16 @@ def run(args: argparse.Namespace) -> int:
     if args.saved_model:
         parts = args.parts.split(",") if args.parts else _all_parts(model)
         more = {"parts": parts, "dtype": args.dtype, "max_pixels": args.max_pixels}
-        measured = saved_model(model, args.out, **more, **common)
+        measured = saved_model(model, args.out, **more, **shared)
     elif args.web:
         given = {"texts": commands.texts(args.texts)} if args.texts else {}
         images = commands.matching_files(args.images or ())
         more = {"quantization": quantization, "images": images, "runtime": args.runtime or ()}
-        measured = web(model, args.out, **more, **given, **common)
+        measured = web(model, args.out, **more, **given, **shared)
     else:
         images = calibration_images(model, args, left_out) if args.calibration else None
         more = {"quantization": quantization, "calibration": images}
-        measured = tflite(model, args.out, **more, **common)
+        measured = tflite(model, args.out, **more, **shared)
     left_out.report()
     if args.json:
         commands.print_json(measured)

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -98,8 +97,7 @@ def tflite(
                     warnings.warn(f"no text_encoder_strings.tflite: {reason}", stacklevel=2)
             files.update(write_text_graphs(model, folder, quantization, tokenize))
         if model.tokenizer is not None:
-            name = {"bert": "vocab.txt", "sentencepiece": "vocab.model"}[model.tokenizer.kind]
-            (folder / name).write_bytes(model.tokenizer.to_bytes())
+            write_vocabulary(model.tokenizer, folder)
         manifest.write(
             folder,
             model,
@@ -127,15 +125,19 @@ def convert(function: Callable, tower: tf.Module, signature: str, custom: bool =
     module = tf.Module()
     module.weights = [v.value for v in tower.variables]
     module.function = function
-    folder = tempfile.mkdtemp(prefix="lit_tf_")
-    try:
+    with tempfile.TemporaryDirectory(prefix="lit_tf_") as folder:
         tf.saved_model.save(module, folder, signatures={signature: function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.allow_custom_ops = custom
         return converter.convert()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_vocabulary(tokenizer, folder) -> str:
+    """Writes a tokenizer's vocabulary to `vocab.txt` or `vocab.model`; returns that name."""
+    name = {"bert": "vocab.txt", "sentencepiece": "vocab.model"}[tokenizer.kind]
+    (folder / name).write_bytes(tokenizer.to_bytes())
+    return name
 
 
 def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=None) -> dict:

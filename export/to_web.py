@@ -130,8 +130,7 @@ def _image_tower(model, folder, quantization):
 
 
 def _text_tower(model, folder, quantization):
-    name = {"bert": "vocab.txt", "sentencepiece": "vocab.model"}[model.tokenizer.kind]
-    (folder / "model" / name).write_bytes(model.tokenizer.to_bytes())
+    name = to_tflite.write_vocabulary(model.tokenizer, folder / "model")
     graphs = to_tflite.write_text_graphs(model, folder / "model", quantization, batch=1)
     return {**graphs, name: {}}
 

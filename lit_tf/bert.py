@@ -7,8 +7,8 @@ from lit_tf import ops
 from lit_tf.config import BertConfig
 from lit_tf.layers import CanonicalLayer, LayerNorm, PostNormBlock, Tower, compiled_by_xla
 
-# Added to the logits of padding. Finite, so a text with no tokens gives no NaN. float16 ends at
-# 65,504, where this is infinite: only texts that begin with [CLS] are safe, as all texts here do.
+# Added to the logits of padding. It is finite, so a text without tokens gives no NaN. In float16 it
+# overflows to -inf, so there every text needs a token; all texts here begin with [CLS].
 MASKED = -1e9
 
 

@@ -91,7 +91,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def _make_printable():
-    """Lets both outputs take any text, and whatever a closed one is given vanish.
+    """Lets both outputs take any text. Output to a closed stream is discarded.
 
     What an output's encoding lacks is escaped: bytes of a file name that are not UTF-8, or all but
     ASCII in the C locale.
@@ -134,7 +134,7 @@ def main(argv=None) -> int:
     except Exception as e:
         if debug:
             traceback.print_exc()
-        users = _what_the_user_can_mend(e)
+        users = _user_error(e)
         what = users or f"{type(e).__name__}: {e}"
         hint = "" if users or debug else " (unexpected; --debug shows where)"
         print(f"lit-tf: error: {' '.join(what.split())}{hint}", file=sys.stderr)
@@ -145,8 +145,8 @@ def main(argv=None) -> int:
         return ERROR if users else BUG
 
 
-def _what_the_user_can_mend(error):
-    """Returns what to tell the user of an error that is not ours, else None."""
+def _user_error(error):
+    """Returns the message of an error that the user can mend, or None for a bug of ours."""
     if isinstance(error, LitError):
         return str(error)
     if isinstance(error, OSError) or disk_error(error):
@@ -157,7 +157,7 @@ def _what_the_user_can_mend(error):
 
 
 def _discard_output():
-    """Lets what could not be printed vanish, or Python would try again when it ends."""
+    """Discards what could not be printed; otherwise Python would try to print it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,9 +1,9 @@
 """From an image file's bytes to its pixels: one graph, wherever it runs.
 
-TensorFlow decodes. What is here stands before its decoders: it reads the size off the header and
-refuses what is too large before memory is asked for, applies what those decoders leave out (a BMP's
-palette, the place of a GIF's frame, WebP's alpha), and names what nobody decodes. Everything is a
-TensorFlow operation, so that a SavedModel has it too.
+TensorFlow decodes. This module does what its decoders leave out: it reads the size off the header
+and refuses large images before memory is allocated, applies a BMP's palette, the place of a GIF's
+frame and WebP's alpha, and names formats that cannot be decoded. Everything is a TensorFlow
+operation, so that a SavedModel has it too.
 
 Formats: JPEG (ITU T.81), PNG (W3C), WebP (RFC 9649), GIF89a, BMP (Windows' BITMAPINFOHEADER and
 its successors).
@@ -162,8 +162,8 @@ def _unknown(data, header, limit):
 def _jpeg(data, header, limit):
     height, width, channels = tf.unstack(tf.io.extract_jpeg_shape(data))
     data = limit.checked(data, width, height)
-    # Viewers take all CMYK as inverted, as Adobe writes it; TensorFlow only what Adobe's marker
-    # says so of. So one is put in front. If the file has its own, that one counts, being later.
+    # Viewers treat all CMYK as inverted, as Adobe writes it. TensorFlow does so only after Adobe's
+    # marker, so one is inserted. If the file has its own, that one comes later and wins.
     data = tf.cond(
         channels == 4,
         lambda: tf.strings.join([_slice(data, 0, 2), _ADOBE, _slice(data, 2, tf.int64.max)]),

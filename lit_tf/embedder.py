@@ -1,7 +1,7 @@
 """Embeds a stream of images of any length: decoding runs beside the tower, in bounded memory.
 
-This is the one loop that everything goes through which embeds many images: `encode_image`,
-`lit-tf embed`, the search index, precomputing and evaluation. It does not know what embeds a batch:
+Everything that embeds many images goes through this loop: `encode_image`, `lit-tf embed`, the
+search index, precomputing and evaluation. It does not know what embeds a batch:
 that is a function, which may run on one device or on all replicas of a strategy. Nor does it pad
 the last batch: what needs one static shape (replicas, XLA) does that itself, since elsewhere one
 new image would cost as much as a whole batch.
@@ -164,8 +164,8 @@ def read_ahead(items: Iterable, read: Callable, ahead: int) -> Iterator[tuple[An
             start(1)
             yield item, result
     finally:
-        # Not waited for: where nobody closes this generator, the garbage collector does, in any
-        # thread and even while a thread is being started, when joining another one deadlocks.
+        # Do not wait for the threads. The garbage collector may close this generator in any thread,
+        # even while another thread starts, and joining would then deadlock.
         pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,8 +1,8 @@
 """Writing files and folders so that a reader finds the old one or the whole new one; digests.
 
 Everything is written beside its final place and renamed when it is whole. An interrupted or failed
-write leaves the old output as it was, and nothing new. Links are followed: what they point at is
-replaced, not they. Whether an output may be written at all is checked before any work.
+write leaves the old output as it was, and nothing new. If the path is a link, the file that it
+points at is replaced, not the link. Whether an output may be written is checked before any work.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ def _check_no_input(outputs, inputs):
                 f"{printable(known[key])} and {printable(path)} are one file: name two"
             )
         known[key] = path
-    # Most outputs do not exist yet, and inputs may be many: then there is nothing to look at.
+    # Most outputs do not exist yet. Then no input needs to be compared.
     known = {key: path for key, path in known.items() if isinstance(key, str) or key[0] is not None}
     images = {}  # outputs that exist and are images, by their real path
     for path in outputs:
@@ -296,9 +296,10 @@ def _remove_unfinished(path):
 
 
 def _exchange(a, b):
-    """Swaps two folders, in one step where the system can: then a killed process leaves either.
+    """Swaps two folders, in one step if the system supports it.
 
-    Linux can on all its usual file systems. Elsewhere a process that is killed between two renames
+    A killed process then leaves the old folder or the new one. Linux supports it on all its usual
+    file systems. Elsewhere a process that is killed between two renames
     leaves what was at `b` beside it, under the name of `a` with `.old` added.
     """
     renameat2 = None

@@ -323,9 +323,9 @@ def _assign(variable, blocks):
     """Assigns an array that comes in blocks of rows; a large one piece by piece.
 
     At once, it would be in memory four times: as read, as a tensor, and as the variable's old and
-    new value. For a token table that is more than the rest of a small model. The operation itself,
-    since `target[i:j].assign` first reads target[i:j]: that shares the variable's memory, and
-    TensorFlow copies all of a variable before it changes what somebody else can see.
+    new value. For a token table that is more than the rest of a small model. The raw operation is
+    used because `target[i:j].assign` first reads target[i:j], which shares the variable's memory,
+    and TensorFlow copies a whole variable before it changes memory that is shared.
     """
     target = variable.value
     size = math.prod(target.shape) * np.dtype(np.float32).itemsize

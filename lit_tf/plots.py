@@ -37,8 +37,8 @@ def heat_map(path, similarities, images, texts, title=None, match=None):
     columns, rows = similarities.shape
     if columns * rows > _DRAWN:
         raise LitError(
-            f"A heat map of {columns} images and {rows} texts has {columns * rows} cells; nobody "
-            f"can read more than {_DRAWN}. Choose fewer."
+            f"A heat map of {columns} images and {rows} texts has {columns * rows} cells; it can "
+            f"show at most {_DRAWN}. Choose fewer."
         )
     labels = [" ".join(text.split()) for text in texts]
     labels = ["\n".join(textwrap.wrap(text, 44, max_lines=2)) or '""' for text in labels]
@@ -75,7 +75,7 @@ def heat_map(path, similarities, images, texts, title=None, match=None):
         try:
             with files.replacing(path) as f:
                 kind = pathlib.PurePath(path).suffix[1:] or "png"
-                # tight: whatever a text is wide
+                # tight: wide texts are not cut off
                 drawing.savefig(f, format=kind, dpi=150, bbox_inches="tight")
         except (OSError, ValueError) as e:  # ValueError: no such format
             raise LitError(f"{os.fspath(path)} cannot be written: {e}") from None

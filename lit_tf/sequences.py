@@ -12,7 +12,7 @@ def to_list(values: Any) -> list[Any]:
             Arrow or NumPy; an eager tensor.
 
     Raises:
-        TypeError: it is not a sequence; the message goes on from "..., which".
+        TypeError: it is not a sequence. The message completes "... found a Foo, which".
     """
     if isinstance(values, Mapping):
         raise TypeError("maps keys to values")

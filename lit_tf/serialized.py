@@ -2,9 +2,9 @@
 
 Keras looks serialized classes up in its registry and imports nothing itself. The decorators of the
 classes fill the registry, but only once their modules are imported, and that takes TensorFlow,
-which `import lit_tf` leaves alone. So placeholders are registered as soon as Keras is imported, be
-that before or after lit_tf. A placeholder imports its class when Keras first asks for it, and the
-class then takes its place.
+which `import lit_tf` leaves alone. So placeholders are registered as soon as Keras is imported,
+whether that is before or after lit_tf. A placeholder imports its class when Keras first asks for
+it, and the class then takes its place.
 """
 
 import importlib

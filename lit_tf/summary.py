@@ -38,7 +38,7 @@ def summarize(name_or_path, *, vocab=None) -> dict:
         check_log_temperature(scalars["t"], checkpoint.source)
     sizes = {name: math.prod(shape) for name, shape in checkpoint.shapes.items()}
     if checkpoint.layout == "big_vision":
-        sizes.pop("img/cls_pos_embedding", None)  # zeros that stand in no such file
+        sizes.pop("img/cls_pos_embedding", None)  # zeros that the file does not contain
     tokenizer = find_tokenizer(path, config, vocab)
     missing = []
     if config.image is None:

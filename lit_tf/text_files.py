@@ -28,7 +28,7 @@ def read_lines(path: str | os.PathLike) -> list[str]:
 def read_list(path: str | os.PathLike, what: str) -> list[str]:
     """Returns the lines of a file with one class name or template per line, without blank ones.
 
-    Files of other forms read as such would put numbers and marks into every prompt, without a word.
+    A file in another format would silently put numbers and marks into every prompt.
     Lines that may be numbered ("0 cat", "1 dog") are taken as they are, with a warning.
 
     Args:

@@ -24,11 +24,11 @@ def layer_norm(x, scale, bias, epsilon):
 
 def dense(x, kernel, bias, gelu):
     """As `ops.dense`."""
-    # Named axes, no "...": TensorFlow's gradient of "...i,io->...o" makes a kernel's gradient for
-    # every token and then adds them up, which XLA makes one product for a TPU, but not for CUDA.
+    # Axes have names instead of "...". With "...", TensorFlow computes a kernel's gradient for each
+    # token and then adds. XLA merges that into one product for a TPU, but not for CUDA.
     axes = "abcdefgh"[: x.shape.rank - 1]
     y = tf.einsum(f"{axes}i,io->{axes}o", x, kernel) + bias
-    # Stored: a TPU would rather compute GELU again for every tile of the next product.
+    # Stored, because a TPU would otherwise compute GELU again for every tile of the next product.
     return _materialize(tf.nn.gelu(y, approximate=True)) if gelu else y
 
 
@@ -48,11 +48,11 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
         )
         padding = _within_each_text(padding, packed, tokens)
     q, k, v = (
-        _project(dense, x, layer)  # (batch, tokens, heads, head_dim)
-        for dense, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))
+        _project(linear, x, layer)  # (batch, tokens, heads, head_dim)
+        for linear, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))
     )
     q *= tf.cast(layer.head_dim**-0.5, q.dtype)
-    if queries.shape[0] == 1:  # attention pooling's probe: projected once, it meets all images
+    if queries.shape[0] == 1:  # attention pooling's probe, projected once for all images
         q = tf.repeat(q, tf.shape(k)[0], axis=0)
     logits = tf.einsum("bqhd,bkhd->bhqk", q, k)
     if padding is not None:
@@ -68,11 +68,11 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
     return tf.reshape(y, (batch, tokens, y.shape[2])) if packed > 1 else y
 
 
-def _project(dense, x, layer):
+def _project(linear, x, layer):
     """Maps (batch, tokens, width) to (batch, tokens, heads, head_dim) in one product."""
     heads = (layer.num_heads, layer.head_dim)
-    kernel = tf.reshape(tf.cast(dense.kernel, x.dtype), (-1, *heads))
-    return tf.einsum("btw,whd->bthd", x, kernel) + tf.reshape(tf.cast(dense.bias, x.dtype), heads)
+    kernel = tf.reshape(tf.cast(linear.kernel, x.dtype), (-1, *heads))
+    return tf.einsum("btw,whd->bthd", x, kernel) + tf.reshape(tf.cast(linear.bias, x.dtype), heads)
 
 
 def _texts_per_row(batch, tokens):

@@ -149,8 +149,8 @@ def _first_name(name):
 def checked_class_names(class_names: Iterable[str]) -> list[str]:
     """Returns class names as they are; warns of those that are the same when canonicalized.
 
-    Such classes have equal probabilities, and no prediction can tell them apart. They are no
-    mistake in every list: ImageNet's own 1,000 names hold "missile" and "sunglasses" twice.
+    Such classes have equal probabilities, and no prediction can tell them apart. This is not
+    always a mistake: ImageNet's own 1,000 names hold "missile" and "sunglasses" twice.
     `class_embeddings` warns of names that differ, but are the same to the model.
 
     Args:
@@ -293,7 +293,7 @@ def _same_rows(z):
         # The first row whose direction is the same, to float32; a row of zeros has none.
         alike = rows @ z.T > 1 - 1e-6  # (block, classes)
         for row, first in enumerate(alike.argmax(axis=1), start):
-            # The tokens are the same, but not always the batch, nor all of its last bits.
+            # Equal tokens may be embedded in different batches, so the last bits may differ.
             if first < row and alike[row - start, first] and np.abs(z[first] - z[row]).max() < 1e-6:
                 yield int(first), row
 

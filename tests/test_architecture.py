@@ -30,8 +30,16 @@ def modules(folder):
         yield ".".join([PACKAGES[folder], *parts]).removesuffix(".__init__"), path
 
 
+# What names a module above it in a string, to import it only if it is asked for.
+BY_NAME = {
+    "lit_tf.cli": "the table of subcommands",
+    "lit_tf.commands.index": "embedding pictures with Beam",
+    "lit_tf.training.data.tfds_builders": "the builder of the embedded dataset",
+}
+
+
 def imports(name, path):
-    """Returns the absolute names that a module imports, inside functions too."""
+    """Returns the absolute names that a module imports, inside functions too, or has in strings."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -41,6 +49,9 @@ def imports(name, path):
             base = package.split(".")[: len(package.split(".")) - node.level + 1]
             origin = ".".join([*(base if node.level else []), *filter(None, [node.module])])
             found |= {f"{origin}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and name not in BY_NAME:
+            if re.fullmatch(r"lit_tf\.(export|training)(\.\w+)+", str(node.value)):
+                found.add(node.value)
     return found
 
 

@@ -381,7 +381,7 @@ def test_heat_map_draws_every_shape_of_image_and_text(tmp_path):
         heat_map(path, similarities, images, texts, title="$ a title")
         assert path.stat().st_size > 1000
     heat_map(tmp_path / "one.png", [[0.5]], images[:1], ["a"])
-    with pytest.raises(lit_tf.LitError, match="nobody"):
+    with pytest.raises(lit_tf.LitError, match="at most 400"):
         heat_map(tmp_path / "x.png", np.zeros((100, 100)), images, texts)
     with pytest.raises(lit_tf.LitError, match="cannot be written"):
         heat_map(tmp_path / "x.nonsense", similarities, images, texts)

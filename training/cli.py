@@ -72,7 +72,7 @@ def run(args) -> int:
         print(f"lit-tf: {stop}; run the same command again to resume")
         return PREEMPTED
     if not strategies.is_chief(strategy):
-        return 0  # every worker has the same figures; one of them tells, and wrote final.npz
+        return 0  # only the chief prints; it also wrote final.npz
     if args.json:
         print(json.dumps(figures))
     else:

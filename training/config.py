@@ -220,6 +220,11 @@ class TrainConfig:
     def __post_init__(self):
         check(self)
 
+    @property
+    def dtype_policy(self) -> str:
+        """The Keras policy of `dtype`: parameters stay float32."""
+        return "mixed_bfloat16" if self.dtype == "bfloat16" else self.dtype
+
     def to_dict(self) -> dict:
         """Returns nested dicts of plain values."""
         return dataclasses.asdict(self)

@@ -29,7 +29,8 @@ def image_tower(name: str) -> ViTConfig | None:
     """Returns the image tower of a published model or of a checkpoint; None if there is neither.
 
     Args:
-        name: a name that `lit_tf.load` takes, or a local path. Of published models no file is read.
+        name: a name that `lit_tf.load` takes, or a local path. For a published model, no file is
+            read.
 
     Raises:
         CheckpointError: the file is damaged or of no known layout.
@@ -77,7 +78,7 @@ def _read(name, tower):
     path = registry.embedded_models().get(name) or zarr_folder.find(name) or pathlib.Path(name)
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():
         return None
-    # TensorFlow comes with it, which a config of names does without.
+    # These import TensorFlow, which a config of published names does not need.
     from lit_tf.checkpoints.shapes import config_from_shapes
     from lit_tf.loading import open_checkpoint
 

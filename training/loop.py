@@ -32,8 +32,8 @@ class Loop:
         strategy: the strategy.
         step: the `ReplicaStep`, built in its scope.
         workdir: where checkpoints and summaries go.
-        check_workdir: is called before anything is written there; raises if it may not be. None
-            where nothing is written, or nobody else can.
+        check_workdir: is called before each write; raises if another run has taken the workdir.
+            None if that cannot happen.
 
     Attributes:
         evaluated: {name: figure} of the last evaluation.

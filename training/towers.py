@@ -35,7 +35,7 @@ def build_model(config: TrainConfig) -> LitModel:
         DownloadError: it is not on this machine and cannot be downloaded.
     """
     c = config.model
-    policy = "mixed_bfloat16" if config.dtype == "bfloat16" else "float32"
+    policy = config.dtype_policy
     _check_starts(c)
     if c.init:
         model = lit_tf.load(c.init, vocab=c.vocab, resolution=c.resolution, dtype=policy)

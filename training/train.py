@@ -81,7 +81,7 @@ def _train(config, workdir, strategy, precomputed, check_workdir):
             changes = note_shards(workdir, shard_sizes(config.data), start)
         if changes:
             print(f"data: {changes}", file=sys.stderr)
-    if precomputed:  # by the tower that final.npz is going to hold
+    if precomputed:  # by the tower that final.npz will hold
         for data in filter(None, (config.data, _held_out(config))):
             check_embeddings(data.source, model)
     counters, validation_counters = Counters(), Counters()

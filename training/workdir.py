@@ -20,7 +20,7 @@ with extra("train"):
     import filelock
 
 _LOCK = ".lock"
-# A run in a remote workdir renews its mark so often; whoever finds a mark watches it for so long.
+# A run renews its mark in a remote workdir every 20 s. A run that finds a mark watches it for 90 s.
 _BEAT_SECONDS, _WATCH_SECONDS = 20, 90
 
 

@@ -216,7 +216,7 @@ def class_names(value):
     Raises:
         DataError: there are no names, or the file cannot be read.
     """
-    # One class alone tells nothing apart: what ends like a file's name is a file that is missing.
+    # A single class is useless, so a value without commas that looks like a file name is one.
     is_path = "," not in value and (os.sep in value or re.search(r"\.[A-Za-z]{2,5}$", value))
     if is_path or os.path.isfile(value):
         from lit_tf.text_files import read_list
@@ -277,15 +277,23 @@ def _without_nan(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(rows, right=()):
-    """Prints rows of strings in columns; the columns numbered in `right` are right-aligned."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
+def print_table(rows, right=(), *, ruled=False):
+    """Prints rows of strings in columns.
+
+    Args:
+        rows: equally many cells each.
+        right: numbers of the columns that are right-aligned.
+        ruled: draw a line below the first row.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
         cells = [
             cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
+        if ruled and number == 0:
+            print("  ".join("-" * width for width in widths))
 
 
 def softmax(logits):

@@ -35,11 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--where", metavar="SQL", help="only pictures whose columns fit, such as 'year > 2020'"
     )
     parser.add_argument(
-        "--exact", action="store_true", help="compare with all pictures, index or not"
+        "--exact",
+        action="store_true",
+        help="compare with every picture, even if there is an approximate index",
     )
     parser.add_argument("--html", metavar="FILE", help="write a page of thumbnails")
     parser.add_argument(
-        "--model", metavar="CKPT", help="where the model is now, if not where it was"
+        "--model", metavar="CKPT", help="the model's path, if it has moved since indexing"
     )
     common.add_json(parser)
 

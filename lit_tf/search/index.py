@@ -159,14 +159,8 @@ def update(
 
 def identity(model, settings: Settings) -> Model:
     """Returns the record that identifies this model in a table of pictures."""
-    return Model(
-        checkpoint=recorded(settings.checkpoint),
-        vocab=settings.vocab and os.path.abspath(settings.vocab),
-        weights_sha256=model.fingerprint(),
-        resolution=model.config.image.image_size,
-        dtype=model.dtype_policy.name,
-        width=model.config.embedding_dim,
-    )
+    vocab = settings.vocab and os.path.abspath(settings.vocab)
+    return Model.of(model, recorded(settings.checkpoint), vocab)
 
 
 def recorded(checkpoint: str | os.PathLike) -> str:

@@ -96,15 +96,7 @@ class Searcher:
                 resolution=made.resolution,
                 dtype=made.dtype,
             )
-        image = model.config.image
-        found = Model(
-            checkpoint=made.checkpoint,
-            vocab=made.vocab,
-            weights_sha256=model.fingerprint(),
-            resolution=image.image_size if image else 0,
-            dtype=model.dtype_policy.name,
-            width=model.config.embedding_dim,
-        )
+        found = Model.of(model, made.checkpoint, made.vocab)
         if different := made.differences(found):
             raise DataError(
                 f"{self.store.path} holds embeddings of another model, {made.checkpoint}: "

@@ -64,6 +64,19 @@ class Model:
     dtype: str
     width: int
 
+    @classmethod
+    def of(cls, model, checkpoint: str, vocab: str | None) -> "Model":
+        """Returns the record of a loaded `LitModel`."""
+        image = model.config.image
+        return cls(
+            checkpoint=checkpoint,
+            vocab=vocab,
+            weights_sha256=model.fingerprint(),
+            resolution=image.image_size if image else 0,
+            dtype=model.dtype_policy.name,
+            width=model.config.embedding_dim,
+        )
+
     def differences(self, other: "Model") -> list[str]:
         """Returns how another model differs from this one, as phrases; [] if it does not."""
         return [

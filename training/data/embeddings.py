@@ -7,6 +7,8 @@ import tensorflow as tf
 from lit_tf.errors import DataError
 from lit_tf.files import parse_object
 
+MANIFEST = "manifest.json"
+
 
 def read_manifest(folder: str) -> dict:
     """Returns the manifest of precomputed embeddings.
@@ -14,7 +16,7 @@ def read_manifest(folder: str) -> dict:
     Raises:
         DataError: there is none. Either it is the wrong folder, or precomputing has not finished.
     """
-    path = os.path.join(folder, "manifest.json")
+    path = os.path.join(folder, MANIFEST)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             manifest = parse_object(file.read(), path)

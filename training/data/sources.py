@@ -18,7 +18,7 @@ from lit_tf.errors import DataError, extra
 
 from . import shards, tables, tar, tfrecord
 from .captions import sample_captions
-from .embeddings import read_manifest
+from .embeddings import MANIFEST, read_manifest
 
 with extra("train"):
     import braceexpand
@@ -417,7 +417,7 @@ def _unbraced(source):
 
 
 def _guess(source):
-    if tf.io.gfile.exists(os.path.join(source, "manifest.json")):
+    if tf.io.gfile.exists(os.path.join(source, MANIFEST)):
         return "embeddings"
     if tables.is_table(source):
         return "table"

@@ -14,8 +14,8 @@ from .feed import distribute
 class ReplicatedEmbedder:
     """A function of a batch, of which each replica of a strategy computes its share.
 
-    Every embedding travels with the number of its example, and -1 is the number of what only fills
-    a batch up, so all batches have one static shape and none of them can move a result.
+    Each embedding comes with the number of its example. Padding has the number -1. So all batches
+    have one static shape, and padding cannot change a result.
 
     Args:
         strategy: the strategy.

@@ -169,7 +169,7 @@ def _show(args, subject, results):
 
     rows = published.comparison(subject.published, results)
     table = published.as_table(rows)
-    print(published.format_table(table))
+    commands.print_table(table, right=range(3, len(table[0])), ruled=True)
     for result in results:
         for note in result.notes:
             print(f"{result.dataset}: {note}")

@@ -194,7 +194,7 @@ def _collect(count, results, what, unit, progress):
             z[index], readable[index] = rows, True
             bar.update(len(index))
     if not readable.any():
-        raise DataError(f"{what}: not one could be read")
+        raise DataError(f"{what}: none could be read")
     per_second = (int(readable.sum()) - first) / (time.perf_counter() - start)
     return Embedded(z, readable, per_second)
 

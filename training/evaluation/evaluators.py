@@ -13,7 +13,17 @@ from .classification import open_classification
 from .encoders import KerasEncoder
 from .images import PUBLISHED, Decoding
 
-KINDS = ("zero_shot", "retrieval")
+
+def _zero_shot(encoder, data, spec, image_cache):
+    return protocol.zero_shot(encoder, data, spec.templates, image_cache=image_cache)
+
+
+def _retrieval(encoder, data, spec, image_cache):
+    return protocol.retrieval(encoder, data, image_cache=image_cache)
+
+
+# Kind, which is also a field of `EvalConfig` -> how its datasets are opened, how it is measured.
+KINDS = {"zero_shot": (open_classification, _zero_shot), "retrieval": (open_captioned, _retrieval)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +83,8 @@ class Evaluator:
         self.spec = spec
         self._encoder = encoder or KerasEncoder(model, strategy, batch_size)
         self._images = image_cache or protocol.ImageCache()
-        options = {"data_dir": spec.data_dir, "decoding": spec.decoding}
-        if spec.kind == "zero_shot":
-            self.data = open_classification(spec.dataset, **options)
-        else:
-            self.data = open_captioned(spec.dataset, **options)
+        open_data, self._measure = KINDS[spec.kind]
+        self.data = open_data(spec.dataset, data_dir=spec.data_dir, decoding=spec.decoding)
         self.prefix = f"{spec.kind}/{self.data.images.name}"
 
     def run(self) -> dict[str, float]:
@@ -90,12 +97,7 @@ class Evaluator:
         Raises:
             DataError: nothing could be read, or the embeddings are not finite.
         """
-        if self.spec.kind == "zero_shot":
-            result = protocol.zero_shot(
-                self._encoder, self.data, self.spec.templates, image_cache=self._images
-            )
-        else:
-            result = protocol.retrieval(self._encoder, self.data, image_cache=self._images)
+        result = self._measure(self._encoder, self.data, self.spec, self._images)
         return {f"{self.prefix}/{name}": value for name, value in result.metrics.items()}
 
 

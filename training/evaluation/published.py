@@ -89,17 +89,3 @@ def as_table(rows: list[dict]) -> list[list[str]]:
             ]
         )
     return table
-
-
-def format_table(table: list[list[str]]) -> str:
-    """Returns a table as lines of aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)

@@ -6,7 +6,7 @@ from lit_tf.errors import extra
 
 
 def run(items: Iterable, make_worker: Callable[[], Callable], options: list[str]) -> None:
-    """Has the workers of a pipeline deal with every item; returns when all are done.
+    """Lets the workers of a pipeline process every item; returns when all are done.
 
     Args:
         items: what there is to do. Beam has to be able to send it: numbers, UTF-8, tuples.

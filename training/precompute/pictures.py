@@ -2,7 +2,7 @@
 
 Each worker embeds some hundred pictures at a time and leaves a Parquet file in the folder `beam` of
 the index; the process that runs `lit-tf index`, which alone writes to the table, takes them from
-there. The files that a run which was killed has left are the first that the next one takes.
+there. If a run was killed, the next run takes its files first.
 """
 
 import functools

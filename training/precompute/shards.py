@@ -31,14 +31,14 @@ from lit_tf.files import parse_object, replacing_path, write_text
 from ..config import DataConfig
 from ..data import augment, stream
 from ..data.counters import GOOD, Counters, status_of
-from ..data.embeddings import read_manifest
+from ..data.embeddings import MANIFEST, read_manifest
 from ..data.pipeline import attempt, clean, naming
 from ..data.shard_sizes import differences, read_sizes, shard_sizes, write_sizes
 from ..data.sources import open_source, source_format
 from ..distribution.embedder import ReplicatedEmbedder
 from . import beam
 
-MANIFEST, SHARDS = "manifest.json", "shards.json"
+SHARDS = "shards.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,11 +163,11 @@ class ShardWriter:
         self._embedder = ReplicatedEmbedder(strategy, model.embed_pixels, job.batch_size)
 
     def __call__(self, number: int, counters: Counters | None = None) -> None:
-        """Writes one shard, and beside it what says that it is whole.
+        """Writes one shard, and beside it the .json that marks it as complete.
 
         Args:
             number: Which one.
-            counters: Get what the shard's examples are; by default nobody does.
+            counters: Count the shard's good and bad examples; None to discard the counts.
 
         Raises:
             DataError: Too many bad examples.

@@ -23,7 +23,6 @@ class Chip:
         name: as in topologies, "v4".
         peak_flops: bfloat16 multiplications and additions per second.
         memory: bytes of high-bandwidth memory.
-        memory_bandwidth: bytes per second between it and the cores.
         counted_bandwidth: what the compiler takes it for in `optimal_seconds`.
         link_bandwidth: bytes per second that one interconnect link carries in one direction.
         macs_per_cycle: multiply-accumulates per cycle of all matrix units.
@@ -34,7 +33,6 @@ class Chip:
     name: str
     peak_flops: float
     memory: int
-    memory_bandwidth: float
     counted_bandwidth: float
     link_bandwidth: float
     macs_per_cycle: int
@@ -51,10 +49,10 @@ GIB = 2**30
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 275e12, 32 * GIB, 1.2e12, 983e9, 45e9, 8 * 128**2, 3, "megacore"),
-        Chip("v5e", 197e12, 16 * GIB, 819e9, 738e9, 45e9, 4 * 128**2, 2),
-        Chip("v5p", 459e12, 95 * GIB, 2765e9, 2350e9, 90e9, 8 * 128**2, 3),
-        Chip("v6e", 918e12, 32 * GIB, 1640e9, 1640e9, 90e9, 4 * 256**2, 2),
+        Chip("v4", 275e12, 32 * GIB, 983e9, 45e9, 8 * 128**2, 3, "megacore"),
+        Chip("v5e", 197e12, 16 * GIB, 738e9, 45e9, 4 * 128**2, 2),
+        Chip("v5p", 459e12, 95 * GIB, 2350e9, 90e9, 8 * 128**2, 3),
+        Chip("v6e", 918e12, 32 * GIB, 1640e9, 90e9, 4 * 256**2, 2),
     )
 }
 

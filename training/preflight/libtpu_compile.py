@@ -75,7 +75,7 @@ def _compile(job):
             name: getattr(memory, f"{name}_size_in_bytes")
             for name in ("argument", "output", "alias", "temp", "generated_code")
         },
-        "cost": {k: cost[k] for k in ("flops", "bytes accessed", "optimal_seconds")},
+        "cost": {k: cost[k] for k in ("flops", "bytes accessed")},
         "seconds": seconds,
     }
 

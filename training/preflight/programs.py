@@ -88,8 +88,7 @@ def encode_text(config: TrainConfig, batch: int, replicas: int) -> Program:
 
 def _model(config):
     # Zeros: what is in the variables does not matter to a compiler.
-    dtype = "mixed_bfloat16" if config.dtype == "bfloat16" else config.dtype
-    return LitModel(lit_config(config), seed=None, dtype=dtype)
+    return LitModel(lit_config(config), seed=None, dtype=config.dtype_policy)
 
 
 def _images(batch, model, dtype=tf.float32):

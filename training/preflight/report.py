@@ -2,10 +2,8 @@
 
 import dataclasses
 
-from .chips import Topology
+from .chips import GIB, Topology
 from .compiler import Compiled
-
-GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)

@@ -175,7 +175,7 @@ def test_nothing_readable_is_refused(encoder, tmp_path):
     data = captioned(tmp_path, [(0, "a"), (1, "b")])
     for i in range(2):
         (tmp_path / f"{i}.png").write_bytes(TRUNCATED)
-    with pytest.raises(DataError, match="not one could be read"):
+    with pytest.raises(DataError, match="none could be read"):
         protocol.retrieval(encoder, data)
 
 
@@ -241,7 +241,7 @@ def test_photos_are_turned_on_request_and_found_by_every_suffix(encoder, model, 
     for decoding in (PUBLISHED, Decoding(exif=True), Decoding(max_pixels=599)):
         images = open_classification(str(tmp_path), decoding=decoding).images
         if decoding.max_pixels < 600:
-            with pytest.raises(DataError, match="not one could be read"):
+            with pytest.raises(DataError, match="none could be read"):
                 encoder.embed_images(images)
             continue
         shown = model.encode_image([images.locate(i) for i in range(3)])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lit_tf.commands.common import print_table
 from lit_tf.training.evaluation import published
 from lit_tf.training.evaluation.protocol import RetrievalResult, ZeroShotResult
 
@@ -38,7 +39,7 @@ def test_published_names_are_recognized(argument, name):
     assert published.published_name(argument) == name
 
 
-def test_difference_to_the_model_card():
+def test_difference_to_the_model_card(capsys):
     results = [
         result(ZeroShotResult, "imagenet2012", {"accuracy": 0.7412}),
         result(RetrievalResult, "coco_captions", RECALLS),
@@ -59,7 +60,8 @@ def test_difference_to_the_model_card():
     ]
     assert [row[6] for row in table[2:]] == ["-1.50", "-", "-1.80"]
     assert [row[7] for row in table[2:]] == ["1,234.5", "-", "-"]
-    lines = published.format_table(table).splitlines()
+    print_table(table, right=range(3, 8), ruled=True)
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 and lines[0].split() == published.HEADS
     assert lines[2].split() == table[1]
     assert {len(line) for line in lines} == {len(lines[0])}
