@@ -24,8 +24,9 @@ class PublishedModel:
     Attributes:
         name: what `lit_tf.load` takes.
         family: `LiT`, `SigLIP` or `SigLIP 2`.
-        resolution: side of the images in pixels. token_length: tokens per text. vocab_size: rows of
-            the token table.
+        resolution: side of the images in pixels.
+        token_length: tokens per text.
+        vocab_size: rows of the token table.
         aliases: what else it is called.
         urls: addresses of the `.npz` file, all of the same bytes.
         vocab_url: address of the vocabulary.

@@ -35,9 +35,9 @@ def taken(workdir: str, *, beat: float = _BEAT_SECONDS, watch: float = _WATCH_SE
     reading the object again.
 
     Args:
-        workdir: The folder, local or remote; created if need be.
-        beat: Seconds between two renewals.
-        watch: Seconds to watch another run's object; more than `beat`.
+        workdir: the folder, local or remote; created if need be.
+        beat: seconds between two renewals.
+        watch: seconds to watch another run's object; more than `beat`.
 
     Yields:
         A function without arguments, to be called before something is written: it raises
@@ -45,8 +45,8 @@ def taken(workdir: str, *, beat: float = _BEAT_SECONDS, watch: float = _WATCH_SE
         taken the workdir.
 
     Raises:
-        TrainingError: Another run has it.
-        OSError: It cannot be written to.
+        TrainingError: another run has it.
+        OSError: it cannot be written to.
     """
     tf.io.gfile.makedirs(workdir)
     path = f"{workdir}/{_LOCK}"
@@ -151,9 +151,9 @@ def note_shards(workdir: str, sizes: dict[str, int], step: int) -> str | None:
     """Writes which shards a run reads, and returns what has changed since it began, or None.
 
     Args:
-        workdir: The run's folder.
+        workdir: the run's folder.
         sizes: {shard: bytes}.
-        step: Where the run starts; at 0 there is nothing to compare with.
+        step: where the run starts; at 0 there is nothing to compare with.
     """
     path = f"{workdir}/shards.json"
     known = read_sizes(path) if step else None

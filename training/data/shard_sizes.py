@@ -24,7 +24,7 @@ def shard_sizes(config) -> dict[str, int]:
         config: A `DataConfig`.
 
     Raises:
-        DataError: See `open_source`.
+        DataError: see `open_source`.
     """
     format_name = source_format(config)
     if format_name == "tfds":

@@ -42,10 +42,10 @@ class Source:
     """Shards of records, TFRecords unless `read` says otherwise.
 
     Attributes:
-        paths: Paths of the shards.
-        lengths: Examples in each that can be read.
-        lost: Examples that are missing because shards are damaged.
-        embeddings: Whether records hold image embeddings, not images.
+        paths: paths of the shards.
+        lengths: examples in each that can be read.
+        lost: examples that are missing because shards are damaged.
+        embeddings: whether records hold image embeddings, not images.
     """
 
     embeddings = False
@@ -90,8 +90,8 @@ class _PairSource(Source):
     """Shards whose records have an image and texts under names that the config gives.
 
     Args:
-        surveyed: The `shards.Shard`s.
-        config: The `DataConfig`: names of image and text, and how much may be bad.
+        surveyed: the `shards.Shard`s.
+        config: the `DataConfig`: names of image and text, and how much may be bad.
     """
 
     def __init__(self, surveyed, config):
@@ -170,8 +170,8 @@ class TableSource(Source):
     """A CSV or Parquet file of image paths and captions, see `tables`.
 
     Args:
-        path: Local path of the table.
-        config: The `DataConfig`: names of the columns, and how large an image file may be.
+        path: local path of the table.
+        config: the `DataConfig`: names of the columns, and how large an image file may be.
     """
 
     def __init__(self, path, config):
@@ -233,11 +233,11 @@ class TfdsSource(Source):
     """A split of a tfds dataset.
 
     Args:
-        name: As for `tfds.builder`.
-        split: As for `tfds.load`: a split, or slices and sums of some.
-        data_dir: Where tfds keeps its data.
-        image_key: Name of the image feature, nested names joined by "/".
-        text_key: Name of the text feature: one text, or a sequence of them.
+        name: as for `tfds.builder`.
+        split: as for `tfds.load`: a split, or slices and sums of some.
+        data_dir: where tfds keeps its data.
+        image_key: name of the image feature, nested names joined by "/".
+        text_key: name of the text feature: one text, or a sequence of them.
     """
 
     def __init__(self, name, split, data_dir, image_key, text_key):
@@ -295,11 +295,11 @@ class EmbeddingSource(Source):
     """What `lit-tf precompute` wrote: image embeddings and texts.
 
     Args:
-        folder: The folder with `manifest.json`.
-        config: The `DataConfig`: how much may be bad, and how large a record may be.
+        folder: the folder with `manifest.json`.
+        config: the `DataConfig`: how much may be bad, and how large a record may be.
 
     Attributes:
-        manifest: What is in the folder and how it was made.
+        manifest: what is in the folder and how it was made.
     """
 
     embeddings = True
@@ -339,7 +339,7 @@ def source_format(config) -> str:
         config: A `DataConfig`.
 
     Raises:
-        DataError: There is no such format, or the source's name does not show it.
+        DataError: there is no such format, or the source's name does not show it.
     """
     format_name = config.format if config.format != "auto" else _guess(config.source)
     if format_name not in _FORMATS:
@@ -354,7 +354,7 @@ def open_source(config) -> Source:
         config: A `DataConfig`.
 
     Raises:
-        DataError: There is no such dataset, split, feature or shard; or more examples are lost
+        DataError: there is no such dataset, split, feature or shard; or more examples are lost
             with damaged shards than `config.max_bad_share` allows.
     """
     format_name = source_format(config)
@@ -385,7 +385,7 @@ def find_shards(source: str, format_name: str) -> list[str]:
         format_name: "tar" or "tfrecord": what to look for in a folder.
 
     Raises:
-        DataError: Nothing is there.
+        DataError: nothing is there.
     """
     if tf.io.gfile.isdir(source):
         patterns = [os.path.join(source, f"*{suffix}") for suffix in _SUFFIXES[format_name]]

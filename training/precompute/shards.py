@@ -46,15 +46,15 @@ class Job:
     """What to precompute.
 
     Attributes:
-        checkpoint: Name or path of the image tower's checkpoint.
-        data: The images and texts; `data.augment` is what makes views differ.
-        output: Folder to write to.
-        resolution: Side of the images, or None for the tower's own.
-        shards: Files to write.
-        views: Embeddings per image.
-        batch_size: Images at a time.
-        seed: Of the augmentation.
-        dtype: Compute precision of the tower; embeddings are stored in float32.
+        checkpoint: name or path of the image tower's checkpoint.
+        data: the images and texts; `data.augment` is what makes views differ.
+        output: folder to write to.
+        resolution: side of the images, or None for the tower's own.
+        shards: files to write.
+        views: embeddings per image.
+        batch_size: images at a time.
+        seed: of the augmentation.
+        dtype: compute precision of the tower; embeddings are stored in float32.
     """
 
     checkpoint: str
@@ -92,10 +92,10 @@ def precompute(
     """Writes this host's share of the shards that are missing, and the manifest after the last.
 
     Args:
-        job: What to precompute.
-        host: Number of this host; it writes the shards host, host + hosts, ...
-        hosts: Number of hosts.
-        progress: Whether to show a progress bar.
+        job: what to precompute.
+        host: number of this host; it writes the shards host, host + hosts, ...
+        hosts: number of hosts.
+        progress: whether to show a progress bar.
         strategy: A `tf.distribute` strategy of this process, whose replicas share a batch; by
             default the current one.
 
@@ -103,7 +103,7 @@ def precompute(
         What this host met.
 
     Raises:
-        DataError: The data cannot be read, more of it is bad than `job.data.max_bad_share`, or
+        DataError: the data cannot be read, more of it is bad than `job.data.max_bad_share`, or
             the folder holds shards made with other settings, or of data that has changed.
     """
     _check_folder(job)
@@ -125,7 +125,7 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
     """Writes the shards that are missing as an Apache Beam pipeline.
 
     Args:
-        job: What to precompute. Checkpoint, data and output must be reachable for all workers.
+        job: what to precompute. Checkpoint, data and output must be reachable for all workers.
         options: Beam's own options, such as ["--runner=DataflowRunner", ...]; by default its
             DirectRunner, on this machine.
 
@@ -143,8 +143,8 @@ class ShardWriter:
     """An image tower and a source, opened once, to write any of a job's shards.
 
     Args:
-        job: What to precompute.
-        strategy: See `precompute`.
+        job: what to precompute.
+        strategy: see `precompute`.
     """
 
     def __init__(self, job: Job, strategy: tf.distribute.Strategy | None = None):
@@ -166,11 +166,11 @@ class ShardWriter:
         """Writes one shard, and beside it the .json that marks it as complete.
 
         Args:
-            number: Which one.
-            counters: Count the shard's good and bad examples; None to discard the counts.
+            number: which one.
+            counters: count the shard's good and bad examples; None to discard the counts.
 
         Raises:
-            DataError: Too many bad examples.
+            DataError: too many bad examples.
         """
         job, source = self._job, self._source
         counters = Counters() if counters is None else counters
@@ -246,7 +246,7 @@ def write_manifest_if_complete(job: Job) -> bool:
     """Writes the manifest if all shards are there, and says whether they are.
 
     Raises:
-        DataError: Shards were made with different towers.
+        DataError: shards were made with different towers.
     """
     if not all(_done(job, i) for i in range(job.shards)):
         return False
@@ -270,7 +270,7 @@ def is_finished(job: Job) -> bool:
     """Whether all of a job's shards are there, and training can read the folder.
 
     Raises:
-        DataError: The folder holds another job's.
+        DataError: the folder holds another job's.
     """
     if not tf.io.gfile.exists(os.path.join(job.output, MANIFEST)):
         return False
