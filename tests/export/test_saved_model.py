@@ -21,6 +21,8 @@ from lit_tf.export import manifest, samples, saved_model, to_saved_model, verify
 from lit_tf.export.to_saved_model import is_text, operations
 from lit_tf.startup import UNUSED_BY_COMMANDS
 
+from ..processes import finish, launch, worker
+
 # Both kinds of text tower, with and without an image head, with and without a bias.
 NAMES = (
     "lit_bert_tiny",
@@ -286,42 +288,9 @@ def test_a_wrong_or_interrupted_export_leaves_the_old_one(exported, tmp_path, mo
         assert (out / "lit_manifest.json").read_text() == "{}"
 
 
-KILLED = """
-import os, pathlib, signal, sys
-from lit_tf import files
-from lit_tf.export import manifest
-
-exchange = files._exchange
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def replace(path, moment):
-    def exchange_and_be_killed(*folders):
-        if moment == "before":
-            kill()
-        if moment == "within":  # what takes two steps dies between them
-            sys.addaudithook(lambda event, _: event == "os.rename" and kill())
-        exchange(*folders)
-        kill()
-
-    files._exchange = exchange_and_be_killed
-    with manifest.replacing_export(path) as folder:
-        (folder / manifest.NAME).write_text("new")
-
-for moment in ("before", "within", "after"):
-    out = pathlib.Path(sys.argv[1], moment)
-    out.mkdir()
-    (out / manifest.NAME).write_text("old")
-    if not os.fork():
-        replace(out, moment)
-    assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux swaps folders in one step")
 def test_a_process_killed_while_it_replaces_leaves_a_whole_folder(tmp_path):
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True)
+    finish(launch(worker("replace_folder", tmp_path)))
     left = {
         m: (tmp_path / m / "lit_manifest.json").read_text() for m in ("before", "within", "after")
     }

@@ -21,7 +21,7 @@ def shard_sizes(config) -> dict[str, int]:
     Names are relative to the files' common folder. A file that cannot be read has the size -1.
 
     Args:
-        config: A `DataConfig`.
+        config: a `DataConfig`.
 
     Raises:
         DataError: see `open_source`.

@@ -336,7 +336,7 @@ def source_format(config) -> str:
     """Returns "tfds", "tar", "tfrecord", "table" or "embeddings": the format of a source.
 
     Args:
-        config: A `DataConfig`.
+        config: a `DataConfig`.
 
     Raises:
         DataError: there is no such format, or the source's name does not show it.
@@ -351,7 +351,7 @@ def open_source(config) -> Source:
     """Returns the source that a data config describes.
 
     Args:
-        config: A `DataConfig`.
+        config: a `DataConfig`.
 
     Raises:
         DataError: there is no such dataset, split, feature or shard; or more examples are lost

@@ -96,7 +96,7 @@ def precompute(
         host: number of this host; it writes the shards host, host + hosts, ...
         hosts: number of hosts.
         progress: whether to show a progress bar.
-        strategy: A `tf.distribute` strategy of this process, whose replicas share a batch; by
+        strategy: a `tf.distribute` strategy of this process, whose replicas share a batch; by
             default the current one.
 
     Returns:

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ from lit_tf.training.precompute.shards import (
     write_manifest_if_complete,
 )
 
+from ...processes import finish, launch, worker
 from ..data import shards
 
 COUNT = 50
@@ -113,25 +112,10 @@ def test_hosts_together_write_what_one_writes(whole, tmp_path):
     assert sum(s["examples"] for s in manifest["shards"]) == COUNT - 2
 
 
-REPLICAS = """
-import json, sys
-import tensorflow as tf
-from lit_tf.training.config import DataConfig
-from lit_tf.training.precompute.shards import Job, precompute
-
-(cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
-job = json.loads(sys.argv[1])
-job = Job(**{**job, "data": DataConfig(**job["data"])})
-strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(3)])
-precompute(job, progress=False, strategy=strategy)
-"""
-
-
 def test_replicas_together_write_what_one_writes(whole, tmp_path):
     job = dataclasses.replace(whole, output=str(tmp_path))
     text = json.dumps(dataclasses.asdict(job))
-    subprocess.run([sys.executable, "-c", REPLICAS, text], check=True, capture_output=True)
+    finish(launch(worker("precompute", text)))
     for mine, theirs in zip(contents(tmp_path), contents(whole.output), strict=True):
         for a, b in zip(map(parsed, mine), map(parsed, theirs), strict=True):
             assert a["texts"] == b["texts"]
