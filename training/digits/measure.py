@@ -149,6 +149,32 @@ def measure_model(model, split="test", config="default", data_dir=None):
     )
 
 
+# What the model card's tables show, and its heading there.
+SHOWN = {
+    "ensemble/unseen": "never captioned, 16 templates",
+    "single/unseen/mean": "never captioned, one template",
+    "ensemble/seen": "captioned, 16 templates",
+    "ink": "ink",
+    "retrieval/img2txt/Recall@1": "image to text, Recall@1",
+}
+
+
+def markdown_table(headings, rows, shown=tuple(SHOWN)):
+    """Returns models' figures as a Markdown table.
+
+    Args:
+        headings: of the columns before the figures.
+        rows: [(a cell for each heading, ..., figures as `measure_model` returns them), ...].
+        shown: which figures, names of `SHOWN`.
+    """
+    heads = [*headings, *(SHOWN[name] for name in shown)]
+    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+    for *cells, figures in rows:
+        shares = [f"{figures[name]:.1%}" for name in shown]
+        lines.append("| " + " | ".join([*map(str, cells), *shares]) + " |")
+    return "\n".join(lines)
+
+
 def main(argv=None):
     """Prints the figures of a checkpoint."""
     import lit_tf

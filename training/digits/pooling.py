@@ -19,30 +19,7 @@ from ..names import SIGMOID, SOFTMAX
 from . import build, measure, pretrain
 
 TOWER = dataclasses.replace(pretrain.TOWER, pool="attention")
-
-FIGURES = {
-    "ensemble/unseen": "never captioned, 16 templates",
-    "single/unseen/mean": "never captioned, one template",
-    "ensemble/seen": "captioned, 16 templates",
-    "ink": "ink",
-    "retrieval/img2txt/Recall@1": "image to text, Recall@1",
-}
-
-
-def table(rows):
-    """Returns the study as a Markdown table.
-
-    Args:
-        rows: [(pooling, loss, figures on the test split), ...].
-    """
-    lines = [
-        "| image tower | loss | " + " | ".join(FIGURES.values()) + " |",
-        "| --- " * (2 + len(FIGURES)) + "|",
-    ]
-    for pooling, loss, figures in rows:
-        shares = " | ".join(f"{figures[k]:.1%}" for k in FIGURES)
-        lines.append(f"| {pooling} | {loss} | {shares} |")
-    return "\n".join(lines)
+HEADINGS = ("image tower", "loss")
 
 
 def main(argv=None):
@@ -67,9 +44,9 @@ def main(argv=None):
             model = lit_tf.load(final, vocab=vocab)
             figures = measure.measure_model(model, "test", data_dir=args.data_dir)
             rows.append((pooling, loss, figures))
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
+            print(measure.markdown_table(HEADINGS, rows[-1:]).splitlines()[-1], flush=True)
     write_text(workdir / "pooling.json", json.dumps(rows, indent=1))
-    text = table(rows)
+    text = measure.markdown_table(HEADINGS, rows)
     print(text)
     build.replace_part(pathlib.Path(args.card), "pooling", text)
 

@@ -21,12 +21,8 @@ from . import build, measure, pretrain
 # of a setting that suits a locked one.
 WEIGHT_DECAYS = (1e-2, 1e-3)
 
-FIGURES = {
-    "ensemble/unseen": "never captioned, 16 templates",
-    "single/unseen/mean": "never captioned, one template",
-    "ensemble/seen": "captioned, 16 templates",
-    "ink": "ink",
-}
+HEADINGS = ("towers", "tuning steps", "FLOPs in all")
+SHOWN = ("ensemble/unseen", "single/unseen/mean", "ensemble/seen", "ink")
 
 
 def total_flops(config, steps, *, locking, pretraining_steps=0):
@@ -45,22 +41,6 @@ def total_flops(config, steps, *, locking, pretraining_steps=0):
     step = flops.train_step(config, build.BATCH_SIZE, lock_image=lock_image)
     pretraining_step = 3 * flops.image_tower(config) * pretrain.BATCH_SIZE
     return steps * step + pretraining_steps * pretraining_step
-
-
-def table(rows):
-    """Returns the study as a Markdown table.
-
-    Args:
-        rows: [(what was trained, tuning steps, FLOPs, figures on the test split), ...].
-    """
-    lines = [
-        "| towers | tuning steps | FLOPs in all | " + " | ".join(FIGURES.values()) + " |",
-        "| --- " * (3 + len(FIGURES)) + "|",
-    ]
-    for name, steps, spent, figures in rows:
-        shares = " | ".join(f"{figures[k]:.1%}" for k in FIGURES)
-        lines.append(f"| {name} | {steps:,} | {spent:.1e} | {shares} |")
-    return "\n".join(lines)
 
 
 def main(argv=None):
@@ -111,7 +91,8 @@ def main(argv=None):
         flop_count = total_flops(config, count, locking="uu")
         rows.append((name, count, flop_count, measured(checkpoint, "test")))
     write_text(workdir / "study.json", json.dumps(rows, indent=1))
-    text = table(rows)
+    cells = [(name, f"{count:,}", f"{flop_count:.1e}", f) for name, count, flop_count, f in rows]
+    text = measure.markdown_table(HEADINGS, cells, SHOWN)
     print(text)
     build.replace_part(pathlib.Path(args.card), "study", text)
 
