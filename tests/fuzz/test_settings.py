@@ -8,7 +8,7 @@ import pytest
 from lit_tf.errors import ConfigError, DataError
 from lit_tf.training.config import TrainConfig, load_config
 from lit_tf.training.data.embeddings import read_manifest
-from lit_tf.training.evaluation.encoders import TFLiteEncoder
+from lit_tf.training.evaluation.artefacts import TFLiteEncoder
 
 from . import mutations
 

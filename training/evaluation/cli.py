@@ -231,10 +231,10 @@ def _open(args):
 
 
 def _open_exported(args):
-    from . import encoders, published
+    from . import artefacts, published
 
     folder = args.saved_model or args.tflite
-    kind = encoders.SavedModelEncoder if args.saved_model else encoders.TFLiteEncoder
+    kind = artefacts.SavedModelEncoder if args.saved_model else artefacts.TFLiteEncoder
     encoder = kind(folder, args.batch_size or DEFAULT_BATCH_SIZE)
     title = f"{encoder.model_name} ({encoder.name}, {folder})"
     return _Subject(encoder, title, published.published_name(encoder.model_name))

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 import lit_tf
 import lit_tf.export
 from lit_tf.errors import DataError
-from lit_tf.training.evaluation import encoders, protocol
+from lit_tf.training.evaluation import artefacts, encoders, protocol
 from lit_tf.training.evaluation.captioned import open_captioned
 from lit_tf.training.evaluation.classification import open_classification
 
@@ -50,8 +50,8 @@ def test_all_backends_give_the_same_predictions(digits, saved_model, digits_tfli
     results = {}
     for encoder in (
         encoders.KerasEncoder(digits, batch_size=32),
-        encoders.SavedModelEncoder(saved_model, 32),
-        encoders.TFLiteEncoder(digits_tflite, 32),
+        artefacts.SavedModelEncoder(saved_model, 32),
+        artefacts.TFLiteEncoder(digits_tflite, 32),
     ):
         results[encoder.name] = (
             protocol.zero_shot(encoder, classification),
@@ -91,17 +91,17 @@ def test_the_command_evaluates_each(saved_model, digits_tflite, data_dir, tmp_pa
 
 
 def test_folders_that_are_no_artefacts_are_refused(tmp_path, digits):
-    for kind in (encoders.SavedModelEncoder, encoders.TFLiteEncoder):
+    for kind in (artefacts.SavedModelEncoder, artefacts.TFLiteEncoder):
         with pytest.raises(DataError, match="lit_manifest.json"):
             kind(tmp_path)
     write_manifest(tmp_path / "empty", digits)
     with pytest.raises(DataError, match="no SavedModel that loads"):
-        encoders.SavedModelEncoder(tmp_path / "empty")
+        artefacts.SavedModelEncoder(tmp_path / "empty")
     with pytest.raises(DataError, match="has no image_encoder.tflite"):
-        encoders.TFLiteEncoder(tmp_path / "empty")
+        artefacts.TFLiteEncoder(tmp_path / "empty")
     (tmp_path / "empty" / "image_encoder.tflite").write_bytes(b"no graph at all")
     with pytest.raises(DataError, match="no TFLite graph with an input 'image'"):
-        encoders.TFLiteEncoder(tmp_path / "empty")
+        artefacts.TFLiteEncoder(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_damaged_manifests_are_refused_by_name(tmp_path, content, digits):
         whole = json.loads((tmp_path / "lit_manifest.json").read_text())
         content = json.dumps({**whole, **content}).encode()
     (tmp_path / "lit_manifest.json").write_bytes(content)
-    for kind in (encoders.SavedModelEncoder, encoders.TFLiteEncoder):
-        if kind is encoders.TFLiteEncoder and b'"resolution": null' in content:
+    for kind in (artefacts.SavedModelEncoder, artefacts.TFLiteEncoder):
+        if kind is artefacts.TFLiteEncoder and b'"resolution": null' in content:
             continue  # its graph says it
         with pytest.raises(DataError, match=r"lit_manifest.json is damaged: ") as error:
             kind(tmp_path)
@@ -152,7 +152,7 @@ def test_a_manifest_of_another_resolution_than_the_graphs_is_refused(saved_model
     path.write_text(json.dumps({**manifest, "resolution": 224}))
     side = manifest["resolution"]
     with pytest.raises(DataError, match=f"is 224, but the graph's image tower takes .* {side} pix"):
-        encoders.SavedModelEncoder(folder)
+        artefacts.SavedModelEncoder(folder)
 
 
 @pytest.mark.full
@@ -162,7 +162,7 @@ def test_accuracy_on_digits_survives_export(digits, tmp_path, quantization, leas
     data = open_classification("digits")
     kept, lost = (
         protocol.zero_shot(encoder, data).metrics["accuracy"]
-        for encoder in (encoders.KerasEncoder(digits), encoders.TFLiteEncoder(tmp_path / "tflite"))
+        for encoder in (encoders.KerasEncoder(digits), artefacts.TFLiteEncoder(tmp_path / "tflite"))
     )
     assert lost == pytest.approx(kept, abs=least)  # half a point for int8
 
