@@ -10,7 +10,8 @@ from lit_tf.files import write_text
 
 from . import shards
 from .embeddings import read_manifest
-from .sources import find_shards, open_source, source_format
+from .finding import find_shards, source_format
+from .sources import open_source
 
 _NAMED = 5
 

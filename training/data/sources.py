@@ -6,10 +6,7 @@ on any file system that `tf.io.gfile` knows, `gs://` among them.
 """
 
 import functools
-import itertools
-import math
 import os
-import re
 
 import numpy as np
 import tensorflow as tf
@@ -18,22 +15,16 @@ from lit_tf.errors import DataError, extra
 
 from . import shards, tables, tar, tfrecord
 from .captions import sample_captions
-from .embeddings import MANIFEST, read_manifest
-
-with extra("train"):
-    import braceexpand
+from .embeddings import read_manifest
+from .finding import find_shards, source_format
 
 _READ_BUFFER = 4 << 20
-_FORMATS = ("tfds", "tar", "tfrecord", "table", "embeddings")
-_SUFFIXES = {"tar": (".tar",), "tfrecord": (".tfrecord", ".tfrecords")}
 # The trainer's default keys are those of tfds' coco_captions. With shards, they mean the names that
 # img2dataset writes.
 _IMAGE_NAMES = {"image": ("jpg", "jpeg", "png", "webp")}
 _TEXT_NAMES = {"captions/text": ("txt",)}
 # A table is divided into parts of so many rows, which are read like shards.
 _TABLE_ROWS = 1000
-# How many patterns braces may expand to; the largest published sets have half a million shards.
-_MAX_PATTERNS = 1_000_000
 # How many samples of a tar cross from Python to tf.data at a time.
 _TAR_CHUNK = 32
 
@@ -332,21 +323,6 @@ class EmbeddingSource(Source):
         }
 
 
-def source_format(config) -> str:
-    """Returns "tfds", "tar", "tfrecord", "table" or "embeddings": the format of a source.
-
-    Args:
-        config: a `DataConfig`.
-
-    Raises:
-        DataError: there is no such format, or the source's name does not show it.
-    """
-    format_name = config.format if config.format != "auto" else _guess(config.source)
-    if format_name not in _FORMATS:
-        raise DataError(f"data.format is {format_name!r}; expected auto, {', '.join(_FORMATS)}")
-    return format_name
-
-
 def open_source(config) -> Source:
     """Returns the source that a data config describes.
 
@@ -375,88 +351,6 @@ def open_source(config) -> Source:
     if not sum(source.lengths):
         raise DataError(f"no examples in the {len(source.paths)} shards at {config.source}")
     return source
-
-
-def find_shards(source: str, format_name: str) -> list[str]:
-    """Returns the sorted paths that a pattern names.
-
-    Args:
-        source: A folder, or a pattern with `*`, `?` and braces such as `{00000..01242}`, `{a,b}`.
-        format_name: "tar" or "tfrecord": what to look for in a folder.
-
-    Raises:
-        DataError: nothing is there.
-    """
-    if tf.io.gfile.isdir(source):
-        patterns = [os.path.join(source, f"*{suffix}") for suffix in _SUFFIXES[format_name]]
-    else:
-        patterns = _unbraced(source)
-    found = [tf.io.gfile.glob(pattern) for pattern in patterns]
-    if not any(found):
-        raise DataError(f"no {format_name} shards at {source}")
-    if "{" in source and not all(found):
-        absent = [p for p, paths in zip(patterns, found, strict=True) if not paths]
-        raise DataError(
-            f"{len(patterns) - len(absent)} of {len(patterns)} shards found at {source}; the first "
-            f"that is missing is {absent[0]}"
-        )
-    return sorted(set(itertools.chain(*found)))
-
-
-def _unbraced(source):
-    """Returns the patterns that a pattern with braces expands to: `{00..09}`, `{a,b}`."""
-    spans = re.findall(r"\{(-?\d+)\.\.(-?\d+)[.}]", source)
-    # Counted first, because braceexpand would hold them all in memory.
-    count = math.prod(abs(int(low[:20]) - int(high[:20])) + 1 for low, high in spans)
-    if count > _MAX_PATTERNS:
-        raise DataError(f"{source} stands for {count:,} shards; at most {_MAX_PATTERNS:,} are read")
-    try:
-        return list(itertools.islice(braceexpand.braceexpand(source, escape=False), _MAX_PATTERNS))
-    except braceexpand.UnbalancedBracesError:
-        return [source]
-
-
-def _guess(source):
-    if tf.io.gfile.exists(os.path.join(source, MANIFEST)):
-        return "embeddings"
-    if tables.is_table(source):
-        return "table"
-    for format_name, suffixes in _SUFFIXES.items():
-        if source.endswith(suffixes):
-            return format_name
-        if tf.io.gfile.isdir(source) and any(
-            tf.io.gfile.glob(os.path.join(source, f"*{suffix}")) for suffix in suffixes
-        ):
-            return format_name
-    if "://" in source or any(c in source for c in "*?{"):
-        raise DataError(
-            f"cannot tell the format of {source}: set data.format to {', '.join(_FORMATS[1:])}"
-        )
-    # A dataset of tfds may be called "name/config" and nothing else that looks like a path.
-    path_like = source.startswith(("/", ".", "~")) or source.count("/") > 1
-    if os.path.exists(source) or path_like or re.search(r"\.[A-Za-z]\w*$", source):
-        raise DataError(_not_a_source(source))
-    return "tfds"
-
-
-def _not_a_source(source):
-    """Returns why training cannot read a local path, and what it can."""
-    reads = (
-        "training reads tars (.tar), TFRecords (.tfrecord), tables of paths and captions (.csv, "
-        ".tsv, .parquet), the folder that `lit-tf precompute` wrote, and tfds datasets by name"
-    )
-    if os.path.isdir(source):
-        names = sorted(os.listdir(source))[:3]
-        holds = f"it holds {', '.join(names)}, ..." if names else "it is empty"
-        return f"no shards in the folder {source} ({holds}); {reads}"
-    if not os.path.exists(source):
-        return f"no such file or folder: {source}; {reads}"
-    try:
-        with open(source, "rb") as file:
-            kind = shards.looks_like(file.read(512))
-    except OSError as e:
-        return f"{source} cannot be read: {e}"
-    return f"{source} is {kind}; {reads}. If it is one of these under another name, set data.format"
 
 
 def _check_feature(name, features, key, kind):

@@ -32,9 +32,10 @@ from ..config import DataConfig
 from ..data import augment, stream
 from ..data.counters import GOOD, Counters, status_of
 from ..data.embeddings import MANIFEST, read_manifest
+from ..data.finding import source_format
 from ..data.pipeline import attempt, clean, naming
 from ..data.shard_sizes import differences, read_sizes, shard_sizes, write_sizes
-from ..data.sources import open_source, source_format
+from ..data.sources import open_source
 from ..distribution.embedder import ReplicatedEmbedder
 from . import beam
 

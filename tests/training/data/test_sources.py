@@ -6,7 +6,8 @@ import pytest
 from lit_tf.errors import DataError
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import make_train_dataset, tar, tfrecord
-from lit_tf.training.data.sources import find_shards, open_source
+from lit_tf.training.data.finding import find_shards
+from lit_tf.training.data.sources import open_source
 
 from . import shards
 

@@ -7,7 +7,8 @@ import pytest
 from lit_tf.errors import DataError
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_validation_dataset, tar
-from lit_tf.training.data.sources import find_shards, open_source, source_format
+from lit_tf.training.data.finding import find_shards, source_format
+from lit_tf.training.data.sources import open_source
 from lit_tf.training.data.tables import read_captions
 from lit_tf.training.evaluation.captioned import open_captioned
 
