@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf import images as images_lib
+from lit_tf import xla_ops
 from lit_tf.errors import ExportError, extra
 from lit_tf.model import LitModel
 
@@ -173,7 +174,12 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
         return {"probabilities": tf.nn.softmax(similarity)}
 
     signature = "encode_image" if baked is None else "zero_shot"
-    graph = convert(run, model.image_tower, signature)
+    patches = model.image_tower.embedding
+    patches.embed = xla_ops.embed_patches  # a convolution, which the quantizer knows by its kind
+    try:
+        graph = convert(run, model.image_tower, signature)
+    finally:
+        del patches.embed
     calibration = None if pixels is None else {signature: {"image": pixels}}
     file.write_bytes(quantize.quantized(graph, quantization, calibration))
     sample = samples.resized(model, samples.sample_images(size))

@@ -22,7 +22,7 @@ def compiled_by_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
-def _ops():
+def current_ops():
     """Returns the module that computes what is being traced."""
     return xla_ops if compiled_by_xla() else ops
 
@@ -66,7 +66,7 @@ class LayerNorm(CanonicalLayer):
 
     def call(self, x):
         """Maps (..., width) to the same shape and dtype."""
-        return _ops().layer_norm(x, self.scale, self.bias, self.epsilon)
+        return current_ops().layer_norm(x, self.scale, self.bias, self.epsilon)
 
 
 class Dense(CanonicalLayer):
@@ -90,7 +90,7 @@ class Dense(CanonicalLayer):
         """Maps (..., fan_in) to (..., fan_out), then through GELU (tanh approximation) if asked."""
         kernel = tf.reshape(tf.cast(self.kernel, x.dtype), (self.fan_in, self.fan_out))
         bias = tf.reshape(tf.cast(self.bias, x.dtype), (self.fan_out,))
-        return _ops().dense(x, kernel, bias, gelu)
+        return current_ops().dense(x, kernel, bias, gelu)
 
 
 class Attention(CanonicalLayer):
@@ -130,7 +130,7 @@ class Attention(CanonicalLayer):
         Returns:
             (batch, queries, width).
         """
-        return _ops().attention(self, queries, keys, padding, dropout_rate, dropout_seed)
+        return current_ops().attention(self, queries, keys, padding, dropout_rate, dropout_seed)
 
 
 class Mlp(CanonicalLayer):

@@ -7,13 +7,27 @@ import keras
 import tensorflow as tf
 
 from lit_tf.config import ViTConfig
-from lit_tf.layers import Attention, CanonicalLayer, LayerNorm, Mlp, PreNormBlock, Tower
+from lit_tf.layers import (
+    Attention,
+    CanonicalLayer,
+    LayerNorm,
+    Mlp,
+    PreNormBlock,
+    Tower,
+    current_ops,
+)
 
 
 class PatchEmbedding(CanonicalLayer):
-    """Maps every patch of an image linearly: a convolution whose stride is its size."""
+    """Maps every patch of an image linearly.
+
+    Attributes:
+        embed: how: a function of images, kernel and bias, or None for the one that suits what is
+            traced. The TFLite exporter sets the convolution.
+    """
 
     canonical_names = {"kernel": "kernel", "bias": "bias"}
+    embed = None
 
     def __init__(self, patch_size, width, **kwargs):
         super().__init__(**kwargs)
@@ -24,12 +38,8 @@ class PatchEmbedding(CanonicalLayer):
 
     def call(self, images):
         """Maps (batch, side, side, 3) to (batch, patches, width)."""
-        kernel = tf.cast(self.kernel, images.dtype)
-        x = tf.nn.conv2d(images, kernel, strides=self.patch_size, padding="VALID")
-        # From known sizes, not from x's: for an empty batch oneDNN's convolution gets them wrong.
-        grid = images.shape[1] // self.patch_size
-        x = tf.reshape(x, (-1, grid * grid, kernel.shape[3]))  # (batch, patches, width)
-        return tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
+        embed = self.embed or current_ops().embed_patches
+        return embed(images, *(tf.cast(v, images.dtype) for v in (self.kernel, self.bias)))
 
 
 class AttentionPooling(CanonicalLayer):

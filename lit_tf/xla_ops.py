@@ -22,6 +22,14 @@ def layer_norm(x, scale, bias, epsilon):
     return ops.scale_and_shift(centered, variance, scale, bias, epsilon, x.dtype)
 
 
+def embed_patches(images, kernel, bias):
+    """As `ops.embed_patches`, by a convolution whose stride is its size."""
+    patch, _, _, width = kernel.shape
+    x = tf.nn.conv2d(images, kernel, strides=patch, padding="VALID")
+    grid = images.shape[1] // patch
+    return tf.nn.bias_add(tf.reshape(x, (-1, grid * grid, width)), bias)
+
+
 def dense(x, kernel, bias, gelu):
     """As `ops.dense`."""
     # Axes have names instead of "...". With "...", TensorFlow computes a kernel's gradient for each

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
+from lit_tf import ops
 from lit_tf.checkpoints import layouts
 from lit_tf.layers import Attention
 
@@ -145,3 +146,14 @@ def test_attention_from_one_position_equals_that_from_many_in_values_and_gradien
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
         assert a.shape == b.shape
+
+
+def test_large_patches_are_embedded_to_float32s_last_bits():
+    """A patch of 32 x 32 sums 3,072 products; oneDNN's convolution loses three times as much."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (4, 70, 70, 3)).astype(np.float32)  # 6 pixels fill no patch
+    kernel, bias = (rng.standard_normal(s, np.float32) for s in ((32, 32, 3, 24), 24))
+    patches = images[:, :64, :64].astype(np.float64).reshape(4, 2, 32, 2, 32, 3)
+    want = np.einsum("nipjqc,pqcw->nijw", patches, kernel).reshape(4, 4, 24) + bias
+    found = tf.function(ops.embed_patches)(*map(tf.constant, (images, kernel, bias)))
+    np.testing.assert_allclose(found, want, rtol=0, atol=1e-4)  # of sums of about 32
