@@ -23,6 +23,10 @@ _HEADS = (
     "more than all other layers; the pooling cost a small image tower in int8 a cosine of 0.987 in "
     "place of 0.999"
 )
+_LAST_BLOCK = (
+    "the last block of a text transformer of several (float16 weights): it works on one token too, "
+    "and cost a small tower a cosine of 0.992 in place of 0.999"
+)
 # A token table of up to this many entries stays float16. It would save little in int8, and each of
 # its few rows matters more (LiT-digits has 31,000 entries, BERT base 23 million).
 _SMALL_TABLE = 1_000_000
@@ -39,6 +43,7 @@ STAYS_FLOAT = {
     INT8: [
         _PATCHES,
         _HEADS,
+        _LAST_BLOCK,
         _TABLE,
         _WEIGHTLESS,
         "text_encoder_strings.tflite: activations (as in dynamic_int8), for no calibrator runs the "
@@ -47,7 +52,7 @@ STAYS_FLOAT = {
 }
 
 
-def _recipe(quantization, table_size):
+def _recipe(quantization, table_size, last_block):
     with extra("lite"):
         from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
@@ -80,13 +85,18 @@ def _recipe(quantization, table_size):
         # The last layers of attention pooling work on one token. As in a head, nothing after them
         # averages out their rounding.
         to_half(op.FULLY_CONNECTED, r".*/pooling(_\d+)?/(attention(_\d+)?/out|mlp)(_\d+)?/.*")
+        if quantization == INT8 and last_block:
+            block = rf".*text_tower(_\d+)?/block_{last_block}(_\d+)?"
+            to_half(op.FULLY_CONNECTED, rf"{block}/(attention(_\d+)?/(query|out)|mlp)(_\d+)?/.*")
         recipe.add_quantization_config(
             f".*{KEPT_FLOAT}.*", op.FULLY_CONNECTED, algorithm_key=algorithms.NO_QUANTIZE
         )
     return recipe.get_quantization_recipe()
 
 
-def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> bytes:
+def quantized(
+    graph: bytes, quantization: str, calibration=None, means=None, last_block: int = 0
+) -> bytes:
     """Returns a graph with its weights, or weights and activations, quantized.
 
     Args:
@@ -94,6 +104,8 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
         quantization: `none`, `float16`, `dynamic_int8` or `int8`.
         calibration: {signature: {argument: array (N, ...)}}, which `int8` needs.
         means: from `input_means`, to correct biases in `dynamic_int8`; None to leave them.
+        last_block: number of the block of a text transformer that stays float16 in `int8`; 0 for
+            none.
 
     Raises:
         MissingPackageError: ai-edge-quantizer is not installed.
@@ -102,7 +114,8 @@ def quantized(graph: bytes, quantization: str, calibration=None, means=None) -> 
         return bytes(graph)
     with extra("lite"):
         from ai_edge_quantizer import quantizer
-    worker = quantizer.Quantizer(bytearray(graph), _recipe(quantization, _table_size(graph)))
+    recipe = _recipe(quantization, _table_size(graph), last_block)
+    worker = quantizer.Quantizer(bytearray(graph), recipe)
     result = None
     if worker.need_calibration:
         batches = {}

@@ -58,10 +58,13 @@ def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarr
     rng = np.random.default_rng(18 if calibration else 17)
     text, length = model.config.text, model.config.token_length
     tokens = rng.integers(2, text.vocab_size, (count, length)).astype(np.int32)
+    place = np.arange(length)
     if text.kind == "bert":  # texts of all lengths, padded
-        tokens[np.arange(length) >= rng.integers(3, length + 1, (count, 1))] = 0
-    else:
-        tokens[:, -1] = 1 if model.tokenizer is None else model.tokenizer.pad
+        tokens[place >= rng.integers(3, length + 1, (count, 1))] = 0
+    else:  # the same, ended too
+        ends = rng.integers(1, length, (count, 1))
+        eos, pad = (1, 1) if model.tokenizer is None else (model.tokenizer.eos, model.tokenizer.pad)
+        tokens = np.where(place < ends, tokens, np.where(place == ends, eos, pad)).astype(np.int32)
     if model.tokenizer is not None:
         texts = SAMPLE_TEXTS
         if calibration:

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf import images as images_lib
-from lit_tf import xla_ops
 from lit_tf.errors import ExportError, extra
+from lit_tf.layers import tracing_for_tflite
 from lit_tf.model import LitModel
 
 from . import manifest, quantize, samples, verify
@@ -127,7 +127,8 @@ def convert(function: Callable, tower: tf.Module, signature: str, custom: bool =
     module.weights = [v.value for v in tower.variables]
     module.function = function
     with tempfile.TemporaryDirectory(prefix="lit_tf_") as folder:
-        tf.saved_model.save(module, folder, signatures={signature: function})
+        with tracing_for_tflite():
+            tf.saved_model.save(module, folder, signatures={signature: function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.allow_custom_ops = custom
@@ -174,12 +175,7 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
         return {"probabilities": tf.nn.softmax(similarity)}
 
     signature = "encode_image" if baked is None else "zero_shot"
-    patches = model.image_tower.embedding
-    patches.embed = xla_ops.embed_patches  # a convolution, which the quantizer knows by its kind
-    try:
-        graph = convert(run, model.image_tower, signature)
-    finally:
-        del patches.embed
+    graph = convert(run, model.image_tower, signature)
     calibration = None if pixels is None else {signature: {"image": pixels}}
     file.write_bytes(quantize.quantized(graph, quantization, calibration))
     sample = samples.resized(model, samples.sample_images(size))
@@ -218,28 +214,22 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
     def encode_tokens(tokens):
         return {"embedding": model.embed_tokens(tokens)}
 
-    graphs = {}
-    model.text_tower.tokens.lookup = _lookup
-    try:
-        graphs["text_encoder.tflite"] = convert(encode_tokens, model.text_tower, "encode_tokens")
-        if tokenize is not None:
-
-            @tf.function(
-                input_signature=[tf.TensorSpec([batch], tf.string, "text")], autograph=False
-            )
-            def encode_text(text):
-                return {"embedding": model.embed_tokens(tokenize(text))}
-
-            file = "text_encoder_strings.tflite"
-            graphs[file] = convert(encode_text, model.text_tower, "encode_text", custom=True)
-    finally:
-        del model.text_tower.tokens.lookup
+    tower = model.text_tower
+    graphs = {"text_encoder.tflite": convert(encode_tokens, tower, "encode_tokens")}
     if tokenize is not None:
+
+        @tf.function(input_signature=[tf.TensorSpec([batch], tf.string, "text")], autograph=False)
+        def encode_text(text):
+            return {"embedding": model.embed_tokens(tokenize(text))}
+
+        file = "text_encoder_strings.tflite"
+        graphs[file] = convert(encode_text, tower, "encode_text", custom=True)
         texts = [t.encode() for t in samples.SAMPLE_TEXTS]
-        measured["text_encoder_strings.tflite"] = (texts, model.encode_text(samples.SAMPLE_TEXTS))
+        measured[file] = (texts, model.encode_text(samples.SAMPLE_TEXTS))
     # Not the tokens that the result is measured on.
     known = {"encode_tokens": {"tokens": samples.sample_tokens(model, 96, calibration=True)}}
     means = None
+    last_block = model.config.text.depth - 1 if model.config.text.kind != "bert" else 0
     if quantization == DYNAMIC_INT8:
         means = quantize.input_means(graphs["text_encoder.tflite"], known, batch or 8)
     for file, graph in graphs.items():
@@ -247,22 +237,12 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
         strings = file.endswith("_strings.tflite")
         if strings and how == INT8:
             how = DYNAMIC_INT8  # no calibrator runs the tokenizer's operations
-        path.write_bytes(quantize.quantized(graph, how, None if strings else known, means))
+        calibration = None if strings else known
+        path.write_bytes(quantize.quantized(graph, how, calibration, means, last_block))
         given, want = measured[file]
         signature, name = ("encode_text", "text") if strings else ("encode_tokens", "tokens")
         out[file] = _measure(path, {signature: {name: given}}, want, quantization)
     return out
-
-
-@tf.function(experimental_implements="embedding_matmul", autograph=False)
-def _rows(table, ids):
-    return tf.gather(table, ids)
-
-
-def _lookup(table, ids):
-    """Like tf.gather, but becomes TFLite's EMBEDDING_LOOKUP, which can read an int8 table."""
-    rows = _rows(table, tf.reshape(ids, [-1]))
-    return tf.reshape(rows, [-1, ids.shape[1], table.shape[1]])
 
 
 def _device_tokenizer(tokenizer):
@@ -351,9 +331,10 @@ def _measure(file, inputs, want, quantization):
     record["max_abs_difference"] = float(np.abs(found - want).max())
     least = LEAST_COSINE[quantization]
     if not cosine.mean() >= least:
+        images = quantization == INT8 and name == "image_encoder.tflite"
         raise ExportError(
             f"{name}: with quantization {quantization} the embeddings' cosine to the Keras model's "
             f"is {cosine.mean():.5f}, expected at least {least}; nothing was written. Export with "
-            "less quantization, or with calibration images that look like yours"
+            f"less quantization{', or calibrate with images that look like yours' * images}"
         )
     return record

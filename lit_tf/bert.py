@@ -5,7 +5,14 @@ import tensorflow as tf
 
 from lit_tf import ops
 from lit_tf.config import BertConfig
-from lit_tf.layers import CanonicalLayer, LayerNorm, PostNormBlock, Tower, compiled_by_xla
+from lit_tf.layers import (
+    CanonicalLayer,
+    LayerNorm,
+    PostNormBlock,
+    Tower,
+    compiled_by_xla,
+    current_ops,
+)
 
 # Added to the logits of padding. It is finite, so a text without tokens gives no NaN. In float16 it
 # overflows to -inf, so there every text needs a token; all texts here begin with [CLS].
@@ -16,7 +23,6 @@ class Table(CanonicalLayer):
     """An embedding table."""
 
     canonical_names = {"table": "embedding"}
-    lookup = staticmethod(tf.gather)  # the TFLite exporter sets one that stays in int8
 
     def __init__(self, rows, width, **kwargs):
         super().__init__(**kwargs)
@@ -26,7 +32,8 @@ class Table(CanonicalLayer):
 
     def call(self, ids):
         """Maps int32 (batch, tokens) to (batch, tokens, width)."""
-        return tf.cast(self.lookup(tf.convert_to_tensor(self.table), ids), self.compute_dtype)
+        rows = current_ops().lookup(tf.convert_to_tensor(self.table), ids)
+        return tf.cast(rows, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("lit_tf")

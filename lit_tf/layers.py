@@ -5,6 +5,8 @@ whose update depends on the shape (Adafactor) do what the original does. Kernels
 dimensions are viewed as matrices where they are used, which costs nothing.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 
 import keras
@@ -12,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from lit_tf import ops, xla_ops
+from lit_tf import lite_ops, ops, xla_ops
 from lit_tf.initializers import initial_value
 
 
@@ -22,8 +24,23 @@ def compiled_by_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
+_FOR_TFLITE = contextvars.ContextVar("for_tflite", default=False)
+
+
+@contextlib.contextmanager
+def tracing_for_tflite():
+    """A context in which towers are traced as TFLite runs them."""
+    token = _FOR_TFLITE.set(True)
+    try:
+        yield
+    finally:
+        _FOR_TFLITE.reset(token)
+
+
 def current_ops():
     """Returns the module that computes what is being traced."""
+    if _FOR_TFLITE.get():
+        return lite_ops
     return xla_ops if compiled_by_xla() else ops
 
 

@@ -1,9 +1,15 @@
-"""Normalization, linear maps and attention as oneDNN and TFLite run them.
+"""Normalization, linear maps and attention as oneDNN runs them.
 
-`lit_tf/xla_ops.py` has the same functions as XLA runs them; `lit_tf/layers.py` chooses.
+`lit_tf/xla_ops.py` has the same functions as XLA runs them, `lit_tf/lite_ops.py` as TFLite does;
+`lit_tf/layers.py` chooses.
 """
 
 import tensorflow as tf
+
+
+def lookup(table, ids):
+    """Returns the rows (..., width) of a table (rows, width) with these ids, int32 (...)."""
+    return tf.gather(table, ids)
 
 
 def layer_norm(x, scale, bias, epsilon):
@@ -92,6 +98,13 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
     """
     if queries.shape[1] == 1 and dropout_seed is None:
         return _attention_of_one_query(layer, queries, keys, padding)
+    return attention_by_projections(layer, queries, keys, padding, dropout_rate, dropout_seed)
+
+
+def attention_by_projections(
+    layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None
+):
+    """As `attention`, which it is for several queries."""
     q, k, v = (
         _split_heads(project(x), layer)  # (batch, heads, tokens, head_dim)
         for project, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))

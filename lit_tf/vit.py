@@ -19,15 +19,9 @@ from lit_tf.layers import (
 
 
 class PatchEmbedding(CanonicalLayer):
-    """Maps every patch of an image linearly.
-
-    Attributes:
-        embed: how: a function of images, kernel and bias, or None for the one that suits what is
-            traced. The TFLite exporter sets the convolution.
-    """
+    """Maps every patch of an image linearly."""
 
     canonical_names = {"kernel": "kernel", "bias": "bias"}
-    embed = None
 
     def __init__(self, patch_size, width, **kwargs):
         super().__init__(**kwargs)
@@ -38,8 +32,8 @@ class PatchEmbedding(CanonicalLayer):
 
     def call(self, images):
         """Maps (batch, side, side, 3) to (batch, patches, width)."""
-        embed = self.embed or current_ops().embed_patches
-        return embed(images, *(tf.cast(v, images.dtype) for v in (self.kernel, self.bias)))
+        kernel, bias = (tf.cast(v, images.dtype) for v in (self.kernel, self.bias))
+        return current_ops().embed_patches(images, kernel, bias)
 
 
 class AttentionPooling(CanonicalLayer):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from lit_tf import ops
+from lit_tf.ops import lookup  # noqa: F401  the same
 
 
 def layer_norm(x, scale, bias, epsilon):

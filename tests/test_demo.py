@@ -97,7 +97,7 @@ def test_a_failed_command_ends_it_with_the_reason(tmp_path):
 def test_the_whole_demo_learns(tmp_path):
     out = run(tmp_path, ROOT / "examples" / "demo.py")
     check(out, tmp_path)
-    assert out.splitlines()[-1].count("yes") == 3
+    assert out.splitlines()[-1].count("yes") == 4
 
 
 @pytest.mark.full

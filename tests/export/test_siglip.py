@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import lit_tf
 from lit_tf import images as images_lib
+from lit_tf.export import samples
 from lit_tf.export.to_saved_model import saved_model
 from lit_tf.export.to_tflite import tflite
 
@@ -72,12 +73,25 @@ def test_float_graphs_answer_the_reference_and_say_why_they_take_no_strings(
 
 
 @pytest.mark.parametrize(
-    "quantization", ["float16", "dynamic_int8", pytest.param("int8", marks=pytest.mark.full)]
+    ("name", "quantization", "least"),
+    [
+        ("siglip_tiny", "float16", 0.9999),
+        ("siglip_tiny", "dynamic_int8", 0.999),
+        pytest.param("siglip_tiny", "int8", 0.99, marks=pytest.mark.full),
+        pytest.param("siglip2_tiny", "int8", 0.99, marks=pytest.mark.full),
+        pytest.param("siglip_i18n_tiny", "int8", 0.99, marks=pytest.mark.full),
+        pytest.param("siglip_old_tiny", "int8", 0.99, marks=pytest.mark.full),
+    ],
 )
 def test_every_quantization_keeps_the_embeddings(
-    fixtures, fixture_module, tmp_path, quantization, recwarn
+    fixtures, fixture_module, tmp_path, name, quantization, least, recwarn
 ):
-    model = lit_tf.load(fixtures / "siglip_tiny.npz")
+    model = lit_tf.load(fixtures / f"{name}.npz")
     calibration = fixture_module.images() if quantization == "int8" else None
     files = tflite(model, tmp_path / "out", quantization=quantization, calibration=calibration)
     assert set(files) == {"image_encoder.tflite", "text_encoder.tflite"}
+    # Real texts, most of whose 64 tokens are padding.
+    texts = fixture_module.siglip_texts()
+    tokens = model.tokenizer(texts).numpy()
+    found = run(tmp_path / "out" / "text_encoder.tflite", tokens=tokens)
+    assert samples.cosine(found, model.encode_text(texts)).mean() >= least
