@@ -110,7 +110,7 @@ def web(
             quantization=quantization,
             stays_float=quantize.STAYS_FLOAT[quantization],
             files=files,
-            tokenizing=None if classes is not None else _tokenizing(model.tokenizer),
+            tokenizing=None if classes is not None else tokenizing(model.tokenizer),
             self_test=_self_test(model, folder, classes is None),
             meaning=_meaning(model.bias, "sentences" if classes is None else "classes"),
             about=_about(model, files, quantization, names and list(get_templates(templates))),
@@ -135,7 +135,7 @@ def _text_tower(model, folder, quantization):
     return {**graphs, name: {}}
 
 
-def _tokenizing(tokenizer) -> dict:
+def tokenizing(tokenizer) -> dict:
     """What web/tokenizer.js needs to give the tokenizer's ids."""
     if tokenizer.kind == "bert":
         return {"kind": "bert", "length": tokenizer.length, "file": "model/vocab.txt"}
@@ -145,6 +145,8 @@ def _tokenizing(tokenizer) -> dict:
         "file": "model/vocab.model",
         "eos": tokenizer.eos,
         "pad": tokenizer.pad,
+        "unk": tokenizer.unk,
+        "size": tokenizer.vocab_size,
         "lowercase": tokenizer.lowercase,
     }
 

@@ -29,11 +29,12 @@ def _check_positive(config) -> None:
 
 
 def side_of_images(grid: int, patch_size: int, pool: str) -> int:
-    """Returns the side of the images, in pixels, of a ViT with `grid` patches along a side.
+    """Returns the usual side of the images, in pixels, of a ViT with `grid` patches along a side.
 
     It is `grid * patch_size`, with one exception that files do not show: SigLIP at 384 pixels in
-    patches of 14 has 27 of them, which leave 6 pixels over. With attention pooling the side is
-    therefore the multiple of 32 that has as many patches, if there is one.
+    patches of 14 has 27 of them, which leave 6 pixels over. With attention pooling, files are
+    therefore read as the multiple of 32 that has as many patches, if there is one. Another side
+    (378) has to be asked for.
 
     Args:
         grid: patches along a side.
@@ -51,7 +52,8 @@ class ViTConfig:
 
     Attributes:
         patch_size: side of a square patch, in pixels.
-        image_size: side of the square input, in pixels; see `side_of_images`.
+        image_size: side of the square input, in pixels: a multiple of the patch, or what
+            `side_of_images` says.
         width: width of the residual stream.
         depth: number of blocks.
         num_heads: attention heads per block.
@@ -72,10 +74,11 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         _check_positive(self)
-        if self.image_size != side_of_images(self.grid, self.patch_size, self.pool):
+        usual = side_of_images(self.grid, self.patch_size, self.pool)
+        if self.image_size not in (self.grid * self.patch_size, usual) or not self.grid:
             what = f"a multiple of patch_size {self.patch_size}"
             if self.pool == "attention":
-                what = f"what images in {self.grid} x {self.grid} patches measure: {what}, or of 32"
+                what += ", nor a multiple of 32 that leaves less than a patch over"
             raise ConfigError(f"image_size {self.image_size} is not {what}")
 
     @property

@@ -226,6 +226,7 @@ class SentencePieceTokenizer(_Tokenizer):
     Attributes:
         eos: the id that ends a text.
         pad: the id that fills the rest.
+        unk: the id of what no piece stands for.
         byte_fallback: whether the model is a BPE model with byte fallback.
     """
 
@@ -265,7 +266,10 @@ class SentencePieceTokenizer(_Tokenizer):
             trainer = _sentencepiece_message().FromString(self._data).trainer
             self.byte_fallback = trainer.byte_fallback and trainer.model_type == _BPE
             self.lowercase = lowercase or self.byte_fallback
-            self.vocab_size = self._without_sentinels()
+            pieces = int(self._tokenizer.vocab_size())
+            self.vocab_size = self._without_sentinels(pieces)
+            self._has_sentinels = self.vocab_size < pieces
+            self.unk = int(self._tokenizer.string_to_id("\0"))  # no piece, so the unknown one's
             self.eos = self.pad = self._id(trainer.eos_piece, "ends", source)
             if self.byte_fallback:
                 self.pad = self._id(trainer.pad_piece, "pads", source)
@@ -279,13 +283,12 @@ class SentencePieceTokenizer(_Tokenizer):
             raise TokenizerError(f"{source} has no piece {piece}, which {does} a text.")
         return found
 
-    def _without_sentinels(self):
-        """Returns the number of pieces without T5's sentinels at the end.
+    def _without_sentinels(self, size):
+        """Returns the number of pieces, of `size`, without T5's sentinels at the end.
 
         mC4's vocabulary of 250,000 pieces is published with 100 more, `<extra_id_0>` and so on,
         for which SigLIP's token table has no rows.
         """
-        size = int(self._tokenizer.vocab_size())
         while size and _SENTINEL.fullmatch(self._tokenizer.id_to_string(size - 1).numpy()):
             size -= 1
         return size
@@ -294,6 +297,9 @@ class SentencePieceTokenizer(_Tokenizer):
         if self.lowercase:
             texts = tf.strings.lower(texts)  # without an encoding, so ASCII letters only
         ids = self._tokenizer.tokenize(texts)[:, : self.length - 1]  # (N, pieces), ragged
+        if self._has_sentinels:  # no table has rows for them
+            flat = ids.flat_values
+            ids = ids.with_flat_values(tf.where(flat < self.vocab_size, flat, self.unk))
         eos = tf.fill([tf.shape(texts)[0], 1], tf.constant(self.eos, tf.int32))
         ids = tf.concat([ids, eos], axis=1)
         return ids.to_tensor(default_value=self.pad, shape=[None, self.length])  # (N, length)

@@ -24,6 +24,7 @@ from lit_tf.tokenizers import (
 )
 
 from .conftest import REFERENCE
+from .vocabularies import spm_bytes
 
 VOCAB = REFERENCE / "vocab.txt"
 SPM = REFERENCE / "sentencepiece.model"
@@ -151,20 +152,15 @@ def test_only_ascii_is_lower_cased():
     np.testing.assert_array_equal(lower("The"), cased("the"))
 
 
-def spm_bytes(data, pieces=(), **trainer):
-    """Returns a sentencepiece model's file with more pieces and another trainer specification."""
-    model_pb2 = pytest.importorskip("sentencepiece.sentencepiece_model_pb2")
-    model = model_pb2.ModelProto.FromString(data)
-    for piece in pieces:
-        model.pieces.add(piece=piece, score=0, type=model.SentencePiece.USER_DEFINED)
-    for name, value in trainer.items():
-        setattr(model.trainer_spec, name, value)
-    return model.SerializeToString()
-
-
 def test_sentinels_that_the_published_table_has_no_rows_for_do_not_count(spm):
     data = spm_bytes(SPM.read_bytes(), [f"\u2581<extra_id_{i}>" for i in reversed(range(3))])
-    assert tokenizer_from_bytes("sentencepiece", data).vocab_size == spm.vocab_size
+    tokenizer = tokenizer_from_bytes("sentencepiece", data)
+    assert tokenizer.vocab_size == spm.vocab_size
+    ids = tokenizer(["a <extra_id_1> cat", "a cat"]).numpy()  # eagerly, and in a graph
+    traced = tf.function(tokenizer)(tf.constant(["a <extra_id_1> cat", "a cat"])).numpy()
+    np.testing.assert_array_equal(ids, traced)
+    assert tokenizer.unk in ids[0] and ids.max() < spm.vocab_size
+    np.testing.assert_array_equal(ids[1:], spm(["a cat"]))
 
 
 def test_unigram_with_byte_fallback_is_padded_as_t5_does():

@@ -67,6 +67,6 @@ export async function showSearch({ classes, files }, engine) {
   // Embeddings of another model are of no use.
   if ([...photos.values()].some((each) => each.model !== model)) await forget();
   draw();
-  // Skip other files in a folder without an error.
+  // Other files in a folder are skipped.
   return (items) => enqueue(items.filter(isPicture)).then(draw);
 }

@@ -1,10 +1,11 @@
 // Texts to the ids of lit_tf.tokenizers.
 
-// Returns a function from a text to ids, as the manifest's `tokenizing` says.
-export async function makeTokenizer({ kind, length, eos, pad = 0, lowercase }, vocabulary, runtime) {
-  const encode = kind === "bert" ? wordPiece(vocabulary) : await sentencePiece(vocabulary, lowercase, runtime);
+// Returns a function from a text to ids; `how` is the manifest's `tokenizing`.
+export async function makeTokenizer(how, vocabulary, runtime) {
+  const { length, eos, pad = 0 } = how, bert = how.kind === "bert";
+  const encode = bert ? wordPiece(vocabulary) : await sentencePiece(vocabulary, how, runtime);
   return (text) => {
-    const end = kind === "bert" ? [] : [eos], kept = encode(text).slice(0, length - end.length);
+    const end = bert ? [] : [eos], kept = encode(text).slice(0, length - end.length);
     return [...kept, ...end, ...Array(length).fill(pad)].slice(0, length);
   };
 }
@@ -54,8 +55,8 @@ function foldCase(char) {
   return /\p{Script=Cherokee}/u.test(char) ? upper : upper.toLowerCase();
 }
 
-// sentencepiece: its own library, compiled to WebAssembly.
-async function sentencePiece(vocabulary, lowercase, runtime) {
+// sentencepiece: its library as WebAssembly.
+async function sentencePiece(vocabulary, { lowercase, size, unk }, runtime) {
   const { default: create } = await import(runtime + "sentencepiece.js");
   const library = await create({ printErr() {} });
   const processor = new library.SentencePieceProcessor();
@@ -72,7 +73,8 @@ async function sentencePiece(vocabulary, lowercase, runtime) {
   return (text) => {
     if (lowercase) text = text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
     const found = view(new TextEncoder().encode(text), (utf8) => processor.EncodeAsIds(utf8));
-    const ids = Array.from({ length: found.size() }, (_, i) => found.get(i));
+    const known = (id) => (id < size ? id : unk); // no sentinels
+    const ids = Array.from({ length: found.size() }, (_, i) => known(found.get(i)));
     found.delete();
     return ids;
   };

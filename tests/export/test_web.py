@@ -23,6 +23,8 @@ from lit_tf.checkpoints.npz import write_npz
 from lit_tf.errors import ExportError
 from lit_tf.export import serve_web, to_web, web, web_runtime
 
+from ..vocabularies import spm_bytes
+
 ROOT = pathlib.Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "reference"
 ARGUMENTS = (
@@ -336,11 +338,19 @@ def siglip(fixtures, serve, tmp_path_factory):
 @pytest.mark.parametrize("file", ["sentencepiece.model", "bytes_bpe.model"])
 def test_sentencepieces_of_both_conventions(siglip, scripts, fixture_module, file):
     data = (REFERENCE / file).read_bytes()
+    if file == "sentencepiece.model":
+        data = spm_bytes(data, [f"\u2581<extra_id_{i}>" for i in range(2)])
     tokenizer = tokenizers.SentencePieceTokenizer(data, length=24, lowercase=True)
-    texts = [*fixture_module.siglip_texts(), "", " ", "NUL \0 in it", "\U0001f600 ÄÖ ABC"]
-    how = {"kind": "sentencepiece", "length": 24, "eos": tokenizer.eos, "pad": tokenizer.pad}
+    texts = [
+        *fixture_module.siglip_texts(),
+        "",
+        " ",
+        "NUL \0 in it",
+        "\U0001f600 ÄÖ ABC",
+        "a <extra_id_1> cat",
+    ]
     page = scripts(siglip[1])
-    arguments = {"how": {**how, "lowercase": True}, "vocabulary": base64(data), "texts": texts}
+    arguments = {"how": to_web.tokenizing(tokenizer), "vocabulary": base64(data), "texts": texts}
     assert page.evaluate(TOKENIZE, arguments) == tokenizer(texts).numpy().tolist()
 
 
