@@ -2,7 +2,7 @@
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 
 class LitError(Exception):
@@ -69,7 +69,13 @@ def extra(name: str) -> Iterator[None]:
         ) from e
 
 
-def nearest(name: str, known: Iterable[str], sentence: str = "; did you mean {}?") -> str:
+def nearest(
+    name: str,
+    known: Iterable[str],
+    sentence: str = "; did you mean {}?",
+    *,
+    shown: Mapping[str, str] | None = None,
+) -> str:
     """Returns the end of an error message that names what looks most like an unknown name.
 
     Args:
@@ -77,9 +83,11 @@ def nearest(name: str, known: Iterable[str], sentence: str = "; did you mean {}?
             the first few of many missing names only.
         known: the names that exist.
         sentence: what to say, with `{}` where the names belong.
+        shown: how each known name is shown; by default as it is.
 
     Returns:
         `sentence` with up to three names, best first, or "" if none looks similar.
     """
-    found = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return sentence.format(" or ".join(map(repr, found))) if found else ""
+    found = difflib.get_close_matches(name, list(known), n=6, cutoff=0.6)
+    names = list(dict.fromkeys(shown[n] if shown else n for n in found))[:3]
+    return sentence.format(" or ".join(map(repr, names))) if names else ""

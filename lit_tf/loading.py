@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import math
+import operator
 import os
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -94,7 +96,7 @@ def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
         return layouts.CanonicalCheckpoint(
             "tf1_bert", arrays.path, arrays.shapes, ("float32",), readers
         )
-    is_zarr = path.is_dir() and zarr_folder.is_step_name(path.name)
+    is_zarr = zarr_folder.is_folder(path)
     file = zarr_folder.ZarrFolder(path) if is_zarr else npz.open_npz(path)
     try:
         return layouts.read_canonical(file)
@@ -198,7 +200,7 @@ def _write_vocabulary(path, data):
 def from_upstream(
     image: str | os.PathLike | ViTConfig,
     text: str | os.PathLike | BertConfig | TextTransformerConfig,
-    resolution: int = 224,
+    resolution: int | None = None,
     image_head: bool = False,
     seed: int = 0,
     *,
@@ -214,7 +216,7 @@ def from_upstream(
             start from scratch.
         text: folder of a TF1 BERT checkpoint or any checkpoint with a text tower, or a BertConfig
             or TextTransformerConfig to start from scratch. Heads in the files are left out.
-        resolution: side of the images in pixels.
+        resolution: side of the images in pixels; by default the image tower's own.
         image_head: whether the image tower gets a new linear head too; the text tower always does.
         seed: of the new heads and of towers from scratch.
         vocab: path of the vocabulary; by default the one beside `text`.
@@ -242,7 +244,10 @@ def from_upstream(
         has_bias=bias is not None,
         token_length=usual_token_length(text_config),
     )
-    config = _at_resolution(config, resolution)
+    if resolution is not None:
+        config = _at_resolution(config, resolution)
+    if text_file is not None:
+        _warn_of_case(config, text_file)
     if vocab is None and text_file is None:
         tokenizer = None
     else:
@@ -269,6 +274,18 @@ def from_upstream(
     if bias is not None:
         model.b.assign([bias])
     return model
+
+
+def _warn_of_case(config, text_file):
+    """Warns if one of the new model and the text tower's own lower-cases and the other does not."""
+    theirs = config_from_shapes(text_file.shapes, layout=text_file.layout, source=text_file.source)
+    if config.tokenizer_kind == "sentencepiece" and config.lowercase != theirs.lowercase:
+        how = ("cased", "lower-cased")
+        warnings.warn(
+            f"{text_file.source}: its model takes {how[theirs.lowercase]} texts, and this one "
+            f"{how[config.lowercase]} ones, because of its image tower, bias or number of tokens",
+            stacklevel=3,
+        )
 
 
 def _upstream_tower(source, kind, prefix, with_vocab):
@@ -367,6 +384,10 @@ def dtype_policy(dtype):
 def _at_resolution(config, resolution):
     if config.image is None:
         raise ConfigError("resolution was given, but the checkpoint has no image tower")
+    try:
+        resolution = operator.index(resolution)  # of any integer type, NumPy's too
+    except TypeError:
+        pass  # refused below
     try:
         image = dataclasses.replace(config.image, image_size=resolution)
     except ConfigError as error:

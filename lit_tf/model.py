@@ -435,7 +435,7 @@ class LitModel(keras.Model):
         Raises:
             LitError: the model has no bias, so its logits only rank texts.
         """
-        if self.b is None:
+        if self.b is None and self.t is not None:  # else a tower is missing, which encoding says
             raise LitError(
                 "match needs a model with a bias, such as SigLIP: only the sigmoid loss makes "
                 "sigmoid(logits) a probability. Use classify, which compares texts with each other"

@@ -9,6 +9,9 @@ authors report; this library only repeats them beside what it measures.
 import dataclasses
 import functools
 import pathlib
+import re
+
+from lit_tf.errors import nearest
 
 _WEB = "https://storage.googleapis.com/vit_models"
 _BUCKET = "gs://vit_models"
@@ -314,11 +317,27 @@ NAFLEX = (
 )
 
 
+def _key(name):
+    """Returns a name without case and punctuation; Hugging Face's names in big_vision's words."""
+    key = re.sub(r"[^a-z0-9]", "", name.lower().removesuffix(".npz").removeprefix("google/"))
+    for theirs, ours in (("base", "b"), ("large", "l"), ("giantopt", "gopt")):
+        key = key.replace(theirs, ours)
+    return key.replace("patch", "")
+
+
 def is_naflex(name: str) -> bool:
     """Returns whether a name or address means one of SigLIP 2's NaFlex checkpoints."""
     name = name.rstrip("/").rpartition("/")[2] if "://" in name else name
-    name = name.lower().removesuffix(".npz").replace("/", "").replace("_", "-").replace(" ", "-")
-    return name in ("siglip2-b16-naflex", "siglip2-so400m16-naflex")
+    return re.fullmatch("(siglip2(b16|so400m16)?)?naflex[0-9]*", _key(name)) is not None
+
+
+def did_you_mean(name: str) -> str:
+    """Returns the end of an error message that names models like an unknown name, or ""."""
+    known = {_key(n): n for n in (*embedded_models(), *UPSTREAM)}
+    known |= {_key(n): model.name for n, model in _names().items()}
+    key = _key(name)
+    longer = [k for k in known if k.startswith(key)]
+    return nearest(key, [key] if key in known else longer or known, shown=known)
 
 
 UPSTREAM = {

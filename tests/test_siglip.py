@@ -74,13 +74,38 @@ def test_every_layout_is_written_back_bit_for_bit(models, fixture_module, tmp_pa
     assert not (tmp_path / "other.npz").exists()
 
 
-@pytest.mark.parametrize("name", ["checkpoint.bv", "checkpoint.bv-000001000"])
+@pytest.mark.parametrize("name", ["checkpoint.bv", "checkpoint.bv-000001000", "checkpoint.bv-LAST"])
 def test_the_trainers_folder_is_read(trainer_folder, models, name):
     model = lit_tf.load(trainer_folder / name)
     assert model.tokenizer is not None and not model.config.bare
     given = models["siglip_tiny"].canonical_variables()
     for key, variable in model.canonical_variables().items():
         np.testing.assert_array_equal(variable.numpy(), given[key].numpy())
+
+
+def test_a_renamed_trainers_folder_is_read_too(trainer_folder, tmp_path):
+    shutil.copytree(trainer_folder / "checkpoint.bv-000001000", tmp_path / "mine")
+    assert lit_tf.load(tmp_path / "mine").config.image.pool == "attention"
+
+
+def test_steps_that_are_there_are_named_for_one_that_is_not(tmp_path):
+    (tmp_path / "a.bv-000000020").mkdir()
+    with pytest.raises(lit_tf.CheckpointError, match="no such step; there are a.bv-000000020$"):
+        lit_tf.load(tmp_path / "a.bv-000000030")
+    with pytest.raises(lit_tf.CheckpointError, match="a.bv-LAST: no such file.*a.bv-000000020 ins"):
+        lit_tf.load(tmp_path / "a.bv")
+
+
+def test_a_text_tower_in_a_model_of_the_other_case_is_met_with_a_warning(fixtures):
+    image, text = fixtures / "vit_upstream_tiny.npz", fixtures / "siglip_i18n_tiny.npz"
+    with pytest.warns(UserWarning, match="takes lower-cased texts, and this one cased ones"):
+        lit_tf.from_upstream(image, text, resolution=32)
+
+
+def test_two_towers_meet_at_the_resolution_of_the_image_tower(fixtures):
+    image, text = fixtures / "siglip_tiny.npz", fixtures / "siglip_tiny.npz"
+    assert lit_tf.from_upstream(image, text).config.image.image_size == 32
+    assert lit_tf.from_upstream(image, text, np.int64(64)).config.image.image_size == 64
 
 
 def test_a_folder_whose_writing_was_not_finished_by_renaming_is_found(tmp_path):
@@ -151,7 +176,7 @@ def test_a_missing_or_damaged_chunk_is_not_taken_for_zeros(trainer_folder, tmp_p
 
 
 def test_naflex_is_refused_by_name_and_by_contents(fixture_module, tmp_path):
-    for name in ("SigLIP2 B/16 NaFlex", "siglip2_so400m16_naflex", "SigLIP2-B16-NaFlex"):
+    for name in ("SigLIP2 B/16 NaFlex", "siglip2_so400m16_naflex", "siglip2_b16_naflex_256"):
         with pytest.raises(lit_tf.CheckpointError, match="NaFlex checkpoint.*another model"):
             lit_tf.load(name)
     arrays = fixture_module.weights("siglip_tiny")

@@ -54,10 +54,9 @@ def build_model(config: TrainConfig) -> LitModel:
     if model.image_tower is None or model.text_tower is None:
         raise ConfigError(f"{c.init} has one tower only; training needs both")
     if model.tokenizer is None:
-        raise ConfigError(
-            "no vocabulary: set model.vocab, or put it beside the text tower's checkpoint "
-            f"({c.text_init or c.init or c.text})"
-        )
+        file = c.text_init or c.init
+        beside = f", or put it beside the text tower's checkpoint ({file})" if file else ""
+        raise ConfigError(f"no vocabulary: set model.vocab{beside}")
     return _adapt(model, c, policy)
 
 

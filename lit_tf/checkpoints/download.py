@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from lit_tf import files, registry, wordpiece
 from lit_tf.checkpoints import npz, zarr_folder
-from lit_tf.errors import CheckpointError, DownloadError, TokenizerError, nearest
+from lit_tf.errors import CheckpointError, DownloadError, TokenizerError
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
@@ -88,7 +88,7 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
         return step
     if path.exists() or path.with_name(f"{path.name}.index").exists():
         return path
-    hint = nearest(name, [*registry.list_models(), *registry.UPSTREAM])
+    hint = registry.did_you_mean(name)
     raise CheckpointError(
         f"{name}: no such file, and not a known model{hint or ';'} "
         f"models are {', '.join(registry.list_models())}"

@@ -7,6 +7,7 @@ chunks. Before anything is allocated, the JSON files are compared with the chunk
 zarr reads a missing chunk as zeros.
 """
 
+import glob
 import itertools
 import json
 import math
@@ -55,17 +56,48 @@ def find(path) -> pathlib.Path | None:
     """Returns the folder that a path means, or None if it means no such folder.
 
     Args:
-        path: `NAME.bv-000001000`, the same with `-tmp`, or `NAME.bv` for the newest step.
+        path: `NAME.bv-000001000`, the same with `-tmp`, or another folder of arrays; `NAME.bv` or
+            the file `NAME.bv-LAST` for the newest step.
 
     Raises:
-        CheckpointError: `NAME.bv-LAST` names a step that is not there.
+        CheckpointError: the step is not there, but others are; or nothing names the newest.
     """
     path = pathlib.Path(path)
     if is_step_name(path.name):
         steps = (path, path.with_name(f"{path.name}-tmp"))
-        return next((p for p in steps if p.is_dir()), None)
+        found = next((p for p in steps if p.is_dir()), None)
+        others = [] if found else _steps(path.with_name(_STEP.fullmatch(path.name)["name"]))
+        if others:
+            raise CheckpointError(f"{path}: no such step; there are {', '.join(others)}")
+        return found
+    if is_newest_name(path.name.removesuffix("-LAST")):
+        return _newest(path.with_name(path.name.removesuffix("-LAST")))
+    return path if is_folder(path) else None
+
+
+def is_folder(path: pathlib.Path) -> bool:
+    """Returns whether a folder holds arrays, by its name or by theirs."""
+    if not path.is_dir():
+        return False
+    return is_step_name(path.name) or next(path.glob("params~*"), None) is not None
+
+
+def _steps(path):
+    """Returns the names of the steps of `NAME.bv`, at most five."""
+    if not path.parent.is_dir():
+        return []
+    return sorted(p.name for p in path.parent.glob(f"{glob.escape(path.name)}-[0-9]*"))[-5:]
+
+
+def _newest(path):
+    """Returns the folder of the newest step of `NAME.bv`, or None if there is nothing of it."""
     last = path.with_name(f"{path.name}-LAST")
-    if not is_newest_name(path.name) or not last.is_file():
+    if not last.is_file():
+        if steps := _steps(path):
+            raise CheckpointError(
+                f"{last}: no such file, and it names the newest step; name one of "
+                f"{', '.join(steps)} instead"
+            )
         return None
     try:
         with open(last, encoding="utf-8") as file:

@@ -14,6 +14,7 @@ import warnings
 import numpy as np
 import pytest
 
+import lit_tf
 from lit_tf import registry
 from lit_tf.checkpoints import download
 from lit_tf.checkpoints.download import cache_dir, fetch, resolve
@@ -390,8 +391,31 @@ def test_what_can_be_no_name_is_refused(name):
 
 
 def test_an_unknown_name_is_met_with_the_nearest_one():
-    with pytest.raises(CheckpointError, match="did you mean 'LiT-B16B_2' or"):
+    with pytest.raises(CheckpointError, match=r"did you mean 'LiT-B16B_2'\?"):
         resolve("LiT-B16B-2")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lit-b16b", "'LiT-B16B'"),
+        ("siglip2 b/16 256", "'SigLIP2-B16-256'"),
+        ("siglip2_b16_256.npz", "'SigLIP2-B16-256'"),
+        ("webli_en_b16_256", "'SigLIP-B16-256'"),
+        ("google/siglip2-giant-opt-patch16-384", "'SigLIP2-g-opt16-384'"),
+        ("SigLIP2", "'SigLIP2-"),
+        ("SigLIP2-B16-255", "'SigLIP2-B16-256'"),
+    ],
+)
+def test_names_are_found_however_they_are_spelled(name, meant):
+    with pytest.raises(CheckpointError, match=f"did you mean {meant}"):
+        resolve(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_folder_that_is_no_checkpoint_is_one_error(name):
+    with pytest.raises(CheckpointError):
+        lit_tf.load(name)
 
 
 def test_gs_addresses_go_through_tensorflows_file_system(tmp_path, monkeypatch):

@@ -84,6 +84,8 @@ def test_dict_round_trip_through_json():
     ("spec", "overrides", "message"),
     [
         ("lit_cocoa", [], "did you mean 'lit_coco'"),
+        ("siglit_coco:img=siglip2-b16-256", [], "did you mean 'SigLIP2-B16-256'"),
+        ("siglit_coco:txt=siglip2_b16_naflex", [], "NaFlex checkpoint"),
         ("lit_coco:image=B/16", [], "unknown config argument 'image'"),
         ("lit_coco:res=big", [], "expected int"),
         ("lit_coco", ["optimizer.learning_rate=1"], "unknown config key 'optimizer.learning_rate'"),
@@ -167,3 +169,10 @@ def test_a_file_of_ones_own(tmp_path):
         "    return TrainConfig(steps=parse_arguments(argument, n=300).n)\n"
     )
     assert load_config(f"{path}:n=400").steps == 400
+
+
+def test_a_config_is_checked_once_all_settings_are_in():
+    config = load_config("lit_coco:steps=4", ["optimizer.warmup=1"])
+    assert config.optimizer.warmup == 1 and config.steps == 4
+    with pytest.raises(ConfigError, match="warmup of 100 steps does not fit"):
+        load_config("lit_coco:steps=4")
