@@ -1,6 +1,6 @@
 """SigLIP's image tower, B/16 at 256 pixels: speed beside plain matrix products, and int8's.
 
-    python benchmarks/siglip.py [--rounds 7]
+    python benchmarks/siglip.py [--rounds 20]
 
 The weights are those of the fixture of SigLIP2-B16-256 (tests/reference/reference_fixtures.py).
 """
@@ -79,7 +79,7 @@ def int8_beside_float(model, folder, rounds):
 def main():
     """Runs the benchmark; returns whether every bound holds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7, help="timed calls of each function")
+    parser.add_argument("--rounds", type=int, default=20, help="timed calls of each function")
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
