@@ -29,10 +29,10 @@ export async function showSearch({ classes, files }, engine) {
     return tile(shown, name, make("small", {}, query ? `similarity ${cosine.toFixed(3)}` : ""));
   }
 
-  function forget() {
+  async function forget() {
+    await kept("photos", "clear");
     photos.clear();
     draw();
-    return kept("photos", "clear");
   }
 
   async function ask() {

@@ -19,7 +19,7 @@ function open() {
   return done(request);
 }
 
-// Calls a method of the store "models" or "photos", both of IndexedDB.
+// Calls a method of IndexedDB's store "models" or "photos".
 export async function kept(store, method, ...values) {
   try {
     const opened = await (database ??= open());
@@ -27,7 +27,7 @@ export async function kept(store, method, ...values) {
   } catch {} // nothing is kept in some private windows, or where there is no room
 }
 
-// Returns the bytes of one of the manifest's files: kept, or else fetched, checked and kept.
+// Returns the bytes of a file of the manifest: kept, or fetched, checked and kept.
 export async function readModel({ path, bytes, sha256 }, progress) {
   const before = await kept("models", "get", sha256);
   if (before) return new Uint8Array(await before.arrayBuffer());

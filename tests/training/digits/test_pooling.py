@@ -32,7 +32,7 @@ def test_towers_and_losses_are_compared_at_equal_steps(tmp_path, monkeypatch):
     def pretrained(path, steps, data_dir, config):
         assert (steps, config) == (pretrain.STEPS, pooling.TOWER)
 
-    figures = dict.fromkeys(pooling.FIGURES, 0.5)
+    figures = dict.fromkeys(measure.SHOWN, 0.5)
     monkeypatch.setattr(build, "tune", tune)
     monkeypatch.setattr(pretrain, "build", pretrained)
     monkeypatch.setattr(measure, "measure_model", lambda *_, **__: figures)

@@ -41,7 +41,7 @@ def test_the_weight_decay_is_chosen_on_validation_and_the_table_is_about_the_tes
 
     def measured(model, split, data_dir=None):
         share = next(validation) if split == "validation" else 0.25
-        return dict.fromkeys(study.FIGURES, share)
+        return dict.fromkeys(study.SHOWN, share)
 
     monkeypatch.setattr(build, "tune", tune)
     monkeypatch.setattr(measure, "measure_model", measured)
@@ -56,7 +56,7 @@ def test_the_weight_decay_is_chosen_on_validation_and_the_table_is_about_the_tes
     unlocked = study.total_flops(config, runs[2][1]["steps"], locking="uu")
     assert unlocked == pytest.approx(spent, rel=1e-3)
     text = (workdir / "card.md").read_text()
-    assert "old" not in text and text.count("25.0%") == 3 * len(study.FIGURES)
+    assert "old" not in text and text.count("25.0%") == 3 * len(study.SHOWN)
 
 
 def test_it_says_what_has_to_run_first(tmp_path, capsys):
