@@ -62,7 +62,7 @@ def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarr
     if text.kind == "bert":  # texts of all lengths, padded
         tokens[place >= rng.integers(3, length + 1, (count, 1))] = 0
     else:  # the same, ended too
-        ends = rng.integers(1, length, (count, 1))
+        ends = rng.integers(min(1, length - 1), length, (count, 1))
         eos, pad = (1, 1) if model.tokenizer is None else (model.tokenizer.eos, model.tokenizer.pad)
         tokens = np.where(place < ends, tokens, np.where(place == ends, eos, pad)).astype(np.int32)
     if model.tokenizer is not None:

@@ -328,7 +328,7 @@ def _key(name):
 def is_naflex(name: str) -> bool:
     """Returns whether a name or address means one of SigLIP 2's NaFlex checkpoints."""
     name = name.rstrip("/").rpartition("/")[2] if "://" in name else name
-    return re.fullmatch("(siglip2(b16|so400m16)?)?naflex[0-9]*", _key(name)) is not None
+    return re.fullmatch("siglip2(b16|so400m16)?naflex[0-9]*", _key(name)) is not None
 
 
 def did_you_mean(name: str) -> str:
