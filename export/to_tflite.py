@@ -283,6 +283,8 @@ def _fast_tokenizer(tokenizer):
     def tokenize(text):
         ids = fast.tokenize(text).to_tensor(default_value=pad, shape=[None, length - 1])
         ids = tf.cast(ids, tf.int32)
+        if tokenizer.kind == "sentencepiece" and tokenizer.has_sentinels:
+            ids = tf.where(ids < tokenizer.vocab_size, ids, tokenizer.unk)
         edges = tf.fill([tf.shape(ids)[0], 1], edge)
         return tf.ensure_shape(
             tf.concat([edges, ids] if first else [ids, edges], axis=1), [None, length]
@@ -297,7 +299,14 @@ def _differing(tokenize, tokenizer):
     The fast sentencepiece tokenizer reads only unigram models without byte fallback and without
     spaces at the ends of words. With other models it does not fail, but gives wrong ids.
     """
-    odd = ["  two  spaces ", "caffè 猫", "ﬁ 𝔘 №", "n\u0301 \U0001f600", "a\0b"]
+    odd = [
+        "  two  spaces ",
+        "caffè 猫",
+        "ﬁ 𝔘 №",
+        "n\u0301 \U0001f600",
+        "a\0b",
+        "a <extra_id_1> cat",
+    ]
     texts = [*samples.SAMPLE_TEXTS, *samples.sample_prompts(81), *odd]
     got, want = tokenize(tf.constant(texts)).numpy(), tokenizer(texts).numpy()
     for text, a, b in zip(texts, got, want, strict=True):

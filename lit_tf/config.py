@@ -58,7 +58,7 @@ class ViTConfig:
         depth: number of blocks.
         num_heads: attention heads per block.
         mlp_dim: hidden width of each block's MLP.
-        out_dim: width of the linear head, or None where there is no head.
+        out_dim: width of the linear head, or None without one.
         pool: what represents an image: `cls`, the class token, or `attention`, where a learned
             query attends to all patches (SigLIP).
     """
@@ -103,7 +103,7 @@ class BertConfig:
         num_heads: attention heads per layer.
         mlp_dim: hidden width of each layer's MLP.
         max_length: rows of the position table.
-        out_dim: width of the linear head, or None where there is no head.
+        out_dim: width of the linear head, or None without one.
         dropout_rate: used in training only.
         segments: rows of the segment table; segment 0 is the only one used.
     """
@@ -140,7 +140,7 @@ class TextTransformerConfig:
         num_heads: attention heads per block.
         mlp_dim: hidden width of each block's MLP.
         max_length: rows of the position table, which is the number of tokens it takes.
-        out_dim: width of the linear head, or None where there is no head.
+        out_dim: width of the linear head, or None without one.
     """
 
     vocab_size: int

@@ -104,7 +104,7 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
 def attention_by_projections(
     layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None
 ):
-    """As `attention`, which it is for several queries."""
+    """As `attention`, by the projections of all queries, keys and values."""
     q, k, v = (
         _split_heads(project(x), layer)  # (batch, heads, tokens, head_dim)
         for project, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))

@@ -34,7 +34,7 @@ class PublishedModel:
         urls: addresses of the `.npz` file, all of the same bytes.
         vocab_url: address of the vocabulary.
         tokenizer: `bert` or `sentencepiece`.
-        out_dim: widths of the (image, text) head; None where there is no head.
+        out_dim: widths of the (image, text) head; None without one.
         image: the image tower, in words.
         text: the text tower, in words.
         parameters: how many numbers the file's parameters hold.

@@ -12,7 +12,7 @@ def to_list(values: Any) -> list[Any]:
             Arrow or NumPy; an eager tensor.
 
     Raises:
-        TypeError: it is not a sequence. The message completes "... found a Foo, which".
+        TypeError: it is not a sequence. Its message completes a sentence that ends in "which".
     """
     if isinstance(values, Mapping):
         raise TypeError("maps keys to values")

@@ -227,6 +227,7 @@ class SentencePieceTokenizer(_Tokenizer):
         eos: the id that ends a text.
         pad: the id that fills the rest.
         unk: the id of what no piece stands for.
+        has_sentinels: whether the file has sentinels at its end, which become `unk`.
         byte_fallback: whether the model is a BPE model with byte fallback.
     """
 
@@ -268,7 +269,7 @@ class SentencePieceTokenizer(_Tokenizer):
             self.lowercase = lowercase or self.byte_fallback
             pieces = int(self._tokenizer.vocab_size())
             self.vocab_size = self._without_sentinels(pieces)
-            self._has_sentinels = self.vocab_size < pieces
+            self.has_sentinels = self.vocab_size < pieces
             self.unk = int(self._tokenizer.string_to_id("\0"))  # no piece, so the unknown one's
             self.eos = self.pad = self._id(trainer.eos_piece, "ends", source)
             if self.byte_fallback:
@@ -297,7 +298,7 @@ class SentencePieceTokenizer(_Tokenizer):
         if self.lowercase:
             texts = tf.strings.lower(texts)  # without an encoding, so ASCII letters only
         ids = self._tokenizer.tokenize(texts)[:, : self.length - 1]  # (N, pieces), ragged
-        if self._has_sentinels:  # no table has rows for them
+        if self.has_sentinels:  # no table has rows for them
             flat = ids.flat_values
             ids = ids.with_flat_values(tf.where(flat < self.vocab_size, flat, self.unk))
         eos = tf.fill([tf.shape(texts)[0], 1], tf.constant(self.eos, tf.int32))

@@ -17,8 +17,10 @@ from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 import lit_tf
 from lit_tf.errors import ExportError, ImageError
 from lit_tf.export import samples, tflite
+from lit_tf.tokenizers import SentencePieceTokenizer
 
-from ..conftest import DEVICE_CLASSES
+from ..conftest import DEVICE_CLASSES, REFERENCE
+from ..vocabularies import spm_bytes
 
 ROOT = pathlib.Path(__file__).parents[2]
 ALONE = """
@@ -145,6 +147,19 @@ def test_the_device_tokenizer_gives_the_ids_of_the_library(digits):
     assert left_out is None
     got = tokenize(tf.constant(texts)).numpy()
     np.testing.assert_array_equal(got, digits.tokenizer(texts).numpy())
+
+
+def test_devices_give_sentinels_the_unknown_piece_too():
+    from lit_tf.export.to_tflite import _device_tokenizer
+
+    data = spm_bytes((REFERENCE / "sentencepiece.model").read_bytes(), ["\u2581<extra_id_0>"])
+    tokenizer = SentencePieceTokenizer(data)
+    tokenize, left_out = _device_tokenizer(tokenizer)
+    assert left_out is None
+    texts = ["a <extra_id_0> cat", "<extra_id_0>"]
+    want = tokenizer(texts).numpy()
+    assert (want == tokenizer.unk).any(axis=1).all() and want.max() < tokenizer.vocab_size
+    np.testing.assert_array_equal(tokenize(tf.constant(texts)), want)
 
 
 def test_a_tokenizer_that_devices_would_read_otherwise_is_left_out(fixtures, tmp_path):

@@ -40,7 +40,7 @@ def find_shards(source: str, format_name: str) -> list[str]:
     """Returns the sorted paths that a pattern names.
 
     Args:
-        source: A folder, or a pattern with `*`, `?` and braces such as `{00000..01242}`, `{a,b}`.
+        source: a folder, or a pattern with `*`, `?` and braces such as `{00000..01242}`, `{a,b}`.
         format_name: "tar" or "tfrecord": what to look for in a folder.
 
     Raises:

@@ -75,9 +75,9 @@ class Worker:
 
 
 def _take(folder, taken, wanted, report):
-    """Yields what the files of a folder, but those taken already, say about wanted pictures.
+    """Yields the rows of wanted pictures from files that are not among those taken.
 
-    What is yielded is no longer wanted: work that was tried again is in two files.
+    A picture is yielded once, even if Beam repeated its work and two files hold it.
     """
     for name in sorted(set(os.listdir(folder)) - taken):
         if not name.endswith(".parquet") or name.startswith("."):

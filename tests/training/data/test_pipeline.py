@@ -274,7 +274,8 @@ def test_a_corrupt_record_costs_the_rest_of_its_shard_only(tmp_path):
     config = DataConfig(source=f"{tmp_path}/*.tfrecord", shuffle_buffer=64, max_bad_share=0.5)
     counters = Counters()
     seen = {n for b in batches(config, 0, 4, counters=counters) for n in shards.numbers(b)[1]}
-    assert set(range(16, 32)) <= seen and 1 <= counters.missing <= 15
+    passes = -(-counters.examples // 32)  # the pipeline may have read ahead into the next one
+    assert set(range(16, 32)) <= seen and 1 <= counters.missing <= 15 * passes
 
 
 def test_validation_is_one_ordered_pass_of_full_batches(config):
