@@ -87,6 +87,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
         sub.add_argument("--debug", action="store_true", help="show where an error came from")
+        sub.set_defaults(refuse=sub.error)
     return parser
 
 
@@ -122,7 +123,9 @@ def main(argv=None) -> int:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         command = next((a for a in argv if not a.startswith("-")), None)
-        args = build_parser(command).parse_args(argv)
+        args, unknown = build_parser(command).parse_known_args(argv)
+        if unknown:  # argparse itself would show the usage of lit-tf, not of the subcommand
+            args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
         code = args.run(args)
         sys.stdout.flush()
         return code

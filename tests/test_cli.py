@@ -664,3 +664,11 @@ def test_folders_for_clip_retrieval_are_written_whole_or_not_at_all(tmp_path, mo
     assert not os.listdir(tmp_path)
     clip_retrieval.write(tmp_path / "a", "text", np.zeros((1, 4)), ["a cat"])
     assert sorted(os.listdir(tmp_path / "a")) == ["metadata", "text_emb"]
+
+
+def test_an_unknown_option_is_met_with_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["search", "pictures.lance", "a cat", "--limit", "7"])
+    err = capsys.readouterr().err
+    assert err.startswith("usage: lit-tf search") and "--top K" in err
+    assert err.splitlines()[-1] == "lit-tf search: error: unrecognized arguments: --limit 7"
