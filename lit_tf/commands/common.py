@@ -216,7 +216,7 @@ def class_names(value):
     Raises:
         DataError: there are no names, or the file cannot be read.
     """
-    # A single class is useless, so a value without commas that looks like a file name is one.
+    # A single class is useless, so one value that looks like a file's name is taken for a file.
     is_path = "," not in value and (os.sep in value or re.search(r"\.[A-Za-z]{2,5}$", value))
     if is_path or os.path.isfile(value):
         from lit_tf.text_files import read_list
