@@ -64,7 +64,8 @@ setup(
     package_data={
         "lit_tf": ["py.typed", "data/*"],
         "lit_tf.search": ["*.html"],
-        "lit_tf.export": ["*.json", "web/*"],
+        "lit_tf.export": ["*.json"],
+        "lit_tf.export.web": ["*"],
         "lit_tf.training": ["*/*.html"],
     },
     install_requires=[

@@ -21,9 +21,9 @@ import numpy as np
 import tensorflow as tf
 from timing import best_times, verdict
 
-from lit_tf import images as images_lib
 from lit_tf import retrieval
 from lit_tf.config import LitConfig, ViTConfig
+from lit_tf.images import preprocessing
 from lit_tf.model import LitModel
 from lit_tf.training.evaluation.classification import open_classification
 from lit_tf.training.evaluation.encoders import KerasEncoder
@@ -55,7 +55,7 @@ def evaluator(count, rounds):
 
     @tf.function
     def tower(x):
-        return model.embed_images(images_lib.normalize(x))
+        return model.embed_images(preprocessing.normalize(x))
 
     with tempfile.TemporaryDirectory() as folder:
         write_photos(folder, count)

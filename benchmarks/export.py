@@ -16,8 +16,8 @@ import tensorflow as tf
 from timing import verdict
 
 import lit_tf
-from lit_tf import images as images_lib
 from lit_tf.export import samples, saved_model, tflite
+from lit_tf.images import preprocessing
 
 ROOT = pathlib.Path(__file__).parent.parent
 # What files of LiT-B16B_2's sizes may take in dynamic_int8.
@@ -92,7 +92,7 @@ def main():
         saved_model(model, folder / "saved", parts=("image",))
         served = tf.saved_model.load(str(folder / "saved")).signatures
         pixels = samples.resized(model, samples.sample_images(size, 8))
-        tensor, floats = tf.constant(pixels), images_lib.normalize(tf.constant(pixels))
+        tensor, floats = tf.constant(pixels), preprocessing.normalize(tf.constant(pixels))
         keras = tf.function(model.embed_images)
         times = _best(
             [

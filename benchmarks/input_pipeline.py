@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from lit_tf import images
+from lit_tf.images import preprocessing
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import make_train_dataset
 
@@ -51,7 +51,7 @@ def main():
         path = pathlib.Path(folder) / "photographs.tfrecord"
         jpegs = tf.constant(write_shards(path))
         plain = tf.data.Dataset.range(1 << 30).map(
-            lambda i: tf.shape(images.decode_image(jpegs[i % 2])),
+            lambda i: tf.shape(preprocessing.decode_image(jpegs[i % 2])),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         datasets = {"decode alone": plain.batch(_BATCH).prefetch(2)}

@@ -20,7 +20,7 @@ from towers import flops, matmuls, products
 from lit_tf.config import LitConfig, ViTConfig
 from lit_tf.export import saved_model, tflite
 from lit_tf.model import LitModel
-from lit_tf.tokenizers import load_tokenizer
+from lit_tf.texts.tokenizers import load_tokenizer
 
 IMAGES = 8
 # What is exported has 3 of 12 blocks: to write and verify all of them would take minutes.

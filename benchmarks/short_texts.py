@@ -18,8 +18,8 @@ from timing import best_times, verdict
 from lit_tf import zero_shot
 from lit_tf.config import BertConfig, LitConfig
 from lit_tf.model import LitModel
-from lit_tf.text_files import read_lines
-from lit_tf.tokenizers import load_tokenizer
+from lit_tf.texts.files import read_lines
+from lit_tf.texts.tokenizers import load_tokenizer
 
 LENGTH, BATCH = 16, 256
 BERT = BertConfig(

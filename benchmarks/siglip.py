@@ -22,8 +22,8 @@ import lit_tf
 from export import reference_weights
 from lit_tf.checkpoints import npz
 from lit_tf.export import samples, tflite
-from lit_tf.layers import PreNormBlock
-from lit_tf.vit import AttentionPooling
+from lit_tf.towers.layers import PreNormBlock
+from lit_tf.towers.vit import AttentionPooling
 
 BATCH = 8
 

@@ -21,7 +21,8 @@ from playwright import sync_api
 import lit_tf
 from export import reference_weights
 from lit_tf.checkpoints import npz
-from lit_tf.export import serve_web, web
+from lit_tf.export import web
+from lit_tf.export.web import serve
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = [ROOT / f"examples/images/{name}.png" for name in (37, 41, 80)]
@@ -62,7 +63,7 @@ def peak_memory(browser):
 
 def measure(playwright, site, name, photos):
     """Prints a line about a site, opened in a browser of its own."""
-    server = serve_web.make_server(site)
+    server = serve.make_server(site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)

@@ -176,10 +176,13 @@ def export(checkpoint, quantization, calibration=()):
 
 def ask(model, checkpoint, served, device, image, texts):
     """Starts three runtimes in three processes, asking which text fits an image; returns them."""
-    from lit_tf import images
+    from lit_tf.images import preprocessing
 
     pixels = OUT / "pixels.npy"
-    np.save(pixels, images.resize_uint8(images.to_uint8(image), model.config.image.image_size))
+    np.save(
+        pixels,
+        preprocessing.resize_uint8(preprocessing.to_uint8(image), model.config.image.image_size),
+    )
     lines = OUT / "texts.txt"
     lines.write_text("\n".join(texts) + "\n", encoding="utf-8")
     python = [sys.executable, "-c", WITHOUT]
@@ -230,12 +233,12 @@ def compare_answers(processes, quantization, texts):
 def web_page(checkpoint, images, texts):
     """Writes a site, and takes a picture of it in a browser; says what is missing for either."""
     from lit_tf.errors import ExportError
-    from lit_tf.export import web_runtime
+    from lit_tf.export.web import runtime
 
     site = OUT / "site"
     try:
         with logged():
-            web_runtime.fetch([web_runtime.CORE, web_runtime.UTILS])
+            runtime.fetch([runtime.CORE, runtime.UTILS])
     except ExportError as error:
         print(textwrap.fill(f"No page was written: {error}", 97, **dict.fromkeys(INDENT, "   ")))
         return
@@ -260,12 +263,12 @@ def screenshot(site, path, pictures):
     """
     from playwright import sync_api
 
-    from lit_tf.export import serve_web
+    from lit_tf.export.web import serve
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         raise FileNotFoundError("no chromium is installed")
-    server = serve_web.make_server(site)
+    server = serve.make_server(site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with logged(), sync_api.sync_playwright() as playwright:

@@ -4,7 +4,7 @@
     python examples/on_device.py device PIXELS.npy "a three next to a seven" "a red 42"
 
 PIXELS.npy is uint8 (R, R, 3) or (N, R, R, 3), resized to the model's resolution. Texts are
-tokenized by lit_tf/wordpiece.py, a file of plain Python; --wordpiece says where it is.
+tokenized by lit_tf/texts/wordpiece.py, a file of plain Python; --wordpiece says where it is.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def load_wordpiece(path):
     package = types.ModuleType("lit_tf")
     package.__path__ = [str(pathlib.Path(path).parent)]
     sys.modules["lit_tf"] = package
-    return importlib.import_module("lit_tf.wordpiece")
+    return importlib.import_module("lit_tf.texts.wordpiece")
 
 
 def runner(folder, file):

@@ -9,13 +9,19 @@ import importlib
 import typing
 
 # Loaded when first asked for, because `lit-tf export --help` does not need TensorFlow.
-_HOMES = {"saved_model": "to_saved_model", "tflite": "to_tflite", "web": "to_web"}
+_HOMES = {"saved_model": "to_saved_model", "tflite": "to_tflite", "web": "web.site"}
 __all__ = sorted(_HOMES)
 
 if typing.TYPE_CHECKING:  # the same names, for type checkers
     from .to_saved_model import saved_model
     from .to_tflite import tflite
-    from .to_web import web
+    from .web.site import web
+else:
+    # `web` is a folder of modules and the function that exports a page. Importing the folder binds
+    # the name once, and here; from then on, the name is the function.
+    from . import web
+
+    del web
 
 
 def __getattr__(name: str) -> typing.Any:

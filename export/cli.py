@@ -4,8 +4,8 @@ import argparse
 import os
 import shlex
 
-from lit_tf import files
 from lit_tf.commands import common as commands
+from lit_tf.commands import outputs
 from lit_tf.errors import ExportError
 
 from .names import DYNAMIC_INT8, INT8, QUANTIZATIONS
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     for name in {option for options in _OPTIONS.values() for option in options}:
         if getattr(args, name) is not None and name not in _OPTIONS[kind]:
             raise ExportError(f"--{name} does not go with --{kind.replace('_', '-')}")
-    files.check_output_folder(args.out, _inputs(args), replaced=True)
+    outputs.check_output_folder(args.out, _inputs(args), replaced=True)
     import lit_tf
     from lit_tf.checkpoints import download
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from lit_tf import images as images_lib
 from lit_tf.errors import ImageError
-from lit_tf.image_files import MAX_PIXELS
+from lit_tf.images import preprocessing
+from lit_tf.images.formats import MAX_PIXELS
 from lit_tf.zero_shot import get_templates
 
 SAMPLE_TEXTS = [
@@ -110,11 +110,11 @@ def resized(
     size, crop, out = model.config.image.image_size, model.config.crop, []
     for i, image in enumerate(images):
         try:
-            pixels = images_lib.to_uint8(image, f"Image {i}", max_pixels)
+            pixels = preprocessing.to_uint8(image, f"Image {i}", max_pixels)
         except ImageError as error:
             if failed is None:
                 raise
             failed(image, error)
             continue
-        out.append(images_lib.resize_uint8(pixels, size, crop).numpy())
+        out.append(preprocessing.resize_uint8(pixels, size, crop).numpy())
     return np.stack(out) if out else np.zeros((0, size, size, 3), np.uint8)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lit_tf import images as images_lib
-from lit_tf.decoding import decode_image
 from lit_tf.errors import ExportError
-from lit_tf.image_files import FORMATS, MAX_PIXELS, check_max_pixels
+from lit_tf.images import preprocessing
+from lit_tf.images.decoding import decode_image
+from lit_tf.images.formats import FORMATS, MAX_PIXELS, check_max_pixels
 from lit_tf.loading import dtype_policy
 from lit_tf.model import LitModel
 
@@ -76,7 +76,7 @@ class Served(tf.Module):
 
         @_function(tf.TensorSpec([None, None, None, 3], tf.uint8, "image"))
         def encode_image(image):
-            return embed(images_lib.preprocess(image, size, crop))
+            return embed(preprocessing.preprocess(image, size, crop))
 
         @_function(tf.TensorSpec([None], tf.string, "image_bytes"))
         def encode_image_bytes(image_bytes):
@@ -87,14 +87,14 @@ class Served(tf.Module):
                 place, data = place_and_data
                 name = tf.strings.join(["image_bytes at position ", tf.strings.as_string(place)])
                 image = decode_image(data, max_pixels, name)
-                return images_lib.resize_uint8(image, size, crop)
+                return preprocessing.resize_uint8(image, size, crop)
 
             pixels = tf.map_fn(
                 read,
                 (places, image_bytes),
                 fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
             )  # (N, size, size, 3)
-            return embed(images_lib.normalize(pixels))
+            return embed(preprocessing.normalize(pixels))
 
         self.encode_image, self.encode_image_bytes = encode_image, encode_image_bytes
         self._signature(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lit_tf import images as images_lib
 from lit_tf.errors import ExportError, extra
-from lit_tf.layers import tracing_for_tflite
+from lit_tf.images import preprocessing
 from lit_tf.model import LitModel
+from lit_tf.towers.layers import tracing_for_tflite
 
 from . import manifest, quantize, samples, verify
 from .names import DYNAMIC_INT8, FLOAT16, INT8, NONE, QUANTIZATIONS
@@ -181,7 +181,7 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
     sample = samples.resized(model, samples.sample_images(size))
     if pixels is not None:
         sample = np.concatenate([sample, pixels[:16]])
-    want = model.embed_images(images_lib.normalize(tf.constant(sample))).numpy()
+    want = model.embed_images(preprocessing.normalize(tf.constant(sample))).numpy()
     if baked is not None:
         want = tf.nn.softmax(temperature * want @ baked[1].T).numpy()
     return _measure(file, {signature: {"image": sample}}, want, quantization)

@@ -15,7 +15,7 @@ _HOMES = {
     "load": "loading",
     "save_npz": "loading",
     "from_upstream": "loading",
-    "list_models": "registry",
+    "list_models": "checkpoints.registry",
     "LitModel": "model",
     "LitConfig": "config",
     "ViTConfig": "config",
@@ -32,11 +32,14 @@ _HOMES = {
     "TokenizerError": "errors",
     "TrainingError": "errors",
 }
-_PACKAGES = ("search",)
-__all__ = sorted([*_HOMES, *_PACKAGES])
+# These too, so that `import lit_tf` is enough for `lit_tf.images.preprocess`.
+_MODULES = ("config", "errors", "export", "images", "model", "plots", "retrieval", "search")
+_MODULES += ("training", "zero_shot")
+__all__ = sorted([*_HOMES, "search"])
 
 if typing.TYPE_CHECKING:  # the same names, for those who check types
     from lit_tf import search
+    from lit_tf.checkpoints.registry import list_models
     from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
     from lit_tf.errors import (
         CheckpointError,
@@ -52,7 +55,6 @@ if typing.TYPE_CHECKING:  # the same names, for those who check types
     )
     from lit_tf.loading import from_upstream, load, save_npz
     from lit_tf.model import LitModel
-    from lit_tf.registry import list_models
 __version__ = "0.1.0"
 serialized.register_with_keras()
 
@@ -60,10 +62,10 @@ serialized.register_with_keras()
 def __getattr__(name: str) -> typing.Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"lit_tf.{_HOMES[name]}"), name)
-    if name in _PACKAGES:
+    if name in _MODULES:
         return importlib.import_module(f"lit_tf.{name}")
     raise AttributeError(f"module 'lit_tf' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, *_MODULES])

@@ -15,9 +15,9 @@ import sys
 import traceback
 
 from lit_tf import __version__
+from lit_tf.commands.startup import lighten_keras
 from lit_tf.errors import LitError
 from lit_tf.files import disk_error, printable
-from lit_tf.startup import lighten_keras
 
 ERROR = 2  # exit code of what the user can put right; argparse's, too
 BUG = 1  # exit code of what is ours
@@ -39,7 +39,7 @@ COMMANDS = {
         "SavedModels to serve, TFLite graphs for devices, web pages",
         "lit_tf.export.cli",
     ),
-    "serve-web": ("show a web page that export --web wrote", "lit_tf.export.serve_web"),
+    "serve-web": ("show a web page that export --web wrote", "lit_tf.export.web.serve"),
     "train": ("tune a text tower to a locked image tower", "lit_tf.training.cli"),
     "eval": ("zero-shot accuracy and retrieval, as published", "lit_tf.training.evaluation.cli"),
     "precompute": (

@@ -26,7 +26,7 @@ from lit_tf.config import (
 )
 from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
 from lit_tf.model import LitModel
-from lit_tf.tokenizers import load_tokenizer
+from lit_tf.texts.tokenizers import load_tokenizer
 
 _PIECE = 4 << 20  # bytes
 _MAX_LOG_TEMPERATURE = np.log(np.finfo(np.float32).max)

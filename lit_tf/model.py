@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,16 +11,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from lit_tf import embedder, tokenizers, zero_shot
-from lit_tf import images as images_lib
-from lit_tf.bert import Bert
+from lit_tf import zero_shot
 from lit_tf.config import LitConfig
-from lit_tf.errors import ExportError, LitError, TokenizerError
-from lit_tf.image_files import MAX_PIXELS
-from lit_tf.text_transformer import TextTransformer
-from lit_tf.texts import distinct_by_length
-from lit_tf.tokenizers import BertTokenizer, SentencePieceTokenizer
-from lit_tf.vit import ViT
+from lit_tf.errors import ExportError, ImageError, LitError, TokenizerError
+from lit_tf.images import preprocessing, stream
+from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
+from lit_tf.texts import tokenizers
+from lit_tf.texts.batching import distinct_by_length
+from lit_tf.texts.tokenizers import BertTokenizer, SentencePieceTokenizer
+from lit_tf.towers.bert import Bert
+from lit_tf.towers.text_transformer import TextTransformer
+from lit_tf.towers.vit import ViT
 
 TOWERS = {"bert": Bert, "text_transformer": TextTransformer}
 NORM_EPSILON = 1e-8  # added to the norm, not inside a root
@@ -123,7 +124,7 @@ class LitModel(keras.Model):
 
     def embed_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
         """Returns unit-length float32 embeddings (N, D) of uint8 images (N, R, R, 3)."""
-        return self.embed_images(images_lib.normalize(pixels))
+        return self.embed_images(preprocessing.normalize(pixels))
 
     def embed_short_tokens(self, tokens: tf.Tensor) -> tf.Tensor:
         """As `embed_tokens` outside training, for the work of the batch's longest text.
@@ -279,9 +280,56 @@ class LitModel(keras.Model):
             ImageError: an image cannot be used; the message says which and why.
         """
         self.tower("image")
-        images = images_lib.checked_list(images)
-        batches = embedder.embed_images(self, images, batch_size, max_pixels=max_pixels)
+        images = preprocessing.checked_list(images)
+        batches = self.embed_stream(images, batch_size, max_pixels=max_pixels)
         return self._concatenate(batch.embeddings for batch in batches)
+
+    def embed_stream(
+        self,
+        items: Iterable,
+        batch_size: int = 32,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        read: Callable[[Any], tuple[np.ndarray, Any]] | None = None,
+        failed: Callable[[Any, ImageError], None] | None = None,
+    ) -> Iterator[stream.Embedded]:
+        """Embeds a stream of images of any length in bounded memory; decoding runs beside it.
+
+        Args:
+            items: what to embed; taken lazily, at most two batches ahead.
+            batch_size: how many images go through the tower at once; does not change the result.
+            max_pixels: width times height of the largest file or PIL image that is decoded.
+            read: a function of an item to (uint8 (side, side, 3), any value that travels along); by
+                default items are what `encode_image` takes. It runs in several threads, and raises
+                ImageError if the item is not an image.
+            failed: called with (item, error) for each item that is not an image, in their order;
+                the stream goes on without it. By default the error is raised.
+
+        Yields:
+            Batches of at most `batch_size` images, none empty.
+
+        Raises:
+            ImageError: an item cannot be read and `failed` is None.
+            LitError: the batch size is not a positive integer.
+        """
+        size, crop = self.config.image.image_size, self.config.crop
+        max_pixels, batch_size = check_max_pixels(max_pixels), stream.check_batch_size(batch_size)
+        if read is not None:
+            yield from stream.embed_stream(items, read, self.image_function, batch_size, failed)
+            return
+
+        def read_numbered(numbered):
+            number, item = numbered
+            pixels = preprocessing.to_uint8(item, f"Image {number}", max_pixels)
+            return preprocessing.resized_on_cpu(pixels, size, crop), None
+
+        # The number is part of the item only in here, for the error's sake.
+        told = None if failed is None else lambda numbered, error: failed(numbered[1], error)
+        batches = stream.embed_stream(
+            enumerate(items), read_numbered, self.image_function, batch_size, told
+        )
+        for batch in batches:
+            yield batch._replace(items=[item for _, item in batch.items])
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Embeds texts.
@@ -349,7 +397,7 @@ class LitModel(keras.Model):
                 "does the vocabulary belong to this checkpoint?"
             )
         rows, places = distinct_by_length(tokens.astype(np.int32))
-        starts = range(0, len(rows), embedder.check_batch_size(batch_size))
+        starts = range(0, len(rows), stream.check_batch_size(batch_size))
         embed = self.token_function
         return self._concatenate(embed(rows[i : i + batch_size]).numpy() for i in starts)[places]
 
@@ -400,7 +448,7 @@ class LitModel(keras.Model):
         Their softmax is what `classify` answers. With a model that has a bias, their sigmoid is the
         probability that an image fits a class, independent of the other classes.
         """
-        embedder.check_batch_size(batch_size)
+        stream.check_batch_size(batch_size)
         class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
         zimg = self.encode_image(images, batch_size, max_pixels=max_pixels)

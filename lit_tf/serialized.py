@@ -16,9 +16,9 @@ PACKAGE = "lit_tf"  # as in register_keras_serializable
 # class name -> module
 CLASSES = {
     "LitModel": "lit_tf.model",
-    "ViT": "lit_tf.vit",
-    "Bert": "lit_tf.bert",
-    "TextTransformer": "lit_tf.text_transformer",
+    "ViT": "lit_tf.towers.vit",
+    "Bert": "lit_tf.towers.bert",
+    "TextTransformer": "lit_tf.towers.text_transformer",
 }
 
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from lit_tf import prompts as prompt_data
 from lit_tf.errors import DataError
 from lit_tf.sequences import to_list
-from lit_tf.text_files import read_list
+from lit_tf.texts import prompts as prompt_data
+from lit_tf.texts.files import read_list
 
 TEMPLATES = {
     "clip_paper": prompt_data.CLIP_PAPER,

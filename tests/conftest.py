@@ -13,7 +13,7 @@ import filelock
 import numpy as np
 import pytest
 
-from lit_tf.startup import lighten_keras
+from lit_tf.commands.startup import lighten_keras
 
 lighten_keras()
 

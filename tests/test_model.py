@@ -14,7 +14,7 @@ import lit_tf
 from lit_tf import serialized
 from lit_tf.checkpoints.shapes import canonical_shapes
 from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
-from lit_tf.text_transformer import TextTransformer
+from lit_tf.towers.text_transformer import TextTransformer
 
 from .processes import finish, launch
 

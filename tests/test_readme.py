@@ -8,7 +8,8 @@ import shlex
 
 import pytest
 
-from lit_tf import cli, registry
+from lit_tf import cli
+from lit_tf.checkpoints import registry
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
-from lit_tf import prompts, zero_shot
+from lit_tf import zero_shot
 from lit_tf.errors import DataError
+from lit_tf.texts import prompts
 
 
 def sha256(lines):

@@ -6,7 +6,7 @@ import os
 import sys
 
 from lit_tf.commands.common import checkpoint_files
-from lit_tf.files import check_output_files, check_output_folder
+from lit_tf.commands.outputs import check_output_files, check_output_folder
 
 from .names import AUTO, STRATEGIES
 

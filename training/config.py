@@ -18,7 +18,7 @@ import typing
 import warnings
 
 from lit_tf.errors import ConfigError, nearest
-from lit_tf.image_files import MAX_PIXELS
+from lit_tf.images.formats import MAX_PIXELS
 
 from .names import ADAM, LOSSES, OPTIMIZERS, SOFTMAX
 

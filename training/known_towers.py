@@ -3,8 +3,7 @@
 import pathlib
 import re
 
-from lit_tf import registry
-from lit_tf.checkpoints import zarr_folder
+from lit_tf.checkpoints import registry, zarr_folder
 from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import ConfigError
 

@@ -9,7 +9,7 @@ from lit_tf.checkpoints import download
 from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import ConfigError
 from lit_tf.model import LitModel
-from lit_tf.tokenizers import load_tokenizer, tokenizer_from_bytes
+from lit_tf.texts.tokenizers import load_tokenizer, tokenizer_from_bytes
 
 from .config import ModelConfig, TrainConfig, parse_sizes
 from .known_towers import BERT_VOCABULARY, BERTS, SIZES, TRANSFORMERS, image_tower, text_tower

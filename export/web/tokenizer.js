@@ -10,7 +10,7 @@ export async function makeTokenizer(how, vocabulary, runtime) {
   };
 }
 
-// WordPiece: the algorithm that lit_tf/wordpiece.py describes.
+// WordPiece: the algorithm that lit_tf/texts/wordpiece.py describes.
 
 // Punctuation, ASCII symbols and the ideographs that BERT splits into single characters.
 const ALONE =

@@ -21,9 +21,10 @@ import warnings
 
 from tqdm import tqdm
 
-from lit_tf import files, registry, wordpiece
-from lit_tf.checkpoints import npz, zarr_folder
+from lit_tf import files
+from lit_tf.checkpoints import npz, registry, zarr_folder
 from lit_tf.errors import CheckpointError, DownloadError, TokenizerError
+from lit_tf.texts import wordpiece
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte

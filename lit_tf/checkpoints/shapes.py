@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 
+from lit_tf.checkpoints.registry import NAFLEX
 from lit_tf.config import (
     BertConfig,
     LitConfig,
@@ -17,7 +18,6 @@ from lit_tf.config import (
     usual_token_length,
 )
 from lit_tf.errors import CheckpointError, ConfigError, nearest
-from lit_tf.registry import NAFLEX
 
 Shapes = Mapping[str, tuple[int, ...]]
 

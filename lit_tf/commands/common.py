@@ -8,9 +8,9 @@ import pathlib
 import re
 import sys
 
-from lit_tf import registry
+from lit_tf.checkpoints import registry
 from lit_tf.errors import DataError, ImageError
-from lit_tf.image_files import MAX_PIXELS
+from lit_tf.images.formats import MAX_PIXELS
 
 
 def add_checkpoint(parser):
@@ -115,14 +115,12 @@ def encode_readable_images(model, paths, args, left_out):
     """
     import numpy as np
 
-    from lit_tf import embedder
-
     model.tower("image")
     failed = None if args.strict else left_out.add
     readable, parts = [], []
     with progress("image", paths) as images:
-        for batch in embedder.embed_images(
-            model, images, args.batch_size, max_pixels=args.max_pixels, failed=failed
+        for batch in model.embed_stream(
+            images, args.batch_size, max_pixels=args.max_pixels, failed=failed
         ):
             readable += batch.items
             parts.append(batch.embeddings)
@@ -183,7 +181,7 @@ def read_texts(path):
     Raises:
         DataError: there are no lines, or they cannot be read.
     """
-    from lit_tf.text_files import read_lines
+    from lit_tf.texts.files import read_lines
 
     if path == "-":
         try:
@@ -219,7 +217,7 @@ def class_names(value):
     # A single class is useless, so one value that looks like a file's name is taken for a file.
     is_path = "," not in value and (os.sep in value or re.search(r"\.[A-Za-z]{2,5}$", value))
     if is_path or os.path.isfile(value):
-        from lit_tf.text_files import read_list
+        from lit_tf.texts.files import read_list
 
         names = read_list(value, "class name")
         if len(names) == 1 and "," in names[0]:  # of which only the first name would count

@@ -4,8 +4,7 @@ import argparse
 import pathlib
 import textwrap
 
-from lit_tf import files
-from lit_tf.commands import common
+from lit_tf.commands import common, outputs
 from lit_tf.errors import extra
 
 
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         inputs = common.text_files(*(text for text in args.texts if text.startswith("@")))
         inputs += [*common.checkpoint_files(args.checkpoint, args.vocab), *paths]
-        files.check_output_files([args.plot], inputs)
+        outputs.check_output_files([args.plot], inputs)
         with extra("demo"):
             import matplotlib  # noqa: F401  rather missing now than after minutes of work
     model = common.load(args)
@@ -70,10 +69,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plot(args, similarities, match, paths, texts):
-    from lit_tf import images
+    from lit_tf.images import preprocessing
     from lit_tf.plots import heat_map
 
-    thumbnails = [images.to_uint8(path, max_pixels=args.max_pixels) for path in paths]
+    thumbnails = [preprocessing.to_uint8(path, max_pixels=args.max_pixels) for path in paths]
     shown = "cosine similarity" if match is None else "cosine similarity (and whether it fits)"
     title = f"{pathlib.PurePath(args.checkpoint).name}: {shown}, the best text framed"
     heat_map(args.plot, similarities, thumbnails, texts, title, match)

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from lit_tf.commands import common
+from lit_tf.commands import common, outputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf convert`."""
     import lit_tf
-    from lit_tf import files, loading
+    from lit_tf import loading
 
     inputs = common.checkpoint_files(args.checkpoint, args.vocab)
-    files.check_output_files([args.out], inputs)
+    outputs.check_output_files([args.out], inputs)
     model = lit_tf.load(args.checkpoint, vocab=args.vocab, resolution=args.resolution)
     layout = args.layout or loading.default_layout(model.config)
     lit_tf.save_npz(model, args.out, layout=layout, dtype=args.dtype)

@@ -2,8 +2,8 @@
 
 import argparse
 
-from lit_tf import clip_retrieval, files
-from lit_tf.commands import common
+from lit_tf import files
+from lit_tf.commands import clip_retrieval, common, outputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     paths = common.matching_files(args.images) if args.images else common.text_files(args.texts)
     inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), *paths]
     if args.format == "npz":
-        files.check_output_files([args.out], inputs)
+        outputs.check_output_files([args.out], inputs)
     else:
-        files.check_output_folder(args.out, inputs)
+        outputs.check_output_folder(args.out, inputs)
         clip_retrieval.check_folder(args.out)
     left_out = common.LeftOut()
     if args.images:

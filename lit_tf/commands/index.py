@@ -5,8 +5,7 @@ import importlib
 import shlex
 import sys
 
-from lit_tf import files
-from lit_tf.commands import common
+from lit_tf.commands import common, outputs
 from lit_tf.errors import ConfigError
 
 # How pictures are embedded by other processes: engine -> (module, function of its options).
@@ -52,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf index`; run it again to add what is new, or after an interruption."""
     inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), args.table, *args.sources]
-    files.check_output_folder(args.db, inputs)
+    outputs.check_output_folder(args.db, inputs)
     from lit_tf.search import index
 
     embed = None

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf info`."""
-    from lit_tf.summary import summarize
+    from lit_tf.commands.summary import summarize
 
     found = summarize(args.checkpoint, vocab=args.vocab)
     if args.json:

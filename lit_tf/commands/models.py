@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from lit_tf import registry
+from lit_tf.checkpoints import registry
 from lit_tf.commands import common
 
 _FIGURES = ("imagenet2012", "coco_captions/i2t", "coco_captions/t2i")

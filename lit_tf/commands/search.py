@@ -2,8 +2,7 @@
 
 import argparse
 
-from lit_tf import files
-from lit_tf.commands import common
+from lit_tf.commands import common, outputs
 from lit_tf.errors import ConfigError
 
 
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         inputs = [args.db, args.templates, *args.like]
         inputs += common.checkpoint_files(args.model) if args.model else []
-        files.check_output_files([args.html], inputs)
+        outputs.check_output_files([args.html], inputs)
     from lit_tf import search
 
     pictures = search.open(args.db, args.model)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-import lit_tf
-from lit_tf import embedder, images
 from lit_tf.errors import DataError, ImageError, extra
 from lit_tf.files import printable
-from lit_tf.image_files import MAX_PIXELS, check_max_pixels
+from lit_tf.images import preprocessing
+from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
+from lit_tf.loading import load
 from lit_tf.search import store as stores
 from lit_tf.search.paths import Walk, from_stored, to_stored
 from lit_tf.search.store import Model, Store
@@ -86,7 +86,7 @@ class Settings:
 
     def load(self):
         """Returns the model, with an image tower."""
-        model = lit_tf.load(
+        model = load(
             self.checkpoint, vocab=self.vocab, resolution=self.resolution, dtype=self.dtype
         )
         if model.image_tower is None:
@@ -194,19 +194,19 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
 
     def read(path):
         data, status = _read_file(path)
-        image = images.to_uint8(data, printable(path), settings.max_pixels)
+        image = preprocessing.to_uint8(data, printable(path), settings.max_pixels)
         row = {
             "path": to_stored(path),
             "size": status.st_size,
             "mtime": _mtime(status),
             "thumbnail": _thumbnail(image),
         }
-        return images.resized_on_cpu(image, size, crop), row
+        return preprocessing.resized_on_cpu(image, size, crop), row
 
     def failed(path, error):
         report.failures.append((path, str(error)))
 
-    for batch in embedder.embed_images(model, paths, settings.batch_size, read=read, failed=failed):
+    for batch in model.embed_stream(paths, settings.batch_size, read=read, failed=failed):
         report.embedded += len(batch.items)
         flat = pa.array(np.ascontiguousarray(batch.embeddings, np.float32).ravel())
         embeddings = pa.FixedSizeListArray.from_arrays(flat, batch.embeddings.shape[1])

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from lit_tf.errors import DataError
 from lit_tf.files import printable
-from lit_tf.image_files import IMAGE_SUFFIXES
+from lit_tf.images.formats import IMAGE_SUFFIXES
 
 
 def to_stored(path: str) -> str:

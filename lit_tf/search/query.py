@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-import lit_tf
 from lit_tf import zero_shot
 from lit_tf.errors import ConfigError, DataError, extra
+from lit_tf.loading import load
 from lit_tf.search.paths import from_stored
 from lit_tf.search.store import Model, Store
 
@@ -90,7 +90,7 @@ class Searcher:
     def _load(self):
         made, model = self.store.model, self._given
         if model is None or isinstance(model, str | os.PathLike):
-            model = lit_tf.load(
+            model = load(
                 made.checkpoint if model is None else model,
                 vocab=made.vocab,
                 resolution=made.resolution,

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 import lit_tf
-from lit_tf import registry
-from lit_tf.checkpoints import download
+from lit_tf.checkpoints import download, registry
 from lit_tf.checkpoints.download import cache_dir, fetch, resolve
 from lit_tf.errors import CheckpointError, DownloadError
 

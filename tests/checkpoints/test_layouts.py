@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lit_tf
-from lit_tf.summary import summarize
+from lit_tf.commands.summary import summarize
 
 
 def read(path):

@@ -16,10 +16,10 @@ import tensorflow as tf
 import lit_tf
 from lit_tf import files
 from lit_tf.cli import main
+from lit_tf.commands.startup import UNUSED_BY_COMMANDS
 from lit_tf.errors import ConfigError, ExportError
 from lit_tf.export import manifest, samples, saved_model, to_saved_model, verify
 from lit_tf.export.to_saved_model import is_text, operations
-from lit_tf.startup import UNUSED_BY_COMMANDS
 
 from ..processes import finish, launch, worker
 

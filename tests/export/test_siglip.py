@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
-from lit_tf import images as images_lib
 from lit_tf.export import samples
 from lit_tf.export.to_saved_model import saved_model
 from lit_tf.export.to_tflite import tflite
+from lit_tf.images import preprocessing
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
@@ -27,7 +27,7 @@ def run(path, **inputs):
 
 def pixels(fixture_module):
     """Returns the fixture's images, resized to 32, uint8."""
-    return np.stack([images_lib.resize_uint8(x, 32, False) for x in fixture_module.images()])
+    return np.stack([preprocessing.resize_uint8(x, 32, False) for x in fixture_module.images()])
 
 
 def test_a_saved_model_answers_the_reference(fixtures, fixture_module, reference, tmp_path):

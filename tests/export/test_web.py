@@ -18,10 +18,15 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
-from lit_tf import cli, images, tokenizers
+from lit_tf import cli
 from lit_tf.checkpoints.npz import write_npz
 from lit_tf.errors import ExportError
-from lit_tf.export import serve_web, to_web, web, web_runtime
+from lit_tf.export import web
+from lit_tf.export.web import runtime as web_runtime
+from lit_tf.export.web import serve as serve_web
+from lit_tf.export.web import site as web_site
+from lit_tf.images import preprocessing
+from lit_tf.texts import tokenizers
 
 from ..vocabularies import spm_bytes
 
@@ -303,7 +308,7 @@ def test_pixels_of_pngs_equal_tensorflows(address, scripts, crop):
     page = scripts(address)
     found = page.evaluate(RESIZE, {"files": [base64(x) for x in files], "size": 48, "crop": crop})
     for i, (got, data) in enumerate(zip(found, files, strict=True)):
-        want = images.resize_uint8(images.to_uint8(data), 48, crop).numpy()
+        want = preprocessing.resize_uint8(preprocessing.to_uint8(data), 48, crop).numpy()
         np.testing.assert_array_equal(np.array(got).reshape(48, 48, 3), want, err_msg=f"file {i}")
 
 
@@ -350,7 +355,7 @@ def test_sentencepieces_of_both_conventions(siglip, scripts, fixture_module, fil
         "a <extra_id_1> cat",
     ]
     page = scripts(siglip[1])
-    arguments = {"how": to_web.tokenizing(tokenizer), "vocabulary": base64(data), "texts": texts}
+    arguments = {"how": web_site.tokenizing(tokenizer), "vocabulary": base64(data), "texts": texts}
     assert page.evaluate(TOKENIZE, arguments) == tokenizer(texts).numpy().tolist()
 
 
@@ -460,7 +465,7 @@ def test_wrong_answers_and_wrong_files_are_not_shown(site, serve, browser, tmp_p
 
 
 def test_bad_pictures_are_named_and_others_go_on(digits, address, visit):
-    picture = images.to_uint8(EXAMPLES[0])
+    picture = preprocessing.to_uint8(EXAMPLES[0])
     turned = PIL.Image.Exif()
     turned[0x0112] = 6  # to be shown turned by a quarter
     lying = jpeg(np.rot90(picture).copy(), quality=98, exif=turned)
@@ -652,7 +657,7 @@ def test_axe_finds_nothing_serious_and_a_phone_needs_no_sideways_scrolling(addre
 
 
 def page_files(*suffixes):
-    return [path for path in to_web.PAGE.iterdir() if path.suffix in suffixes]
+    return [path for path in web_site.PAGE.iterdir() if path.suffix in suffixes]
 
 
 def test_the_pages_own_files_stay_under_40_kilobytes():

@@ -8,9 +8,9 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from lit_tf import images
-from lit_tf.decoding import decode_image
 from lit_tf.errors import ImageError
+from lit_tf.images import preprocessing
+from lit_tf.images.decoding import decode_image
 
 from . import mutations
 
@@ -61,7 +61,7 @@ def test_damaged_images_are_read_or_refused_by_name(tmp_path, originals, cases):
         path.write_bytes(data)
         began = time.monotonic()
         try:
-            found = images.to_uint8(path if case % 2 else data, "Image 7", LIMIT)
+            found = preprocessing.to_uint8(path if case % 2 else data, "Image 7", LIMIT)
         except ImageError as error:
             assert "Image 7" in str(error) and len(str(error)) < 1000, case
         else:

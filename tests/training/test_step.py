@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lit_tf import images
 from lit_tf.errors import TrainingError
+from lit_tf.images import preprocessing
 from lit_tf.training.config import EvalConfig, OptimizerConfig, TrainConfig
 from lit_tf.training.distribution.collectives import Collectives
 from lit_tf.training.loop import Loop, Preempted, make_checkpoint
@@ -65,7 +65,7 @@ def test_a_step_takes_pixels_as_the_pipeline_sends_them(fixtures, fixture_module
     loss = tf.function(step.loss, jit_compile=jit_compile)
     sent, normalized = (
         float(loss({"image": tf.constant(image), "tokens": tokens}))
-        for image in (pixels, images.normalize(pixels))
+        for image in (pixels, preprocessing.normalize(pixels))
     )
     assert sent == pytest.approx(normalized, abs=1e-6)
 

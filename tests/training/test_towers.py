@@ -8,8 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from lit_tf import registry
-from lit_tf.checkpoints import download
+from lit_tf.checkpoints import download, registry
 from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import ConfigError, DownloadError
 from lit_tf.loading import load, save_npz

@@ -10,7 +10,7 @@ BERT base trains with Adam, BERT large with Adafactor, as published.
 
 import dataclasses
 
-from lit_tf import registry
+from lit_tf.checkpoints import registry
 from lit_tf.config import usual_token_length
 from lit_tf.errors import ConfigError
 from lit_tf.training.config import (

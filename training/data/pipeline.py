@@ -12,9 +12,9 @@ import math
 
 import tensorflow as tf
 
-from lit_tf import images
-from lit_tf.decoding import decode_in_dataset
 from lit_tf.errors import ConfigError
+from lit_tf.images import preprocessing
+from lit_tf.images.decoding import decode_in_dataset
 
 from . import augment, stream
 from .counters import GOOD, Counters, status_of
@@ -188,7 +188,7 @@ def _preparation(source, data_config, augmentation, image_size, seed):
             image = decode_in_dataset(
                 parsed["image"], data_config.max_pixels, exif=data_config.exif
             )
-            image = images.resize_uint8(image, image_size)
+            image = preprocessing.resize_uint8(image, image_size)
         return image, text
 
     def prepare(position, record, wanted):

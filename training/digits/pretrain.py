@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from lit_tf import images
 from lit_tf.checkpoints import layouts, npz
 from lit_tf.config import ViTConfig
-from lit_tf.vit import ViT
+from lit_tf.images import preprocessing
+from lit_tf.towers.vit import ViT
 
 from ..config import OptimizerConfig
 from ..distribution.collectives import Collectives
@@ -84,7 +84,7 @@ def pretrain(
 
     @tf.function(reduce_retracing=True, autograph=False)
     def step(pixels, labels):
-        pixels = images.preprocess(pixels, config.image_size)
+        pixels = preprocessing.preprocess(pixels, config.image_size)
         with tf.GradientTape() as tape:
             logits = tf.split(tower(pixels) @ kernel + bias, sizes, axis=-1)
             losses = [
@@ -122,7 +122,7 @@ def _batches(count, batch_size, seed):
 def accuracy(tower, heads, examples):
     """Returns the share of right answers for each task, and for both digits together ("pair")."""
     side = tower.config.image_size
-    embed = tf.function(lambda x: tower(images.preprocess(x, side)))
+    embed = tf.function(lambda x: tower(preprocessing.preprocess(x, side)))
     chunks = range(0, len(examples["image"]), 250)
     z = np.concatenate([embed(examples["image"][i : i + 250]).numpy() for i in chunks])
     logits = z @ heads["head/kernel"] + heads["head/bias"]

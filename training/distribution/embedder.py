@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.embedder import in_flight
+from lit_tf.images.stream import in_flight
 
 from .collectives import Collectives
 from .feed import distribute

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lit_tf.errors import DataError, extra
 from lit_tf.files import parse_object, sha256
-from lit_tf.tokenizers import load_tokenizer
+from lit_tf.texts.tokenizers import load_tokenizer
 
 from .encoders import Encoder
 

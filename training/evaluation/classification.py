@@ -4,10 +4,10 @@ import dataclasses
 import os
 import pathlib
 
-from lit_tf import prompts
 from lit_tf.errors import DataError, extra
-from lit_tf.image_files import IMAGE_SUFFIXES
-from lit_tf.text_files import read_list
+from lit_tf.images.formats import IMAGE_SUFFIXES
+from lit_tf.texts import prompts
+from lit_tf.texts.files import read_list
 
 from ..data.tar import is_clutter
 from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages

@@ -8,9 +8,10 @@ import pathlib
 import sys
 
 from lit_tf.commands import common as commands
+from lit_tf.commands.outputs import check_output_files
 from lit_tf.errors import ConfigError
-from lit_tf.files import check_output_files, write_text
-from lit_tf.image_files import check_max_pixels
+from lit_tf.files import write_text
+from lit_tf.images.formats import check_max_pixels
 
 from ..config import load_config
 from ..names import AUTO, STRATEGIES

@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from lit_tf import images as images_lib
-from lit_tf.embedder import IN_FLIGHT
 from lit_tf.errors import DataError
-from lit_tf.texts import distinct_by_length
+from lit_tf.images import preprocessing
+from lit_tf.images.stream import IN_FLIGHT
+from lit_tf.texts.batching import distinct_by_length
 
 from ..distribution.embedder import ReplicatedEmbedder
 from .images import Images
@@ -141,7 +141,7 @@ def image_batches(
     start, stop = _share(len(images), context)
 
     def read(number, data):
-        pixels = images_lib.resize_uint8(images.decoding.decode(data), size, crop)
+        pixels = preprocessing.resize_uint8(images.decoding.decode(data), size, crop)
         return tf.cast(number, tf.int32), tf.ensure_shape(pixels, [size, size, 3])
 
     dataset = images.encoded(start, stop).enumerate(start)

@@ -8,9 +8,9 @@ import dataclasses
 
 import tensorflow as tf
 
-from lit_tf.decoding import decode_in_dataset
 from lit_tf.errors import DataError, extra
-from lit_tf.image_files import MAX_PIXELS
+from lit_tf.images.decoding import decode_in_dataset
+from lit_tf.images.formats import MAX_PIXELS
 
 with extra("train"):
     import tensorflow_datasets as tfds
@@ -31,7 +31,7 @@ class Decoding:
     max_pixels: int = MAX_PIXELS
 
     def decode(self, data: tf.Tensor) -> tf.Tensor:
-        """Returns the uint8 pixels (H, W, 3) of an encoded image; see `lit_tf.decoding`."""
+        """Returns the uint8 pixels (H, W, 3) of an encoded image; see `lit_tf.images.decoding`."""
         return decode_in_dataset(data, self.max_pixels, exif=self.exif)
 
 

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from lit_tf import registry
+from lit_tf.checkpoints import registry
 
 from .protocol import Result, RetrievalResult
 

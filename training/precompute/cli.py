@@ -4,8 +4,8 @@ import argparse
 import shlex
 import sys
 
-from lit_tf import files
 from lit_tf.commands import common as commands
+from lit_tf.commands import outputs
 from lit_tf.errors import ConfigError
 
 from ..names import AUTO, MULTI_WORKER, STRATEGIES
@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf precompute`; run it again to continue after an interruption."""
     inputs = [*commands.checkpoint_files(args.checkpoint), args.source]
-    files.check_output_folder(args.output, inputs)
+    outputs.check_output_folder(args.output, inputs)
     from ..config import DataConfig
     from .shards import Job, is_finished, precompute, precompute_with_beam
 

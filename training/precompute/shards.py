@@ -23,10 +23,10 @@ import tensorflow as tf
 import tqdm
 
 import lit_tf
-from lit_tf import images
-from lit_tf.decoding import decode_in_dataset
 from lit_tf.errors import ConfigError, DataError
 from lit_tf.files import parse_object, replacing_path, write_text
+from lit_tf.images import preprocessing
+from lit_tf.images.decoding import decode_in_dataset
 
 from ..config import DataConfig
 from ..data import augment, stream
@@ -218,7 +218,7 @@ class ShardWriter:
         def decode(record):
             parsed = self._source.parse(record)
             image = decode_in_dataset(parsed["image"], job.data.max_pixels, exif=job.data.exif)
-            image = images.resize_uint8(image, size)
+            image = preprocessing.resize_uint8(image, size)
             return image, clean(parsed["texts"])
 
         fallback = tf.zeros((size, size, 3), tf.uint8), tf.zeros([0], tf.string)

@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from lit_tf import images
 from lit_tf.errors import ConfigError, DataError
+from lit_tf.images import preprocessing
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset
 from lit_tf.training.data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING
@@ -75,7 +75,7 @@ def test_an_epoch_holds_every_pair_once_and_pixels_are_the_librarys(folder, form
         pictures, captions = shards.numbers(batch)
         assert pictures == captions
         seen += captions
-        expected = images.resize_uint8(shards.picture(captions[0]), 16)
+        expected = preprocessing.resize_uint8(shards.picture(captions[0]), 16)
         np.testing.assert_array_equal(batch["image"][0], expected)
     assert sorted(seen) == list(range(COUNT))
     assert seen != sorted(seen)
@@ -318,9 +318,9 @@ def test_photos_are_turned_and_large_ones_left_out_only_as_the_config_says(tmp_p
     def first_image(config):
         return batches(config, size=2)[0]["image"][0]
 
-    as_stored = images.resize_uint8(np.asarray(picture), 16)
+    as_stored = preprocessing.resize_uint8(np.asarray(picture), 16)
     np.testing.assert_array_equal(first_image(config), as_stored)
-    turned = images.resize_uint8(images.to_uint8(buffer.getvalue()), 16)
+    turned = preprocessing.resize_uint8(preprocessing.to_uint8(buffer.getvalue()), 16)
     exif = dataclasses.replace(config, exif=True)
     np.testing.assert_array_equal(first_image(exif), turned)
     with pytest.raises(tf.errors.OpError):

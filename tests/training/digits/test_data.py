@@ -108,7 +108,7 @@ def test_captions_in_test_and_validation_are_held_out_and_name_pair_ink_and_pape
 
 
 def test_captions_fit_in_the_tower_and_in_the_vocabulary():
-    from lit_tf.wordpiece import WordPiece
+    from lit_tf.texts.wordpiece import WordPiece
 
     vocabulary = captions.vocabulary()
     assert vocabulary[0] == "[PAD]" and len(set(vocabulary)) == len(vocabulary)

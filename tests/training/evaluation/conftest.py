@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import lit_tf
-from lit_tf import prompts
+from lit_tf.texts import prompts
 
 from . import tiny_datasets
 

@@ -7,8 +7,8 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from lit_tf import prompts
 from lit_tf.errors import DataError
+from lit_tf.texts import prompts
 from lit_tf.training.evaluation import encoders, protocol
 from lit_tf.training.evaluation.captioned import open_captioned
 from lit_tf.training.evaluation.classification import open_classification

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.errors import TrainingError
-from lit_tf.layers import Attention
 from lit_tf.model import LitModel
+from lit_tf.towers.layers import Attention
 from lit_tf.training.config import CONFIGS, ModelConfig, TrainConfig, check_batch, load_config
 from lit_tf.training.preflight import programs
 from lit_tf.training.preflight.chips import parse_topology

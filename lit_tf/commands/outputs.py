@@ -1,0 +1,109 @@
+"""Whether a command may write its outputs: checked before any work, so that no input is lost."""
+
+import os
+from collections.abc import Iterable
+
+from lit_tf.errors import ConfigError
+from lit_tf.files import printable
+from lit_tf.images.formats import IMAGE_SUFFIXES
+
+
+def check_output_files(outputs: Iterable, inputs: Iterable = ()) -> None:
+    """Refuses files that cannot be written, or whose writing would destroy an input.
+
+    Args:
+        outputs: the files to be written, local or addresses; None is skipped.
+        inputs: what is read: paths, addresses, or 0 for standard input. None, and what does not
+            exist, such as a model's name, is skipped. In a folder, images are protected.
+
+    Raises:
+        ConfigError: an output cannot be written, or is one of the inputs or another output by its
+            identity as a file, whatever the names and links are.
+    """
+    outputs = [os.fspath(path) for path in outputs if path is not None]
+    for path in outputs:
+        if "://" in path:
+            continue
+        target = os.path.realpath(path)
+        folder, name = os.path.dirname(target), printable(path)
+        if not os.path.isdir(folder):
+            folder = folder if os.path.islink(path) else os.path.dirname(path)
+            raise ConfigError(f"{name} cannot be written: there is no folder {printable(folder)}")
+        if os.path.isdir(target):
+            raise ConfigError(f"{name} cannot be written: it is a folder")
+        # Of the path itself too: a pipe behind /dev/stdout has no other name.
+        if (os.path.exists(path) or os.path.lexists(target)) and not os.path.isfile(path):
+            raise ConfigError(
+                f"{name} cannot be written: it is a device, a pipe or a link to itself; expected a "
+                "file"
+            )
+        if not os.access(folder, os.W_OK):
+            raise ConfigError(f"{name}: {printable(folder)} is not a writable folder")
+    _check_no_input(outputs, inputs)
+
+
+def check_output_folder(path, inputs: Iterable = (), *, replaced: bool = False) -> None:
+    """Refuses a folder whose writing would destroy an input.
+
+    Args:
+        path: the folder to be written.
+        inputs: see `check_output_files`.
+        replaced: whether the folder is replaced with all that is in it.
+
+    Raises:
+        ConfigError: the output is an input, or would be replaced with an input in it.
+    """
+    path, inputs = os.fspath(path), list(inputs)
+    if "://" not in path and os.path.islink(os.path.realpath(path)):
+        raise ConfigError(f"{printable(path)} cannot be written: it is a link to itself")
+    _check_no_input([path], inputs)
+    start = os.path.join(os.path.realpath(path), "")
+    for source in inputs if replaced else ():
+        if isinstance(source, str | os.PathLike) and os.path.exists(source):
+            if os.path.realpath(source).startswith(start):
+                raise ConfigError(
+                    f"{printable(path)} is replaced as a whole, but {printable(source)} in it is "
+                    "read: choose another folder to write"
+                )
+
+
+def _check_no_input(outputs, inputs):
+    """Raises ConfigError if an output is an input, or another output, by their identities."""
+    known = {}
+    for path in outputs:
+        key = _identity(path)
+        if key in known:
+            raise ConfigError(
+                f"{printable(known[key])} and {printable(path)} are one file: name two"
+            )
+        known[key] = path
+    # Most outputs do not exist yet. Then no input needs to be compared.
+    known = {key: path for key, path in known.items() if isinstance(key, str) or key[0] is not None}
+    images = {}  # outputs that exist and are images, by their real path
+    for path in outputs:
+        if path.lower().endswith(IMAGE_SUFFIXES) and os.path.exists(path):
+            images[os.path.realpath(path)] = path
+    for source in inputs if known else ():
+        if source is None:
+            continue
+        path = known.get(_identity(source))
+        if path is None and images and not isinstance(source, int) and os.path.isdir(source):
+            start = os.path.join(os.path.realpath(source), "")
+            path = next((images[real] for real in images if real.startswith(start)), None)
+        if path is not None:
+            what = "standard input" if source == 0 else printable(source)
+            raise ConfigError(
+                f"{printable(path)} would be written over {what}, which is read: choose another "
+                "place to write"
+            )
+
+
+def _identity(path):
+    """Returns what is equal for two names of one file or folder, whether it exists or not."""
+    if not isinstance(path, int) and "://" in os.fspath(path):
+        return os.fspath(path)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a name with NUL
+        return None, str(path) if isinstance(path, int) else os.path.realpath(path)
+    return status.st_dev, status.st_ino

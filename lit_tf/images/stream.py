@@ -1,0 +1,156 @@
+"""Embeds a stream of images of any length: decoding runs beside the tower, in bounded memory.
+
+Everything that embeds many images goes through this loop: `encode_image`, `lit-tf embed`, the
+search index, precomputing and evaluation. It does not know what embeds a batch:
+that is a function, which may run on one device or on all replicas of a strategy. Nor does it pad
+the last batch: what needs one static shape (replicas, XLA) does that itself, since elsewhere one
+new image would cost as much as a whole batch.
+"""
+
+import collections
+import concurrent.futures
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from lit_tf.errors import ImageError, LitError
+
+# Batches whose results have not been fetched yet: the device has work while the host reads.
+IN_FLIGHT = 2
+
+
+def check_batch_size(batch_size: int) -> int:
+    """Returns a batch size.
+
+    Raises:
+        LitError: it is not a positive integer.
+    """
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:
+        raise LitError(f"batch_size must be a positive integer, found {batch_size!r}")
+    return int(batch_size)
+
+
+class Embedded(NamedTuple):
+    """One batch of embedded images, in the order in which the images came.
+
+    Attributes:
+        items: the n items that could be read.
+        extras: n values, what `read` returned beside the pixels of each.
+        embeddings: float32 (n, D), unit length.
+    """
+
+    items: list
+    extras: list
+    embeddings: np.ndarray
+
+
+def embed_stream(
+    items: Iterable,
+    read: Callable[[Any], tuple[np.ndarray, Any]],
+    embed: Callable[[np.ndarray], Any],
+    batch_size: int,
+    failed: Callable[[Any, ImageError], None] | None = None,
+) -> Iterator[Embedded]:
+    """Embeds a stream of images with any function of a batch.
+
+    Args:
+        items: what to embed; taken lazily, at most two batches ahead.
+        read: a function of an item to (uint8 (side, side, 3), any value that travels along). It
+            runs in several threads, and raises ImageError if the item is not an image.
+        embed: a function of uint8 (n, side, side, 3), n <= batch_size, to float32 (n, D), an array
+            or a tensor, which may still be on its way.
+        batch_size: how many images `embed` gets at once.
+        failed: called with (item, error) for each item that is not an image, in their order; the
+            stream goes on without it. By default the error is raised.
+
+    Yields:
+        Batches of at most `batch_size` images, none empty.
+
+    Raises:
+        ImageError: an item cannot be read and `failed` is None.
+    """
+    readable = _readable(read_ahead(items, read, 2 * batch_size), failed)
+    batches = iter(lambda: list(itertools.islice(readable, batch_size)), [])
+
+    def start(batch):
+        return embed(np.stack([pixels for _, pixels, _ in batch]))  # (n, side, side, 3)
+
+    for batch, embeddings in in_flight(batches, start):
+        yield Embedded([b[0] for b in batch], [b[2] for b in batch], embeddings)
+
+
+def read_ahead(items: Iterable, read: Callable, ahead: int) -> Iterator[tuple[Any, Any]]:
+    """Reads items in several threads, in their order and a bounded number ahead.
+
+    Args:
+        items: what to read; taken lazily.
+        read: a function of an item.
+        ahead: how many items may be read, or being read, before they are asked for.
+
+    Yields:
+        (item, what `read` returned), or (item, the ImageError that it raised).
+    """
+    items = iter(items)
+    waiting: collections.deque = collections.deque()
+    pool = concurrent.futures.ThreadPoolExecutor(min(16, os.cpu_count() or 1))
+
+    def start(count):
+        for item in itertools.islice(items, count):
+            waiting.append((item, pool.submit(read, item)))
+
+    try:
+        start(ahead)
+        while waiting:
+            item, future = waiting.popleft()
+            try:
+                result = future.result()
+            except ImageError as error:
+                result = error
+            start(1)
+            yield item, result
+    finally:
+        # Do not wait for the threads. The garbage collector may close this generator in any thread,
+        # even while another thread starts, and joining would then deadlock.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def in_flight(batches: Iterable, embed: Callable) -> Iterator[tuple[Any, Any]]:
+    """Starts a batch before the results of the one before are fetched.
+
+    Args:
+        batches: the batches.
+        embed: a function of a batch to tensors, or a structure of them.
+
+    Yields:
+        (batch, the results as arrays).
+    """
+    pending: collections.deque = collections.deque()
+    allowed = 1
+
+    def fetch():
+        batch, outputs = pending.popleft()
+        return batch, tf.nest.map_structure(np.asarray, outputs)
+
+    for batch in batches:
+        pending.append((batch, embed(batch)))
+        if len(pending) >= allowed:
+            yield fetch()
+            allowed = IN_FLIGHT  # the first batch is alone: it compiles, and starts the clock
+    while pending:
+        yield fetch()
+
+
+def _readable(results, failed):
+    """Yields (item, pixels, extra) of what could be read; tells of the rest, or raises it."""
+    for item, result in results:
+        if isinstance(result, ImageError):
+            if failed is None:
+                raise result
+            failed(item, result)
+            continue
+        yield item, *result

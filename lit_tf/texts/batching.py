@@ -1,0 +1,26 @@
+"""Which texts have to be embedded, and in which order: each distinct one once, short ones first.
+
+A batch costs what its longest text costs (`lit_tf.towers.bert`), so texts are sorted by length
+before they are put into batches.
+"""
+
+import numpy as np
+
+
+def distinct_by_length(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distinct rows of tokens, short ones first, and the place of each given row.
+
+    Args:
+        tokens: int (N, L), filled up with zeros at the end.
+
+    Returns:
+        rows (M, L), M <= N, and places int64 (N,), such that `rows[places]` equals `tokens`, and
+        `embed(rows)[places]` equals `embed(tokens)`.
+    """
+    rows, places = np.unique(tokens, axis=0, return_inverse=True)
+    # The position after the last token; L where there is none, as Bert.without_padding has it.
+    lengths = rows.shape[1] - (rows[:, ::-1] != 0).argmax(axis=1)
+    order = np.argsort(lengths, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rows[order], rank[places.reshape(-1)]

@@ -1,0 +1,140 @@
+"""The text tower of most published models: BERT (arXiv:1810.04805) that answers with [CLS]."""
+
+import keras
+import tensorflow as tf
+
+from lit_tf.config import BertConfig
+from lit_tf.towers import ops
+from lit_tf.towers.layers import (
+    CanonicalLayer,
+    LayerNorm,
+    PostNormBlock,
+    Tower,
+    compiled_by_xla,
+    current_ops,
+)
+
+# Added to the logits of padding. It is finite, so a text without tokens gives no NaN. In float16 it
+# overflows to -inf, so there every text needs a token; all texts here begin with [CLS].
+MASKED = -1e9
+
+
+class Table(CanonicalLayer):
+    """An embedding table."""
+
+    canonical_names = {"table": "embedding"}
+
+    def __init__(self, rows, width, **kwargs):
+        super().__init__(**kwargs)
+        # Not cast as a whole under mixed precision: only the rows that are looked up are.
+        self.table = self.parameter("embedding", (rows, width), autocast=False)
+        self.built = True
+
+    def call(self, ids):
+        """Maps int32 (batch, tokens) to (batch, tokens, width)."""
+        rows = current_ops().lookup(tf.convert_to_tensor(self.table), ids)
+        return tf.cast(rows, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable("lit_tf")
+class Bert(Tower):
+    """BERT encoder with an optional linear head on [CLS]; tokens equal to 0 are padding.
+
+    Example:
+        tower = Bert(BertConfig(vocab_size=30522, width=768, depth=12, num_heads=12, mlp_dim=3072))
+        z = tower(tokens)  # int32 (batch, 16) -> (batch, 768)
+
+    Args:
+        config: sizes of the tower.
+        seed: of the starting values, or None to leave all variables at zero, to be filled.
+    """
+
+    canonical_names = {
+        "tokens": "BertEncoder_0/embedder/embedders_token_ids",
+        "positions": "BertEncoder_0/embedder/embedders_position_ids",
+        "segments": "BertEncoder_0/embedder/embedders_segment_ids",
+        "embedding_norm": "BertEncoder_0/layer_norm",
+        "head": "head",
+    }
+    block_prefix = "BertEncoder_0/encoder_block/layer_sequence/layers_"
+    config_class = BertConfig
+
+    def __init__(self, config: BertConfig, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        c, policy = config, self.dtype_policy
+        self.tokens = Table(c.vocab_size, c.width, dtype=policy, name="tokens")
+        self.positions = Table(c.max_length, c.width, dtype=policy, name="positions")
+        self.segments = Table(c.segments, c.width, dtype=policy, name="segments")
+        self.embedding_norm = LayerNorm(c.width, 1e-12, dtype=policy, name="embedding_norm")
+        self.add_blocks(
+            lambda name: PostNormBlock(
+                c.width, c.num_heads, c.mlp_dim, c.dropout_rate, dtype=policy, name=name
+            ),
+            c.depth,
+        )
+        self.add_head()
+        self.initialize(seed)
+
+    def without_padding(self, tokens):
+        """Returns tokens without the columns that are padding in every row.
+
+        Padding is masked and only [CLS] is read, so the embeddings stay the same, and the work is
+        that of the longest text: "a photo of a cat" is 7 tokens of 16. Compilers of whole programs
+        (XLA, for a TPU) want one static length: for them nothing is cut.
+
+        Args:
+            tokens: int32 (batch, length).
+
+        Returns:
+            int32 (batch, length of the longest text).
+        """
+        if compiled_by_xla():
+            return tokens
+        full = tokens.shape[1]
+        is_token = tf.not_equal(tokens, 0)
+        ends = tf.reduce_max(tf.where(is_token, tf.range(1, full + 1), 0), axis=1)  # (batch,)
+        # A row without any token attends to all of its padding, so it needs the full length.
+        ends = tf.where(tf.equal(ends, 0), full, ends)
+        return tokens[:, : tf.maximum(tf.reduce_max(ends), 1)]  # an empty batch has no maximum
+
+    def call(self, tokens, training=False, dropout_seed=None):
+        """Embeds texts.
+
+        Args:
+            tokens: int32 (batch, length), [CLS] first, 0 where there is padding.
+            training: whether dropout is active.
+            dropout_seed: int32 (2,) from which all dropout masks follow; None draws one.
+
+        Returns:
+            (batch, out_dim or width), not normalized.
+        """
+        x = self.representation(tokens, training, dropout_seed)
+        return x if self.head is None else self.head(x)
+
+    def representation(self, tokens, training=False, dropout_seed=None):
+        """Returns (batch, width): what the head, if there is one, is applied to."""
+        length = tokens.shape[1]
+        if length is None:  # a batch that was cut
+            length = tf.shape(tokens)[1]
+        x = self.tokens(tokens)  # (batch, length, width)
+        x += tf.cast(self.positions.table[:length], x.dtype)
+        x += tf.cast(self.segments.table[0], x.dtype)
+        x = self.embedding_norm(x)
+        seeds = None
+        rate = self.config.dropout_rate
+        if training and rate:
+            if dropout_seed is None:
+                dropout_seed = tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32)
+            seeds = tf.random.split(dropout_seed, 1 + 3 * self.depth)  # one a mask
+            x = ops.dropout(x, rate, seeds[0])
+        padding = tf.cast(tf.equal(tokens, 0), tf.float32) * MASKED
+        padding = padding[:, None, None, :]  # (batch, 1, 1, length)
+        for i, block in enumerate(self.blocks):
+            x = block(
+                x,
+                padding=padding,
+                position=0 if i == self.depth - 1 else None,
+                dropout_seeds=None if seeds is None else seeds[1 + 3 * i : 4 + 3 * i],
+            )
+        return tf.reshape(x, (-1, self.config.width))

@@ -1,0 +1,330 @@
+"""What all towers are built from: normalization, linear maps, attention, MLP, blocks.
+
+Every variable has exactly the shape that it has in a published checkpoint, so that optimizers
+whose update depends on the shape (Adafactor) do what the original does. Kernels with more than two
+dimensions are viewed as matrices where they are used, which costs nothing.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+from lit_tf.towers import lite_ops, ops, xla_ops
+from lit_tf.towers.initializers import initial_value
+
+
+def compiled_by_xla() -> bool:
+    """Whether XLA will compile what is being traced as a whole: for a TPU, or by jit_compile."""
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+_FOR_TFLITE = contextvars.ContextVar("for_tflite", default=False)
+
+
+@contextlib.contextmanager
+def tracing_for_tflite():
+    """A context in which towers are traced as TFLite runs them."""
+    token = _FOR_TFLITE.set(True)
+    try:
+        yield
+    finally:
+        _FOR_TFLITE.reset(token)
+
+
+def current_ops():
+    """Returns the module that computes what is being traced."""
+    if _FOR_TFLITE.get():
+        return lite_ops
+    return xla_ops if compiled_by_xla() else ops
+
+
+class CanonicalLayer(keras.layers.Layer):
+    """A layer that knows the names of its variables in a checkpoint.
+
+    Subclasses set `canonical_names`, which maps attributes (a variable, or another such layer) to
+    the name of that variable or group of variables.
+    """
+
+    canonical_names: dict[str, str] = {}
+
+    def parameter(self, name, shape, **kwargs):
+        """Returns a new variable, zero until it is filled from a checkpoint or by a rule."""
+        return self.add_weight(name=name, shape=shape, initializer="zeros", **kwargs)
+
+    def canonical_variables(self) -> dict[str, keras.Variable]:
+        """Returns {name: variable} of this layer and all below it, names joined by '/'."""
+        out = {}
+        for attribute, name in self.canonical_names.items():
+            item = getattr(self, attribute)
+            if isinstance(item, CanonicalLayer):
+                out.update({f"{name}/{k}": v for k, v in item.canonical_variables().items()})
+            elif item is not None:
+                out[name] = item
+        return out
+
+
+class LayerNorm(CanonicalLayer):
+    """Normalizes the last axis to mean 0 and variance 1, in float32, then scales and shifts."""
+
+    canonical_names = {"scale": "scale", "bias": "bias"}
+
+    def __init__(self, width, epsilon, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.scale = self.parameter("scale", (width,))
+        self.bias = self.parameter("bias", (width,))
+        self.built = True
+
+    def call(self, x):
+        """Maps (..., width) to the same shape and dtype."""
+        return current_ops().layer_norm(x, self.scale, self.bias, self.epsilon)
+
+
+class Dense(CanonicalLayer):
+    """A linear map of the last `len(in_shape)` axes to `out_shape`, computed as one matrix product.
+
+    Args:
+        in_shape: sizes of the axes that are contracted.
+        out_shape: sizes of the axes that are made.
+    """
+
+    canonical_names = {"kernel": "kernel", "bias": "bias"}
+
+    def __init__(self, in_shape, out_shape, **kwargs):
+        super().__init__(**kwargs)
+        self.fan_in, self.fan_out = int(np.prod(in_shape)), int(np.prod(out_shape))
+        self.kernel = self.parameter("kernel", (*in_shape, *out_shape))
+        self.bias = self.parameter("bias", out_shape)
+        self.built = True
+
+    def call(self, x, gelu=False):
+        """Maps (..., fan_in) to (..., fan_out), then through GELU (tanh approximation) if asked."""
+        kernel = tf.reshape(tf.cast(self.kernel, x.dtype), (self.fan_in, self.fan_out))
+        bias = tf.reshape(tf.cast(self.bias, x.dtype), (self.fan_out,))
+        return current_ops().dense(x, kernel, bias, gelu)
+
+
+class Attention(CanonicalLayer):
+    """Multi-head dot-product attention.
+
+    Args:
+        width: width of the residual stream.
+        num_heads: heads.
+        flat: whether kernels are stored as (width, width), as BERT does, rather than with an axis
+            of heads.
+    """
+
+    canonical_names = {"query": "query", "key": "key", "value": "value", "out": "out"}
+
+    def __init__(self, width, num_heads, flat=False, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads, self.head_dim = num_heads, width // num_heads
+        heads = (width,) if flat else (num_heads, self.head_dim)
+        policy = self.dtype_policy
+        self.query = Dense((width,), heads, dtype=policy, name="query")
+        self.key = Dense((width,), heads, dtype=policy, name="key")
+        self.value = Dense((width,), heads, dtype=policy, name="value")
+        self.out = Dense(heads, (width,), dtype=policy, name="out")
+        self.built = True
+
+    def call(self, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
+        """Attends from every query to every key.
+
+        Args:
+            queries: (batch, queries, width).
+            keys: (batch, keys, width), also the values.
+            padding: None, or float (batch, 1, 1, keys) that is added to the logits: 0 where a key
+                counts, very negative where it does not.
+            dropout_rate: share of attention weights dropped if `dropout_seed` is given.
+            dropout_seed: int32 (2,), or None outside training.
+
+        Returns:
+            (batch, queries, width).
+        """
+        return current_ops().attention(self, queries, keys, padding, dropout_rate, dropout_seed)
+
+
+class Mlp(CanonicalLayer):
+    """Two linear maps with a GELU between them (the tanh approximation, in all towers)."""
+
+    canonical_names = {"hidden": "Dense_0", "out": "Dense_1"}
+
+    def __init__(self, width, mlp_dim, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = Dense((width,), (mlp_dim,), dtype=self.dtype_policy, name="hidden")
+        self.out = Dense((mlp_dim,), (width,), dtype=self.dtype_policy, name="out")
+        self.built = True
+
+    def call(self, x):
+        """Maps (batch, tokens, width) to the same shape."""
+        return self.out(self.hidden(x, gelu=True))
+
+
+class PreNormBlock(CanonicalLayer):
+    """The block of ViT and of the plain text transformer: x + MHA(LN(x)), then x + MLP(LN(x))."""
+
+    canonical_names = {
+        "attention_norm": "LayerNorm_0",
+        "attention": "MultiHeadDotProductAttention_0",
+        "mlp_norm": "LayerNorm_1",
+        "mlp": "MlpBlock_0",
+    }
+
+    def __init__(self, width, num_heads, mlp_dim, **kwargs):
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        self.attention_norm = LayerNorm(width, 1e-6, dtype=policy, name="attention_norm")
+        self.attention = Attention(width, num_heads, dtype=policy, name="attention")
+        self.mlp_norm = LayerNorm(width, 1e-6, dtype=policy, name="mlp_norm")
+        self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
+        self.built = True
+
+    def call(self, x, position=None):
+        """Maps (batch, tokens, width) to the same shape, or to one token.
+
+        Args:
+            x: (batch, tokens, width).
+            position: None, or the only position to compute. A tower's last block needs no other,
+                which saves nearly all of that block's work.
+
+        Returns:
+            (batch, tokens, width), or (batch, 1, width) if `position` is given.
+        """
+        y = self.attention_norm(x)
+        queries = y
+        if position is not None:
+            x, queries = x[:, position : position + 1], y[:, position : position + 1]
+        x += self.attention(queries, y)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class PostNormBlock(CanonicalLayer):
+    """BERT's layer: LN(x + dense(MHA(x))), then LN(x + dense(gelu(dense(x))))."""
+
+    canonical_names = {
+        "attention_norm": "attention_block/layer_norm",
+        "mlp_norm": "mlp_block/layer_norm",
+    }
+
+    def __init__(self, width, num_heads, mlp_dim, dropout_rate=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.dropout_rate = dropout_rate
+        policy = self.dtype_policy
+        self.attention = Attention(width, num_heads, flat=True, dtype=policy, name="attention")
+        self.attention_norm = LayerNorm(width, 1e-12, dtype=policy, name="attention_norm")
+        self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
+        self.mlp_norm = LayerNorm(width, 1e-12, dtype=policy, name="mlp_norm")
+        self.built = True
+
+    def canonical_variables(self):
+        """As in CanonicalLayer; BERT files its projections under names of its own."""
+        out = super().canonical_variables()
+        groups = {
+            "attention_block/attention_layer/query": self.attention.query,
+            "attention_block/attention_layer/key": self.attention.key,
+            "attention_block/attention_layer/value": self.attention.value,
+            "attention_block/dense_layer": self.attention.out,
+            "mlp_block/mlp/dense_layer": self.mlp.hidden,
+            "mlp_block/dense_layer": self.mlp.out,
+        }
+        for prefix, dense in groups.items():
+            out.update({f"{prefix}/{k}": v for k, v in dense.canonical_variables().items()})
+        return out
+
+    def call(self, x, padding=None, position=None, dropout_seeds=None):
+        """Maps (batch, tokens, width) to the same shape, or to one token.
+
+        Args:
+            x: (batch, tokens, width).
+            padding: as in Attention.
+            position: None, or the only position to compute.
+            dropout_seeds: int32 (3, 2), one seed a mask; None outside training.
+
+        Returns:
+            (batch, tokens, width), or (batch, 1, width) if `position` is given.
+        """
+        seeds = [None] * 3 if dropout_seeds is None else tf.unstack(dropout_seeds)
+        queries = x if position is None else x[:, position : position + 1]
+        y = self.attention(
+            queries, x, padding=padding, dropout_rate=self.dropout_rate, dropout_seed=seeds[0]
+        )
+        if seeds[1] is not None:
+            y = ops.dropout(y, self.dropout_rate, seeds[1])
+        x = self.attention_norm(queries + y)
+        y = self.mlp(x)
+        if seeds[2] is not None:
+            # As in the original, all positions share one mask here, and only here.
+            y = ops.dropout(y, self.dropout_rate, seeds[2], (tf.shape(y)[0], 1, y.shape[2]))
+        return self.mlp_norm(x + y)
+
+
+class Tower(CanonicalLayer):
+    """What all towers share: blocks held as attributes, a head, filling by a rule.
+
+    Blocks are attributes (`block_0`, ...), not a list: tf.train.Checkpoint leaves out Keras layers
+    that are held in lists, without an error.
+    """
+
+    block_prefix = ""
+    config_class = None  # of `config`
+
+    def add_head(self):
+        """Makes the linear head, if the configuration has one; the last step of the constructor."""
+        width, out_dim = self.config.width, self.config.out_dim
+        policy = self.dtype_policy
+        self.head = Dense((width,), (out_dim,), dtype=policy, name="head") if out_dim else None
+        self.built = True
+
+    def compute_output_shape(self, input_shape):
+        """Returns (batch, embedding width)."""
+        return (input_shape[0], self.config.embedding_dim)
+
+    def get_config(self):
+        """Returns what `from_config` needs."""
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the tower with all variables at zero, to be filled."""
+        config = dict(config)
+        return cls(cls.config_class(**config.pop("config")), seed=None, **config)
+
+    def add_blocks(self, make_block, depth):
+        """Makes `depth` blocks, where `make_block(name)` makes one."""
+        self.depth = depth
+        for i in range(depth):
+            setattr(self, f"block_{i}", make_block(f"block_{i}"))
+
+    @property
+    def blocks(self):
+        """The blocks, first to last."""
+        return [getattr(self, f"block_{i}") for i in range(self.depth)]
+
+    def canonical_variables(self):
+        """Returns {canonical name without img/ or txt/: variable}."""
+        out = super().canonical_variables()
+        for i, block in enumerate(self.blocks):
+            prefix = f"{self.block_prefix}{i}"
+            out.update({f"{prefix}/{k}": v for k, v in block.canonical_variables().items()})
+        return out
+
+    def initialize(self, seed):
+        """Fills every variable by the original's rule for its name; None leaves them as they are.
+
+        Equal seeds give equal values.
+        """
+        if seed is None:
+            return
+        for name, variable in self.canonical_variables().items():
+            variable.assign(initial_value(name, tuple(variable.shape), seed))
+
+    def initialize_head(self, seed):
+        """Fills only the head by that rule, for a tower whose rest comes from a checkpoint."""
+        for name, variable in self.head.canonical_variables().items():
+            variable.assign(initial_value(f"head/{name}", tuple(variable.shape), seed))

@@ -1,0 +1,172 @@
+"""Normalization, linear maps and attention as oneDNN runs them.
+
+`xla_ops.py` has the same functions as XLA runs them, `lite_ops.py` as TFLite does; `layers.py`
+chooses.
+"""
+
+import tensorflow as tf
+
+
+def lookup(table, ids):
+    """Returns the rows (..., width) of a table (rows, width) with these ids, int32 (...)."""
+    return tf.gather(table, ids)
+
+
+def layer_norm(x, scale, bias, epsilon):
+    """Returns x with its last axis at mean 0 and variance 1, scaled and shifted.
+
+    Args:
+        x: (..., width), any float dtype; the sums are float32, since bfloat16 would lose the
+            variance.
+        scale: (width,).
+        bias: (width,).
+        epsilon: added to the variance.
+    """
+    y = tf.cast(x, tf.float32)
+    centered = y - tf.reduce_mean(y, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
+    return scale_and_shift(centered, variance, scale, bias, epsilon, x.dtype)
+
+
+def scale_and_shift(centered, variance, scale, bias, epsilon, dtype):
+    """Returns centered / sqrt(variance + epsilon) * scale + bias, computed in float32."""
+    scale, bias = tf.cast(scale, tf.float32), tf.cast(bias, tf.float32)
+    # The scale is multiplied by the small factor first: one pass less over the activations.
+    return tf.cast(centered * (tf.math.rsqrt(variance + epsilon) * scale) + bias, dtype)
+
+
+def embed_patches(images, kernel, bias):
+    """Returns the embedding of every patch of images, as one product of patches and kernel.
+
+    oneDNN's convolution is slower, and sums the thousands of numbers of a patch less exactly.
+
+    Args:
+        images: (batch, side, side, 3). What does not fill a patch on the right and below is left
+            out.
+        kernel: (patch, patch, 3, width).
+        bias: (width,).
+
+    Returns:
+        (batch, patches, width), row by row.
+    """
+    patch, _, channels, width = kernel.shape
+    grid = images.shape[1] // patch
+    images = images[:, : grid * patch, : grid * patch]
+    rows = tf.reshape(images, (-1, patch, grid, patch * channels))  # (batch * grid, ...)
+    patches = tf.transpose(rows, (0, 2, 1, 3))  # (batch * grid, grid, patch, patch * channels)
+    patches = tf.reshape(patches, (-1, grid * grid, patch * patch * channels))
+    return dense(patches, tf.reshape(kernel, (-1, width)), bias, gelu=False)
+
+
+def dense(x, kernel, bias, gelu):
+    """Returns x @ kernel + bias, then through GELU (tanh approximation) if asked.
+
+    One two-dimensional product, which oneDNN fuses with bias and GELU.
+
+    Args:
+        x: (..., fan_in).
+        kernel: (fan_in, fan_out).
+        bias: (fan_out,).
+        gelu: whether to apply GELU.
+    """
+    fan_in, fan_out = kernel.shape
+    y = tf.nn.bias_add(tf.matmul(tf.reshape(x, (-1, fan_in)), kernel), bias)
+    if gelu:  # before the reshape, which would come between what oneDNN fuses
+        y = tf.nn.gelu(y, approximate=True)
+    return tf.reshape(y, (-1, *_inner_sizes(x), fan_out))
+
+
+def _inner_sizes(x):
+    """Returns the sizes of all axes of x but the first and the last, for a reshape.
+
+    They are numbers, but for the length of a batch that is cut to its longest text
+    (`Bert.without_padding`): that one is a tensor.
+    """
+    return [tf.shape(x)[i] if n is None else n for i, n in enumerate(x.shape)][1:-1]
+
+
+def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
+    """Returns softmax(q k^T / sqrt(head_dim)) v per head, projected (arXiv:1706.03762, 3.2).
+
+    Args:
+        layer: the `Attention` layer, for its projections.
+        queries: (batch, queries, width), or (1, queries, width) for all of a batch.
+        keys: (batch, keys, width), also the values.
+        padding: as in `Attention`.
+        dropout_rate: as in `Attention`.
+        dropout_seed: as in `Attention`.
+    """
+    if queries.shape[1] == 1 and dropout_seed is None:
+        return _attention_of_one_query(layer, queries, keys, padding)
+    return attention_by_projections(layer, queries, keys, padding, dropout_rate, dropout_seed)
+
+
+def attention_by_projections(
+    layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None
+):
+    """As `attention`, by the projections of all queries, keys and values."""
+    q, k, v = (
+        _split_heads(project(x), layer)  # (batch, heads, tokens, head_dim)
+        for project, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))
+    )
+    q *= tf.cast(layer.head_dim**-0.5, q.dtype)
+    logits = tf.matmul(q, k, transpose_b=True)  # (batch, heads, queries, keys)
+    if padding is not None:
+        logits += tf.cast(padding, logits.dtype)
+    weights = tf.nn.softmax(logits)
+    if dropout_seed is not None:
+        weights = dropout(weights, dropout_rate, dropout_seed)
+    y = tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))  # (batch, queries, heads, head_dim)
+    return layer.out(tf.reshape(y, (-1, *_inner_sizes(queries), layer.num_heads * layer.head_dim)))
+
+
+def _attention_of_one_query(layer, query, keys, padding):
+    """As `attention`, of one query an example: a class token, or the probe of attention pooling.
+
+    It projects neither keys nor values, which would be nearly all of the work. By associativity,
+    q (x Wk)^T = (q Wk^T) x^T and w (x Wv) = (w x) Wv, and the right-hand sides multiply one row per
+    head where the left-hand sides multiply one per key.
+    """
+    heads = (layer.num_heads, layer.head_dim)
+
+    def per_head(variable):
+        return tf.reshape(tf.cast(variable, keys.dtype), (-1, *heads))
+
+    q = tf.reshape(layer.query(query), (-1, *heads)) * tf.cast(layer.head_dim**-0.5, keys.dtype)
+    wanted = tf.einsum("bhd,whd->bhw", q, per_head(layer.key.kernel))
+    logits = tf.matmul(wanted, keys, transpose_b=True)  # (batch, heads, keys)
+    # The same for all keys of a head: it changes no weight, but its variable keeps a gradient.
+    logits += tf.reduce_sum(q * per_head(layer.key.bias), axis=-1, keepdims=True)
+    if padding is not None:
+        logits += tf.cast(tf.squeeze(padding, axis=1), logits.dtype)
+    x = tf.matmul(tf.nn.softmax(logits), keys)  # (batch, heads, width)
+    # The weights of a head sum to 1, so the values' bias is added once.
+    y = tf.einsum("bhw,whd->bhd", x, per_head(layer.value.kernel)) + per_head(layer.value.bias)
+    return layer.out(tf.reshape(y, (-1, 1, heads[0] * heads[1])))
+
+
+def _split_heads(x, layer):
+    x = tf.reshape(x, (-1, *_inner_sizes(x), layer.num_heads, layer.head_dim))
+    return tf.transpose(x, (0, 2, 1, 3))
+
+
+def dropout(x, rate, seed, noise_shape=None):
+    """Returns x with a share of its values zeroed and the rest scaled up; stateless.
+
+    Args:
+        x: float tensor.
+        rate: share of values dropped.
+        seed: int32 (2,), which alone decides the mask.
+        noise_shape: shape of the mask, which is broadcast; None for x's.
+    """
+    return drop(x, keep_mask(tf.shape(x) if noise_shape is None else noise_shape, rate, seed), rate)
+
+
+def keep_mask(shape, rate, seed):
+    """Returns bool, True for the share 1 - rate of values that dropout keeps."""
+    return tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate
+
+
+def drop(x, keep, rate):
+    """Returns x / (1 - rate) where `keep` is True, and 0 elsewhere."""
+    return tf.where(keep, x / tf.cast(1 - rate, x.dtype), tf.zeros((), x.dtype))

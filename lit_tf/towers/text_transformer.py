@@ -1,0 +1,76 @@
+"""The text tower of LiT-L16S, LiT-L16Ti and the SigLIP family.
+
+It has pre-norm blocks and answers with the last position.
+"""
+
+import keras
+import tensorflow as tf
+
+from lit_tf.config import TextTransformerConfig
+from lit_tf.towers.bert import Table
+from lit_tf.towers.layers import LayerNorm, PreNormBlock, Tower
+
+
+@keras.saving.register_keras_serializable("lit_tf")
+class TextTransformer(Tower):
+    """Text transformer without any mask: not causal, and padding is attended to.
+
+    Args:
+        config: sizes of the tower.
+        seed: of the starting values, or None to leave all variables at zero, to be filled.
+    """
+
+    canonical_names = {
+        "tokens": "Embed_0",
+        "pos_embedding": "pos_embedding",
+        "encoder_norm": "Encoder_0/encoder_norm",
+        "head": "head",
+    }
+    block_prefix = "Encoder_0/encoderblock_"
+    config_class = TextTransformerConfig
+
+    def __init__(self, config: TextTransformerConfig, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        c, policy = config, self.dtype_policy
+        self.tokens = Table(c.vocab_size, c.width, dtype=policy, name="tokens")
+        self.pos_embedding = self.parameter("pos_embedding", (1, c.max_length, c.width))
+        self.add_blocks(
+            lambda name: PreNormBlock(c.width, c.num_heads, c.mlp_dim, dtype=policy, name=name),
+            c.depth,
+        )
+        self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
+        self.add_head()
+        self.initialize(seed)
+
+    def without_padding(self, tokens):
+        """Returns tokens as they are: the last position is read, and padding is attended to.
+
+        So this tower's work is the same for every text, however short (see `Bert`).
+
+        Args:
+            tokens: int32 (batch, max_length).
+        """
+        return tokens
+
+    def call(self, tokens, training=False, dropout_seed=None):
+        """Embeds texts.
+
+        Args:
+            tokens: int32 (batch, max_length), cut or padded as the tokenizer does.
+            training: ignored; this tower has no dropout.
+            dropout_seed: ignored.
+
+        Returns:
+            (batch, out_dim or width), not normalized.
+        """
+        x = self.representation(tokens)
+        return x if self.head is None else self.head(x)
+
+    def representation(self, tokens, training=False, dropout_seed=None):
+        """Returns (batch, width): what the head, if there is one, is applied to."""
+        last = self.config.max_length - 1
+        x = self.tokens(tokens) + tf.cast(self.pos_embedding, self.compute_dtype)
+        for i, block in enumerate(self.blocks):
+            x = block(x, position=last if i == self.depth - 1 else None)
+        return tf.reshape(self.encoder_norm(x), (-1, self.config.width))

@@ -1,0 +1,154 @@
+"""The image tower: a Vision Transformer (arXiv:2010.11929).
+
+It answers with its class token (LiT), or with what attention pooling makes of all patches (SigLIP).
+"""
+
+import keras
+import tensorflow as tf
+
+from lit_tf.config import ViTConfig
+from lit_tf.towers.layers import (
+    Attention,
+    CanonicalLayer,
+    LayerNorm,
+    Mlp,
+    PreNormBlock,
+    Tower,
+    current_ops,
+)
+
+
+class PatchEmbedding(CanonicalLayer):
+    """Maps every patch of an image linearly."""
+
+    canonical_names = {"kernel": "kernel", "bias": "bias"}
+
+    def __init__(self, patch_size, width, **kwargs):
+        super().__init__(**kwargs)
+        self.patch_size = patch_size
+        self.kernel = self.parameter("kernel", (patch_size, patch_size, 3, width))
+        self.bias = self.parameter("bias", (width,))
+        self.built = True
+
+    def call(self, images):
+        """Maps (batch, side, side, 3) to (batch, patches, width)."""
+        kernel, bias = (tf.cast(v, images.dtype) for v in (self.kernel, self.bias))
+        return current_ops().embed_patches(images, kernel, bias)
+
+
+class AttentionPooling(CanonicalLayer):
+    """Pools tokens by attention from a learned query ("Scaling Vision Transformers", section 3.2).
+
+    `y = MHA(probe, x, x)`, then `y + MLP(LN(y))`; nothing is added around the attention.
+    """
+
+    canonical_names = {
+        "probe": "probe",
+        "attention": "MultiHeadDotProductAttention_0",
+        "mlp_norm": "LayerNorm_0",
+        "mlp": "MlpBlock_0",
+    }
+
+    def __init__(self, width, num_heads, mlp_dim, **kwargs):
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        self.probe = self.parameter("probe", (1, 1, width))
+        self.attention = Attention(width, num_heads, dtype=policy, name="attention")
+        self.mlp_norm = LayerNorm(width, 1e-6, dtype=policy, name="mlp_norm")
+        self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
+        self.built = True
+
+    def call(self, x):
+        """Maps (batch, tokens, width) to (batch, 1, width)."""
+        # A batch of one: the query is the same for all images, so it is projected once, and where
+        # weights are constants, as in a TFLite graph, it is a constant too.
+        y = self.attention(tf.cast(self.probe, x.dtype), x)  # (batch, 1, width)
+        return y + self.mlp(self.mlp_norm(y))
+
+
+@keras.saving.register_keras_serializable("lit_tf")
+class ViT(Tower):
+    """Vision Transformer: patches, pre-norm blocks, final norm, pooling, optional linear head.
+
+    Example:
+        tower = ViT(ViTConfig(patch_size=16, image_size=224, width=768, depth=12, num_heads=12,
+                              mlp_dim=3072))
+        z = tower(images)  # float (batch, 224, 224, 3) in [-1, 1] -> (batch, 768)
+
+    Args:
+        config: sizes of the tower.
+        seed: of the starting values, or None to leave all variables at zero, to be filled.
+    """
+
+    canonical_names = {
+        "cls": "cls",
+        "cls_pos_embedding": "cls_pos_embedding",
+        "pos_embedding": "pos_embedding",
+        "embedding": "embedding",
+        "encoder_norm": "Transformer/encoder_norm",
+        "pooling": "MAPHead_0",
+        "head": "head",
+    }
+    block_prefix = "Transformer/encoderblock_"
+    config_class = ViTConfig
+
+    def __init__(self, config: ViTConfig, seed: int | None = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        c, policy = config, self.dtype_policy
+        self.cls = self.cls_pos_embedding = self.pooling = None
+        if c.pool == "cls":
+            self.cls = self.parameter("cls", (1, 1, c.width))
+            # Some layouts add a row of their own to the class token. It only shifts `cls`, so
+            # training leaves it alone; it is kept apart so that a checkpoint can be written back
+            # unchanged.
+            self.cls_pos_embedding = self.parameter(
+                "cls_pos_embedding", (1, 1, c.width), trainable=False
+            )
+        self.pos_embedding = self.parameter("pos_embedding", (1, c.grid**2, c.width))
+        self.embedding = PatchEmbedding(c.patch_size, c.width, dtype=policy, name="embedding")
+        self.add_blocks(
+            lambda name: PreNormBlock(c.width, c.num_heads, c.mlp_dim, dtype=policy, name=name),
+            c.depth,
+        )
+        self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
+        if c.pool == "attention":
+            self.pooling = AttentionPooling(
+                c.width, c.num_heads, c.mlp_dim, dtype=policy, name="pooling"
+            )
+        self.add_head()
+        self.initialize(seed)
+
+    def call(self, images):
+        """Embeds images.
+
+        Args:
+            images: float (batch, image_size, image_size, 3) in [-1, 1].
+
+        Returns:
+            (batch, out_dim or width), not normalized.
+        """
+        size = self.config.image_size
+        images.shape.assert_is_compatible_with((None, size, size, 3))
+        x = self.embedding(images)  # (batch, patches, width)
+        x = self._pooled_by_attention(x) if self.pooling is not None else self._class_token(x)
+        return x if self.head is None else self.head(x)
+
+    def _pooled_by_attention(self, x):
+        """Maps patches (batch, patches, width) to (batch, width)."""
+        x += tf.cast(self.pos_embedding, x.dtype)
+        for block in self.blocks:
+            x = block(x)
+        x = self.pooling(self.encoder_norm(x))
+        return tf.reshape(x, (-1, self.config.width))
+
+    def _class_token(self, x):
+        """Maps patches (batch, patches, width) to (batch, width)."""
+        cls = tf.cast(self.cls, x.dtype) + tf.cast(self.cls_pos_embedding, x.dtype)
+        table = tf.concat([cls, tf.cast(self.pos_embedding, x.dtype)], axis=1)
+        # The class token is a row of zeros plus its row of the table: nothing here asks for the
+        # batch size, which XNNPACK could not run.
+        x = tf.pad(x, [[0, 0], [1, 0], [0, 0]]) + table  # (batch, 1 + patches, width)
+        for i, block in enumerate(self.blocks):
+            x = block(x, position=0 if i == self.depth - 1 else None)
+        return tf.reshape(self.encoder_norm(x), (-1, self.config.width))
