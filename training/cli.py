@@ -49,11 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args) -> int:
-    """Trains.
-
-    Returns:
-        0, or 75 if SIGTERM stopped the run after a checkpoint.
-    """
+    """Trains."""
     from .config import load_config
 
     config = load_config(args.config, args.overrides)

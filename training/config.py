@@ -242,11 +242,7 @@ class TrainConfig:
 
 
 def check(config: TrainConfig) -> None:
-    """Refuses a config that could only fail later.
-
-    Raises:
-        ConfigError: names the field, what it holds and what it may hold.
-    """
+    """Refuses a config that could only fail later."""
 
     def one_of(field, value, allowed):
         if value not in allowed:
@@ -282,11 +278,7 @@ def check(config: TrainConfig) -> None:
 
 
 def check_batch(config: TrainConfig, replicas: int) -> None:
-    """Refuses batches that replicas cannot share equally, and chunks that do not divide theirs.
-
-    Raises:
-        ConfigError: says which number does not divide which.
-    """
+    """Refuses batches that replicas cannot share equally, and chunks that do not divide theirs."""
     if config.batch_size % replicas:
         raise ConfigError(
             f"batch_size {config.batch_size} is not divisible by {replicas} replicas; "
@@ -404,11 +396,7 @@ def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
 
 
 def parse_sizes(text: str, known: typing.Collection[str]) -> dict[str, int]:
-    """Returns {name: int} of "width=96,depth=5".
-
-    Raises:
-        ConfigError: a name is not among `known`, or a value is not an integer.
-    """
+    """Returns {name: int} of "width=96,depth=5"."""
     sizes = {}
     for item in text.split(","):
         key, _, value = item.partition("=")

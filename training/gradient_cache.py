@@ -17,20 +17,10 @@ import tensorflow as tf
 
 
 def loss_and_gradients(towers, inputs, loss_of, parameters, *, width, seed, chunk):
-    """Returns a loss and its gradients through the given towers.
+    """Returns (share of the loss, {name: dense gradient of it}) through the given towers.
 
-    Args:
-        towers: {name: function(inputs, seed) -> embeddings (n, width)} to differentiate through.
-        inputs: {name: the tower's inputs, (local batch, ...)}.
-        loss_of: function from {name: embeddings (local batch, width)} to this replica's share of
-            the loss, a scalar.
-        parameters: {name: tf.Variable} to differentiate by: the towers' and the loss's own.
-        width: width of the embeddings.
-        seed: int32 (2,), from which the towers draw their dropout.
-        chunk: examples per chunk, a divisor of the local batch.
-
-    Returns:
-        (share of the loss, {name: dense gradient of it}).
+    `towers` is {name: function(inputs, seed) -> (n, width)}, `inputs` {name: (local batch, ...)},
+    `loss_of` a function of {name: (local batch, width)}; `chunk` divides the local batch.
     """
     variables = list(parameters.values())
     local = next(iter(inputs.values())).shape[0]

@@ -13,10 +13,6 @@ class HostCall:
 
     What the host wants to know of a step stays in variables on the device, so nothing comes back
     before the last step of a call.
-
-    Args:
-        strategy: the strategy, in whose scope `step` was built.
-        step: the `ReplicaStep`.
     """
 
     def __init__(self, strategy, step):

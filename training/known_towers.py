@@ -25,16 +25,7 @@ SIZES = ("width", "depth", "num_heads", "mlp_dim")
 
 
 def image_tower(name: str) -> ViTConfig | None:
-    """Returns the image tower of a published model or of a checkpoint; None if there is neither.
-
-    Args:
-        name: a name that `lit_tf.load` takes, or a local path. For a published model, no file is
-            read.
-
-    Raises:
-        CheckpointError: the file is damaged or of no known layout.
-        ConfigError: it has no image tower.
-    """
+    """Returns the image tower of a published model or of a checkpoint; None if there is neither."""
     model = registry.find_published(name)
     if model is None:
         return _read(name, "image")
@@ -48,15 +39,7 @@ def image_tower(name: str) -> ViTConfig | None:
 
 
 def text_tower(name: str) -> BertConfig | TextTransformerConfig | None:
-    """Returns the text tower of a published model or of a checkpoint; None if there is neither.
-
-    Args:
-        name: as for `image_tower`; also the folder of a TF1 BERT checkpoint.
-
-    Raises:
-        CheckpointError: the file is damaged or of no known layout.
-        ConfigError: it has no text tower.
-    """
+    """Returns the text tower of a published model or of a checkpoint; None if there is neither."""
     model = registry.find_published(name)
     if model is None:
         return _read(name, "text")

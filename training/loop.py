@@ -27,14 +27,6 @@ class Loop:
     Only the chief writes and shows anything. The other workers compute the same figures, because
     every worker has to take part in every collective.
 
-    Args:
-        config: the run's `TrainConfig`.
-        strategy: the strategy.
-        step: the `ReplicaStep`, built in its scope.
-        workdir: where checkpoints and summaries go.
-        check_workdir: is called before each write; raises if another run has taken the workdir.
-            None if that cannot happen.
-
     Attributes:
         evaluated: {name: figure} of the last evaluation.
     """
@@ -59,11 +51,7 @@ class Loop:
         return int(self._step.optimizer.iterations.numpy())
 
     def restore(self) -> int:
-        """Restores the last checkpoint, if there is one; returns the step to go on from.
-
-        Raises:
-            TrainingError: it belongs to another model or optimizer, or cannot be read.
-        """
+        """Restores the last checkpoint, if there is one; returns the step to go on from."""
         path = tf.train.latest_checkpoint(f"{self._workdir}/checkpoints")
         if path is not None:
             try:
@@ -79,17 +67,7 @@ class Loop:
         return self._saved or 0
 
     def run(self, dataset, evaluators=(), counters=None):
-        """Trains to the end.
-
-        Args:
-            dataset: a distributed dataset that begins with the batch of the restored step.
-            evaluators: functions that return {name: figure}.
-            counters: has `scalars()` for TensorBoard and a context `raising()`, or None.
-
-        Raises:
-            TrainingError: the loss is not finite, or something cannot be written.
-            Preempted: SIGTERM stopped the run; a checkpoint has been written.
-        """
+        """Trains to the end on a dataset that begins with the batch of the restored step."""
         total, step = self._config.steps, self.steps_taken
         bar = tqdm(total=total, initial=step, unit="step", disable=self._manager is None)
         with (
@@ -249,19 +227,7 @@ def _on_sigterm(handler):
 
 
 def validation_loss(strategy, step, dataset, batch_size, counters):
-    """Returns an evaluator: the mean contrastive loss over held-out data, without training.
-
-    Args:
-        strategy: the strategy.
-        step: the `ReplicaStep`.
-        dataset: a finite distributed dataset of whole batches.
-        batch_size: global batch.
-        counters: the `Counters` of the dataset. Afterwards they hold what the last pass met.
-
-    Returns:
-        A function that returns {"validation/loss": mean}. It raises DataError if there is no batch,
-        or too much of the data cannot be used.
-    """
+    """Returns an evaluator: the mean contrastive loss over held-out data (finite)."""
     local = batch_size // strategy.num_replicas_in_sync
 
     def replica_loss(batch):

@@ -37,15 +37,7 @@ def global_norm(tensors) -> tf.Tensor:
 
 
 def clip_by_global_norm(gradients, clip: float):
-    """Scales gradients down to a global norm, if theirs is larger.
-
-    Args:
-        gradients: {name: float32 gradient}.
-        clip: the largest norm, or 0 for no clipping.
-
-    Returns:
-        ({name: gradient}, their norm before clipping, a float32 scalar).
-    """
+    """Scales gradients down to a global norm `clip` (0 for none); returns them, and their norm."""
     norm = global_norm(gradients.values())
     if not clip:
         return gradients, norm
@@ -70,28 +62,14 @@ class Adam:
         self.variables |= {f"nu/{k}": v for k, v in self._nu.items()}
 
     def update(self, name, gradient, step):
-        """One parameter's update, before learning rate, decay and schedule.
-
-        Args:
-            name: the parameter's name.
-            gradient: float32, of the parameter's shape.
-            step: steps taken before this one, int64 scalar.
-
-        Returns:
-            (update, [(variable, new value), ...]).
-        """
+        """Returns (update before rate, decay and schedule; [(variable, new value), ...])."""
         mu_var, nu_var = self._mu[name], self._nu[name]
         mu = self._B1 * mu_var + (1 - self._B1) * gradient
         nu = self._B2 * nu_var + (1 - self._B2) * tf.square(gradient)
         return self._direction(mu, nu, step), [(mu_var, mu), (nu_var, nu)]
 
     def last_update(self, name, step):
-        """The update that `update` returned last, from the state that it left.
-
-        Args:
-            name: the parameter's name.
-            step: steps taken before that one, int64 scalar.
-        """
+        """The update that `update` returned last, from the state that it left."""
         return self._direction(self._mu[name], self._nu[name], step)
 
     def _direction(self, mu, nu, step):
@@ -137,16 +115,7 @@ class Adafactor:
             self.variables[f"momentum/{name}"] = self._momentum[name]
 
     def update(self, name, gradient, step):
-        """One parameter's update, before learning rate, decay and schedule.
-
-        Args:
-            name: the parameter's name.
-            gradient: float32, of the parameter's shape.
-            step: steps taken before this one, int64 scalar.
-
-        Returns:
-            (update, [(variable, new value), ...]).
-        """
+        """Returns (update before rate, decay and schedule; [(variable, new value), ...])."""
         second = self._second[name]
         count = tf.cast(step + 1, tf.float32)
         decay = tf.minimum(0.999, 1.0 - tf.pow(count, -0.8))
@@ -172,12 +141,7 @@ class Adafactor:
         return update, new
 
     def last_update(self, name, step):
-        """The update that `update` returned last, rounded to bfloat16 as it was stored.
-
-        Args:
-            name: the parameter's name.
-            step: not used.
-        """
+        """The update that `update` returned last, rounded to bfloat16 as it was stored."""
         del step
         return tf.cast(self._momentum[name], tf.float32)
 
@@ -220,15 +184,7 @@ class Optimizer:
         self.variables = {"iterations": self.iterations, **self._rule.variables}
 
     def update(self, gradients, collectives) -> tf.Tensor:
-        """Moves the parameters by one step. Call it in replica context.
-
-        Args:
-            gradients: {name: gradient}, summed over replicas and clipped, one for each parameter.
-            collectives: how to assign on every replica.
-
-        Returns:
-            The schedule's multiplier that was used, a float32 scalar.
-        """
+        """Moves the parameters, in replica context; returns the schedule's multiplier, a scalar."""
         steps_before = tf.identity(self.iterations)
         multiplier = self._multiplier(steps_before)
         variables, values = [self.iterations], [steps_before + 1]

@@ -17,17 +17,7 @@ _NEVER_TRAINED = ("img/cls_pos_embedding",)
 
 
 class ReplicaStep:
-    """A train step, to be called in replica context with a replica's share of the batch.
-
-    Args:
-        model: a built `lit_tf.LitModel` with both towers. Its dtype policy decides the precision in
-            which the towers compute. Parameters, embeddings and loss are float32.
-        optimizer: an `optimizers.Optimizer` over `trainable_parameters(model, ...)`.
-        loss: a `config.LossConfig`.
-        lock_image: run the image tower outside the tape and without dropout.
-        seed: seed of dropout.
-        collectives: how to reach other replicas; by default through tf.distribute.
-    """
+    """A train step, to be called in replica context with a replica's share of the batch."""
 
     def __init__(self, model, optimizer, loss, *, lock_image=True, seed=0, collectives=None):
         self.model, self.optimizer = model, optimizer
@@ -90,11 +80,7 @@ class ReplicaStep:
         )
 
     def loss(self, batch):
-        """Returns the loss over the global batch, without dropout; changes nothing.
-
-        Args:
-            batch: as for a step.
-        """
+        """Returns the loss over the global batch, without dropout; changes nothing."""
         zimg = self.embed_images(_image_input(batch))
         ztxt = self.embed_tokens(batch["tokens"])
         return self.collectives.all_reduce([self.loss_share(zimg, ztxt)])[0]
@@ -139,13 +125,7 @@ class ReplicaStep:
 
 
 def build_step(config, model, collectives=None) -> ReplicaStep:
-    """Builds the optimizer and the step of a run. Call it in the strategy's scope.
-
-    Args:
-        config: the run's `config.TrainConfig`.
-        model: what `towers.build_model` returned.
-        collectives: how to reach other replicas; by default through tf.distribute.
-    """
+    """Builds the optimizer and the step of a run. Call it in the strategy's scope."""
     lock_image = config.model.lock_image
     parameters = trainable_parameters(model, lock_image=lock_image)
     return ReplicaStep(
@@ -159,12 +139,7 @@ def build_step(config, model, collectives=None) -> ReplicaStep:
 
 
 def trainable_parameters(model, *, lock_image: bool) -> dict[str, tf.Variable]:
-    """Returns {canonical name: tf.Variable} of what training may change.
-
-    Args:
-        model: a `lit_tf.LitModel`.
-        lock_image: leave out everything under `img/`.
-    """
+    """Returns {canonical name: tf.Variable} of what training may change."""
     return {
         name: variable
         for name, variable in all_parameters(model).items()

@@ -21,18 +21,6 @@ def build_model(config: TrainConfig) -> LitModel:
     """Builds the two towers of a run and fills them from their checkpoints.
 
     Call it in the strategy's scope.
-
-    Args:
-        config: the run's config.
-
-    Returns:
-        The model, in the config's precision, with its tokenizer.
-
-    Raises:
-        ConfigError: a pre-trained tower has no checkpoint, a tower from scratch has one, or there
-            is no vocabulary.
-        CheckpointError: a checkpoint is damaged or of another kind.
-        DownloadError: it is not on this machine and cannot be downloaded.
     """
     c = config.model
     policy = config.dtype_policy
@@ -104,11 +92,7 @@ def tower_sizes(name: str) -> tuple[type, dict[str, int]]:
 
 
 def image_config(name: str, resolution: int) -> ViTConfig:
-    """Returns the ViT of "B/16", of "patch_size=8,width=96,...", of a published model or of a file.
-
-    Raises:
-        ConfigError: there is no such variant, size or model.
-    """
+    """Returns the ViT of "B/16", "patch_size=8,width=96,...", a published model or a file."""
     try:
         kind, sizes = tower_sizes(name)
     except ConfigError:
@@ -124,19 +108,7 @@ def image_config(name: str, resolution: int) -> ViTConfig:
 def text_config(
     name: str, vocab: str | None, length: int, default_rows: int | None = None
 ) -> BertConfig | TextTransformerConfig:
-    """Returns the text tower of "bert_base", "transformer:width=192,...", a model or a file.
-
-    Args:
-        name: the tower.
-        vocab: its vocabulary, which decides how many rows the token table has.
-        length: tokens of a text.
-        default_rows: rows if there is no vocabulary and the name gives none; None to require a
-            vocabulary.
-
-    Raises:
-        ConfigError: there is no such tower, or no vocabulary.
-        TokenizerError: the vocabulary cannot be read.
-    """
+    """Returns the text tower of "bert_base", "transformer:width=192,...", a model or a file."""
     try:
         kind, sizes = tower_sizes(name)
     except ConfigError:
@@ -161,12 +133,7 @@ def text_config(
 
 
 def lit_config(config: TrainConfig) -> LitConfig:
-    """Returns the two towers of a training config, without reading any checkpoint.
-
-    Raises:
-        ConfigError: there is no such tower.
-        TokenizerError: `model.vocab` cannot be read; without one, BERT's size is assumed.
-    """
+    """Returns the two towers of a training config, without reading any checkpoint."""
     c = config.model
     image = image_config(c.image, c.resolution)
     text = text_config(c.text, c.vocab, c.token_length, BERT_VOCABULARY)

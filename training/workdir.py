@@ -33,20 +33,6 @@ def taken(workdir: str, *, beat: float = _BEAT_SECONDS, watch: float = _WATCH_SE
     and is renewed while the run lasts. If there is one already, it is watched for a while: if
     nobody renews it, its run is dead. Two runs that start within the same second are told apart by
     reading the object again.
-
-    Args:
-        workdir: the folder, local or remote; created if need be.
-        beat: seconds between two renewals.
-        watch: seconds to watch another run's object; more than `beat`.
-
-    Yields:
-        A function without arguments, to be called before something is written: it raises
-        TrainingError if this run could not renew its object for so long that another run has
-        taken the workdir.
-
-    Raises:
-        TrainingError: another run has it.
-        OSError: it cannot be written to.
     """
     tf.io.gfile.makedirs(workdir)
     path = f"{workdir}/{_LOCK}"
@@ -148,13 +134,7 @@ def _write(path, mark):
 
 
 def note_shards(workdir: str, sizes: dict[str, int], step: int) -> str | None:
-    """Writes which shards a run reads, and returns what has changed since it began, or None.
-
-    Args:
-        workdir: the run's folder.
-        sizes: {shard: bytes}.
-        step: where the run starts; at 0 there is nothing to compare with.
-    """
+    """Writes which shards a run reads, and returns what has changed since it began, or None."""
     path = f"{workdir}/shards.json"
     known = read_sizes(path) if step else None
     if known == sizes:

@@ -44,15 +44,7 @@ _PER_LAYER = 4
 def parse(spec: str):
     """Returns (function, count) of an augmentation such as "flip_lr|randaug(2,10)".
 
-    Args:
-        spec: steps joined by "|"; empty for none.
-
-    Returns:
-        A function of (uint8 (H, W, 3), float32 (count,) in [0, 1)) to an image of the same shape
-        and dtype, and how many random numbers it takes.
-
-    Raises:
-        ConfigError: an unknown step or argument.
+    The function maps (uint8 (H, W, 3), float32 (count,) in [0, 1)) to an image of the same shape.
     """
     steps = []
     count = 0
@@ -156,13 +148,7 @@ def _contrast_background(image):
 
 
 def _move(name, image, level):
-    """Rotates, shears or translates; pixels from outside the image are grey.
-
-    Args:
-        name: one of `_GEOMETRIC`.
-        image: uint8 (H, W, 3).
-        level: float32 scalar: degrees, slope or pixels.
-    """
+    """Rotates, shears or translates; pixels from outside the image are grey."""
     # Output pixel (x, y) is input pixel (a x + b y + c, d x + e y + f).
     a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
     if name == "Rotate":

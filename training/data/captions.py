@@ -18,10 +18,8 @@ _KINDS = {
 def sample_captions(data: dict[str, bytes], names) -> tuple[list[bytes], str]:
     """Returns (captions in UTF-8, ""), or ([], the reason in words) if a sample has none.
 
-    Args:
-        data: {extension: bytes} of the sample's members.
-        names: extensions; the first that the sample has counts. "json" is the whole JSON member,
-            and "json/NAME" is a field of it.
+    `data` is {extension: bytes}. The first of `names` that the sample has counts: an extension, or
+    "json/NAME" for a field of the JSON member.
     """
     for name in names:
         extension, _, key = name.partition("/")

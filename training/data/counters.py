@@ -21,13 +21,7 @@ _NAMED = 20
 
 
 def status_of(present, decoded, captioned):
-    """Returns an example's status, an int32 scalar, in a pipeline.
-
-    Args:
-        present: bool scalar, whether its record could be read.
-        decoded: bool scalar, whether its image could be decoded.
-        captioned: bool scalar, whether it has a caption.
-    """
+    """Returns an example's status, an int32 scalar, in a pipeline."""
     found = tf.where(decoded, tf.where(captioned, GOOD, EMPTY_CAPTION), CORRUPT_IMAGE)
     return tf.where(present, found, MISSING)
 
@@ -60,12 +54,7 @@ class Counters:
             self.error: DataError | None = None
 
     def lose(self, lost: int, total: int) -> None:
-        """Notes the examples found missing at the start; they count as bad in proportion.
-
-        Args:
-            lost: examples lost with damaged shards.
-            total: examples that there should be, including the lost ones.
-        """
+        """Notes the examples found missing at the start; they count as bad in proportion."""
         with self._lock:
             self._lost, self._total = lost, total
 
@@ -97,16 +86,7 @@ class Counters:
         return f"{line}: {'; '.join(self.named)}" if self.named else line
 
     def add(self, statuses, name, max_bad_share) -> None:
-        """Counts a batch.
-
-        Args:
-            statuses: int array, GOOD, CORRUPT_IMAGE, EMPTY_CAPTION or MISSING.
-            name: function from an index into `statuses` to the example's name.
-            max_bad_share: largest share of bad examples, of all seen or of the first thousand.
-
-        Raises:
-            DataError: more are bad. It names the first of them.
-        """
+        """Counts a batch."""
         with self._lock:
             self.examples += len(statuses)
             for i in (statuses != GOOD).nonzero()[0]:

@@ -11,11 +11,7 @@ MANIFEST = "manifest.json"
 
 
 def read_manifest(folder: str) -> dict:
-    """Returns the manifest of precomputed embeddings.
-
-    Raises:
-        DataError: there is none. Either it is the wrong folder, or precomputing has not finished.
-    """
+    """Returns the manifest of precomputed embeddings."""
     path = os.path.join(folder, MANIFEST)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
@@ -44,15 +40,7 @@ def read_manifest(folder: str) -> dict:
 
 
 def check_embeddings(folder: str, model) -> None:
-    """Refuses stored embeddings that were not made by the model's image tower.
-
-    Args:
-        folder: what `precompute` wrote.
-        model: a `LitModel` that is to train on them.
-
-    Raises:
-        DataError: the folder is unfinished, or its embeddings are of another tower or resolution.
-    """
+    """Refuses stored embeddings that were not made by the model's image tower."""
     manifest = read_manifest(folder)
     side = model.config.image.image_size
     if manifest["resolution"] != side:

@@ -22,14 +22,7 @@ _MAX_PATTERNS = 1_000_000
 
 
 def source_format(config) -> str:
-    """Returns "tfds", "tar", "tfrecord", "table" or "embeddings": the format of a source.
-
-    Args:
-        config: a `DataConfig`.
-
-    Raises:
-        DataError: there is no such format, or the source's name does not show it.
-    """
+    """Returns "tfds", "tar", "tfrecord", "table" or "embeddings": the format of a source."""
     format_name = config.format if config.format != "auto" else _guess(config.source)
     if format_name not in _FORMATS:
         raise DataError(f"data.format is {format_name!r}; expected auto, {', '.join(_FORMATS)}")
@@ -37,15 +30,7 @@ def source_format(config) -> str:
 
 
 def find_shards(source: str, format_name: str) -> list[str]:
-    """Returns the sorted paths that a pattern names.
-
-    Args:
-        source: a folder, or a pattern with `*`, `?` and braces such as `{00000..01242}`, `{a,b}`.
-        format_name: "tar" or "tfrecord": what to look for in a folder.
-
-    Raises:
-        DataError: nothing is there.
-    """
+    """Returns the sorted paths that a pattern names."""
     if tf.io.gfile.isdir(source):
         patterns = [os.path.join(source, f"*{suffix}") for suffix in _SUFFIXES[format_name]]
     else:

@@ -90,23 +90,10 @@ def make_train_dataset(
 def make_validation_dataset(
     data_config, tokenizer, *, global_batch_size, image_size, input_context=None, counters=None
 ):
-    """Returns one pass over a split in its own order: no augmentation, each example's first text.
+    """Returns one pass over a split in its own order, unaugmented, with each example's first text.
 
-    Args:
-        data_config: a `DataConfig` whose `split` is the one to read.
-        tokenizer: as for `make_train_dataset`.
-        global_batch_size: as for `make_train_dataset`.
-        image_size: as for `make_train_dataset`.
-        input_context: as for `make_train_dataset`.
-        counters: as for `make_train_dataset`.
-
-    Returns:
-        A finite `tf.data.Dataset` of the elements that `make_train_dataset` gives. The last
-        examples are left out if they do not fill a batch, because a contrastive loss depends on the
-        size of its batch.
-
-    Raises:
-        DataError: as for `make_train_dataset`.
+    The last examples are left out if they do not fill a batch, because a contrastive loss depends
+    on the size of its batch.
     """
     counters = counters or Counters()
     source = open_source(data_config)
@@ -137,11 +124,7 @@ def _share_of(input_context, global_batch_size):
 
 
 def clean(texts):
-    """Returns the texts that are not only white space, as valid UTF-8.
-
-    Args:
-        texts: string (n,).
-    """
+    """Returns the texts (n,) that are not only white space, as valid UTF-8 (m,)."""
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
     return tf.boolean_mask(texts, tf.strings.length(tf.strings.strip(texts)) > 0)
 
@@ -270,14 +253,7 @@ def _fill(dataset, spares):
 
 
 def naming(source, counters, shard, index):
-    """Returns a function from a place in a batch to the name of the example there.
-
-    Args:
-        source: the `Source`.
-        counters: the `Counters` that will show the name.
-        shard: int array, the examples' shards.
-        index: int array, their numbers in the shards.
-    """
+    """Returns a function from a place in a batch to the name of the example there."""
 
     def name(i):
         place = int(shard[i]), int(index[i])

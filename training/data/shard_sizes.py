@@ -20,12 +20,6 @@ def shard_sizes(config) -> dict[str, int]:
     """Returns {name: bytes} of the files that a data config names, without opening them.
 
     Names are relative to the files' common folder. A file that cannot be read has the size -1.
-
-    Args:
-        config: a `DataConfig`.
-
-    Raises:
-        DataError: see `open_source`.
     """
     format_name = source_format(config)
     if format_name == "tfds":

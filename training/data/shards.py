@@ -28,12 +28,7 @@ _NAMED = 20
 
 
 class Damaged(Exception):
-    """A shard breaks the rules of its format.
-
-    Args:
-        problem: what was found, to complete "SHARD ...".
-        offset: bytes before the damage.
-    """
+    """A shard breaks the rules of its format."""
 
     def __init__(self, problem: str, offset: int = 0):
         super().__init__(problem)
@@ -67,34 +62,21 @@ class Shard:
 
 
 def open_shard(path: str, buffering: int = 8192):
-    """Opens a local or remote shard for reading bytes.
-
-    Args:
-        path: its path.
-        buffering: bytes to read at a time, if it is local. `tf.io.gfile` has buffers of its own.
-    """
+    """Opens a local or remote shard for reading bytes."""
     if "://" in path:
         return tf.io.gfile.GFile(path, "rb")
     return open(path, "rb", buffering=buffering)
 
 
 def size_of(path: str) -> int:
-    """Returns a shard's size in bytes.
-
-    Raises:
-        Damaged: it is a folder.
-    """
+    """Returns a shard's size in bytes."""
     if tf.io.gfile.isdir(path):
         raise Damaged("is a folder")
     return tf.io.gfile.stat(path).length
 
 
 def looks_like(start: bytes) -> str:
-    """Returns what a file seems to be, from its first bytes: "an HTML page", or "not a known file".
-
-    Args:
-        start: at least 512 bytes, if the file has as many.
-    """
+    """Returns what a file seems to be, such as "an HTML page", from its first 512 bytes."""
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for kind, found in (
         ("empty", not start),
@@ -117,14 +99,7 @@ def looks_like(start: bytes) -> str:
 
 
 def survey(paths, scan, expected=None) -> list[Shard]:
-    """Scans all shards.
-
-    Args:
-        paths: their paths.
-        scan: function of a path to a `Shard` without `expected`.
-        expected: examples that each should hold, if known. By default the numbers come from
-            img2dataset's statistics or from the other shards.
-    """
+    """Scans all shards."""
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         progress = tqdm.tqdm(
             pool.map(lambda path: _scan(path, scan), paths),
@@ -183,16 +158,7 @@ def _statistics(path):
 
 
 def lost_examples(shards: list[Shard], max_bad_share: float, file=None) -> int:
-    """Names the shards that are not whole, and returns how many examples are lost with them.
-
-    Args:
-        shards: what `survey` returned.
-        max_bad_share: largest share of lost examples to accept.
-        file: where to write; by default the standard error.
-
-    Raises:
-        DataError: more are lost.
-    """
+    """Names the shards that are not whole, and returns how many examples are lost with them."""
     damaged = [s for s in shards if s.problem is not None]
     lines = [
         f"{os.path.basename(s.path)} {s.problem}: {s.examples:,} of {s.expected:,} examples can "

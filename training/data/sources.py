@@ -46,12 +46,7 @@ class Source:
         self.lost = lost
 
     def read(self, shard, skip):
-        """Returns a dataset of a shard's records, dicts of tensors, from number `skip` on.
-
-        Args:
-            shard: int64 scalar tensor, number of the shard.
-            skip: int64 scalar tensor.
-        """
+        """Returns a dataset of a shard's records, dicts of tensors, from number `skip` on."""
         dataset = tf.data.TFRecordDataset(self._path(shard), buffer_size=_READ_BUFFER)
         return dataset.skip(skip).map(lambda record: {"record": record})
 
@@ -59,9 +54,6 @@ class Source:
         """Returns {"image": encoded, string scalar, "texts": string (n,)} of a record.
 
         Sources of embeddings return "image_embedding", float32 (views, D), in place of the image.
-
-        Raises:
-            tf.errors.OpError: when run on a malformed record.
         """
         raise NotImplementedError
 
@@ -78,12 +70,7 @@ class Source:
 
 
 class _PairSource(Source):
-    """Shards whose records have an image and texts under names that the config gives.
-
-    Args:
-        surveyed: the `shards.Shard`s.
-        config: the `DataConfig`: names of image and text, and how much may be bad.
-    """
+    """Shards whose records have an image and texts under names that the config gives."""
 
     def __init__(self, surveyed, config):
         lost = shards.lost_examples(surveyed, config.max_bad_share)
@@ -158,12 +145,7 @@ class TarSource(_PairSource):
 
 
 class TableSource(Source):
-    """A CSV or Parquet file of image paths and captions, see `tables`.
-
-    Args:
-        path: local path of the table.
-        config: the `DataConfig`: names of the columns, and how large an image file may be.
-    """
+    """A CSV or Parquet file of image paths and captions, see `tables`."""
 
     def __init__(self, path, config):
         columns = {}
@@ -221,15 +203,7 @@ class TableSource(Source):
 
 
 class TfdsSource(Source):
-    """A split of a tfds dataset.
-
-    Args:
-        name: as for `tfds.builder`.
-        split: as for `tfds.load`: a split, or slices and sums of some.
-        data_dir: where tfds keeps its data.
-        image_key: name of the image feature, nested names joined by "/".
-        text_key: name of the text feature: one text, or a sequence of them.
-    """
+    """A split of a tfds dataset."""
 
     def __init__(self, name, split, data_dir, image_key, text_key):
         with extra("train"):
@@ -285,10 +259,6 @@ class TfdsSource(Source):
 class EmbeddingSource(Source):
     """What `lit-tf precompute` wrote: image embeddings and texts.
 
-    Args:
-        folder: the folder with `manifest.json`.
-        config: the `DataConfig`: how much may be bad, and how large a record may be.
-
     Attributes:
         manifest: what is in the folder and how it was made.
     """
@@ -324,15 +294,7 @@ class EmbeddingSource(Source):
 
 
 def open_source(config) -> Source:
-    """Returns the source that a data config describes.
-
-    Args:
-        config: a `DataConfig`.
-
-    Raises:
-        DataError: there is no such dataset, split, feature or shard; or more examples are lost
-            with damaged shards than `config.max_bad_share` allows.
-    """
+    """Returns the source that a data config describes."""
     format_name = source_format(config)
     if format_name == "tfds":
         return TfdsSource(

@@ -36,16 +36,7 @@ class Piece:
 
 
 def split_evenly(lengths, host, hosts):
-    """Returns the pieces of shards that a host reads: as many examples as any other host.
-
-    Args:
-        lengths: examples of every shard.
-        host: number of this host.
-        hosts: number of hosts. Up to hosts - 1 examples are not read by any host.
-
-    Raises:
-        DataError: fewer examples than hosts.
-    """
+    """Returns the pieces of shards that a host reads: as many as any other; the rest is left."""
     each = sum(lengths) // hosts
     if not each:
         raise DataError(f"{sum(lengths)} examples are too few for {hosts} hosts")
@@ -53,13 +44,7 @@ def split_evenly(lengths, host, hosts):
 
 
 def cut(lengths, start, end):
-    """Returns the pieces of shards that hold examples [start, end).
-
-    Args:
-        lengths: examples of every shard.
-        start: first example.
-        end: one after the last.
-    """
+    """Returns the pieces of shards that hold examples [start, end)."""
     pieces, first = [], 0
     for shard, length in enumerate(lengths):
         skip, stop = max(start - first, 0), min(end - first, length)
@@ -70,14 +55,7 @@ def cut(lengths, start, end):
 
 
 def segments(pieces, shuffle_buffer, seed, start=0):
-    """Yields (pieces, seed, examples to skip) of the endless stream from `start` on.
-
-    Args:
-        pieces: what this host reads in an epoch.
-        shuffle_buffer: examples to shuffle among.
-        seed: of the order.
-        start: position in the stream, counted in examples.
-    """
+    """Yields (pieces, seed, examples to skip) of the endless stream from `start` on."""
     epoch, position = divmod(start, sum(p.take for p in pieces))
     while True:
         # Sort Philox's raw output. NumPy may change the algorithm of Generator.permutation.
@@ -106,19 +84,7 @@ def _group(pieces, examples):
 
 
 def records(source, pieces, shuffle_buffer, seed, start):
-    """Returns the stream as a dataset.
-
-    Args:
-        source: see `sources`.
-        pieces: what this host reads in an epoch.
-        shuffle_buffer: examples to shuffle among.
-        seed: of the order.
-        start: position in the stream, counted in examples.
-
-    Returns:
-        An infinite `tf.data.Dataset` of (position, record): int64 scalar and a dict as `read_piece`
-        yields it.
-    """
+    """Returns the endless stream from `start` on: (position, record as of `read_piece`)."""
     vector = tf.TensorSpec([None], tf.int64)
 
     def generate():

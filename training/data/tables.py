@@ -24,15 +24,6 @@ def read_captions(
 
     Several rows with the same image are captions of one image. Paths are relative to the table's
     folder; addresses such as gs:// stay as they are.
-
-    Args:
-        path: a local CSV file in UTF-8 with a first line of column names (separated by commas, or
-            by tabs if that line has no comma), or a Parquet file.
-        image_columns: names that the column of paths may have.
-        caption_columns: names that the column of captions may have. In Parquet it may hold lists.
-
-    Raises:
-        DataError: the file cannot be read, lacks a column, or has a row without image or caption.
     """
     rows = _parquet_rows if path.lower().endswith(".parquet") else _csv_rows
     folder = os.path.dirname(path)

@@ -81,22 +81,13 @@ class Sample:
 
 
 def is_clutter(path: str) -> bool:
-    """Whether macOS adds a file of this name to folders and archives by itself.
-
-    Args:
-        path: a path with `/`.
-    """
+    """Whether macOS adds a file of this name to folders and archives by itself."""
     folders, _, name = path.rpartition("/")
     return name.startswith("._") or name == ".DS_Store" or "__MACOSX" in folders.split("/")
 
 
 def scan(path: str, limit: int) -> Shard:
-    """Scans a tar from header to header.
-
-    Args:
-        path: local or remote path of the tar.
-        limit: bytes of the largest member that will be read.
-    """
+    """Scans a tar from header to header."""
     size, count = shards.size_of(path), 0
     with shards.open_shard(path) as file:
         try:
@@ -108,17 +99,7 @@ def scan(path: str, limit: int) -> Shard:
 
 
 def samples(path: str, skip: int = 0, *, wanted, limit: int):
-    """Yields the samples of a tar from number `skip` on, in order.
-
-    Args:
-        path: local or remote path of the tar.
-        skip: samples to pass over.
-        wanted: extensions of the members to read.
-        limit: bytes of the largest member to read; larger ones are left out of `Sample.data`.
-
-    Yields:
-        A `Sample`. A damaged tar ends where the damage begins.
-    """
+    """Yields the samples of a tar from number `skip` on; a damaged tar ends at the damage."""
     try:
         size = shards.size_of(path)
         with shards.open_shard(path, _BUFFER) as file:
@@ -130,14 +111,7 @@ def samples(path: str, skip: int = 0, *, wanted, limit: int):
 
 
 def describe(path: str, index: int, limit: int, text_names=()) -> str:
-    """Returns what one sample has, in words, or "" if there is no such sample.
-
-    Args:
-        path: local or remote path of the tar.
-        index: number of the sample.
-        limit: bytes of the largest member to read.
-        text_names: where its captions should be, see `captions`.
-    """
+    """Returns what one sample has, in words, or "" if there is no such sample."""
     wanted = extensions(text_names)
     for sample in samples(path, index, wanted=wanted, limit=limit):
         key = sample.key.decode("utf-8", "backslashreplace")
@@ -153,11 +127,7 @@ def extensions(names) -> set[str]:
 
 
 def _samples(file, size, limit, wanted=frozenset(), skip=0):
-    """Yields (number, sample) in order; data of samples before `skip` is not read.
-
-    Raises:
-        Damaged: after the last whole sample, if the tar is damaged or cut off.
-    """
+    """Yields (number, sample) in order; data of samples before `skip` is not read."""
     sample, number = None, -1
     try:
         for member in _members(file, size):
@@ -195,12 +165,7 @@ def _data(file, member):
 
 
 def _members(file, size):
-    """Yields the members that are files or links, also of several concatenated tars.
-
-    Raises:
-        Damaged: the tar is damaged or cut off. If it ends inside a member, that member is yielded
-            first, with the kind "cut off".
-    """
+    """Yields the members that are files or links, also of several concatenated tars."""
     offset, ended, name, extended = 0, False, None, {}
     while True:
         file.seek(min(offset, size))
@@ -241,11 +206,7 @@ def _members(file, size):
 
 
 def _header(header, offset, ended):
-    """Returns (type, member) of a header block.
-
-    Raises:
-        Damaged: it is not a header, or not whole.
-    """
+    """Returns (type, member) of a header block."""
     try:
         if len(header) < _BLOCK:
             raise ValueError
@@ -282,11 +243,7 @@ def _number(field):
 
 
 def _extended(file, member, size):
-    """Returns the data of a long name or of PAX records.
-
-    Raises:
-        Damaged: the data is too long, or the file ends inside it.
-    """
+    """Returns the data of a long name or of PAX records."""
     if member.size > _MAX_EXTENDED:
         raise Damaged(
             f"has an extended header of {member.size:,} bytes at byte {member.offset:,}; at most "
@@ -302,9 +259,6 @@ def _pax_records(data, offset):
     """Returns those of {"path": bytes, "size": int, "sparse": True} that PAX records set.
 
     A record is "LENGTH KEY=VALUE" and a line feed; LENGTH counts all of it.
-
-    Raises:
-        Damaged: the data is not PAX records.
     """
     found, start = {}, 0
     while start < len(data):

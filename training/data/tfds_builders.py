@@ -34,18 +34,7 @@ _BY_HAND = {
 
 
 def open_tfds(name: str, data_dir: str | None = None, split: str | None = None):
-    """Returns a tfds builder whose files are there, preparing them if need be.
-
-    Args:
-        name: as for `tfds.builder`.
-        data_dir: tfds's folder; by default its own (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
-        split: the split that will be read. A builder of this project that has a method `for_split`
-            then prepares only this split. None prepares everything.
-
-    Raises:
-        DataError: there is no such dataset, its files have to be downloaded by hand, or there is no
-            network.
-    """
+    """Returns a tfds builder whose files are there, preparing them (of `split` only) if need be."""
     name = _registered(name)
     builder = _find(name, data_dir)
     if split and hasattr(builder, "for_split"):

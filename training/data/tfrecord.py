@@ -38,12 +38,7 @@ def masked_crc(data: bytes) -> int:
 
 
 def scan(path: str, limit: int) -> Shard:
-    """Scans a TFRecord file.
-
-    Args:
-        path: local or remote path of the file.
-        limit: bytes of the largest record to read. The first larger one ends the file.
-    """
+    """Scans a TFRecord file."""
     size, count, offset = shards.size_of(path), 0, 0
     with shards.open_shard(path) as file:
         try:
@@ -69,11 +64,7 @@ def describe(record: bytes) -> str:
 
 
 def _record(file, offset, size, limit, number):
-    """Returns how many bytes a record takes.
-
-    Raises:
-        Damaged: it is not a whole record, or too large.
-    """
+    """Returns how many bytes a record takes."""
     file.seek(offset)
     head = file.read(_HEAD)
     whole = len(head) == _HEAD

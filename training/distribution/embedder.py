@@ -17,12 +17,6 @@ class ReplicatedEmbedder:
     Each embedding comes with the number of its example. Padding has the number -1. So all batches
     have one static shape, and padding cannot change a result.
 
-    Args:
-        strategy: the strategy.
-        embed: a function of one replica's inputs (local, ...) to float32 (local, D). Its variables
-            were made in the strategy's scope.
-        batch_size: examples in a global batch; rounded up to a multiple of the replicas.
-
     Attributes:
         batch_size: examples in a global batch.
         step: the `tf.function` of (int32 (local,): numbers, inputs (local, ...)), per replica, to
@@ -52,15 +46,7 @@ class ReplicatedEmbedder:
         self.step = step
 
     def run(self, make_batches: Callable) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Embeds a dataset, of which every host reads its share.
-
-        Args:
-            make_batches: a function of (examples per replica, `tf.distribute.InputContext`) to a
-                dataset of batches (numbers, inputs) for the replicas of a host.
-
-        Yields:
-            The numbers and the embeddings of each global batch, -1 where there is no example.
-        """
+        """Yields (numbers, -1 for padding; embeddings) of global batches, shared by the hosts."""
         dataset = distribute(
             self._strategy,
             lambda context: make_batches(

@@ -28,12 +28,7 @@ def distribute(strategy, make_dataset):
 
 
 class FedFromHere:
-    """The batches of one pipeline on this machine, for replicas on any machine.
-
-    Args:
-        replicas: how many there are.
-        make_dataset: see `distribute`.
-    """
+    """The batches of one pipeline on this machine, for replicas on any machine."""
 
     def __init__(self, replicas, make_dataset):
         self._replicas = replicas

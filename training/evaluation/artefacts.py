@@ -34,15 +34,7 @@ _MANIFEST = {
 
 
 class _ArtefactEncoder(Encoder):
-    """An exported artefact, read only through its signatures and its manifest.
-
-    Args:
-        folder: the artefact's folder, which holds `lit_manifest.json`.
-        batch_size: examples at a time.
-
-    Raises:
-        DataError: the folder does not hold such an artefact.
-    """
+    """An exported artefact, read only through its signatures and its manifest."""
 
     def __init__(self, folder: str | os.PathLike, batch_size: int = 64):
         self.folder, self.batch_size = pathlib.Path(folder), batch_size

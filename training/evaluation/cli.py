@@ -88,14 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf eval`.
-
-    Returns:
-        0.
-
-    Raises:
-        LitError: any fault that the user can correct.
-    """
+    """Runs `lit-tf eval`."""
     _check(args)
     # Imported here, because `lit-tf --help` does not need TensorFlow.
     from ..distribution import strategies
@@ -284,11 +277,7 @@ def _open_config(args, strategy):
 
 
 def _check_towers(found, config, spec):
-    """Refuses a checkpoint whose model differs from the config's.
-
-    Raises:
-        ConfigError: sizes differ; the message names each.
-    """
+    """Refuses a checkpoint whose model differs from the config's."""
     from ..towers import lit_config
 
     wanted = lit_config(config)

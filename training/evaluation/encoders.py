@@ -60,18 +60,7 @@ class Encoder:
     strategy: tf.distribute.Strategy | None = None
 
     def embed_images(self, images: Images, progress: bool = False) -> Embedded:
-        """Embeds every image of a dataset.
-
-        Args:
-            images: the images, of any sizes.
-            progress: whether to show a progress bar.
-
-        Returns:
-            The embeddings, and which images could be read.
-
-        Raises:
-            DataError: no image could be read.
-        """
+        """Embeds every image of a dataset."""
 
         def results():
             batches = image_batches(images, self.image_size, self.crop, self.batch_size)
@@ -81,15 +70,7 @@ class Encoder:
         return _collect(len(images), results(), f"{images.name} images", "img", progress)
 
     def embed_texts(self, texts: list[str], progress: bool = False) -> np.ndarray:
-        """Embeds texts.
-
-        Args:
-            texts: M strings.
-            progress: whether to show a progress bar.
-
-        Returns:
-            float32 (M, D).
-        """
+        """Embeds M texts; returns float32 (M, D)."""
         # Each text once, ordered by length, because a SavedModel's graph cuts each batch to its
         # longest text.
         rows = sorted(set(texts), key=len)
@@ -124,18 +105,10 @@ def image_batches(
     batch_size: int,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """Returns one host's share of the images, decoded and resized, in batches of one static shape.
+    """Returns one host's share of the images as batches of one static shape.
 
-    Args:
-        images: all images.
-        size: side of the result in pixels.
-        crop: whether to crop instead of squeezing.
-        batch_size: images per batch, that is per replica.
-        context: which host this is; by default the only one, with one replica.
-
-    Returns:
-        (int32 (batch,): the images' numbers, -1 for padding; uint8 (batch, size, size, 3)).
-        Every host gets the same number of batches.
+    Elements are (int32 (batch,): numbers, -1 for padding; uint8 (batch, size, size, 3)). Every host
+    gets the same number of batches.
     """
     context = context or tf.distribute.InputContext()
     start, stop = _share(len(images), context)
@@ -195,13 +168,7 @@ def _collect(count, results, what, unit, progress):
 
 
 class KerasEncoder(Encoder):
-    """A `LitModel` under a strategy; each replica embeds its share.
-
-    Args:
-        model: the model, made in the strategy's scope.
-        strategy: the strategy; by default the current one.
-        batch_size: global batch; rounded up to a multiple of the replicas.
-    """
+    """A `LitModel` under a strategy; each replica embeds its share."""
 
     name = "keras"
 

@@ -55,19 +55,8 @@ class Evaluator:
     The dataset is opened at once, so a missing one stops the run before it starts. Images are
     embedded again only if the image tower has changed. With a locked tower, they are embedded once.
 
-    Args:
-        model: the `LitModel` that trains.
-        spec: what to measure.
-        strategy: the strategy that the model was made under.
-        batch_size: global batch.
-        encoder: a `KerasEncoder` of the model, if several evaluators share one.
-        image_cache: image embeddings, if several evaluators share them.
-
     Attributes:
         prefix: the beginning of its figures' names, such as "zero_shot/cifar100".
-
-    Raises:
-        DataError: no such dataset.
     """
 
     def __init__(
@@ -88,15 +77,7 @@ class Evaluator:
         self.prefix = f"{spec.kind}/{self.data.images.name}"
 
     def run(self) -> dict[str, float]:
-        """Measures the model in its current state.
-
-        Returns:
-            {"zero_shot/cifar100/accuracy": ...} or {"retrieval/coco_captions/img2txt/Recall@1":
-            ..., ...}, shares in [0, 1].
-
-        Raises:
-            DataError: nothing could be read, or the embeddings are not finite.
-        """
+        """Measures the model now: {"zero_shot/cifar100/accuracy": share in [0, 1]}."""
         result = self._measure(self._encoder, self.data, self.spec, self._images)
         return {f"{self.prefix}/{name}": value for name, value in result.metrics.items()}
 
@@ -108,19 +89,7 @@ def make_evaluators(
     *,
     decoding: Decoding = PUBLISHED,
 ):
-    """Returns the evaluators that a run's `EvalConfig` asks for.
-
-    Args:
-        model: the `LitModel` that trains.
-        config: has `zero_shot` and `retrieval` (names of datasets), `templates`, `batch_size` and
-            `data_dir`.
-        strategy: the strategy that the model was made under.
-        decoding: how images are decoded.
-
-    Raises:
-        DataError: a dataset does not exist.
-        ConfigError: a dataset is named twice.
-    """
+    """Returns the evaluators that a run's `EvalConfig` asks for."""
     specs = [
         EvaluatorSpec(kind, name, config.templates, config.data_dir, decoding)
         for kind in KINDS

@@ -74,12 +74,7 @@ class Images:
 
 
 class FileImages(Images):
-    """Images in files.
-
-    Args:
-        name: the dataset's name in tables.
-        paths: one file per image; missing files count as unreadable images.
-    """
+    """Images in files."""
 
     split = ""
 
@@ -109,15 +104,7 @@ class FileImages(Images):
 
 
 class TfdsImages(Images):
-    """The images of one split of a prepared tfds dataset.
-
-    Args:
-        builder: a prepared `tfds.core.DatasetBuilder`.
-        split: such as "test" or "validation[:1000]".
-
-    Raises:
-        DataError: no such split, or no image feature.
-    """
+    """The images of one split of a prepared tfds dataset."""
 
     def __init__(self, builder, split: str):
         self.builder, self.split = builder, split
@@ -175,14 +162,7 @@ class TfdsImages(Images):
         return self._read(decoders, start, stop).map(lambda example: example[self.image_key])
 
     def columns(self, features: dict) -> list[dict]:
-        """Returns other features of every example, read without decoding any image.
-
-        Args:
-            features: as for `tfds.decode.PartialDecoding`, such as {"label": True}.
-
-        Returns:
-            One dict of Python numbers, bytes and lists per example.
-        """
+        """Returns other features of every example, read without decoding any image."""
         rows = []
         dataset = self._read(tfds.decode.PartialDecoding(features)).ragged_batch(1024)
         for batch in dataset:

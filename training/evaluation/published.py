@@ -30,16 +30,7 @@ def published_name(name_or_path: str, resolution: int | None = None) -> str | No
 
 
 def figure(model: str | None, result: Result, metric: str) -> float | None:
-    """Returns the published figure of a model, as a share in [0, 1].
-
-    Args:
-        model: a published name, or None.
-        result: the measured result.
-        metric: the name of one of its metrics.
-
-    Returns:
-        The figure, or None if none was published for this dataset, split and templates.
-    """
+    """Returns the published figure of a model, as a share in [0, 1]."""
     if model is None or not result.standard:
         return None
     name = result.dataset

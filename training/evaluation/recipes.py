@@ -83,15 +83,7 @@ class Opened(NamedTuple):
 
 
 def open_recipe(argument: str, data_dir: str | None = None) -> Opened:
-    """Opens a tfds dataset and finds out how to evaluate it.
-
-    Args:
-        argument: NAME[:SPLIT].
-        data_dir: tfds's folder, or None for its own.
-
-    Raises:
-        DataError: no such dataset, or it has no usual split and none is given.
-    """
+    """Opens a tfds dataset and finds out how to evaluate it."""
     name, _, split = argument.partition(":")
     builder = open_tfds(name, data_dir, split or "test")
     # The builder of a dataset of this project has its recipe, `RECIPE`.

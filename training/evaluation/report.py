@@ -38,14 +38,7 @@ _FEW_CLASSES = 40  # up to this many classes are shown without folding
 def write_report(
     path: str | os.PathLike, title: str, table: list[list[str]], results: list[Result]
 ):
-    """Writes the report.
-
-    Args:
-        path: the HTML file; replaced only when the new one is complete.
-        title: what was evaluated.
-        table: the table of figures, with heads in the first row.
-        results: the results of the evaluation.
-    """
+    """Writes the report."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -76,12 +69,7 @@ def _section(result):
 
 
 def thumbnails(images, numbers) -> dict[int, str]:
-    """Returns {number: data URI} of small pictures.
-
-    Args:
-        images: an `Images`.
-        numbers: the numbers of readable images.
-    """
+    """Returns {number: data URI} of small pictures."""
     out = {}
     for number in sorted({int(n) for n in numbers}):
         for data in images.encoded(number, number + 1):

@@ -22,9 +22,6 @@ class TextCache:
 
     Several workers do not use the cache. Each has its own folder. A worker that found an entry
     there would not join the collectives of embedding, and the others would wait for it.
-
-    Args:
-        folder: where to keep the arrays; by default `text_embeddings` in the cache folder.
     """
 
     def __init__(self, folder: str | os.PathLike | None = None):
@@ -32,14 +29,7 @@ class TextCache:
         self._fingerprints = {}
 
     def get(self, encoder, texts: list[str], compute) -> np.ndarray:
-        """Returns what `compute()` returns, from the cache if it is there.
-
-        Args:
-            encoder: the encoder that `compute` embeds with; its weights must not change while this
-                cache is in use.
-            texts: all strings that the result depends on.
-            compute: a function without arguments that returns an array.
-        """
+        """Returns what `compute()` returns, from the cache if it is there."""
         if strategies.has_workers(encoder.strategy):
             return compute()
         if id(encoder) not in self._fingerprints:

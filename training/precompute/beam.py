@@ -8,15 +8,8 @@ from lit_tf.errors import extra
 def run(items: Iterable, make_worker: Callable[[], Callable], options: list[str]) -> None:
     """Lets the workers of a pipeline process every item; returns when all are done.
 
-    Args:
-        items: what there is to do. Beam has to be able to send it: numbers, UTF-8, tuples.
-        make_worker: called once in every worker process, since reading a tower takes long; returns
-            a function of an item. Both must be picklable, and an item may be tried again.
-        options: Beam's own options, such as ["--runner=DataflowRunner", ...]; by default its
-            DirectRunner, on this machine.
-
-    Raises:
-        MissingPackageError: Apache Beam is not installed.
+    `make_worker` is called once in every worker process, since reading a tower takes long. It and
+    the items must be picklable, and an item may be tried again.
     """
     with extra("beam"):
         import apache_beam as beam

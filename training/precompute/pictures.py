@@ -28,13 +28,7 @@ _FAILURES = b"failures"  # in a file's metadata
 
 
 def engine(db: str | os.PathLike, options: list[str]) -> Callable:
-    """Returns what embeds pictures for `lit_tf.search.update`.
-
-    Args:
-        db: the index's folder. All workers must reach it, the checkpoint and the pictures by the
-            same paths.
-        options: see `beam.run`.
-    """
+    """Returns what embeds pictures for `lit_tf.search.update`."""
     folder = os.path.join(os.path.abspath(db), BEAM)
 
     def embed(settings, model, todo, report):
@@ -51,12 +45,7 @@ def engine(db: str | os.PathLike, options: list[str]) -> Callable:
 
 
 class Worker:
-    """A tower, loaded once, that embeds lists of pictures into files.
-
-    Args:
-        settings: how pictures are embedded.
-        folder: where to write.
-    """
+    """A tower, loaded once, that embeds lists of pictures into files."""
 
     def __init__(self, settings: index.Settings, folder: str):
         self._settings, self._folder, self._model = settings, folder, settings.load()

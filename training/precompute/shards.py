@@ -123,16 +123,7 @@ def precompute(
 
 
 def precompute_with_beam(job: Job, options: list[str]) -> None:
-    """Writes the shards that are missing as an Apache Beam pipeline.
-
-    Args:
-        job: what to precompute. Checkpoint, data and output must be reachable for all workers.
-        options: Beam's own options, such as ["--runner=DataflowRunner", ...]; by default its
-            DirectRunner, on this machine.
-
-    Raises:
-        MissingPackageError: Apache Beam is not installed.
-    """
+    """Writes the shards that are missing as an Apache Beam pipeline."""
     _check_folder(job)
     todo = [i for i in range(job.shards) if not _done(job, i)]
     _check_data(job)
@@ -141,12 +132,7 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
 
 
 class ShardWriter:
-    """An image tower and a source, opened once, to write any of a job's shards.
-
-    Args:
-        job: what to precompute.
-        strategy: see `precompute`.
-    """
+    """An image tower and a source, opened once, to write any of a job's shards."""
 
     def __init__(self, job: Job, strategy: tf.distribute.Strategy | None = None):
         self._job = job
@@ -244,11 +230,7 @@ class ShardWriter:
 
 
 def write_manifest_if_complete(job: Job) -> bool:
-    """Writes the manifest if all shards are there, and says whether they are.
-
-    Raises:
-        DataError: shards were made with different towers.
-    """
+    """Writes the manifest if all shards are there, and says whether they are."""
     if not all(_done(job, i) for i in range(job.shards)):
         return False
     shards = [_read_record(f"{_path(job, i)}.json") for i in range(job.shards)]
@@ -268,11 +250,7 @@ def write_manifest_if_complete(job: Job) -> bool:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether all of a job's shards are there, and training can read the folder.
-
-    Raises:
-        DataError: the folder holds another job's.
-    """
+    """Whether all of a job's shards are there, and training can read the folder."""
     if not tf.io.gfile.exists(os.path.join(job.output, MANIFEST)):
         return False
     _check_folder(job)
