@@ -33,8 +33,7 @@ _HOMES = {
     "TrainingError": "errors",
 }
 # These too, so that `import lit_tf` is enough for `lit_tf.images.preprocess`.
-_MODULES = ("config", "errors", "export", "images", "model", "plots", "retrieval", "search")
-_MODULES += ("training", "zero_shot")
+_MODULES = "config errors export images model plots retrieval search training zero_shot".split()
 __all__ = sorted([*_HOMES, "search"])
 
 if typing.TYPE_CHECKING:  # the same names, for those who check types
