@@ -70,12 +70,12 @@ def tower_sizes(name: str) -> tuple[type, dict[str, int]]:
     variant, _, patch = name.partition("/")
     kind, _, sizes = name.partition(":")
     if variant in TRANSFORMERS and patch.isdigit():
-        sizes = dict(zip(SIZES, TRANSFORMERS[variant], strict=True), patch_size=int(patch))
+        sizes = dict(TRANSFORMERS[variant], patch_size=int(patch))
         return ViTConfig, sizes
     if name in TRANSFORMERS:
-        return TextTransformerConfig, dict(zip(SIZES, TRANSFORMERS[name], strict=True))
+        return TextTransformerConfig, dict(TRANSFORMERS[name])
     if name in BERTS:
-        return BertConfig, dict(zip(SIZES, BERTS[name], strict=True))
+        return BertConfig, dict(BERTS[name])
     if kind in _TEXT_KINDS:
         return _TEXT_KINDS[kind], parse_sizes(sizes, (*SIZES, "max_length", "vocab_size"))
     if "=" in name:

@@ -1,23 +1,29 @@
 """The published models: sizes, where their files are, their published figures.
 
-Sources: the LiT paper (arXiv:2111.07991), the model card and README of google-research/
-vision_transformer (`vit_jax`), the README of google-research/big_vision (`lit_coco`); of the SigLIP
-family arXiv:2303.15343, arXiv:2502.14786 and big_vision's own list. Figures are those that the
-authors report; this library only repeats them beside what it measures.
+They are listed in `data/published_models.json`. Sources: the LiT paper (arXiv:2111.07991), the
+model card and README of google-research/vision_transformer (`vit_jax`), the README of
+google-research/big_vision (`lit_coco`); of the SigLIP family arXiv:2303.15343, arXiv:2502.14786 and
+big_vision's own list; the names on Hugging Face are those of its converters. Sizes of towers:
+arXiv:2010.11929, table 1; Ti and S of arXiv:2106.10270, table 1; So400m of arXiv:2305.13035; g-opt
+of arXiv:2502.14786; BERT of arXiv:1810.04805, section 3. Figures are those that the authors report;
+this library only repeats them beside what it measures.
 """
 
 import dataclasses
 import functools
+import json
 import pathlib
 import re
 
+from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig, usual_token_length
 from lit_tf.errors import nearest
 
-_WEB = "https://storage.googleapis.com/vit_models"
-_BUCKET = "gs://vit_models"
-_ROOTS = (_WEB, _BUCKET)
-_STORAGE = "https://storage.googleapis.com"
+_STORAGE = "https://storage.googleapis.com/"
 DATA = pathlib.Path(__file__).parents[1] / "data"
+_LISTED = json.loads((DATA / "published_models.json").read_text(encoding="utf-8"))
+
+# {name of a size, such as `B` or `bert_base`: fields of the tower's configuration}
+SIZES: dict[str, dict[str, int]] = _LISTED["sizes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,16 +33,14 @@ class PublishedModel:
     Attributes:
         name: what `lit_tf.load` takes.
         family: `LiT`, `SigLIP` or `SigLIP 2`.
-        resolution: side of the images in pixels.
-        token_length: tokens per text.
-        vocab_size: rows of the token table.
-        aliases: what else it is called.
+        aliases: what else it is called, by big_vision and vit_jax.
+        huggingface: its name on Hugging Face's hub, or None.
         urls: addresses of the `.npz` file, all of the same bytes.
         vocab_url: address of the vocabulary.
-        tokenizer: `bert` or `sentencepiece`.
-        out_dim: widths of the (image, text) head; None without one.
-        image: the image tower, in words.
-        text: the text tower, in words.
+        image: the image tower.
+        text: the text tower.
+        image_size: the name of the image tower's size in `SIZES`.
+        text_size: the name of the text tower's.
         parameters: how many numbers the file's parameters hold.
         figures: {what was measured: per cent}. A dataset's name alone is zero-shot accuracy;
             `coco_captions/i2t` and `coco_captions/t2i` are Recall@1 of retrieval, image to text and
@@ -45,20 +49,45 @@ class PublishedModel:
     """
 
     name: str
+    family: str
+    aliases: tuple[str, ...]
+    huggingface: str | None
     urls: tuple[str, ...]
     vocab_url: str
-    tokenizer: str
-    out_dim: tuple[int | None, int | None]
-    image: str
-    text: str
+    image: ViTConfig
+    text: BertConfig | TextTransformerConfig
+    image_size: str
+    text_size: str
     parameters: int
     figures: dict[str, float]
     config_arg: str
-    aliases: tuple[str, ...] = ()
-    family: str = "LiT"
-    resolution: int = 224
-    token_length: int = 16
-    vocab_size: int = 0
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images in pixels."""
+        return self.image.image_size
+
+    @property
+    def tokenizer(self) -> str:
+        """`bert` or `sentencepiece`."""
+        return "bert" if self.text.kind == "bert" else "sentencepiece"
+
+    @property
+    def token_length(self) -> int:
+        """Tokens per text."""
+        return usual_token_length(self.text)
+
+    @property
+    def image_words(self) -> str:
+        """The image tower, in words."""
+        return f"ViT-{self.image_size}/{self.image.patch_size}, {self.resolution}"
+
+    @property
+    def text_words(self) -> str:
+        """The text tower, in words."""
+        if self.text.kind == "bert":
+            return self.text_size.replace("bert_", "BERT ")
+        return f"transformer, width {self.text.width}, depth {self.text.depth}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,237 +107,37 @@ class UpstreamModel:
     urls: tuple[str, ...]
 
 
-def _published(name, path, vocab, tokenizer, **rest):
+def _urls(paths):
+    """Returns the addresses of files in Google's storage, by HTTP and by bucket."""
+    return tuple(f"{root}{path}" for path in paths for root in (_STORAGE, "gs://"))
+
+
+def _published(name, family, aliases, url, vocab_url, image, text, parameters, figures, **rest):
+    """Returns one entry of the list."""
+    image_size, text_size = image.pop("size"), text.pop("size")
+    kind = BertConfig if text_size.startswith("bert_") else TextTransformerConfig
     return PublishedModel(
         name=name,
-        urls=(f"{_WEB}/{path}", f"{_BUCKET}/{path}"),
-        vocab_url=f"{_WEB}/{vocab}",
-        tokenizer=tokenizer,
-        vocab_size=30_522 if tokenizer == "bert" else 16_000,
-        **rest,
+        family=family,
+        aliases=tuple(aliases),
+        huggingface=rest.get("huggingface"),
+        urls=_urls([url]),
+        vocab_url=f"{_STORAGE}{vocab_url}",
+        image=ViTConfig(**SIZES[image_size], **image),
+        text=kind(**SIZES[text_size], **text),
+        image_size=image_size,
+        text_size=text_size,
+        parameters=parameters,
+        figures=figures,
+        config_arg=rest.get("config_arg", ""),
     )
 
 
-_B16, _L16 = "ViT-B/16, 224", "ViT-L/16, 224"
-
-MODELS = {
-    model.name: model
-    for model in (
-        _published(
-            "LiT-B16B",
-            "lit/LiT-B16B.npz",
-            "lit/LiT-B16B.txt",
-            "bert",
-            out_dim=(768, 768),
-            image=_B16,
-            text="BERT base",
-            parameters=195_871_489,
-            figures={"imagenet2012": 72.1, "coco_captions/i2t": 49.4, "coco_captions/t2i": 31.1},
-            config_arg="txt=bert_base,img=B/16,img_head",
-            aliases=("mixed_B16B",),
-        ),
-        _published(
-            "LiT-B16B_2",
-            "lit/LiT-B16B_2.npz",
-            "lit/LiT-B16B_2.txt",
-            "bert",
-            out_dim=(None, 768),
-            image=_B16,
-            text="BERT base",
-            parameters=195_280_897,
-            figures={
-                "imagenet2012": 73.9,
-                "imagenet_v2": 65.1,
-                "cifar100": 79.0,
-                "oxford_iiit_pet": 83.3,
-                "resisc45": 25.3,
-                "coco_captions/i2t": 51.5,
-                "coco_captions/t2i": 31.8,
-            },
-            config_arg="txt=bert_base,img=B/16",
-            aliases=("mixed_B16B_2",),
-        ),
-        _published(
-            "LiT-L16L",
-            "lit/LiT-L16L.npz",
-            "lit/LiT-L16L.txt",
-            "bert",
-            out_dim=(None, 1024),
-            image=_L16,
-            text="BERT large",
-            parameters=638_443_521,
-            figures={
-                "imagenet2012": 75.7,
-                "imagenet_v2": 66.6,
-                "cifar100": 80.5,
-                "oxford_iiit_pet": 83.3,
-                "resisc45": 25.6,
-                "coco_captions/i2t": 48.5,
-                "coco_captions/t2i": 31.2,
-            },
-            config_arg="txt=bert_large,img=L/16",
-            aliases=("mixed_L16L",),
-        ),
-        _published(
-            "LiT-L16S",
-            "lit/LiT-L16S.npz",
-            "lit/LiT-L16S.model",
-            "sentencepiece",
-            out_dim=(None, 1024),
-            image=_L16,
-            text="transformer, width 384, depth 12",
-            parameters=331_140_353,
-            figures={},
-            config_arg="",
-        ),
-        _published(
-            "LiT-L16Ti",
-            "lit/LiT-L16Ti.npz",
-            "lit/LiT-L16Ti.model",
-            "sentencepiece",
-            out_dim=(None, 1024),
-            image=_L16,
-            text="transformer, width 192, depth 12",
-            parameters=311_913_089,
-            figures={},
-            config_arg="",
-        ),
-        _published(
-            "coco_B16B",
-            "lit/big_vision/coco_B16B/checkpoint.npz",
-            "lit/bert/uncased_L-12_H-768_A-12/vocab.txt",
-            "bert",
-            out_dim=(None, 768),
-            image=_B16,
-            text="BERT base",
-            parameters=195_280_129,
-            figures={"imagenet2012": 20.7, "coco_captions/i2t": 47.2, "coco_captions/t2i": 32.1},
-            config_arg="txt=bert_base,img=B/16",
-        ),
-    )
+MODELS = {model["name"]: _published(**model) for model in _LISTED["models"]}
+UPSTREAM = {
+    m["name"]: UpstreamModel(m["name"], m["config_arg"], m["tower"], _urls(m["paths"]))
+    for m in _LISTED["upstream"]
 }
-
-# Transformers of the SigLIP family: width, depth, MLP width.
-_SIGLIP_SIZES = {
-    "B": (768, 12, 3072),
-    "L": (1024, 24, 4096),
-    "So400m": (1152, 27, 4304),
-    "g-opt": (1536, 40, 6144),
-}
-# Vocabularies of the SigLIP family: rows of the token table, address of the sentencepiece model.
-_SIGLIP_VOCABULARIES = {
-    "c4_en": (32_000, f"{_STORAGE}/t5-data/vocabs/cc_en.32000/sentencepiece.model"),
-    "mc4": (250_000, f"{_STORAGE}/t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"),
-    "gemma": (256_000, f"{_STORAGE}/big_vision/gemma_tokenizer.model"),
-}
-
-
-def _block_parameters(width, mlp_dim):
-    """Returns how many numbers a pre-norm block holds: attention, MLP, two norms."""
-    return 4 * width * (width + 1) + mlp_dim * (2 * width + 1) + width + 4 * width
-
-
-def _siglip(title, patch, side, file, vocabulary, tokens=64, text_head=True, figures=()):
-    """Returns a model of the SigLIP family.
-
-    Args:
-        title: family, size and variant as big_vision calls them, such as "SigLIP2 B/16".
-        patch: side of a patch.
-        side: side of the images.
-        file: path of the checkpoint in big_vision's bucket.
-        vocabulary: a name in _SIGLIP_VOCABULARIES.
-        tokens: tokens per text.
-        text_head: whether the text tower ends in a linear head.
-        figures: published ImageNet zero-shot accuracy and COCO Recall@1, text to image and image to
-            text.
-    """
-    family, size = title.split("/")[0].split()
-    width, depth, mlp_dim = _SIGLIP_SIZES[size]
-    text_size = "So400m" if size == "g-opt" else size
-    text_width, text_depth, text_mlp = _SIGLIP_SIZES[text_size]
-    rows, vocab_url = _SIGLIP_VOCABULARIES[vocabulary]
-    block = _block_parameters(width, mlp_dim)
-    image = (3 * patch**2 + 1 + (side // patch) ** 2 + 2) * width + depth * block
-    image += block - width  # the pooling: a block with a probe in place of a norm's two vectors
-    text = (rows + tokens + 2) * text_width + text_depth * _block_parameters(text_width, text_mlp)
-    head = (text_width + 1) * width if text_head else 0
-    keys = ("imagenet2012", "coco_captions/t2i", "coco_captions/i2t")
-    url = f"{_STORAGE}/big_vision/{file}.npz"
-    return PublishedModel(
-        name=f"{title.replace(' ', '-').replace('/', '')}-{side}",
-        urls=(url, url.replace(f"{_STORAGE}/", "gs://")),
-        vocab_url=vocab_url,
-        tokenizer="sentencepiece",
-        out_dim=(None, width if text_head else None),
-        image=f"ViT-{size}/{patch}, {side}",
-        text=f"transformer, width {text_width}, depth {text_depth}",
-        parameters=image + text + head + 2,
-        figures=dict(zip(keys, figures, strict=False)),
-        config_arg="",
-        aliases=(f"{title} {side}", file.rpartition("/")[2]),
-        family="SigLIP 2" if family == "SigLIP2" else family,
-        resolution=side,
-        token_length=tokens,
-        vocab_size=rows,
-    )
-
-
-def _siglip2(size, patch, *sides):
-    """Returns the SigLIP 2 models of one size: for each side (side, published figures)."""
-    return [
-        _siglip(
-            f"SigLIP2 {size}/{patch}",
-            patch,
-            side,
-            f"siglip2/siglip2_{size.lower()}{patch}_{side}",
-            "gemma",
-            figures=figures,
-        )
-        for side, figures in sides
-    ]
-
-
-_SIGLIP = (
-    _siglip("SigLIP B/16", 16, 224, "siglip/webli_en_b16_224_63724782", "c4_en"),
-    _siglip("SigLIP B/16", 16, 256, "siglip/webli_en_b16_256_60500360", "c4_en"),
-    _siglip("SigLIP B/16", 16, 384, "siglip/webli_en_b16_384_68578854", "c4_en"),
-    _siglip("SigLIP B/16", 16, 512, "siglip/webli_en_b16_512_68580893", "c4_en"),
-    _siglip("SigLIP L/16", 16, 256, "siglip/webli_en_l16_256_60552751", "c4_en"),
-    _siglip("SigLIP L/16", 16, 384, "siglip/webli_en_l16_384_63634585", "c4_en"),
-    _siglip("SigLIP So400m/14", 14, 224, "siglip/webli_en_so400m_224_57633886", "c4_en", tokens=16),
-    _siglip("SigLIP So400m/14", 14, 384, "siglip/webli_en_so400m_384_58765454", "c4_en"),
-    _siglip("SigLIP B/16-i18n", 16, 256, "siglip/webli_i18n_b16_256_66117334", "mc4"),
-    _siglip(
-        "SigLIP So400m/16-i18n",
-        16,
-        256,
-        "siglip/webli_i18n_so400m_16_256_78061115",
-        "mc4",
-        text_head=False,
-    ),
-    *_siglip2("B", 32, (256, (74.0, 47.2, 63.7))),
-    *_siglip2(
-        "B",
-        16,
-        (224, (78.2, 52.1, 68.9)),
-        (256, (79.1, 53.2, 69.7)),
-        (384, (80.6, 54.6, 71.4)),
-        (512, (81.2, 55.2, 71.2)),
-    ),
-    *_siglip2(
-        "L", 16, (256, (82.5, 54.7, 71.5)), (384, (83.1, 55.3, 71.4)), (512, (83.5, 55.2, 72.1))
-    ),
-    *_siglip2("So400m", 14, (224, (83.2, 55.1, 71.5)), (384, (84.1, 55.8, 71.7))),
-    *_siglip2(
-        "So400m",
-        16,
-        (256, (83.4, 55.4, 71.5)),
-        (384, (84.1, 56.0, 71.2)),
-        (512, (84.3, 56.0, 71.3)),
-    ),
-    *_siglip2("g-opt", 16, (256, (84.5, 55.7, 72.5)), (384, (85.0, 56.1, 72.8))),
-)
-MODELS |= {model.name: model for model in _SIGLIP}
 
 NAFLEX = (
     "a NaFlex checkpoint: its image tower takes patches of any aspect ratio (big_vision's "
@@ -338,36 +167,6 @@ def did_you_mean(name: str) -> str:
     key = _key(name)
     longer = [k for k in known if k.startswith(key)]
     return nearest(key, [key] if key in known else longer or known, shown=known)
-
-
-UPSTREAM = {
-    name: UpstreamModel(
-        name, config_arg, tower, tuple(f"{root}/{path}" for path in paths for root in _ROOTS)
-    )
-    for name, config_arg, tower, *paths in (
-        (
-            "uncased_L-12_H-768_A-12",
-            "bert_base",
-            "text",
-            "lit/bert/uncased_L-12_H-768_A-12",
-        ),
-        (
-            "uncased_L-24_H-1024_A-16",
-            "bert_large",
-            "text",
-            "lit/bert/uncased_L-24_H-1024_A-16",
-            "lit/bert/uncased_L-uncased_L-24_H-1024_A-16",  # as big_vision's code spells it
-        ),
-        *(
-            (stem, config_arg, "image", f"augreg/{stem}.npz")
-            for config_arg, stem in (
-                ("B/32", "B_32-i21k-300ep-lr_0.001-aug_light1-wd_0.1-do_0.0-sd_0.0"),
-                ("B/16", "B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0"),
-                ("L/16", "L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0"),
-            )
-        ),
-    )
-}
 
 
 @functools.cache

@@ -65,14 +65,15 @@ def _published(model, cache):
     path = cache / f"{model.name}.npz"
     return {
         "name": model.name,
+        "huggingface": model.huggingface,
         "path": str(path) if path.exists() else None,
         "embedded": False,
         "family": model.family,
         "resolution": model.resolution,
         "token_length": model.token_length,
-        "image": model.image,
-        "text": model.text,
-        "out_dim": model.out_dim,
+        "image": model.image_words,
+        "text": model.text_words,
+        "out_dim": (model.image.out_dim, model.text.out_dim),
         "tokenizer": model.tokenizer,
         "parameters": model.parameters,
         "figures": model.figures,
