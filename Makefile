@@ -16,7 +16,7 @@ INSTALL = install() { $(BIN)/python -m pip install --quiet uv && \
 	$(BIN)/python -m pip install --quiet "$$@"; }; install
 
 .PHONY: venv test quick-tests test-full test-newest lint format demo bench bench-quick
-.PHONY: digits-model digits-study digits-pooling clean
+.PHONY: digits-model digits-study digits-pooling docs release clean
 
 # The stamp is newer than setup.py and pyproject.toml when what is installed matches them.
 $(VENV)/.installed: setup.py pyproject.toml
@@ -76,6 +76,25 @@ bench: venv
 # Two to three minutes: one line each for image, text, train step, SavedModel and int8.
 bench-quick: venv
 	$(BIN)/python benchmarks/quick.py
+
+# The guides and the API reference as a site in build/site; a broken link is an error.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: venv
+	$(INSTALL) --editable ".[docs]"
+	rm -rf build/package
+	$(BIN)/python setup.py -q build_py --build-lib build/package 2>/dev/null
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "The site is in build/site: open build/site/index.html"
+
+# sdist and wheel in dist/, and the README's first block with the wheel in a new environment.
+release: venv
+	rm -rf dist build/release
+	$(BIN)/python -m build
+	$(PYTHON) -m venv build/release
+	build/release/bin/python -m pip install --quiet dist/*.whl
+	cd build && release/bin/python ../tests/workers/first_block.py ../README.md
+	@echo "To publish: git tag -s v$$($(BIN)/python -c 'import lit_tf; print(lit_tf.__version__)') && git push --tags"
+	@echo "            $(BIN)/python -m twine upload dist/*"
 
 # Rebuilds the embedded model from nothing; ships it only if it meets its bars.
 digits-model: venv

@@ -41,6 +41,8 @@ EXTRAS = {
     "tensorstore": ["tensorstore>=0.1.60"],
     "bench": ["keras-hub>=0.20"],  # only to be compared with
     "demo": ["matplotlib>=3.7", "pillow", "scikit-learn>=1.3"],
+    # `make docs`: the guides and the API reference as a site.
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings-python>=1.12"],
     # ipykernel, nbclient and nbformat run the notebook in its test.
     "dev": [
         *("build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools>=77", "wheel"),
