@@ -16,8 +16,8 @@ PROGRAM = """
 import os, pathlib, sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
-from lit_tf.training.distribution.collectives import Collectives
-from lit_tf.training.losses import LOSS_FUNCTIONS
+from lit_tf.contrastive.collectives import Collectives
+from lit_tf.contrastive.losses import LOSS_FUNCTIONS
 
 name, batch, width, chunk = sys.argv[1], *map(int, sys.argv[2:])
 

@@ -18,6 +18,7 @@ LIBRARY = (
     ("texts",),
     ("checkpoints",),
     ("zero_shot", "retrieval", "plots"),
+    ("contrastive",),
     ("model",),
     ("loading",),
     ("search",),
@@ -26,8 +27,7 @@ LIBRARY = (
 TRAINING = (
     ("distribution", "names"),
     ("data",),
-    ("losses", "optimizers", "gradient_cache", "step"),
-    ("config", "configs", "known_towers", "towers"),
+    ("config", "configs", "known_towers", "towers", "step"),
     ("precompute",),
     ("evaluation",),
     ("host_call", "workdir", "loop", "train", "cli"),

@@ -2,10 +2,9 @@
 
 import tensorflow as tf
 
+from lit_tf.contrastive.optimizers import global_norm
+from lit_tf.contrastive.step import all_parameters
 from lit_tf.errors import TrainingError
-
-from .optimizers import global_norm
-from .step import all_parameters
 
 
 class HostCall:

@@ -9,12 +9,12 @@ import time
 import tensorflow as tf
 from tqdm import tqdm
 
+from lit_tf.contrastive.collectives import Collectives
+from lit_tf.contrastive.step import all_parameters
 from lit_tf.errors import DataError, TrainingError
 
 from .distribution import strategies
-from .distribution.collectives import Collectives
 from .host_call import HostCall
-from .step import all_parameters
 
 
 class Preempted(Exception):

@@ -6,5 +6,3 @@ They need no TensorFlow, so `--help` and the refusal of a wrong name are quick.
 AUTO, TPU, MIRRORED, MULTI_WORKER = "auto", "tpu", "mirrored", "multi_worker"
 ONE_DEVICE = "one_device"
 STRATEGIES = (AUTO, TPU, MIRRORED, MULTI_WORKER, ONE_DEVICE)
-LOSSES = SOFTMAX, SIGMOID = ("softmax", "sigmoid")
-OPTIMIZERS = ADAM, ADAFACTOR = ("adam", "adafactor")

@@ -151,7 +151,7 @@ def _split_heads(x, layer):
 
 
 def dropout(x, rate, seed, noise_shape=None):
-    """Returns x with a share of its values zeroed and the rest scaled up; stateless.
+    """Returns x with the share `rate` of its values zeroed and the rest scaled up; stateless.
 
     Args:
         x: float tensor.
@@ -159,14 +159,6 @@ def dropout(x, rate, seed, noise_shape=None):
         seed: int32 (2,), which alone decides the mask.
         noise_shape: shape of the mask, which is broadcast; None for x's.
     """
-    return drop(x, keep_mask(tf.shape(x) if noise_shape is None else noise_shape, rate, seed), rate)
-
-
-def keep_mask(shape, rate, seed):
-    """Returns bool, True for the share 1 - rate of values that dropout keeps."""
-    return tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate
-
-
-def drop(x, keep, rate):
-    """Returns x / (1 - rate) where `keep` is True, and 0 elsewhere."""
+    shape = tf.shape(x) if noise_shape is None else noise_shape
+    keep = tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate
     return tf.where(keep, x / tf.cast(1 - rate, x.dtype), tf.zeros((), x.dtype))

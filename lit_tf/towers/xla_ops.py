@@ -1,11 +1,9 @@
 """The functions of `lit_tf/towers/ops.py` as XLA runs them best: for a TPU, or by jit_compile=True.
 
 Products are einsums, whose layouts XLA is free to choose. Attention leaves the heads where the
-projections put them: a transpose between two products would copy all queries, keys or values. It
-also takes several short texts as one row, to fill the 128 rows of a matrix unit.
+projections put them: a transpose between two products would copy all queries, keys or values.
 """
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
@@ -49,13 +47,6 @@ def _materialize(x):
 
 def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
     """As `ops.attention`."""
-    batch, tokens = keys.shape[:2]
-    packed = _texts_per_row(batch, tokens) if queries.shape[1] == tokens else 1
-    if packed > 1:
-        queries, keys = (
-            tf.reshape(x, (batch // packed, packed * tokens, x.shape[2])) for x in (queries, keys)
-        )
-        padding = _within_each_text(padding, packed, tokens)
     q, k, v = (
         _project(linear, x, layer)  # (batch, tokens, heads, head_dim)
         for linear, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))
@@ -67,14 +58,11 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
     if padding is not None:
         logits += tf.cast(padding, logits.dtype)
     weights = tf.nn.softmax(logits)  # (batch, heads, queries, keys)
-    if dropout_seed is not None and packed > 1:
-        weights = _dropout_packed(weights, dropout_rate, dropout_seed, packed)
-    elif dropout_seed is not None:
+    if dropout_seed is not None:
         weights = ops.dropout(weights, dropout_rate, dropout_seed)
     y = tf.einsum("bhqk,bkhd->bqhd", weights, v)
     kernel = tf.reshape(tf.cast(layer.out.kernel, y.dtype), (*y.shape[2:], -1))
-    y = tf.einsum("bqhd,hdw->bqw", y, kernel) + tf.cast(layer.out.bias, y.dtype)
-    return tf.reshape(y, (batch, tokens, y.shape[2])) if packed > 1 else y
+    return tf.einsum("bqhd,hdw->bqw", y, kernel) + tf.cast(layer.out.bias, y.dtype)
 
 
 def _project(linear, x, layer):
@@ -82,39 +70,3 @@ def _project(linear, x, layer):
     heads = (layer.num_heads, layer.head_dim)
     kernel = tf.reshape(tf.cast(linear.kernel, x.dtype), (-1, *heads))
     return tf.einsum("btw,whd->bthd", x, kernel) + tf.reshape(tf.cast(linear.bias, x.dtype), heads)
-
-
-def _texts_per_row(batch, tokens):
-    """Returns how many texts of a batch share a row of at most 128 tokens; 1 for none."""
-    if batch is None:
-        return 1
-    return max((n for n in range(2, 128 // tokens + 1) if batch % n == 0), default=1)
-
-
-def _within_each_text(padding, packed, tokens):
-    """Returns what to add to the logits of a row of texts: -inf between tokens of two texts.
-
-    Args:
-        padding: None, or float (batch, 1, 1, tokens), as in `Attention`.
-        packed: texts in a row.
-        tokens: tokens of each text.
-
-    Returns:
-        float32 (batch / packed or 1, 1, packed * tokens, packed * tokens).
-    """
-    text = np.arange(packed * tokens) // tokens
-    mask = np.where(text[:, None] == text, np.float32(0), np.float32(-np.inf))
-    if padding is None:
-        return tf.constant(mask[None, None])
-    return tf.reshape(tf.cast(padding, tf.float32), (-1, 1, 1, packed * tokens)) + mask
-
-
-def _dropout_packed(weights, rate, seed, packed):
-    """Drops attention weights (rows, heads, packed * tokens, packed * tokens).
-
-    Every query draws for the keys of its own text only; its other weights are zero anyway.
-    """
-    rows, heads, queries, keys = weights.shape
-    keep = ops.keep_mask((rows, heads, queries // packed, keys), rate, seed)
-    keep = tf.tile(keep, (1, 1, packed, 1))
-    return ops.drop(weights, tf.transpose(keep, (0, 1, 3, 2)), rate)

@@ -55,9 +55,9 @@ def build_step(
     seed=0,
     **chunks,
 ):
+    from lit_tf.contrastive.optimizers import Optimizer
+    from lit_tf.contrastive.step import ReplicaStep, trainable_parameters
     from lit_tf.training.config import LossConfig, OptimizerConfig
-    from lit_tf.training.optimizers import Optimizer
-    from lit_tf.training.step import ReplicaStep, trainable_parameters
 
     model = build_model(folder, bias=loss == "sigmoid", dropout=dropout, dtype=dtype)
     parameters = trainable_parameters(model, lock_image=lock_image)
@@ -76,8 +76,8 @@ def run(strategy, folder, batches, *, steps=10, jit_compile=False, **options):
     """Takes the steps; returns metrics by name, each (steps,), and final parameters."""
     import tensorflow as tf
 
-    from lit_tf.training.optimizers import global_norm
-    from lit_tf.training.step import all_parameters
+    from lit_tf.contrastive.optimizers import global_norm
+    from lit_tf.contrastive.step import all_parameters
 
     with strategy.scope():
         step = build_step(folder, **options)

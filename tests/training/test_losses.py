@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lit_tf.training.distribution.collectives import Collectives
-from lit_tf.training.losses import LOSS_FUNCTIONS
+from lit_tf.contrastive.collectives import Collectives
+from lit_tf.contrastive.losses import LOSS_FUNCTIONS
 
 from .reference_runs import build_step
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lit_tf.contrastive.collectives import Collectives
+from lit_tf.contrastive.step import all_parameters
 from lit_tf.errors import TrainingError
 from lit_tf.images import preprocessing
 from lit_tf.training.config import EvalConfig, OptimizerConfig, TrainConfig
-from lit_tf.training.distribution.collectives import Collectives
 from lit_tf.training.loop import Loop, Preempted, make_checkpoint
-from lit_tf.training.step import all_parameters
 
 from .reference_runs import build_step
 

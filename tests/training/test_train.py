@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
+from lit_tf.contrastive.step import all_parameters, trainable_parameters
 from lit_tf.errors import ConfigError, DataError, LitError, TrainingError
 from lit_tf.training import train as train_module
 from lit_tf.training.config import DataConfig, load_config
@@ -18,7 +19,7 @@ from lit_tf.training.data.counters import CORRUPT_IMAGE, GOOD
 from lit_tf.training.data.tfds_builders import open_tfds
 from lit_tf.training.loop import validation_loss
 from lit_tf.training.precompute.shards import Job, precompute
-from lit_tf.training.step import all_parameters, build_step, trainable_parameters
+from lit_tf.training.step import build_step
 from lit_tf.training.towers import build_model
 from lit_tf.training.train import train
 

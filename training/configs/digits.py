@@ -10,6 +10,7 @@ import inspect
 import pathlib
 
 import lit_tf
+from lit_tf.contrastive.config import SIGMOID, SOFTMAX
 from lit_tf.training.config import (
     DataConfig,
     EvalConfig,
@@ -19,7 +20,6 @@ from lit_tf.training.config import (
     TrainConfig,
     parse_arguments,
 )
-from lit_tf.training.names import SIGMOID, SOFTMAX
 
 # Sizes are those of training/digits/pretrain.py; with locking=uu both towers start from scratch.
 IMAGE = "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384"

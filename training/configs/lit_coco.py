@@ -12,6 +12,7 @@ import dataclasses
 
 from lit_tf.checkpoints import registry
 from lit_tf.config import usual_token_length
+from lit_tf.contrastive.config import ADAFACTOR, ADAM, SOFTMAX
 from lit_tf.errors import ConfigError
 from lit_tf.training.config import (
     DataConfig,
@@ -23,7 +24,6 @@ from lit_tf.training.config import (
     parse_arguments,
 )
 from lit_tf.training.known_towers import TRANSFORMERS, image_tower, text_tower
-from lit_tf.training.names import ADAFACTOR, ADAM, SOFTMAX
 
 # What big_vision starts from, by argument: AugReg checkpoints (arXiv:2106.10270) and BERT's own.
 _AUGREG = {m.config_arg: m.name for m in registry.UPSTREAM.values() if m.tower == "image"}

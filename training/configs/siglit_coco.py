@@ -1,6 +1,6 @@
 """SigLiT on COCO captions: lit_coco with the sigmoid loss (arXiv:2303.15343, section 4.1)."""
 
-from lit_tf.training.names import SIGMOID
+from lit_tf.contrastive.config import SIGMOID
 
 from . import lit_coco
 

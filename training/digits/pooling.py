@@ -13,9 +13,9 @@ import json
 import pathlib
 
 import lit_tf
+from lit_tf.contrastive.config import SIGMOID, SOFTMAX
 from lit_tf.files import write_text
 
-from ..names import SIGMOID, SOFTMAX
 from . import build, measure, pretrain
 
 TOWER = dataclasses.replace(pretrain.TOWER, pool="attention")

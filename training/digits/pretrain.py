@@ -17,13 +17,13 @@ import tqdm
 
 from lit_tf.checkpoints import layouts, npz
 from lit_tf.config import ViTConfig
+from lit_tf.contrastive.collectives import Collectives
+from lit_tf.contrastive.config import ADAM
+from lit_tf.contrastive.optimizers import Optimizer, clip_by_global_norm
 from lit_tf.images import preprocessing
 from lit_tf.towers.vit import ViT
 
 from ..config import OptimizerConfig
-from ..distribution.collectives import Collectives
-from ..names import ADAM
-from ..optimizers import Optimizer, clip_by_global_norm
 from . import captions, render
 from .measure import load_examples
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from lit_tf.contrastive.collectives import Collectives
 from lit_tf.images.stream import in_flight
 
-from .collectives import Collectives
 from .feed import distribute
 
 

@@ -11,9 +11,8 @@ import re
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
+from lit_tf.contrastive.collectives import Collectives
 from lit_tf.errors import TrainingError
-
-from ..distribution.collectives import Collectives
 
 
 class XlaCollectives(Collectives):

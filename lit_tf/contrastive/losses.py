@@ -11,8 +11,8 @@ section 3.2), its chunks over replicas (section 3.3) included.
 
 import tensorflow as tf
 
-from .distribution.collectives import Collectives
-from .names import SIGMOID, SOFTMAX
+from lit_tf.contrastive.collectives import Collectives
+from lit_tf.contrastive.config import SIGMOID, SOFTMAX
 
 
 def _own_rows(global_batch: int, local_batch: int, collectives: Collectives) -> tf.Tensor:

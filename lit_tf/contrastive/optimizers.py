@@ -10,7 +10,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from .names import ADAFACTOR, ADAM
+from lit_tf.contrastive.config import ADAFACTOR, ADAM
 
 
 def warmup_cosine(step: tf.Tensor, *, total_steps: int, warmup_steps: int) -> tf.Tensor:

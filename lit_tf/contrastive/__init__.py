@@ -1,0 +1,1 @@
+"""A contrastive training step: losses, collectives, optimizers; `fit` and the trainer share it."""

@@ -1,0 +1,142 @@
+"""One training step as one replica runs it: embed, loss, gradient, reduce, clip, update.
+
+`ReplicaStep` is the whole computation of a step and nothing else: no strategy, no loop, no host.
+The training loop calls it through `strategy.run`. The TPU preflight compiles the same object, with
+another `Collectives`.
+"""
+
+import tensorflow as tf
+
+from lit_tf.contrastive import gradient_cache
+from lit_tf.contrastive.collectives import Collectives
+from lit_tf.contrastive.losses import LOSS_FUNCTIONS
+from lit_tf.contrastive.optimizers import clip_by_global_norm
+
+# The class token's position row is a constant of the model: zeros in all that training starts from.
+_NEVER_TRAINED = ("img/cls_pos_embedding",)
+
+
+class ReplicaStep:
+    """A train step, to be called in replica context with a replica's share of the batch."""
+
+    def __init__(self, model, optimizer, loss, *, lock_image=True, seed=0, collectives=None):
+        self.model, self.optimizer = model, optimizer
+        self.collectives = collectives or Collectives()
+        self._loss_config, self._lock_image, self._seed = loss, lock_image, seed
+
+    def __call__(self, batch):
+        """Takes one step.
+
+        Args:
+            batch: {"tokens": int32 (local batch, length)} and either {"image": uint8, or float32 in
+                [-1, 1], (local batch, side, side, 3)} or {"image_embedding": float32 (local batch,
+                width), of the locked tower}. Static shapes.
+
+        Returns:
+            {"loss" (before the update), "l2_grads" (before clipping), "schedule"}, float32 scalars,
+            equal on every replica.
+        """
+        share, gradients = self.loss_and_gradients(batch)
+        # Shares add up to the mean over the global batch. So do their gradients.
+        *sums, loss = self.collectives.all_reduce([*gradients.values(), share])
+        gradients = dict(zip(gradients, sums, strict=True))
+        # Clipped after the reduction, because the norm that counts is the global batch's.
+        gradients, norm = clip_by_global_norm(gradients, self.optimizer.config.clip)
+        schedule = self.optimizer.update(gradients, self.collectives)
+        return {"loss": loss, "l2_grads": norm, "schedule": schedule}
+
+    def loss_and_gradients(self, batch):
+        """Returns this replica's (share of the loss, {name: share of the gradient})."""
+        images, tokens = _image_input(batch), batch["tokens"]
+        parameters = self.optimizer.parameters
+        seed = self._dropout_seed()
+        locked = tf.stop_gradient(self.embed_images(images)) if self._lock_image else None
+        if self._loss_config.cache_chunk:
+            return self._cached(images, tokens, locked, seed)
+
+        variables = list(parameters.values())
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            zimg = self.embed_images(images) if locked is None else locked  # (local batch, width)
+            ztxt = self.embed_tokens(tokens, seed)  # (local batch, width)
+            share = self.loss_share(zimg, ztxt)
+        gradients = tape.gradient(share, variables, unconnected_gradients="zero")
+        return share, dict(zip(parameters, map(tf.convert_to_tensor, gradients), strict=True))
+
+    def loss_share(self, zimg, ztxt):
+        """Returns this replica's share of the loss of embeddings (local batch, width).
+
+        The temperature exp(t) is not clipped, neither here nor anywhere else.
+        """
+        variables = self.model.canonical_variables()
+        t, b = variables["t"].value, variables.get("b")
+        return LOSS_FUNCTIONS[self._loss_config.name](
+            zimg,
+            ztxt,
+            t,
+            None if b is None else b.value,
+            collectives=self.collectives,
+            chunk=self._loss_config.chunk,
+        )
+
+    def loss(self, batch):
+        """Returns the loss over the global batch, without dropout; changes nothing."""
+        zimg = self.embed_images(_image_input(batch))
+        ztxt = self.embed_tokens(batch["tokens"])
+        return self.collectives.all_reduce([self.loss_share(zimg, ztxt)])[0]
+
+    def embed_images(self, images):
+        """Returns unit-length embeddings (n, width) of pixels, or of stored embeddings."""
+        if images.shape.rank == 2:
+            # Stored embeddings; those of augmented views may come unnormalized.
+            return tf.math.divide_no_nan(images, tf.norm(images, axis=-1, keepdims=True))
+        if images.dtype == tf.uint8:
+            # Within an ulp of `lit_tf.images.normalize`, whose float64 a TPU could only emulate.
+            images = tf.cast(images, tf.float32) / 127.5 - 1.0
+        return self.model.embed_images(images)
+
+    def embed_tokens(self, tokens, seed=None):
+        """Returns unit-length embeddings (n, width) of tokens; with a seed, under dropout."""
+        return self.model.embed_tokens(tokens, training=seed is not None, dropout_seed=seed)
+
+    def _cached(self, images, tokens, locked, seed):
+        """`loss_and_gradients` with only a chunk of the batch in the towers at a time."""
+        towers = {"zimg": lambda x, seed: self.embed_images(x), "ztxt": self.embed_tokens}
+        inputs = {"zimg": images, "ztxt": tokens}
+        known = {}
+        if locked is not None:
+            del towers["zimg"]
+            known["zimg"] = locked
+        return gradient_cache.loss_and_gradients(
+            towers,
+            inputs,
+            lambda computed: self.loss_share(**known, **computed),
+            self.optimizer.parameters,
+            width=self.model.config.embedding_dim,
+            seed=seed,
+            chunk=self._loss_config.cache_chunk,
+        )
+
+    def _dropout_seed(self):
+        """The seed of this step on this replica, int32 (2,): the same again after a resume."""
+        fold_in = tf.random.experimental.stateless_fold_in
+        seed = fold_in(tf.constant([self._seed, 0]), tf.cast(self.optimizer.iterations, tf.int32))
+        return fold_in(seed, self.collectives.replica_id())
+
+
+def trainable_parameters(model, *, lock_image: bool) -> dict[str, tf.Variable]:
+    """Returns {canonical name: tf.Variable} of what training may change."""
+    return {
+        name: variable
+        for name, variable in all_parameters(model).items()
+        if name not in _NEVER_TRAINED and not (lock_image and name.startswith("img/"))
+    }
+
+
+def all_parameters(model) -> dict[str, tf.Variable]:
+    """Returns {canonical name: tf.Variable} of every parameter, locked ones included."""
+    return {name: variable.value for name, variable in model.canonical_variables().items()}
+
+
+def _image_input(batch):
+    return batch["image_embedding"] if "image_embedding" in batch else batch["image"]
