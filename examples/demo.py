@@ -148,8 +148,8 @@ def png(pixels):
 
 def tuning_commands():
     """Returns the arguments of `lit-tf` that embed the images and then tune a text tower."""
-    embeddings = ["precompute", CHECKPOINT, f"{OUT}/embeddings", "--source", f"{OUT}/pairs"]
-    return [*embeddings, "--shards", "1"], [
+    embeddings = ["precompute", f"{OUT}/embeddings", "--config", "digits", "--shards", "1"]
+    return [*embeddings, "--set", f"data.source={OUT}/pairs"], [
         *("train", "--config", f"digits:steps={STEPS},batch_size={BATCH}"),
         *("--set", f"data.source={OUT}/embeddings", "--set", f"eval.zero_shot={OUT}/test"),
         *("--set", f"eval.templates={OUT}/templates.txt", "--set", "eval.every=50"),

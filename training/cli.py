@@ -8,6 +8,7 @@ import sys
 from lit_tf.commands.common import checkpoint_files
 from lit_tf.commands.outputs import check_output_files, check_output_folder
 
+from .config import add_config, load_config
 from .names import AUTO, STRATEGIES
 
 # EX_TEMPFAIL of sysexits.h: SIGTERM stopped the run after a checkpoint; run it again to resume.
@@ -16,21 +17,7 @@ PREEMPTED = 75
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf train`."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        metavar="NAME:ARGS",
-        help="a shipped config or a Python file, with big_vision's arguments, such as "
-        "lit_coco:txt=bert_base,img=B/16",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a field of the config, as in optimizer.lr=3e-4; may be repeated",
-    )
+    add_config(parser)
     parser.add_argument(
         "--workdir",
         required=True,
@@ -50,8 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args) -> int:
     """Trains."""
-    from .config import load_config
-
     config = load_config(args.config, args.overrides)
     _check_outputs(config, args)
     from .distribution import strategies  # only now: a wrong config is refused without TensorFlow

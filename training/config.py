@@ -250,6 +250,25 @@ def check_batch(config: TrainConfig, replicas: int) -> None:
             )
 
 
+def add_config(parser) -> None:
+    """Adds `--config` and `--set` to a command's arguments."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="NAME:ARGS",
+        help="a shipped config or a Python file, with big_vision's arguments, such as "
+        "lit_coco:txt=bert_base,img=B/16",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a field of the config, as in optimizer.lr=3e-4; may be repeated",
+    )
+
+
 def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
     """Returns the resolved config of a `--config` and its `--set`s.
 

@@ -49,7 +49,7 @@ class HostCall:
         metrics = {
             "loss": self._loss_sum.numpy() / steps,
             **{name: v.numpy() for name, v in self._last.items()},
-            **{name: v.numpy() for name, v in self._norms().items()},
+            "l2_params": self._norm().numpy(),
             "temperature": model.temperature,
         }
         if model.bias is not None:
@@ -78,16 +78,11 @@ class HostCall:
         self._step.collectives.assign(variables, values)
 
     @tf.function(autograph=False)
-    def _norms(self):
-        def norms():
-            parameters = [tf.identity(v) for v in all_parameters(self._step.model).values()]
-            return {
-                "l2_params": global_norm(parameters),
-                "l2_updates": self._step.optimizer.last_change_norm(),
-            }
+    def _norm(self):
+        def norm():
+            return global_norm([tf.identity(v) for v in all_parameters(self._step.model).values()])
 
-        local = self._strategy.experimental_local_results
-        return {k: local(v)[0] for k, v in self._strategy.run(norms).items()}
+        return self._strategy.experimental_local_results(self._strategy.run(norm))[0]
 
 
 def _metric(value):

@@ -31,9 +31,8 @@ class Loop:
         evaluated: {name: figure} of the last evaluation.
     """
 
-    def __init__(self, config, strategy, step, workdir, check_workdir=None):
+    def __init__(self, config, strategy, step, workdir):
         self._config, self._strategy, self._step, self._workdir = config, strategy, step, workdir
-        self._check_workdir = check_workdir or (lambda: None)
         self.evaluated = {}
         self._terminated = self._evaluating = False
         self._multi_worker = strategies.has_workers(strategy)
@@ -133,7 +132,6 @@ class Loop:
         """Writes {name: figure} for TensorBoard, into the workdir's folder `part`."""
         if self._manager is None:
             return
-        self._check_workdir()
         with self._explaining_write_errors():
             if part not in self._writers:
                 self._writers[part] = tf.summary.create_file_writer(f"{self._workdir}/{part}")
@@ -146,7 +144,6 @@ class Loop:
         # Not twice: overwriting the last whole checkpoint would put it at risk.
         step = self.steps_taken
         if self._manager is not None and step != self._saved:
-            self._check_workdir()
             with self._explaining_write_errors():
                 self._manager.save(checkpoint_number=step)
         self._saved = step

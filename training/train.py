@@ -61,20 +61,19 @@ def train(config: TrainConfig, workdir, *, strategy=None):
             f"can use; model.locking is {config.model.locking!r}"
         )
     with contextlib.ExitStack() as stack:
-        check_workdir = None
         if strategies.is_chief(strategy):  # the other workers wait for the chief
             with _writing_to(workdir):
-                check_workdir = stack.enter_context(taken(workdir))
-        return _train(config, workdir, strategy, precomputed, check_workdir)
+                stack.enter_context(taken(workdir))
+        return _train(config, workdir, strategy, precomputed)
 
 
-def _train(config, workdir, strategy, precomputed, check_workdir):
+def _train(config, workdir, strategy, precomputed):
     chief = strategies.is_chief(strategy)
     _write_config(config, workdir, chief)
     with strategy.scope():
         model = build_model(config)
         step = build_step(config, model)
-    loop = Loop(config, strategy, step, workdir, check_workdir)
+    loop = Loop(config, strategy, step, workdir)
     start = loop.restore()
     if chief:
         with _writing_to(workdir):
@@ -103,7 +102,6 @@ def _train(config, workdir, strategy, precomputed, check_workdir):
     batches = _train_batches(config, strategy, model.tokenizer, start, counters)
     loop.run(batches, evaluators, counters)
     if chief:
-        check_workdir()
         _save_final(model, workdir)
     _report(strategy, {"data": counters, "eval.validation": validation_counters})
     return loop.evaluated

@@ -6,10 +6,11 @@ import math
 import os
 import pathlib
 import re
+import shlex
 import sys
 
 from lit_tf.checkpoints import registry
-from lit_tf.errors import DataError, ImageError
+from lit_tf.errors import ConfigError, DataError, ImageError
 from lit_tf.images.formats import MAX_PIXELS
 
 
@@ -41,6 +42,25 @@ def add_max_pixels(parser):
         metavar="N",
         help=f"width times height of the largest image that is decoded (default {MAX_PIXELS:,})",
     )
+
+
+def add_engine(parser, help):
+    """Adds `--engine` and `--engine-options`."""
+    parser.add_argument("--engine", choices=("local", "beam"), default="local", help=help)
+    parser.add_argument(
+        "--engine-options",
+        default="",
+        metavar="OPTIONS",
+        help="Beam's own options in one string, --runner among them; by default its DirectRunner",
+    )
+
+
+def engine_options(args):
+    """Returns the words of `--engine-options`."""
+    try:
+        return shlex.split(args.engine_options)
+    except ValueError as e:
+        raise ConfigError(f"--engine-options: {e}") from e
 
 
 def add_json(parser):

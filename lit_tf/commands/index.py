@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import shlex
 import sys
 
 from lit_tf.commands import common, outputs
@@ -33,17 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prune", action="store_true", help="delete pictures that are gone from the folders"
     )
-    parser.add_argument(
-        "--engine",
-        choices=("local", *_ENGINES),
-        default="local",
-        help="local: this process embeds; beam: the workers of an Apache Beam pipeline do",
-    )
-    parser.add_argument(
-        "--engine-options",
-        default="",
-        metavar="OPTIONS",
-        help="Beam's own options in one string, --runner among them; by default its DirectRunner",
+    common.add_engine(
+        parser, "local: this process embeds; beam: the workers of an Apache Beam pipeline do"
     )
     common.add_json(parser)
 
@@ -57,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     embed = None
     if args.engine in _ENGINES:
         module, name = _ENGINES[args.engine]
-        embed = getattr(importlib.import_module(module), name)(args.db, _options(args))
+        embed = getattr(importlib.import_module(module), name)(args.db, common.engine_options(args))
     elif args.engine_options:
         raise ConfigError("--engine-options belong to --engine beam")
     settings = index.Settings(
@@ -79,13 +69,6 @@ def run(args: argparse.Namespace) -> int:
     )
     _print(args, report)
     return 0
-
-
-def _options(args):
-    try:
-        return shlex.split(args.engine_options)
-    except ValueError as e:
-        raise ConfigError(f"--engine-options: {e}") from e
 
 
 def _print(args, report):

@@ -66,17 +66,10 @@ class Adam:
         mu_var, nu_var = self._mu[name], self._nu[name]
         mu = self._B1 * mu_var + (1 - self._B1) * gradient
         nu = self._B2 * nu_var + (1 - self._B2) * tf.square(gradient)
-        return self._direction(mu, nu, step), [(mu_var, mu), (nu_var, nu)]
-
-    def last_update(self, name, step):
-        """The update that `update` returned last, from the state that it left."""
-        return self._direction(self._mu[name], self._nu[name], step)
-
-    def _direction(self, mu, nu, step):
         count = tf.cast(step + 1, tf.float32)
         mu_hat = mu / (1 - tf.pow(self._B1, count))
         nu_hat = nu / (1 - tf.pow(self._B2, count))
-        return mu_hat / (tf.sqrt(nu_hat) + self._EPSILON)
+        return mu_hat / (tf.sqrt(nu_hat) + self._EPSILON), [(mu_var, mu), (nu_var, nu)]
 
 
 class Adafactor:
@@ -140,11 +133,6 @@ class Adafactor:
         new.append((self._momentum[name], tf.cast(update, tf.bfloat16)))
         return update, new
 
-    def last_update(self, name, step):
-        """The update that `update` returned last, rounded to bfloat16 as it was stored."""
-        del step
-        return tf.cast(self._momentum[name], tf.float32)
-
 
 RULES = {ADAM: Adam, ADAFACTOR: Adafactor}
 
@@ -186,48 +174,22 @@ class Optimizer:
     def update(self, gradients, collectives) -> tf.Tensor:
         """Moves the parameters, in replica context; returns the schedule's multiplier, a scalar."""
         steps_before = tf.identity(self.iterations)
-        multiplier = self._multiplier(steps_before)
+        multiplier = warmup_cosine(
+            steps_before,
+            total_steps=self._total_steps,
+            warmup_steps=self.config.warmup_steps(self._total_steps),
+        )
         variables, values = [self.iterations], [steps_before + 1]
         for name, parameter in self.parameters.items():
             update, state = self._rule.update(name, gradients[name], steps_before)
             update = self.config.lr * update
-            if _decays(name):
+            if name.split("/")[-1] == "kernel":
                 update += self.config.weight_decay * parameter
             for variable, value in [(parameter, parameter - multiplier * update), *state]:
                 variables.append(variable)
                 values.append(value)
         collectives.assign(variables, values)
         return multiplier
-
-    def last_change_norm(self) -> tf.Tensor:
-        """Returns the norm of the change that the last step made to all parameters.
-
-        It is computed from the state that the step left, and so is not part of the step. At every
-        step it would read as much memory as a third of the update does, and it is shown only once a
-        host call.
-        """
-        steps_before = self.iterations - 1
-        multiplier = self._multiplier(steps_before)
-        decay = self.config.weight_decay
-        changes = []
-        for name, parameter in self.parameters.items():
-            update = self.config.lr * self._rule.last_update(name, steps_before)
-            if _decays(name):
-                # Decay was of the parameter before: p_new = p - m (u + w p).
-                update = (update + decay * parameter) / (1 - multiplier * decay)
-            changes.append(multiplier * update)
-        return global_norm(changes)
-
-    def _multiplier(self, steps_before):
-        return warmup_cosine(
-            steps_before,
-            total_steps=self._total_steps,
-            warmup_steps=self.config.warmup_steps(self._total_steps),
-        )
-
-
-def _decays(name):
-    return name.split("/")[-1] == "kernel"
 
 
 def _zeros(shape, name, dtype=tf.float32):

@@ -34,9 +34,9 @@ from lit_tf import files
         "eval a.npz --zero-shot . --class-names names.txt --report names.txt",
         "eval a.npz --zero-shot . --json new --report ./new",
         "eval --saved-model out --zero-shot . --json out/lit_manifest.json",
-        "precompute a.npz a.npz --source x",
+        "precompute a.npz --config digits --set model.image_init=a.npz",
         "train --config digits --set model.init=run/final.npz --workdir run",
-        "precompute a.npz p.png --source p.png",
+        "precompute p.png --config digits --set data.source=p.png",
     ],
 )
 def test_no_command_writes_over_what_it_reads(run, user_files, command):

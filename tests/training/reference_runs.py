@@ -88,10 +88,6 @@ def run(strategy, folder, batches, *, steps=10, jit_compile=False, **options):
     def train_step(batch):
         return strategy.run(replica_fn, args=(batch,))
 
-    @tf.function(autograph=False)
-    def change_norm():
-        return strategy.run(step.optimizer.last_change_norm)
-
     parameters = all_parameters(step.model)
     history = []
     for images, tokens in zip(*batches, strict=True):
@@ -107,9 +103,11 @@ def run(strategy, folder, batches, *, steps=10, jit_compile=False, **options):
             return {"image": tf.constant(images[rows]), "tokens": tf.constant(tokens[rows])}
 
         batch = strategy.experimental_distribute_values_from_function(share)
+        before = {k: v.numpy() for k, v in parameters.items()}
         metrics = train_step(batch)
         metrics = {k: float(strategy.experimental_local_results(v)[-1]) for k, v in metrics.items()}
-        metrics["l2_updates"] = float(strategy.experimental_local_results(change_norm())[-1])
+        changes = [parameters[k].numpy() - v for k, v in before.items()]
+        metrics["l2_updates"] = float(np.sqrt(sum(np.sum(np.square(c)) for c in changes)))
         metrics["t"] = float(parameters["t"].numpy()[0])
         metrics["l2_params"] = float(
             global_norm(list(map(tf.convert_to_tensor, parameters.values())))

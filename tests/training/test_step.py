@@ -156,27 +156,6 @@ def test_sigterm_breaks_off_an_evaluation_and_writes_the_checkpoint_that_is_miss
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_run_that_has_lost_its_workdir_stops_and_writes_nothing_there(
-    fixtures, fixture_module, tmp_path
-):
-    images, tokens = fixture_module.train_batches(steps=4)
-    dataset = tf.data.Dataset.from_tensor_slices({"image": images, "tokens": tokens})
-
-    def check_workdir():
-        raise TrainingError("in use by another run")
-
-    loop = Loop(
-        run_config(steps=4, checkpoint_every=2),
-        tf.distribute.get_strategy(),
-        build_step(fixtures),
-        str(tmp_path),
-        check_workdir,
-    )
-    with pytest.raises(TrainingError, match="in use by another run"):
-        loop.run(dataset)
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_checkpoint_of_another_model_is_refused(fixtures, tmp_path):
     config = run_config(steps=10, checkpoint_every=2)
     strategy = tf.distribute.get_strategy()

@@ -1,18 +1,12 @@
 """A workdir is taken by one run; a run that goes on with other shards says so."""
 
 import dataclasses
-import json
-import os
-import socket
 import subprocess
 import sys
-import time
 
 import pytest
-import tensorflow as tf
 
 from lit_tf.errors import TrainingError
-from lit_tf.files import write_text
 from lit_tf.training import train
 from lit_tf.training.config import DataConfig, load_config
 from lit_tf.training.data.shard_sizes import shard_sizes
@@ -64,38 +58,6 @@ def test_a_killed_run_leaves_no_lock_behind(tmp_path):
         process.kill()
     with taken(str(tmp_path)):
         pass
-
-
-def test_a_remote_workdir_is_taken_by_an_object_that_is_renewed():
-    folder, path = "ram://workdir", "ram://workdir/.lock"
-    with taken(folder, beat=0.05, watch=1):
-        with pytest.raises(TrainingError, match=rf"\(process {os.getpid()} on "):
-            with taken(folder, beat=0.05, watch=1):
-                raise AssertionError("two runs in one workdir")
-    assert not tf.io.gfile.exists(path)
-    for mark in (
-        {"host": "elsewhere", "pid": 1, "run": "a"},  # not renewed: watched, then taken
-        {"host": socket.gethostname(), "pid": 2**22 + 1, "run": "a"},  # no such process
-        [],
-    ):
-        with tf.io.gfile.GFile(path, "w") as file:
-            file.write(json.dumps(mark))
-        with taken(folder, beat=0.05, watch=0.2):
-            pass
-
-
-def test_a_run_whose_remote_workdir_was_taken_over_stops():
-    folder, path = "ram://taken-over", "ram://taken-over/.lock"
-    with pytest.raises(TrainingError, match=r"in use by another run \(process 7 on elsewhere"):
-        with taken(folder, beat=0.05, watch=1) as check:
-            check()
-            write_text(path, json.dumps({"host": "elsewhere", "pid": 7, "run": "a"}))
-            for _ in range(250):
-                time.sleep(0.02)
-                check()
-            raise AssertionError("two runs in one workdir")
-    with tf.io.gfile.GFile(path) as file:
-        assert json.loads(file.read())["run"] == "a"  # the other's mark stays
 
 
 def test_a_resumed_run_says_which_shards_have_changed(tmp_path):

@@ -1,14 +1,14 @@
 """Webdataset tars as img2dataset writes them: members KEY.jpg, KEY.txt, KEY.json side by side.
 
-The headers are read here and not by `tarfile`. That module believes every size that a header
-declares, recurses over extended headers and searches them in quadratic time, so a damaged or
+`tarfile` reads single headers, and the scanner is here. `tarfile.open` believes every size that a
+header declares, recurses over extended headers and searches them in quadratic time, so a damaged or
 hostile shard can take all memory or hang. It also takes ten times as long, and all headers of all
-shards are read at the start. Formats: ustar, GNU and PAX, as POSIX.1-2008 and GNU tar's manual
-describe them.
+shards are read at the start.
 """
 
 import dataclasses
 import os
+import tarfile
 
 from . import shards
 from .captions import sample_captions
@@ -19,7 +19,6 @@ _ZEROS = bytes(_BLOCK)
 _BUFFER = 1 << 20
 # Longest extended header to read: a path of 4,096 bytes and some attributes.
 _MAX_EXTENDED = 64 << 10
-_REGULAR, _SPARSE = (b"\0", b"0", b"7"), b"S"
 # POSIX says that no data follows headers of these types, even if the size field is not 0.
 _LINKS = {b"1": "a hard link", b"2": "a symbolic link"}
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
@@ -35,7 +34,7 @@ class Member:
         name: its path, undecoded.
         size: bytes of data.
         offset: where they begin.
-        kind: "file", or why the member is not used: "a hard link", "sparse", "cut off", ...
+        kind: "file", or why the member is not used: "a hard link", "cut off", ...
     """
 
     name: bytes
@@ -185,14 +184,11 @@ def _members(file, size):
             name = _extended(file, member, size).rstrip(b"\0")
         if "size" in extended and kind not in _OF_NEXT:
             member = dataclasses.replace(member, size=extended["size"])
-        if kind == _SPARSE:
-            member = _after_sparse_headers(file, member, header)
         length = 0 if kind in _WITHOUT_DATA else member.size
         offset = member.offset + -(-length // _BLOCK) * _BLOCK
         if kind not in _OF_NEXT:
-            how = "sparse" if kind == _SPARSE or "sparse" in extended else _LINKS.get(kind, "file")
-            how = "cut off" if member.offset + length > size else how
-            known = kind in _REGULAR or kind == _SPARSE or kind in _LINKS
+            how = "cut off" if member.offset + length > size else _LINKS.get(kind, "file")
+            known = kind in tarfile.REGULAR_TYPES or kind in _LINKS
             full = extended.get("path", name or member.name)
             if known and not full.endswith(b"/"):
                 yield dataclasses.replace(member, name=full, kind=how)
@@ -209,16 +205,11 @@ def _header(header, offset, ended):
     """Returns (type, member) of a header block."""
     try:
         if len(header) < _BLOCK:
-            raise ValueError
-        checksum = _number(header[148:156])
-        unsigned = sum(header) - sum(header[148:156]) + 8 * 32
-        # Old tars summed the bytes as signed.
-        if checksum not in (unsigned, unsigned - 256 * sum(b > 127 for b in header)):
-            raise ValueError
-        size = _number(header[124:136])
-        if size < 0:
-            raise ValueError
-    except ValueError as e:
+            raise tarfile.TruncatedHeaderError
+        found = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        if found.size < 0:
+            raise tarfile.InvalidHeaderError
+    except tarfile.HeaderError as e:
         if not offset:
             raise Damaged(f"is not a tar: it is {shards.looks_like(header)}", 0) from e
         if len(header) < _BLOCK:
@@ -226,20 +217,14 @@ def _header(header, offset, ended):
         if ended:
             raise Damaged(f"has other data behind its end, from byte {offset:,} on", offset) from e
         raise Damaged(f"has a damaged header at byte {offset:,}", offset) from e
-    name, kind = header[:100].split(b"\0", 1)[0], header[156:157]
-    prefix = header[345:500].split(b"\0", 1)[0]
-    if prefix and header[257:263] == b"ustar\0":  # GNU's own format has other fields there
-        name = prefix + b"/" + name
-    return kind, Member(name, size, offset + _BLOCK)
+    if found.type == tarfile.GNUTYPE_SPARSE:
+        raise _sparse(offset)
+    name = found.name.encode("utf-8", "surrogateescape")
+    return found.type, Member(name, found.size, offset + _BLOCK)
 
 
-def _number(field):
-    """Returns the value of a numeric field: octal digits, or base 256 as GNU tar writes it."""
-    if field[0] == 0x80:
-        return int.from_bytes(field[1:], "big")
-    if field[0] == 0xFF:
-        return -1  # negative
-    return int(field.split(b"\0", 1)[0].strip() or b"0", 8)
+def _sparse(offset):
+    return Damaged(f"has a sparse member at byte {offset:,}; pack it without --sparse", offset)
 
 
 def _extended(file, member, size):
@@ -256,7 +241,7 @@ def _extended(file, member, size):
 
 
 def _pax_records(data, offset):
-    """Returns those of {"path": bytes, "size": int, "sparse": True} that PAX records set.
+    """Returns those of {"path": bytes, "size": int} that PAX records set.
 
     A record is "LENGTH KEY=VALUE" and a line feed; LENGTH counts all of it.
     """
@@ -274,20 +259,9 @@ def _pax_records(data, offset):
         elif key == b"size":
             found["size"] = int(value)
         elif key.startswith(b"GNU.sparse."):
-            found["sparse"] = True
+            raise _sparse(offset)
         start = end
     return found
-
-
-def _after_sparse_headers(file, member, header):
-    """Skips the blocks that continue the header of a file in GNU's old sparse format."""
-    offset, more = member.offset, header[482]
-    while more:
-        file.seek(offset)
-        block = file.read(_BLOCK)
-        offset += _BLOCK
-        more = len(block) == _BLOCK and block[504]
-    return dataclasses.replace(member, offset=offset)
 
 
 def _end_of_zeros(file, size, offset):
