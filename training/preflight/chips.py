@@ -1,11 +1,7 @@
 """What Google publishes about each TPU chip, and topologies by name.
 
-Peak, memory and bandwidth: cloud.google.com/tpu/docs/v4, .../v5e, .../v5p and .../v6e, "Key chip
-specifications". Bandwidth of one interconnect link in one direction: the table in "How to Think
-About TPUs", jax-ml.github.io/scaling-book/tpus. The clock is what the published peak implies:
-peak / (2 * multiply-accumulates per cycle), with 128 x 128 matrix units (256 x 256 from v6e on),
-eight per chip on v4 and v5p, four on v5e and v6e. The share of the bandwidth that the compiler
-counts on is not published. We took it from `optimal_seconds` of an optimizer's update.
+Peak, memory and its bandwidth are the "Key chip specifications" of cloud.google.com/tpu/docs/v4,
+.../v5e, .../v5p and .../v6e.
 """
 
 import dataclasses
@@ -23,9 +19,7 @@ class Chip:
         name: as in topologies, "v4".
         peak_flops: bfloat16 multiplications and additions per second.
         memory: bytes of high-bandwidth memory.
-        counted_bandwidth: what the compiler takes it for in `optimal_seconds`.
-        link_bandwidth: bytes per second that one interconnect link carries in one direction.
-        macs_per_cycle: multiply-accumulates per cycle of all matrix units.
+        bandwidth: bytes per second of that memory.
         dimensions: of the torus that its slices are cut from.
         config: name of libtpu's chip configuration, if its default is not one device a chip.
     """
@@ -33,26 +27,19 @@ class Chip:
     name: str
     peak_flops: float
     memory: int
-    counted_bandwidth: float
-    link_bandwidth: float
-    macs_per_cycle: int
+    bandwidth: float
     dimensions: int
     config: str | None = None
-
-    @property
-    def clock(self) -> float:
-        """Cycles per second."""
-        return self.peak_flops / (2 * self.macs_per_cycle)
 
 
 GIB = 2**30
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 275e12, 32 * GIB, 983e9, 45e9, 8 * 128**2, 3, "megacore"),
-        Chip("v5e", 197e12, 16 * GIB, 738e9, 45e9, 4 * 128**2, 2),
-        Chip("v5p", 459e12, 95 * GIB, 2350e9, 90e9, 8 * 128**2, 3),
-        Chip("v6e", 918e12, 32 * GIB, 1640e9, 90e9, 4 * 256**2, 2),
+        Chip("v4", 275e12, 32 * GIB, 1228e9, 3, "megacore"),
+        Chip("v5e", 197e12, 16 * GIB, 819e9, 2),
+        Chip("v5p", 459e12, 95 * GIB, 2765e9, 3),
+        Chip("v6e", 918e12, 32 * GIB, 1640e9, 2),
     )
 }
 
@@ -76,25 +63,9 @@ class Topology:
         """How many chips it has, each of which is one replica."""
         return math.prod(self.shape)
 
-    def all_reduce_seconds(self, size: int) -> float:
-        """Time to sum `size` bytes over all chips at the published bandwidth, if nothing else runs.
-
-        A ring sends nearly every byte twice; the dimensions of the slice share the work, with one
-        link in each direction that a slice without wraparound offers every chip.
-        """
-        axes = sum(n > 1 for n in self.shape)
-        if not axes:
-            return 0.0
-        n = self.chips
-        return 2 * size * (n - 1) / n / (axes * self.chip.link_bandwidth)
-
 
 def parse_topology(name: str) -> Topology:
-    """Returns the topology of a name such as "v4:2x2x4" or "v5e:4x8".
-
-    Raises:
-        TrainingError: the chip is unknown or the shape is none of its.
-    """
+    """Returns the topology of a name such as "v4:2x2x4", or raises TrainingError."""
     match = re.fullmatch(r"(v\d[a-z]?):(\d+(?:x\d+)+)", name)
     chip = CHIPS.get(match[1]) if match else None
     if chip is None:

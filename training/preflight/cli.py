@@ -1,7 +1,8 @@
-"""`lit-tf tpu-preflight`: whether a run compiles, fits and is fast, before a TPU is rented."""
+"""`lit-tf tpu-preflight`: whether a run compiles and fits, before a TPU is rented."""
 
 import argparse
 import concurrent.futures
+import dataclasses
 import json
 import multiprocessing
 import sys
@@ -63,9 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile for several global batches, and say which is the largest that fits",
     )
     how = parser.add_argument_group("output")
-    how.add_argument(
-        "--slowest", type=int, default=10, metavar="N", help="operations to list (default: 10)"
-    )
     how.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -89,22 +87,15 @@ def run(args) -> int:
         for batch_size in _sweep(args.sweep):
             print(f"compiling batch_size={batch_size:,} ...", file=sys.stderr)
             overrides = [*args.set, f"batch_size={batch_size}"]
-            reports.append(run_apart(preflight, args.config, args.topology, overrides, slowest=0))
+            reports.append(run_apart(preflight, args.config, args.topology, overrides))
         show = _as_sweep
     else:
         reports = [
-            preflight(
-                args.config,
-                args.topology,
-                args.set,
-                what=args.what,
-                batch=args.batch,
-                slowest=args.slowest,
-            )
+            preflight(args.config, args.topology, args.set, what=args.what, batch=args.batch)
         ]
         show = lambda reports: report.as_text(reports[0])  # noqa: E731
     if args.json:
-        values = [r.to_dict() for r in reports]
+        values = [dataclasses.asdict(r) for r in reports]
         print(json.dumps(values if args.sweep else values[0], indent=2))
     else:
         print(show(reports))
@@ -112,7 +103,7 @@ def run(args) -> int:
     return 0 if (any(fits) if args.sweep else all(fits)) else DOES_NOT_FIT
 
 
-def preflight(spec, topology, overrides=(), *, what="train", batch=256, slowest=10):
+def preflight(spec, topology, overrides=(), *, what="train", batch=256):
     """Compiles what a config describes for a slice, and returns the `Report`.
 
     Args:
@@ -121,7 +112,6 @@ def preflight(spec, topology, overrides=(), *, what="train", batch=256, slowest=
         overrides: "FIELD=VALUE", as for `--set`.
         what: "train", "encode_image" or "encode_text".
         batch: examples per chip, at inference.
-        slowest: how many of the slowest operations to list.
 
     Raises:
         ConfigError: the config is wrong, or that many chips cannot share its batch.
@@ -147,7 +137,7 @@ def preflight(spec, topology, overrides=(), *, what="train", batch=256, slowest=
         compiled = compile_stablehlo(stablehlo, topology, replicas=topology.chips)
     except DoesNotFit as error:
         return report.does_not_fit(title, topology, batch_size, error, **about)
-    return report.make_report(title, topology, batch_size, compiled, slowest=slowest, **about)
+    return report.make_report(title, topology, batch_size, compiled, **about)
 
 
 def _check_combination(args):
@@ -171,7 +161,7 @@ def _shipped(args):
         for topology in topologies:
             print(f"compiling {spec} for {topology} ...", file=sys.stderr, flush=True)
             try:
-                report = run_apart(preflight, spec, topology, args.set, slowest=args.slowest)
+                report = run_apart(preflight, spec, topology, args.set)
             except LitError as error:
                 bad.append(FAILED)
                 values.append({"title": spec, "topology": topology, "error": str(error)})
@@ -179,7 +169,7 @@ def _shipped(args):
             else:
                 if not report.fits:
                     bad.append(DOES_NOT_FIT)
-                values.append(report.to_dict())
+                values.append(dataclasses.asdict(report))
                 row = as_row(report)
             if not args.json:
                 print(markdown_row(row), flush=True)
@@ -192,10 +182,6 @@ def run_apart(function, *args, **kwargs):
     """Returns function(*args, **kwargs), called in a process of its own.
 
     The compiler keeps memory of every program that it has seen: gigabytes after a few of them.
-
-    Raises:
-        TrainingError: the process ended without an answer, for example because memory ran out.
-        Exception: what the function raises.
     """
     fresh = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=fresh) as pool:

@@ -12,7 +12,6 @@ import tempfile
 from lit_tf.errors import TrainingError
 
 from .chips import Topology
-from .hlo import Program
 
 # What this was shown to work with; libtpu's ahead-of-time interface is not a stable one.
 KNOWN_TO_WORK = {"jax": "0.10.2", "jaxlib": "0.10.2", "libtpu": "0.0.52"}
@@ -47,13 +46,9 @@ class Compiled:
         outputs: bytes of results that do not replace an argument.
         temporaries: bytes of activations and scratch at their peak.
         code: bytes of the program itself.
-        flops: floating-point operations that the program does, loops counted once.
-        roofline_seconds: operations one after the other, each at the chip's peak arithmetic or the
-            counted bandwidth, whichever takes longer, and the copies between the chip's memories.
-        copies_seconds: those copies' part of it. They run while other operations do.
-        bytes_accessed: what the compiler counts, copies several times (`Program.counted_copies`).
-        program: the optimized program.
-        compile_seconds: how long the compiler took.
+        flops: floating-point operations by the compiler's cost analysis, loops counted once.
+        bytes_accessed: bytes read and written by the same analysis; a copy counts several times.
+        seconds: how long the compiler took.
     """
 
     arguments: int
@@ -61,11 +56,8 @@ class Compiled:
     temporaries: int
     code: int
     flops: float
-    roofline_seconds: float
-    copies_seconds: float
     bytes_accessed: float
-    program: Program
-    compile_seconds: float
+    seconds: float
 
     @property
     def memory(self) -> int:
@@ -74,11 +66,7 @@ class Compiled:
 
 
 def check_installed() -> None:
-    """Refuses to start without the compiler.
-
-    Raises:
-        TrainingError: a package is missing; says how to install it.
-    """
+    """Raises TrainingError, with what to install, if the compiler is missing."""
     try:
         for package in KNOWN_TO_WORK:
             importlib.metadata.version(package)
@@ -90,21 +78,16 @@ def check_installed() -> None:
 
 
 def compile_stablehlo(stablehlo: str, topology: Topology, *, replicas: int) -> Compiled:
-    """Compiles a program for a number of replicas on a TPU slice.
-
-    Args:
-        stablehlo: the program's text.
-        topology: where it is to run.
-        replicas: on how many of the slice's chips, one replica each.
+    """Compiles a program's text for that many replicas on a slice, one replica a chip.
 
     Raises:
         DoesNotFit: it needs more memory than there is.
-        TrainingError: the compiler refuses it; names the op and its layer if the compiler does.
+        TrainingError: the compiler refuses it.
     """
     check_installed()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        paths = {name: str(folder / name) for name in ("stablehlo", "result", "program")}
+        paths = {name: str(folder / name) for name in ("stablehlo", "result")}
         (folder / "stablehlo").write_text(stablehlo)
         job = {
             "topology": topology.name,
@@ -120,30 +103,30 @@ def compile_stablehlo(stablehlo: str, topology: Topology, *, replicas: int) -> C
             errors="replace",
             check=False,
         )
-        result = folder / "result"
-        if not result.exists():
+        if not (folder / "result").exists():
             last = (process.stderr.strip().splitlines() or ["no message"])[-1]
             raise TrainingError(
                 f"the TPU compiler ended with code {process.returncode}: {last}; {_versions()}"
             )
-        answer = json.loads(result.read_text())
-        if "error" in answer:
-            raise _failure(answer, stablehlo)
-        program = Program((folder / "program").read_text())
-    memory, cost = answer["memory"], answer["cost"]
-    operations, copies = program.roofline(topology.chip.peak_flops, topology.chip.counted_bandwidth)
-    return Compiled(
-        arguments=memory["argument"],
-        outputs=memory["output"] - memory["alias"],
-        temporaries=memory["temp"],
-        code=memory["generated_code"],
-        flops=cost["flops"],
-        roofline_seconds=operations + copies,
-        copies_seconds=copies,
-        bytes_accessed=cost["bytes accessed"],
-        program=program,
-        compile_seconds=answer["seconds"],
+        answer = json.loads((folder / "result").read_text())
+    if "error" in answer:
+        raise compiler_error(**answer)
+    return Compiled(**answer)
+
+
+def compiler_error(error: str, kind: str) -> TrainingError:
+    """Returns the exception for what the compiler's process says; of kind "interface" or other."""
+    if kind == "interface":
+        return TrainingError(
+            f"this version of the TPU compiler has another interface ({error}); {_versions()}"
+        )
+    number = r"\(?([\d.]+)([KMGTP])\)?"
+    memory = re.search(rf"Used {number} of {number} hbm", error) or re.search(
+        rf"{number} exceeds available HBM {number}", error
     )
+    if memory:
+        return DoesNotFit(_bytes(memory[1], memory[2]), _bytes(memory[3], memory[4]))
+    return TrainingError(f"the TPU compiler refuses the program: {' '.join(error.split())[:400]}")
 
 
 def _versions():
@@ -152,48 +135,5 @@ def _versions():
     return f"installed: {found}; known to work: {known}"
 
 
-def _failure(answer, stablehlo):
-    """Returns the exception that explains the compiler's message."""
-    message = answer["error"]
-    if answer["kind"] == "interface":
-        return TrainingError(
-            f"this version of the TPU compiler has another interface ({message}); {_versions()}"
-        )
-    number = r"\(?([\d.]+)([KMGTP])\)?"
-    memory = re.search(rf"Used {number} of {number} hbm", message) or re.search(
-        rf"{number} exceeds available HBM {number}", message
-    )
-    if memory:
-        return DoesNotFit(_bytes(memory[1], memory[2]), _bytes(memory[3], memory[4]))
-    return TrainingError(f"the TPU compiler refuses the program: {_place(message, stablehlo)}")
-
-
 def _bytes(number, unit):
     return int(float(number) * 1024 ** (1 + "KMGTP".index(unit)))
-
-
-def _place(message, stablehlo):
-    """Returns the compiler's message in one line, and the layers of the operation that it names."""
-    text = " ".join(message.split())[:400]
-    words = re.findall(r"[a-z0-9]+", re.sub(r"[_-]", "", message.lower()))
-    for opcode in sorted(
-        set(re.findall(r"= \"?stablehlo\.(\w+)", stablehlo)), key=len, reverse=True
-    ):
-        if opcode.replace("_", "") in words:
-            places = _places(opcode, stablehlo)
-            if places:
-                return f"{opcode} at {', '.join(places)}: {text}"
-    return text
-
-
-def _places(opcode, stablehlo):
-    """Up to three distinct TensorFlow names of an operation's occurrences."""
-    locations = dict(re.findall(r"^(#loc\d+) = (loc\(.*)$", stablehlo, re.M))
-    places = {}
-    for location in re.findall(rf"= \"?stablehlo\.{opcode}\b.*loc\((#loc\d+)\)", stablehlo):
-        text = locations.get(location, "")
-        first = re.match(r"loc\(fused(?:<.*>)?\[(#loc\d+)", text)  # the op, then its type
-        name = re.match(r'loc\("([^"]+)"', locations.get(first[1], "") if first else text)
-        if name:
-            places[name[1]] = None
-    return list(places)[:3]

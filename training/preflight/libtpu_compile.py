@@ -2,9 +2,9 @@
 
     python libtpu_compile.py JOB.json
 
-JOB.json holds {"stablehlo", "topology", "config", "replicas", "result", "program"}: three paths,
-and what to compile for. The answer goes to `result`, as {"memory", "cost", "seconds"} or {"error",
-"kind": "compiler" or "interface"}, and the optimized program to `program`.
+JOB.json holds {"stablehlo", "topology", "config", "replicas", "result"}: the program's path, what
+to compile it for, and where the answer goes: the fields of `compiler.Compiled`, or {"error",
+"kind": "compiler" or "interface"}.
 
 The compiler needs jax and libtpu, but not TensorFlow. It runs in a process of its own because
 TensorFlow and jax share libraries that neither expects to share, and because a compiler that ends
@@ -20,7 +20,6 @@ import time
 
 def main(job):
     """Compiles what the job names; writes its result file whatever happens."""
-    answer = {}
     try:
         answer = _compile(job)
     except (ImportError, AttributeError, TypeError) as error:
@@ -39,8 +38,8 @@ def _compile(job):
     import numpy as np
     from jax._src.interpreters import mlir
     from jax._src.lib import xla_client
-    from jax._src.lib.mlir import ir
     from jax.experimental import topologies
+    from jax.extend.mlir import ir
 
     options = {"chip_config_name": job["config"]} if job["config"] else {}
     devices = topologies.get_topology_desc(
@@ -55,10 +54,6 @@ def _compile(job):
     compile_options.device_assignment = xla_client.DeviceAssignment.create(
         np.arange(replicas).reshape(replicas, 1)
     )
-    # libtpu also writes the optimized program to a file: see `_program`.
-    dump = pathlib.Path(job["program"]).with_suffix(".dump")
-    debug = compile_options.executable_build_options.debug_options
-    debug.xla_dump_to, debug.xla_dump_hlo_as_text = str(dump), True
     start = time.monotonic()
     with mlir.make_ir_context():
         module = ir.Module.parse(pathlib.Path(job["stablehlo"]).read_text())
@@ -66,32 +61,17 @@ def _compile(job):
             module, xla_client.DeviceList(tuple(devices[:replicas])), compile_options
         )
     seconds = time.monotonic() - start
-    memory = executable.get_compiled_memory_stats()
-    cost = executable.cost_analysis()
+    memory, cost = executable.get_compiled_memory_stats(), executable.cost_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
-    pathlib.Path(job["program"]).write_text(_program(executable, dump))
     return {
-        "memory": {
-            name: getattr(memory, f"{name}_size_in_bytes")
-            for name in ("argument", "output", "alias", "temp", "generated_code")
-        },
-        "cost": {k: cost[k] for k in ("flops", "bytes accessed")},
+        "arguments": memory.argument_size_in_bytes,
+        "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "code": memory.generated_code_size_in_bytes,
+        "flops": cost["flops"],
+        "bytes_accessed": cost["bytes accessed"],
         "seconds": seconds,
     }
-
-
-def _program(executable, dump):
-    """Returns the optimized program as text.
-
-    jaxlib parses what libtpu hands over, and refuses some asynchronous operations of v6e
-    ("async-update instruction should have 1 operands"). The text that libtpu wrote itself has them.
-    """
-    try:
-        return executable.hlo_modules()[0].to_string()
-    except Exception:
-        for path in dump.glob("*.after_optimizations.txt"):
-            return path.read_text()
-        raise
 
 
 if __name__ == "__main__":

@@ -16,11 +16,7 @@ from lit_tf.errors import TrainingError
 
 
 class XlaCollectives(Collectives):
-    """Collectives among a given number of replicas, as XLA ops instead of a strategy's.
-
-    Args:
-        replicas: how many replicas the compiled program will have.
-    """
+    """Collectives among a given number of replicas, as XLA ops instead of a strategy's."""
 
     def __init__(self, replicas: int):
         self._replicas = replicas
@@ -53,15 +49,9 @@ class XlaCollectives(Collectives):
 
 
 def lower(function, arguments) -> str:
-    """Lowers a function of tensors and captured variables. Traces it; runs nothing.
+    """Returns StableHLO of a function of `tf.TensorSpec`s in any nesting; traces it, runs nothing.
 
-    Args:
-        function: takes `arguments`.
-        arguments: `tf.TensorSpec`s of static shape, in any nesting.
-
-    Returns:
-        StableHLO as text, with the name of the TensorFlow op (and so of the Keras layer) at every
-        operation.
+    Every operation has the name of the TensorFlow op (and so of the Keras layer) that it came from.
 
     Raises:
         TrainingError: the function holds an op that XLA cannot compile; names the op and the layer

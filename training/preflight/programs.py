@@ -32,15 +32,7 @@ class Program:
 
 
 def train_step(config: TrainConfig, replicas: int) -> Program:
-    """The trainer's step, with its model, loss, optimizer and precision, on zeros.
-
-    Args:
-        config: the run's config.
-        replicas: how many chips share the global batch.
-
-    Raises:
-        ConfigError: the batch cannot be shared among that many.
-    """
+    """The trainer's step, with its model, loss, optimizer and precision, on zeros."""
     check_batch(config, replicas)
     model = _model(config)
     step = build_step(config, model, XlaCollectives(replicas))

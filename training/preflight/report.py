@@ -20,22 +20,12 @@ class Report:
             "optimizer", "inputs", "outputs", "temporaries" (activations among them), "program"}, in
             bytes. Of a program that does not fit, "total" and "chip" as the compiler counts them.
         model_flops: what the model needs for a step, all chips together (see `flops`).
-        program_flops: what the compiled program does in a step, loops counted once.
-        roofline_seconds: every operation at the chip's peak arithmetic or at the memory bandwidth
-            that the compiler counts on, whichever takes longer, and every copy between the chip's
-            memories, one after the other.
-        copies_seconds: those copies' part of it, which can overlap with the rest.
-        schedule_seconds: sum of the cycles by which the compiler chose each operation's tiling, and
-            the collectives at the links' published bandwidth, none of it overlapped. None, like
-            `schedule_mfu` and `layout_seconds`, if the program does not state the cycles.
+        program_flops: what the compiled program does in a step, by the compiler's cost analysis.
+        program_bytes: what it reads and writes, by the same analysis.
+        flops_seconds: the time of the FLOPs at the chip's peak.
+        bytes_seconds: the time of the bytes at its memory's bandwidth.
+        roofline_seconds: the longer of the two.
         roofline_mfu: model FLOPs over what the chips could have done in `roofline_seconds`.
-        overlapped_mfu: the same without `copies_seconds`.
-        schedule_mfu: the same for `schedule_seconds`.
-        collectives: [{"op", "count", "bytes"}, ...].
-        collective_seconds: what they take at the links' published bandwidth.
-        layout_seconds: part of `schedule_seconds` that only changes layouts.
-        slowest: [{"name", "count", "seconds"}, ...] by `schedule_seconds`.
-        float32_products: [{"name", "count"}, ...], matrix products with float32 operands.
         compile_seconds: how long the compiler took.
     """
 
@@ -47,22 +37,12 @@ class Report:
     memory: dict
     model_flops: int
     program_flops: float = 0.0
+    program_bytes: float = 0.0
+    flops_seconds: float = 0.0
+    bytes_seconds: float = 0.0
     roofline_seconds: float = 0.0
-    copies_seconds: float = 0.0
-    schedule_seconds: float | None = None
     roofline_mfu: float = 0.0
-    overlapped_mfu: float = 0.0
-    schedule_mfu: float | None = None
-    collectives: list = dataclasses.field(default_factory=list)
-    collective_seconds: float = 0.0
-    layout_seconds: float | None = None
-    slowest: list = dataclasses.field(default_factory=list)
-    float32_products: list = dataclasses.field(default_factory=list)
     compile_seconds: float = 0.0
-
-    def to_dict(self) -> dict:
-        """Returns plain values, for JSON."""
-        return dataclasses.asdict(self)
 
 
 def make_report(
@@ -73,32 +53,14 @@ def make_report(
     *,
     sizes: dict,
     model_flops: int,
-    slowest: int = 10,
 ) -> Report:
-    """Sums up a compiled program.
-
-    Args:
-        title: what was compiled.
-        topology: where it is to run, on all of its chips.
-        batch_size: global batch.
-        compiled: what the compiler made of it.
-        sizes: {"parameters", "optimizer"}: bytes that a chip holds of each.
-        model_flops: what the model needs for a step, all chips together.
-        slowest: how many of the slowest operations to list.
-    """
-    chip, program = topology.chip, compiled.program
-    collectives = program.collectives()
-    collective_seconds = sum(
-        # A sum that stays scattered, or a gather, sends a byte once where an all-reduce sends two.
-        topology.all_reduce_seconds(size) * (1 if op == "all-reduce" else 0.5)
-        for op, _, size in collectives
-    )
-    at_peak = model_flops / (topology.chips * chip.peak_flops)
-    schedule_seconds = schedule_mfu = layout_seconds = None
-    if program.cycles:
-        schedule_seconds = program.cycles / chip.clock + collective_seconds
-        schedule_mfu = at_peak / schedule_seconds
-        layout_seconds = program.cycles_of("copy") / chip.clock
+    """Sums up a compiled program; `sizes` and `model_flops` as `programs.Program` has them."""
+    chip = topology.chip
+    at_peak = model_flops / topology.chips / chip.peak_flops
+    # The compiler counts the body of a loop once, but what the model needs is certain.
+    flops_seconds = max(at_peak, compiled.flops / chip.peak_flops)
+    bytes_seconds = compiled.bytes_accessed / chip.bandwidth
+    roofline_seconds = max(flops_seconds, bytes_seconds)
     return Report(
         title=title,
         topology=topology.name,
@@ -116,21 +78,12 @@ def make_report(
         },
         model_flops=model_flops,
         program_flops=compiled.flops,
-        roofline_seconds=compiled.roofline_seconds,
-        copies_seconds=compiled.copies_seconds,
-        schedule_seconds=schedule_seconds,
-        roofline_mfu=at_peak / compiled.roofline_seconds,
-        overlapped_mfu=at_peak / (compiled.roofline_seconds - compiled.copies_seconds),
-        schedule_mfu=schedule_mfu,
-        collectives=[{"op": op, "count": n, "bytes": size} for op, n, size in collectives],
-        collective_seconds=collective_seconds,
-        layout_seconds=layout_seconds,
-        slowest=[
-            {"name": name, "count": n, "seconds": cycles / chip.clock}
-            for name, n, cycles in program.slowest(slowest)
-        ],
-        float32_products=[{"name": name, "count": n} for name, n in program.float32_products()],
-        compile_seconds=compiled.compile_seconds,
+        program_bytes=compiled.bytes_accessed,
+        flops_seconds=flops_seconds,
+        bytes_seconds=bytes_seconds,
+        roofline_seconds=roofline_seconds,
+        roofline_mfu=at_peak / roofline_seconds,
+        compile_seconds=compiled.seconds,
     )
 
 
@@ -167,42 +120,17 @@ def as_text(report: Report) -> str:
     lines += [
         f"  model FLOPs         {report.model_flops / report.chips / 1e12:10.2f} T per chip; the "
         f"program does {report.program_flops / 1e12:.2f} T",
-        *_estimates(report),
-        f"  copies of memory    {_ms(report.copies_seconds)} of the roofline; "
-        f"{report.overlapped_mfu:.1%} MFU if they overlap",
-        f"  collectives         {_ms(report.collective_seconds)} at the links' bandwidth",
+        f"  program's FLOPs     {_ms(report.flops_seconds)} at the chip's peak",
+        f"  program's bytes     {_ms(report.bytes_seconds)} at the memory's bandwidth",
+        f"  roofline            {_ms(report.roofline_seconds)}, "
+        f"{report.roofline_mfu:.1%} MFU: the longer of the two",
+        "",
+        f"  FITS (compiled in {report.compile_seconds:.0f} s)",
     ]
-    for entry in report.collectives:
-        lines.append(f"    {entry['op']:<17} {entry['count']:>4} x, {entry['bytes'] / 1e6:,.1f} MB")
-    if report.slowest:
-        lines.append("  slowest operations, by schedule")
-        for entry in report.slowest:
-            lines.append(f"    {_ms(entry['seconds'])}  {entry['count']:>4} x  {entry['name']}")
-    if report.float32_products:
-        lines.append("  matrix products that read float32")
-        for entry in report.float32_products:
-            lines.append(f"    {entry['count']:>4} x  {entry['name']}")
-    lines += ["", f"  FITS (compiled in {report.compile_seconds:.0f} s)"]
     return "\n".join(lines)
 
 
-def _estimates(report):
-    """Returns the lines with the estimated time of a step."""
-    step = f"  estimated step      {_ms(report.roofline_seconds)} by roofline"
-    mfu = f"  estimated MFU       {report.roofline_mfu:10.1%}    by roofline"
-    if report.schedule_seconds is None:
-        return [step, mfu, "  no schedule         (the compiler states no cycles for this chip)"]
-    return [
-        f"{step}, {_ms(report.schedule_seconds)} by schedule",
-        f"{mfu}, {report.schedule_mfu:10.1%}    by schedule",
-        f"  layout changes      {_ms(report.layout_seconds)} of the schedule",
-    ]
-
-
-COLUMNS = (
-    "config", "topology", "batch per chip", "memory per chip", "step (roofline / schedule)",
-    "MFU (roofline / schedule)",
-)  # fmt: skip
+COLUMNS = ("config", "topology", "batch per chip", "memory per chip", "roofline", "MFU (roofline)")
 
 
 def as_row(report: Report) -> tuple[str, ...]:
@@ -216,14 +144,7 @@ def as_row(report: Report) -> tuple[str, ...]:
     )
     if not report.fits:
         return (*cells, "does not fit", "-")
-    step, mfu = f"{1e3 * report.roofline_seconds:.3g} /", f"{report.roofline_mfu:.0%} /"
-    if report.schedule_seconds is None:
-        return (*cells, f"{step} - ms", f"{mfu} -")
-    return (
-        *cells,
-        f"{step} {1e3 * report.schedule_seconds:.3g} ms",
-        f"{mfu} {report.schedule_mfu:.0%}",
-    )
+    return (*cells, f"{1e3 * report.roofline_seconds:.3g} ms", f"{report.roofline_mfu:.0%}")
 
 
 def failed_row(title: str, topology: str, error: Exception) -> tuple[str, ...]:
