@@ -98,15 +98,15 @@ release: venv
 
 # Rebuilds the embedded model from nothing; ships it only if it meets its bars.
 digits-model: venv
-	$(BIN)/python -m lit_tf.training.digits.build --workdir runs/digits
+	$(BIN)/python -m recipes.digits.build --workdir runs/digits
 
 # Locked against unlocked towers, with the image tower that digits-model left in runs/digits.
 digits-study: venv
-	$(BIN)/python -m lit_tf.training.digits.study --workdir runs/digits
+	$(BIN)/python -m recipes.digits.study --workdir runs/digits
 
 # Attention pooling and the sigmoid loss beside the recipe, with the shipped image tower.
 digits-pooling: venv
-	$(BIN)/python -m lit_tf.training.digits.pooling --workdir runs/digits
+	$(BIN)/python -m recipes.digits.pooling --workdir runs/digits
 
 clean:
 	rm -rf $(VENV) $(VENV)-newest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -68,7 +68,7 @@ setup(
         "lit_tf.search": ["*.html"],
         "lit_tf.export": ["*.json"],
         "lit_tf.export.web": ["*"],
-        "lit_tf.training": ["*/*.html"],
+        "lit_tf.training": ["*/*.html", "*/*.json"],
     },
     install_requires=[
         f"tensorflow{TF}",

@@ -76,7 +76,11 @@ def wing(name, package, wings):
 
 @pytest.mark.parametrize(
     ("folder", "forbidden"),
-    [("lit_tf", ("lit_tf.export", "lit_tf.training")), ("export", ("lit_tf.training",))],
+    [
+        ("lit_tf", ("lit_tf.export", "lit_tf.training", "recipes")),
+        ("export", ("lit_tf.training", "recipes")),
+        ("training", ("recipes",)),
+    ],
 )
 def test_a_storey_imports_nothing_from_above(folder, forbidden):
     upward = [
@@ -108,7 +112,7 @@ def test_docstrings_sections_are_indented_by_four_spaces():
     section = re.compile(r"^( *)(Args|Returns|Raises|Yields|Attributes|Example):\n\1 {2}\S", re.M)
     wrong = [
         str(path.relative_to(ROOT))
-        for folder in (*PACKAGES, "benchmarks", "examples")
+        for folder in (*PACKAGES, "recipes", "benchmarks", "examples")
         for path in (ROOT / folder).rglob("*.py")
         if section.search(path.read_text(encoding="utf-8"))
     ]

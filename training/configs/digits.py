@@ -21,7 +21,7 @@ from lit_tf.training.config import (
     parse_arguments,
 )
 
-# Sizes are those of training/digits/pretrain.py; with locking=uu both towers start from scratch.
+# Sizes are those of recipes/digits/pretrain.py; with locking=uu both towers start from scratch.
 IMAGE = "patch_size=8,width=96,depth=5,num_heads=3,mlp_dim=384"
 TEXT = "bert:width=128,depth=3,num_heads=2,mlp_dim=512,max_length=16"
 

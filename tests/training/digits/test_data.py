@@ -1,5 +1,6 @@
 """The data behind LiT-digits: real digits that do not leak, captions that keep their promises."""
 
+import hashlib
 import itertools
 import string
 
@@ -22,12 +23,23 @@ def splits(tmp_path_factory):
 
 
 def all_training_phrasings():
-    return [
-        *captions._PAIRS,
-        *captions._COLOURED_PAIRS,
-        *captions._SINGLES,
-        *captions._COLOURS,
+    kinds = ("pairs", "coloured_pairs", "singles", "colours")
+    return [phrasing for kind in kinds for phrasing in captions.PHRASINGS[kind]]
+
+
+def test_captions_are_those_that_the_shipped_model_was_trained_on():
+    rng = np.random.default_rng(0)
+    colours = itertools.cycle(render.INKS), itertools.cycle(render.PAPERS)
+    texts = [
+        captions.training_caption(*pair, ink, paper, rng)
+        for pair, ink, paper in zip(captions.SEEN_PAIRS * 25, *colours, strict=False)
     ]
+    kinds = ("pair", "words", "ink", "paper", "full")
+    for split, kind in itertools.product(("validation", "test"), kinds):
+        texts += captions.held_out(kind, split)
+    texts += captions.vocabulary()
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    assert digest == "f5b9ee4b201c5ad8d65b9133dfb02dd8c1591a286c45e3503b360da8ccbdce78"
 
 
 def test_no_digit_is_in_two_splits_of_the_digits():
@@ -82,9 +94,11 @@ def test_held_out_phrasings_are_in_no_training_caption():
         return phrasing.format(**captions.fields(3, 6, "red", "yellow"))
 
     trained = {as_text(p) for p in all_training_phrasings()}
-    trained |= {f"{opening} {p}".strip() for opening in captions._OPENINGS for p in trained}
-    trained |= {f"{aside} {p}" for aside in captions._ASIDES for p in set(trained)}
-    trained |= {f"{p} {as_text(c)}" for c in captions._COLOURS_AFTER for p in trained}
+    trained |= {
+        f"{opening} {p}".strip() for opening in captions.PHRASINGS["openings"] for p in trained
+    }
+    trained |= {f"{aside} {p}" for aside in captions.PHRASINGS["asides"] for p in set(trained)}
+    trained |= {f"{p} {as_text(c)}" for c in captions.PHRASINGS["colours_after"] for p in trained}
     kinds = ("pair", "words", "ink", "paper", "full")
     for kind, split in itertools.product(kinds, ("validation", "test")):
         for phrasing in captions.held_out(kind, split):
@@ -123,7 +137,7 @@ def test_captions_fit_in_the_tower_and_in_the_vocabulary():
         caption = captions.training_caption(*pair, ink, paper, rng)
         tokens = [t for t in encode(caption) if t]
         assert len(tokens) <= captions.MAX_TOKENS
-        assert len(tokens) == captions._length(caption.replace("-", " - "))
+        assert len(tokens) == captions.count_tokens(caption.replace("-", " - "))
         assert unknown not in tokens
 
 
@@ -168,7 +182,7 @@ def test_phrasings_use_only_known_fields():
     held_out = [
         p for k in ("pair", "words", "ink", "paper", "full") for p in captions.held_out(k, "test")
     ]
-    for phrasing in [*all_training_phrasings(), *captions._COLOURS_AFTER, *held_out]:
+    for phrasing in [*all_training_phrasings(), *captions.PHRASINGS["colours_after"], *held_out]:
         assert {name for _, name, _, _ in string.Formatter().parse(phrasing) if name} <= known
 
 

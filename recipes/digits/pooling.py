@@ -4,7 +4,7 @@ Two image towers of the same size are pre-trained alike: the shipped one, pooled
 and one pooled by attention. A text tower is tuned to each, once by the softmax and once by the
 sigmoid loss, all for as many steps as the shipped model.
 
-    python -m lit_tf.training.digits.pooling --workdir runs/digits
+    python -m recipes.digits.pooling --workdir runs/digits
 """
 
 import argparse
@@ -15,8 +15,9 @@ import pathlib
 import lit_tf
 from lit_tf.contrastive.config import SIGMOID, SOFTMAX
 from lit_tf.files import write_text
+from lit_tf.training.digits import measure
 
-from . import build, measure, pretrain
+from . import build, pretrain
 
 TOWER = dataclasses.replace(pretrain.TOWER, pool="attention")
 HEADINGS = ("image tower", "loss")

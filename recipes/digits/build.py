@@ -1,6 +1,6 @@
 """Rebuilds LiT-digits from nothing: data, image tower, tuning, measurement, model card.
 
-    make digits-model            # or: python -m lit_tf.training.digits.build --workdir runs/digits
+    make digits-model            # or: python -m recipes.digits.build --workdir runs/digits
 
 Every step can be run alone. This file calls them in order, rounds the result to float16, and ships
 it only if it meets the bars.
@@ -16,11 +16,12 @@ import time
 
 import lit_tf
 from lit_tf.files import replacing_path, write_text
+from lit_tf.training.configs import digits
+from lit_tf.training.digits import captions, measure
+from lit_tf.training.distribution import strategies
+from lit_tf.training.train import train
 
-from ..configs import digits
-from ..distribution import strategies
-from ..train import train
-from . import captions, measure, pretrain
+from . import pretrain
 
 DATA = pathlib.Path(lit_tf.__file__).parent / "data"
 NAME = "LiT-digits"

@@ -4,7 +4,7 @@ The paper's claim (arXiv:2111.07991, section 4) on LiT-digits' data: `Lu`, a pre
 locked and a text tower from scratch, against `uu`, both towers from scratch on the same captioned
 images; once with as many tuning steps, once with as many FLOPs, pre-training counted.
 
-    python -m lit_tf.training.digits.study --workdir runs/digits     # after the build, same folder
+    python -m recipes.digits.study --workdir runs/digits     # after the build, same folder
 """
 
 import argparse
@@ -13,9 +13,10 @@ import pathlib
 
 import lit_tf
 from lit_tf.files import write_text
+from lit_tf.training.digits import measure
+from lit_tf.training.preflight import flops
 
-from ..preflight import flops
-from . import build, measure, pretrain
+from . import build, pretrain
 
 # Towers from scratch choose their weight decay on the validation split, so they do not lose because
 # of a setting that suits a locked one.
@@ -54,7 +55,7 @@ def main(argv=None):
     vit, vocab, locked = workdir / "vit.npz", workdir / "vocab.txt", workdir / "Lu" / "final.npz"
     for path in (vit, vocab, locked):
         if not path.exists():
-            parser.error(f"{path} is missing: run lit_tf.training.digits.build first")
+            parser.error(f"{path} is missing: run recipes.digits.build first")
 
     def measured(checkpoint, split):
         model = lit_tf.load(checkpoint, vocab=vocab)

@@ -4,7 +4,7 @@ Four linear heads on the tower's representation learn to classify the left digit
 the ink and the paper. The result is an AugReg-style ViT checkpoint, so tuning starts from it
 exactly as from a published one.
 
-    python -m lit_tf.training.digits.pretrain --out runs/digits/vit.npz
+    python -m recipes.digits.pretrain --out runs/digits/vit.npz
 """
 
 import argparse
@@ -22,10 +22,9 @@ from lit_tf.contrastive.config import ADAM
 from lit_tf.contrastive.optimizers import Optimizer, clip_by_global_norm
 from lit_tf.images import preprocessing
 from lit_tf.towers.vit import ViT
-
-from ..config import OptimizerConfig
-from . import captions, render
-from .measure import load_examples
+from lit_tf.training.config import OptimizerConfig
+from lit_tf.training.digits import captions, render
+from lit_tf.training.digits.measure import load_examples
 
 TOWER = ViTConfig(patch_size=8, image_size=48, width=96, depth=5, num_heads=3, mlp_dim=384)
 
