@@ -18,11 +18,10 @@ import tqdm
 from lit_tf.checkpoints import layouts, npz
 from lit_tf.config import ViTConfig
 from lit_tf.contrastive.collectives import Collectives
-from lit_tf.contrastive.config import ADAM
+from lit_tf.contrastive.config import ADAM, OptimizerConfig
 from lit_tf.contrastive.optimizers import Optimizer, clip_by_global_norm
 from lit_tf.images import preprocessing
 from lit_tf.towers.vit import ViT
-from lit_tf.training.config import OptimizerConfig
 from lit_tf.training.digits import captions, render
 from lit_tf.training.digits.measure import load_examples
 
