@@ -16,18 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_model(parser)
     parser.add_argument(
         "sources",
-        nargs="*",
+        nargs="+",
         metavar="FOLDER",
         help="folders with pictures, pictures, or patterns of either",
     )
     parser.add_argument(
         "--db", required=True, metavar="DIR", help="folder of the index, such as pictures.lance"
-    )
-    parser.add_argument(
-        "--table",
-        metavar="FILE",
-        help="CSV or Parquet file with a column `path`; its other columns are stored as well. "
-        "Without FOLDER, its pictures are indexed",
     )
     parser.add_argument(
         "--prune", action="store_true", help="delete pictures that are gone from the folders"
@@ -40,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf index`; run it again to add what is new, or after an interruption."""
-    inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), args.table, *args.sources]
+    inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), *args.sources]
     outputs.check_output_folder(args.db, inputs)
     from lit_tf.search import index
 
@@ -62,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
         args.db,
         args.sources,
         settings,
-        table=args.table,
         prune=args.prune,
         embed=embed,
         progress=lambda total: common.progress("picture", total=total),
@@ -75,7 +68,7 @@ def _print(args, report):
     from lit_tf.files import printable
 
     if args.json:
-        counts = ("found", "new", "changed", "embedded", "deleted", "updated", "others", "rows")
+        counts = ("found", "new", "changed", "embedded", "deleted", "others", "rows")
         value = {name: getattr(report, name) for name in counts}
         for name in ("failures", "problems"):
             pairs = getattr(report, name)
@@ -91,8 +84,6 @@ def _print(args, report):
         f"{report.found} pictures: {report.new} new, {report.changed} changed, {unchanged} as "
         f"before; {report.embedded} embedded, {len(report.failures)} could not be read"
     )
-    if report.updated:
-        print(f"{report.updated} rows have other values in the table")
     if report.deleted:
         print(f"{report.deleted} are gone from the folders and were deleted")
     elif report.gone:

@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=int, default=20, metavar="K", help="pictures to find (default 20)"
     )
     parser.add_argument(
-        "--where", metavar="SQL", help="only pictures whose columns fit, such as 'year > 2020'"
+        "--where",
+        metavar="SQL",
+        help="only pictures whose columns fit (taken, width, height, size, mtime, path), such as "
+        "\"taken > '2020' AND width > height\"",
     )
     parser.add_argument(
         "--exact",
@@ -92,35 +95,25 @@ def _question(args):
 
 
 def _print_json(args, found):
-    common.print_json(
-        {
-            "question": _question(args),
-            "found": [
-                {
-                    "path": picture.path,
-                    "score": picture.score,
-                    "match": picture.match,
-                    "size": picture.size,
-                    "mtime": picture.mtime,
-                    "columns": picture.columns,
-                }
-                for picture in found
-            ],
-        }
-    )
+    answer = [
+        {name: value for name, value in vars(picture).items() if name != "thumbnail"}
+        for picture in found
+    ]
+    common.print_json({"question": _question(args), "found": answer})
 
 
 def _print_table(args, found):
     from lit_tf.files import printable
 
-    names = list(dict.fromkeys(name for picture in found for name in picture.columns))
     match = any(picture.match is not None for picture in found)
-    rows = [("", "score", *(["match"] if match else []), "picture", *names)]
+    rows = [("", "score", *(["match"] if match else []), "taken", "picture")]
     for rank, picture in enumerate(found, 1):
         chance = [f"{100 * picture.match:.1f} %"] if match else []
-        values = ["" if v is None else str(v) for v in picture.columns.values()]
-        score = f"{picture.score:+.3f}"
-        rows.append((f"{rank}.", score, *chance, printable(picture.path), *values))
-    common.print_table(rows, right=(0, 1, 2) if match else (0, 1))
+        day = (picture.taken or "")[:10]
+        rows.append((f"{rank}.", f"{picture.score:+.3f}", *chance, day, printable(picture.path)))
+    if found:
+        common.print_table(rows, right=(0, 1, 2) if match else (0, 1))
+    else:
+        print("No picture fits.")
     if args.html:
         print(f"Page: {args.html}")

@@ -5,6 +5,7 @@ next one continues from there. One process writes at a time.
 """
 
 import dataclasses
+import datetime
 import io
 import os
 import shutil
@@ -21,9 +22,9 @@ from lit_tf.loading import load
 from lit_tf.search import store as stores
 from lit_tf.search.paths import Walk, from_stored, to_stored
 from lit_tf.search.store import Model, Store
-from lit_tf.search.tables import Columns
 
 with extra("search"):
+    import PIL.ExifTags
     import PIL.Image
     import pyarrow as pa
 
@@ -45,7 +46,6 @@ class Report:
         failures: (path, reason) of pictures that could not be read.
         gone: paths that the index knows and the folders no longer hold.
         deleted: how many of these were deleted from the index.
-        updated: how many rows were not embedded but got new values from the user's table.
         others: files whose ending is not that of a picture.
         problems: (path, reason) of folders and links that were left out.
         rows: pictures in the index now.
@@ -58,7 +58,6 @@ class Report:
     failures: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     gone: list[str] = dataclasses.field(default_factory=list)
     deleted: int = 0
-    updated: int = 0
     others: int = 0
     problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     rows: int = 0
@@ -99,7 +98,6 @@ def update(
     sources: Iterable[str | os.PathLike],
     settings: Settings,
     *,
-    table: str | os.PathLike | None = None,
     prune: bool = False,
     embed: Callable | None = None,
     progress: Callable | None = None,
@@ -109,10 +107,8 @@ def update(
 
     Args:
         db: the index's folder.
-        sources: folders, files, and patterns of either; see `Walk`. With `table` it may be empty:
-            then the table's pictures are indexed.
+        sources: folders, files, and patterns of either; see `Walk`.
         settings: how pictures are embedded.
-        table: a CSV or Parquet file with a column `path`, whose other columns are stored as well.
         prune: whether pictures that are gone from the folders are deleted from the index.
         embed: the function that embeds pictures, with the arguments of `embed_here`, the default.
         progress: a function of a number of pictures to a bar with `update(n)` and `close()`.
@@ -127,25 +123,16 @@ def update(
     """
     check_max_pixels(settings.max_pixels)
     report = Report()
-    columns = Columns(table) if table is not None else None
-    sources = list(sources) or _existing(columns, report)
     with stores.writing(db):
         store = Store.find(db)
-        todo, unchanged = _compare(store, sources, report)
-        if columns is not None and not any(path in columns for path in (*todo, *unchanged)):
-            reason = "no row is about a picture that was found; its paths begin at its folder"
-            report.problems.append((os.fspath(table), reason))
+        todo = _compare(store, sources, report)
         model = None
         if todo or store is None or not _is_said_to_be(settings, store.model):
             model = settings.load()
             store = _of_model(db, store, identity(model, settings))
-        if columns is not None:
-            if missing := columns.fit(store.schema):
-                store.add_columns(missing)
-            report.updated = _update_columns(store, columns, unchanged)
         if todo:
             tables = (embed or embed_here)(settings, model, todo, report)
-            _write(store, columns, _with_progress(tables, report, len(todo), progress))
+            _write(store, _with_progress(tables, report, len(todo), progress))
             shutil.rmtree(os.path.join(db, stores.BEAM), ignore_errors=True)  # now in the table
         if prune:
             store.delete([to_stored(path) for path in report.gone])
@@ -179,17 +166,7 @@ def _is_said_to_be(settings, model):
 
 
 def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
-    """Embeds pictures in this process.
-
-    Args:
-        settings: how.
-        model: what `settings.load()` returned.
-        paths: the pictures' absolute paths.
-        report: gets the pictures that failed, and how many were embedded.
-
-    Yields:
-        Tables of rows, with all of `OWN_COLUMNS`.
-    """
+    """Yields tables of rows with all of `OWN_COLUMNS`; adds to the report what was embedded."""
     size, crop = model.config.image.image_size, model.config.crop
 
     def read(path):
@@ -199,6 +176,9 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
             "path": to_stored(path),
             "size": status.st_size,
             "mtime": _mtime(status),
+            "taken": _taken(data),
+            "height": image.shape[0],
+            "width": image.shape[1],
             "thumbnail": _thumbnail(image),
         }
         return preprocessing.resized_on_cpu(image, size, crop), row
@@ -210,25 +190,13 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
         report.embedded += len(batch.items)
         flat = pa.array(np.ascontiguousarray(batch.embeddings, np.float32).ravel())
         embeddings = pa.FixedSizeListArray.from_arrays(flat, batch.embeddings.shape[1])
-        schema = pa.schema(
-            [("path", pa.string()), ("size", pa.int64()), ("mtime", pa.timestamp("ns"))]
-            + [("thumbnail", pa.binary())]
+        yield pa.Table.from_pylist(batch.extras, stores.FACTS).append_column(
+            "embedding", embeddings
         )
-        yield pa.Table.from_pylist(batch.extras, schema).append_column("embedding", embeddings)
-
-
-def _existing(columns, report):
-    """Returns the pictures of a user's table; reports those that do not exist."""
-    if columns is None:
-        raise DataError("no folder of pictures was given, nor a table of them")
-    missing = [path for path in columns.paths if not os.path.lexists(path)]
-    report.problems += [(path, "no such file") for path in missing]
-    missing = set(missing)
-    return [path for path in columns.paths if path not in missing]
 
 
 def _compare(store, sources, report):
-    """Walks over the sources; returns the paths to embed, and the set of unchanged paths."""
+    """Walks over the sources; returns the paths to embed."""
     known = {}
     if store is not None:
         table = store.columns(["path", "size", "mtime"])
@@ -256,8 +224,8 @@ def _compare(store, sources, report):
         path for path in known if path not in seen and path.startswith(folders) and _is_gone(path)
     ]
     report.found, report.new = len(seen), len(todo) - report.changed
-    report.others, report.problems = walk.others, report.problems + walk.problems
-    return todo, seen.intersection(known).difference(todo)
+    report.others, report.problems = walk.others, walk.problems
+    return todo
 
 
 def _is_gone(path):
@@ -270,8 +238,7 @@ def _is_gone(path):
 
 
 def _mtime(status):
-    """Returns the time of modification as the table holds it, which ends in the year 2262."""
-    return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
+    return min(status.st_mtime_ns, 2**63 - 1)  # what the table can hold, in the year 2262
 
 
 def _of_model(db, store, found):
@@ -286,26 +253,7 @@ def _of_model(db, store, found):
     return store
 
 
-def _update_columns(store, columns, unchanged):
-    """Gives pictures that need not be embedded the values of the user's table; returns how many."""
-    if not columns.fields:
-        return 0
-    names = [field.name for field in columns.fields]
-    stored = store.columns(["path", *names])
-    old = dict(zip(stored["path"].to_pylist(), stored.select(names).to_pylist(), strict=True))
-    paths = [path for path in columns.paths if path in unchanged]
-    new = columns.rows(paths)
-    keep = [old[to_stored(path)] != row for path, row in zip(paths, new.to_pylist(), strict=True)]
-    if any(keep):
-        store.write(_add_paths(new, paths).filter(pa.array(keep)), insert=False)
-    return sum(keep)
-
-
-def _add_paths(table, paths):
-    return table.add_column(0, "path", pa.array(map(to_stored, paths), pa.string()))
-
-
-def _write(store, columns, tables):
+def _write(store, tables):
     """Writes rows as they come, in transactions of a few seconds' work."""
     waiting, last = [], time.monotonic()
 
@@ -313,9 +261,7 @@ def _write(store, columns, tables):
         nonlocal waiting, last
         rows, waiting = waiting, []
         if rows:
-            rows = pa.concat_tables(rows)
-            for part in [rows] if columns is None else _joined(rows, columns):
-                store.write(part)
+            store.write(pa.concat_tables(rows))
         last = time.monotonic()
 
     try:
@@ -342,21 +288,6 @@ def _with_progress(tables, report, total, progress):
             bar.close()
 
 
-def _joined(rows, columns):
-    """Yields the rows that are in the user's table, with its columns, and then the other rows.
-
-    The two are separate because the other rows keep their values from an earlier table.
-    """
-    paths = [from_stored(path) for path in rows["path"].to_pylist()]
-    about = [path in columns for path in paths]
-    more = columns.rows([path for path in paths if path in columns])
-    mine = rows.filter(pa.array(about))
-    for i, field in enumerate(more.schema):
-        mine = mine.append_column(field, more.column(i))
-    rest = rows.filter(pa.array([not a for a in about]))
-    yield from (part for part in (mine, rest) if len(part))
-
-
 def _read_file(path):
     """Returns a file's bytes, and its size and time as they were when it was read."""
     name = printable(path)
@@ -377,3 +308,14 @@ def _thumbnail(image):
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=80)
     return file.getvalue()
+
+
+def _taken(data):
+    """Returns when a camera took a picture, as ISO text, or None if the file does not say it."""
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            told = picture.getexif().get_ifd(PIL.ExifTags.IFD.Exif)
+        text = told.get(PIL.ExifTags.Base.DateTimeOriginal) or ""
+        return datetime.datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S").isoformat()
+    except Exception:  # Pillow raises whatever it does for damaged EXIF; 0000:00:00 is no date
+        return None

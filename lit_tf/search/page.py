@@ -1,7 +1,6 @@
 """The answer to a question as one HTML file, which needs no other file and no network."""
 
 import base64
-import datetime
 import os
 import pathlib
 import urllib.parse
@@ -53,7 +52,6 @@ def write_page(
 
 def _card(rank, picture):
     data = base64.b64encode(picture.thumbnail).decode()
-    when = datetime.datetime.fromtimestamp(picture.mtime / 1e9, datetime.timezone.utc)
     return {
         "rank": rank,
         "image": f"data:image/jpeg;base64,{data}",
@@ -62,6 +60,6 @@ def _card(rank, picture):
         "folder": printable(os.path.dirname(picture.path)),
         "score": f"{picture.score:.3f}",
         "match": None if picture.match is None else f"{100 * picture.match:.1f} %",
-        "date": f"{when:%Y-%m-%d}",
-        "columns": {name: v for name, v in picture.columns.items() if v is not None},
+        "taken": picture.taken and picture.taken.replace("T", " "),
+        "pixels": f"{picture.width} x {picture.height}",
     }

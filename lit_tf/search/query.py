@@ -4,7 +4,6 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from lit_tf import zero_shot
 from lit_tf.errors import ConfigError, DataError, extra
 from lit_tf.loading import load
 from lit_tf.search.paths import from_stored
-from lit_tf.search.store import Model, Store
+from lit_tf.search.store import FACTS, Model, Store
 
 with extra("search"):
     import pyarrow as pa
@@ -32,8 +31,10 @@ class Found:
             question is one text and the model has a bias (SigLIP).
         size: the file's size in bytes when it was indexed.
         mtime: the file's time of modification then, in nanoseconds since 1970.
+        taken: when a camera took it, as ISO text such as 2020-05-01T09:30:00, or None.
+        width: its width in pixels, as it is shown.
+        height: its height.
         thumbnail: a small JPEG.
-        columns: the picture's values in the user's table.
     """
 
     path: str
@@ -41,8 +42,10 @@ class Found:
     match: float | None
     size: int
     mtime: int
-    thumbnail: bytes
-    columns: dict[str, Any]
+    taken: str | None
+    width: int
+    height: int
+    thumbnail: bytes = dataclasses.field(repr=False)
 
 
 def open(path: str | os.PathLike, model=None) -> "Searcher":
@@ -143,7 +146,7 @@ class Searcher:
                 see `lit_tf.zero_shot.get_templates`. By default texts are taken as they are.
             top: how many pictures to return.
             exact: whether to compare with all pictures, even if there is an approximate index.
-            where: a condition on the columns in SQL, such as `year > 2020`.
+            where: a condition on the columns in SQL, such as `taken > '2020'`.
 
         Returns:
             At most `top` pictures, the most similar first; equally similar ones by path.
@@ -167,6 +170,8 @@ class Searcher:
             raise ConfigError("there is no question: expected a text or a picture")
         # A string is a sequence of letters, which would be averaged silently.
         texts, minus = _listed(texts), _listed(minus)
+        if not all(text.strip() for text in (*texts, *minus)):
+            raise ConfigError("a text of the question is empty; expected words")
         parts = [*self._texts(texts, templates)]
         if len(images):
             parts += [*self.model.encode_image(images)]
@@ -207,8 +212,9 @@ class Searcher:
         while True:
             table = self.store.nearest(vector, limit, exact=exact, where=where)
             embeddings = table["embedding"].combine_chunks().flatten().to_numpy()
+            embeddings = embeddings.reshape(len(table), len(vector)).astype(np.float64)
             # Each row is summed alone, so equal embeddings have equal sums in any row.
-            scores = (embeddings.reshape(len(table), -1).astype(np.float64) * vector).sum(axis=1)
+            scores = (embeddings * vector).sum(axis=1)
             ordered = np.sort(scores)[::-1]
             if len(table) <= top or limit >= rows or ordered[top - 1] - ordered[-1] > _ROUNDING:
                 break
@@ -217,16 +223,12 @@ class Searcher:
         order = np.lexsort((table["path"].to_pylist(), -scores))[:top]
         place = table.schema.get_field_index("mtime")  # datetime has no nanoseconds
         table = table.set_column(place, "mtime", table["mtime"].cast("int64"))
-        table = table.drop_columns(["embedding", "_distance"]).take(pa.array(order, pa.int64()))
+        table = table.take(pa.array(order, pa.int64()))
+        rows = table.select(FACTS.names).to_pylist()
         return [
-            self._found(row, float(score))
-            for row, score in zip(table.to_pylist(), scores[order], strict=True)
+            Found(score=float(score), match=None, **{**row, "path": from_stored(row["path"])})
+            for row, score in zip(rows, scores[order], strict=True)
         ]
-
-    def _found(self, row, score):
-        own = [row[name] for name in ("size", "mtime", "thumbnail")]
-        columns = {name: row[name] for name in self.store.more_columns}
-        return Found(from_stored(row["path"]), score, None, *own, columns)
 
     def _with_match(self, picture):
         logit = self.model.temperature * picture.score + self.model.bias

@@ -22,10 +22,23 @@ with extra("search"):
     import lancedb.index
     import pyarrow as pa
 
+# What the index holds about a picture, beside its embedding. `taken` is text, since conditions in
+# SQL cannot compare a date with text.
+FACTS = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size", pa.int64()),
+        pa.field("mtime", pa.timestamp("ns")),
+        pa.field("taken", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("thumbnail", pa.binary()),
+    ]
+)
+OWN_COLUMNS = (*FACTS.names, "embedding")
 TABLE = "pictures"
 LOCK = "writing.lock"
 BEAM = "beam"  # rows that workers on other machines have embedded, not yet in the table
-OWN_COLUMNS = ("path", "size", "mtime", "thumbnail", "embedding")
 # Below this number of rows a query reads all embeddings, and is exact. With 768 numbers a row, it
 # takes 0.2 to 0.3 s on two cores.
 INDEX_FROM_ROWS = 100_000
@@ -35,7 +48,7 @@ NPROBES, REFINE_FACTOR = 400, 20
 # Embeddings have unit length: the nearest ones are those with the largest products.
 _DISTANCE = "l2"
 _METADATA = b"lit_tf"
-_FORMAT = 1
+_FORMAT = 2
 # Versions that a query may still be reading are kept. A query takes seconds, not minutes.
 _KEEP_VERSIONS = datetime.timedelta(minutes=10)
 # Appending makes many small files. They are merged once they hold this many rows and half of all
@@ -55,6 +68,9 @@ class Model:
         resolution: side of the images in pixels.
         dtype: the Keras dtype policy that it computed in.
         width: D, the width of its embeddings.
+        preprocessing: how pixels are prepared; "big_vision" is `lit_tf.images.preprocess`.
+        max_patches: the most patches of a picture whose shape is kept (NaFlex), or None.
+        tower: "float32", or "dynamic_int8" for the quantized image tower.
     """
 
     checkpoint: str
@@ -63,10 +79,13 @@ class Model:
     resolution: int
     dtype: str
     width: int
+    preprocessing: str = "big_vision"
+    max_patches: int | None = None
+    tower: str = "float32"
 
     @classmethod
-    def of(cls, model, checkpoint: str, vocab: str | None) -> "Model":
-        """Returns the record of a loaded `LitModel`."""
+    def of(cls, model, checkpoint: str, vocab: str | None, **more) -> "Model":
+        """Returns the record of a loaded `LitModel`; `more` are attributes."""
         image = model.config.image
         return cls(
             checkpoint=checkpoint,
@@ -75,14 +94,16 @@ class Model:
             resolution=image.image_size if image else 0,
             dtype=model.dtype_policy.name,
             width=model.config.embedding_dim,
+            **more,
         )
 
     def differences(self, other: "Model") -> list[str]:
-        """Returns how another model differs from this one, as phrases; [] if it does not."""
+        """Returns how another model's embeddings differ from this one's, as phrases, or []."""
+        mine, others = dataclasses.asdict(self), dataclasses.asdict(other)
         return [
-            f"{name} {getattr(self, name)}, not {getattr(other, name)}"
-            for name in ("weights_sha256", "resolution", "dtype", "width")
-            if getattr(self, name) != getattr(other, name)
+            f"{name} {value}, not {others[name]}"
+            for name, value in mine.items()
+            if name not in ("checkpoint", "vocab") and value != others[name]
         ]
 
 
@@ -102,16 +123,17 @@ class Store:
         self.path, self._table = path, table
         try:
             about = json.loads((table.schema.metadata or {})[_METADATA])
-            if about.pop("format") != _FORMAT:
-                raise ValueError("another format")
+            found = about.pop("format")
+            if found != _FORMAT:
+                raise ValueError(f"its format is {found}, not {_FORMAT}")
             self.model = Model(**about)
             missing = set(OWN_COLUMNS) - set(table.schema.names)
             width = table.schema.field("embedding").type.list_size
             if missing or width != self.model.width:
-                raise ValueError("other columns")
+                raise ValueError("it has other columns")
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise DataError(
-                f"{path} is not an index that this version of `lit-tf index` wrote ({e!r}); choose "
+                f"{path} is not an index that this version of `lit-tf index` wrote ({e}); choose "
                 "another --db, or remove it and index again"
             ) from e
         self._unmerged = 0
@@ -156,16 +178,8 @@ class Store:
         """Makes an empty table."""
         path = os.fspath(path)
         about = json.dumps({"format": _FORMAT, **dataclasses.asdict(model)})
-        schema = pa.schema(
-            [
-                pa.field("path", pa.string(), nullable=False),
-                pa.field("size", pa.int64()),
-                pa.field("mtime", pa.timestamp("ns")),
-                pa.field("thumbnail", pa.binary()),
-                pa.field("embedding", pa.list_(pa.float32(), model.width)),
-            ],
-            metadata={_METADATA: about},
-        )
+        schema = FACTS.append(pa.field("embedding", pa.list_(pa.float32(), model.width)))
+        schema = schema.with_metadata({_METADATA: about})
         return cls(path, lancedb.connect(path).create_table(TABLE, schema=schema))
 
     def refresh(self) -> None:
@@ -186,36 +200,14 @@ class Store:
         """How many pictures there are."""
         return self._table.count_rows()
 
-    @property
-    def schema(self) -> "pa.Schema":
-        """The columns."""
-        return self._table.schema
-
-    @property
-    def more_columns(self) -> list[str]:
-        """The names of the columns from the user's tables."""
-        return [name for name in self.schema.names if name not in OWN_COLUMNS]
-
     def columns(self, names: list[str]) -> "pa.Table":
         """Returns some columns of all rows."""
         return self._table.search().select(names).to_arrow()
 
-    def add_columns(self, fields: "list[pa.Field]") -> None:
-        """Adds columns, empty so far."""
-        self._table.add_columns(pa.schema(fields))
-
-    def write(self, rows: "pa.Table", insert: bool = True) -> None:
-        """Writes rows in one transaction; a row replaces the one with the same path.
-
-        Args:
-            rows: `path` and other columns. Columns that are left out keep their values, and are
-                null in new rows.
-            insert: whether rows with new paths are added; otherwise they are ignored.
-        """
+    def write(self, rows: "pa.Table") -> None:
+        """Writes rows in one transaction; a row replaces the one with the same path."""
         merge = self._table.merge_insert("path").when_matched_update_all()
-        if insert:
-            merge = merge.when_not_matched_insert_all()
-        merge.execute(rows)
+        merge.when_not_matched_insert_all().execute(rows)
         self._unmerged += len(rows)
         if self._unmerged >= max(_MERGE_FILES_FROM_ROWS, self.rows // 2):
             self.merge_files()

@@ -26,7 +26,6 @@ from lit_tf import files
         "search db x --html names.txt --templates names.txt",
         "search db --like p.png --html hard.png",
         "index a.npz p.png --db p.png",
-        "index a.npz --table pairs.csv --db pairs.csv",
         "export a.npz out --saved-model --classes out/names.txt",
         "export a.npz a.npz --saved-model",
         "eval a.npz --retrieval pairs.csv --json pairs.csv",

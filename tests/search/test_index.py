@@ -6,13 +6,12 @@ import os
 import shutil
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 
 from lit_tf.errors import DataError
-from lit_tf.search import index
+from lit_tf.search import index, store
 from lit_tf.search.store import Store, writing
 
 from .conftest import write_pictures
@@ -194,69 +193,31 @@ def test_what_an_interruption_leaves_is_whole_and_the_next_run_goes_on(run, work
     assert (report.embedded, report.rows) == (6, 10)
 
 
-def test_columns_of_a_table_are_stored_changed_and_kept(run, workspace, settings):
-    table = workspace / "about.csv"
-    rows = "\n".join(f"pictures/{i:03d}.png,{2000 + i},0{i}" for i in range(5))
-    table.write_text(f"path,year,code\n{rows}\npictures/gone.png,1,1\n")
-    report = index.update(workspace / "db", [], settings, table=table)
-    assert report.rows == 5 and report.problems[0][1] == "no such file"
-    first = str(workspace / "pictures" / "000.png")
-    assert stored(workspace, "year")[first]["year"] == 2000
-
-    # Other values for pictures that are known: no picture is embedded again.
-    pyarrow.parquet.write_table(
-        pa.table({"path": [first], "year": [1999], "who": ["a"]}), workspace / "new.parquet"
-    )
-    report = run(table=workspace / "new.parquet")
-    assert (report.updated, report.embedded, report.rows) == (1, 5, 10)
-    found = stored(workspace, "year", "who")
-    assert (found[first]["year"], found[first]["who"]) == (1999, "a")
-    second = str(workspace / "pictures" / "001.png")
-    assert (found[second]["year"], found[second]["who"]) == (2001, None)
-    assert run(table=workspace / "new.parquet").updated == 0
-
-    # A changed picture about which the table says nothing keeps what was said.
-    shutil.copy(workspace / "pictures" / "009.png", second)
-    assert run().changed == 1
-    assert stored(workspace, "year")[second]["year"] == 2001
+def test_rows_say_when_a_picture_was_taken_and_how_large_it_is_shown(run, workspace):
+    folder = workspace / "pictures"
+    dates = ["2020:05:01 09:30:00", "0000:00:00 00:00:00", "2020:05:01 09:30:00\0", "x", None]
+    for i, date in enumerate(dates):
+        exif = PIL.Image.Exif()
+        exif[PIL.ExifTags.Base.Orientation] = 6
+        exif[PIL.ExifTags.Base.DateTime] = "2024:01:01 00:00:00"  # when it was edited
+        if date is not None:
+            exif.get_ifd(PIL.ExifTags.IFD.Exif)[PIL.ExifTags.Base.DateTimeOriginal] = date
+        PIL.Image.new("RGB", (40, 30)).save(folder / f"{i}.jpg", exif=exif)
+    run()
+    rows = stored(workspace, "taken", "width", "height")
+    taken = [rows[str(folder / f"{i}.jpg")]["taken"] for i in range(len(dates))]
+    assert taken == ["2020-05-01T09:30:00", None, "2020-05-01T09:30:00", None, None]
+    first = rows[str(folder / "0.jpg")]
+    assert (first["width"], first["height"]) == (30, 40)
+    assert rows[str(folder / "000.png")]["taken"] is None
 
 
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("file,year\na,1\n", "expected a column 'path'"),
-        ("path,size\na,1\n", "a column 'size' of its own"),
-        ("path,x\na,1\n./a,2\n", "two rows are about"),
-        ("path,x\n,1\n", "without a path"),
-        ("path,x,x\na,1,1\n", "same name"),
-        (",path\n0,a\n", "a column named ''; rename it.*index=False"),
-        ("path,a.b\na,1\n", "a column named 'a.b'"),
-        ("path,a`b\na,1\n", "a column named 'a`b'"),
-        ("path,_rowid\na,1\n", "a column named '_rowid'"),
-        ("path,_distance\na,1\n", "a column '_distance' of its own"),
-        ("path,x\n1,2,3\n", "cannot be read as a table"),
-        ("", "cannot be read as a table"),
-    ],
-)
-def test_tables_that_cannot_be_used_are_refused(run, tmp_path, text, message):
-    (tmp_path / "t.csv").write_text(text)
+def test_an_index_of_another_format_is_one_clear_error(run, workspace, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_FORMAT", 1)
+        run()
+    message = r"not an index that this version .* wrote \(its format is 1, not 2\); choose another"
     with pytest.raises(DataError, match=message):
-        run(table=tmp_path / "t.csv")
-
-
-def test_a_table_whose_paths_are_those_of_no_picture_is_named(run, workspace):
-    about = workspace / "about.csv"
-    about.write_text("path,x\n000.png,1\n")  # in another folder than the table
-    problems = run(table=about).problems
-    assert [path for path, _ in problems] == [str(about)]
-    assert "no row is about a picture that was found" in problems[0][1]
-    about.write_text("path,x\npictures/000.png,1\nno.png,2\n")
-    assert run(table=about).problems == []
-
-
-def test_a_column_of_another_type_is_refused(run, workspace):
-    (workspace / "a.csv").write_text("path,x\npictures/000.png,1\n")
-    run(table=workspace / "a.csv")
-    (workspace / "a.csv").write_text("path,x\npictures/000.png,one\n")
-    with pytest.raises(DataError, match="the column 'x' is string, in the index it is int64"):
-        run(table=workspace / "a.csv")
+        run()
+    with pytest.raises(DataError, match=message):
+        Store.open(workspace / "db")

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import pyarrow as pa
 import pytest
@@ -30,10 +31,13 @@ def pictures(tmp_path_factory, settings):
     for name in ("b copy.png", "a copy.png"):
         shutil.copy(paths[4], folder / name)
     os.rename(paths[9], os.fsencode(folder) + b"/caf\xe9.png")
-    (folder / "about.csv").write_text(
-        "path,year\n" + "".join(f"{i:03d}.png,{2000 + i}\n" for i in range(9))
-    )
-    index.update(folder / "db", [folder], settings, table=folder / "about.csv")
+    for i in range(9):
+        exif = PIL.Image.Exif()
+        exif[PIL.ExifTags.Base.Orientation] = 1
+        date = f"{2000 + i}:06:01 12:00:00"
+        exif.get_ifd(PIL.ExifTags.IFD.Exif)[PIL.ExifTags.Base.DateTimeOriginal] = date
+        PIL.Image.open(paths[i]).save(paths[i], exif=exif)
+    index.update(folder / "db", [folder], settings)
     return folder
 
 
@@ -97,10 +101,13 @@ def test_texts_and_pictures_are_averaged_and_minus_is_subtracted(pictures, model
 
 def test_a_condition_holds_for_all_that_is_found(pictures, model):
     searcher = search.open(pictures / "db", model)
-    found = searcher.text("a cat", where="year >= 2005", top=10)
-    assert sorted(picture.columns["year"] for picture in found) == [2005, 2006, 2007, 2008]
-    assert len(searcher.text("a cat", where="year IS NULL")) == 3
-    for wrong in ("yeer > 3", "year >", "'"):
+    found = searcher.text("a cat", where="taken > '2005'", top=10)
+    years = sorted(picture.taken[:4] for picture in found)
+    assert years == ["2005", "2006", "2007", "2008"]
+    assert len(searcher.text("a cat", where="taken IS NULL AND width > height")) == 3
+    assert len(searcher.text("a cat", where="width = 32 AND height = 24")) == 12
+    assert searcher.text("a cat", where="taken > '2030'") == []
+    for wrong in ("token > '3'", "taken >", "'"):
         with pytest.raises(DataError, match="the condition"):
             searcher.text("a cat", where=wrong)
 
@@ -189,11 +196,29 @@ def run(capsys):
     return call
 
 
+def test_an_empty_index_answers_that_there_is_nothing(tmp_path, settings, model, run):
+    (tmp_path / "pictures").mkdir()
+    assert index.update(tmp_path / "db", [tmp_path / "pictures"], settings).rows == 0
+    assert search.open(tmp_path / "db", model).text("a cat") == []
+
+
+def test_printed_answers_hold_no_thumbnail(pictures, model):
+    found = search.open(pictures / "db", model).text("a cat", top=1)
+    assert found[0].thumbnail.startswith(b"\xff\xd8") and "thumbnail" not in str(found)
+    assert "taken='20" in str(found) and "width=32" in str(found)
+
+
+@pytest.mark.parametrize("texts, minus", [("", ()), (["a cat", " \n"], ()), ("a cat", [""])])
+def test_an_empty_text_is_not_a_question(pictures, model, texts, minus):
+    with pytest.raises(ConfigError, match="a text of the question is empty"):
+        search.open(pictures / "db", model).text(texts, minus=minus)
+
+
 def test_search_prints_a_table_json_and_a_page(pictures, run, tmp_path):
     page = tmp_path / "found.html"
     table = run("search", pictures / "db", "a <b>cat</b>", "--top", 12, "--html", page)
     lines = table.splitlines()
-    assert lines[0].split() == ["score", "picture", "year"] and len(lines) == 14
+    assert lines[0].split() == ["score", "taken", "picture"] and len(lines) == 14
     assert str(pictures / "caf\\xe9.png") in table
     text = page.read_text(encoding="utf-8")
     assert text.count("data:image/jpeg;base64,") == 12 and "caf%E9.png" in text
@@ -205,6 +230,9 @@ def test_search_prints_a_table_json_and_a_page(pictures, run, tmp_path):
     like = run("search", pictures / "db", "--like", pictures / "001.png", "--json")
     assert like["found"][0]["path"] == str(pictures / "001.png")
     assert "no question" in run("search", pictures / "db", code=2)
+    nothing = ["search", pictures / "db", "a", "--where", "width > 99", "--html", page]
+    assert "No picture fits." in run(*nothing)
+    assert run(*nothing, "--json")["found"] == [] and "0 of 12" in page.read_text()
     assert "not an index" in run("search", tmp_path, "a", code=2)
 
 
