@@ -75,6 +75,7 @@ setup(
         f"tensorflow-text{TF}",
         "keras>=3.10,<4",
         "numpy>=1.26",
+        "filelock>=3.12",  # downloads and unfinished folders
         "tqdm>=4.60",
     ],
     extras_require=EXTRAS,

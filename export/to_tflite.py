@@ -14,6 +14,7 @@ import tensorflow as tf
 from lit_tf.errors import ExportError, extra
 from lit_tf.images import preprocessing
 from lit_tf.model import LitModel
+from lit_tf.texts import vocabularies
 from lit_tf.towers.layers import tracing_for_tflite
 
 from . import manifest, quantize, samples, verify
@@ -137,9 +138,9 @@ def convert(function: Callable, tower: tf.Module, signature: str, custom: bool =
 
 def write_vocabulary(tokenizer, folder) -> str:
     """Writes a tokenizer's vocabulary to `vocab.txt` or `vocab.model`; returns that name."""
-    name = {"bert": "vocab.txt", "sentencepiece": "vocab.model"}[tokenizer.kind]
-    (folder / name).write_bytes(tokenizer.to_bytes())
-    return name
+    path = vocabularies.beside(folder / "vocab", tokenizer.kind)
+    path.write_bytes(tokenizer.to_bytes())
+    return path.name
 
 
 def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=None) -> dict:

@@ -14,7 +14,6 @@ import os
 import pathlib
 import shutil
 import sys
-import tempfile
 import uuid
 
 from lit_tf.errors import DataError
@@ -144,52 +143,43 @@ def replacing_folder(path):
     path = pathlib.Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(path)
-    # Locked before it gets a name that another process may look for.
-    unnamed = pathlib.Path(tempfile.mkdtemp(prefix=".", dir=path.parent))
-    unnamed.chmod(0o755)
-    lock = _lock(unnamed)
-    beside = unnamed.with_name(f".{path.name}{unnamed.name}{_UNFINISHED}")
-    unnamed.rename(beside)
-    try:
-        yield beside
-        if path.exists():
-            _exchange(beside, path)
-        else:
-            beside.rename(path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
+    with _locked(beside):
+        beside.mkdir(mode=0o755)
+        try:
+            yield beside
+            if path.exists():
+                _exchange(beside, path)
+            else:
+                beside.rename(path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
-def _lock(folder):
-    """Returns a descriptor that holds the folder's lock until it is closed, or None.
+@contextlib.contextmanager
+def _locked(folder):
+    """Holds the lock of an unfinished folder; raises filelock.Timeout if another process does.
 
-    The system gives the lock back when the process ends, however it ends. None means that another
-    process holds it, or that this file system has no locks.
+    The system gives the lock back when the process ends, however it ends.
     """
-    import fcntl  # not on Windows
+    import filelock
 
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    file = folder.with_name(f"{folder.name}.lock")
+    with filelock.FileLock(file, timeout=0):
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def _remove_unfinished(path):
     """Removes the unfinished folders of processes that have ended without removing them."""
     start = f".{path.name}."
     for other in path.parent.iterdir():
-        if not (other.name.startswith(start) and other.name.endswith(_UNFINISHED)):
-            continue
-        with contextlib.suppress(OSError):
-            lock = _lock(other) if other.is_dir() and not other.is_symlink() else None
-            if lock is not None:
-                shutil.rmtree(other, ignore_errors=True)
-                os.close(lock)
+        if other.name.startswith(start) and other.name.endswith(_UNFINISHED):
+            with contextlib.suppress(OSError):  # filelock.Timeout is one
+                with _locked(other):
+                    shutil.rmtree(other, ignore_errors=True)
 
 
 def _exchange(a, b):

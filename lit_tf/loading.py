@@ -26,6 +26,7 @@ from lit_tf.config import (
 )
 from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
 from lit_tf.model import LitModel
+from lit_tf.texts import vocabularies
 from lit_tf.texts.tokenizers import load_tokenizer
 
 _PIECE = 4 << 20  # bytes
@@ -145,7 +146,7 @@ def save_npz(
     if model.tokenizer is None:
         npz.write_npz(path, arrays)
         return
-    vocab = path.with_suffix(".txt" if model.tokenizer.kind == "bert" else ".model")
+    vocab = vocabularies.beside(path, model.tokenizer.kind)
     # The vocabulary first: a checkpoint without one would be taken for a model that reads no text.
     wrote = _write_vocabulary(vocab, model.tokenizer.to_bytes())
     try:
@@ -408,8 +409,7 @@ def find_tokenizer(path, config, vocab):
         path = pathlib.Path(path)
         folder = path.parent if zarr_folder.is_step_name(path.name) else path
         folder = folder if folder.is_dir() else folder.parent
-        names = [f"{path.stem}.txt", "vocab.txt"] if kind == "bert" else [f"{path.stem}.model"]
-        file = next((folder / n for n in names if (folder / n).is_file()), None)
+        file = vocabularies.find(folder, path.stem, kind)
         if file is None:
             return None
     tokenizer = load_tokenizer(file, kind, config.token_length, config.lowercase)

@@ -16,7 +16,7 @@ from lit_tf.config import LitConfig
 from lit_tf.errors import ExportError, ImageError, LitError, TokenizerError
 from lit_tf.images import preprocessing, stream
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
-from lit_tf.texts import tokenizers
+from lit_tf.texts import tokenizers, vocabularies
 from lit_tf.texts.batching import distinct_by_length
 from lit_tf.texts.tokenizers import BertTokenizer, SentencePieceTokenizer
 from lit_tf.towers.bert import Bert
@@ -360,7 +360,7 @@ class LitModel(keras.Model):
         """
         if self.tokenizer is None:
             kind = self.config.tokenizer_kind
-            file = "NAME.txt or vocab.txt" if kind == "bert" else "NAME.model"
+            file = " or ".join(vocabularies.names("NAME", kind))
             raise TokenizerError(
                 f"this model came without a vocabulary, so it cannot read text; it needs a {kind} "
                 f"vocabulary: put {file} beside the checkpoint NAME.npz, or pass vocab=PATH to load"

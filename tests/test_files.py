@@ -5,14 +5,9 @@ import os
 import pytest
 import tensorflow as tf
 
+from lit_tf.commands.outputs import check_output_files, check_output_folder
 from lit_tf.errors import ConfigError
-from lit_tf.files import (
-    check_output_files,
-    check_output_folder,
-    replacing,
-    replacing_folder,
-    replacing_path,
-)
+from lit_tf.files import replacing, replacing_folder, replacing_path
 
 
 @pytest.fixture(params=["here", "at an address"])

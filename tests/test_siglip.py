@@ -147,7 +147,7 @@ BIAS = "params~img~embedding~bias"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shape": [10**12], "chunks": [48]}, "of its .* chunks are there"),
+        ({"shape": [10**12], "chunks": [48]}, "would unpack to"),
         ({"shape": [10**12], "chunks": [10**12]}, "would unpack to"),
         ({"dtype": "|O"}, "dtype |O; expected numbers"),
         ({"shape": [48.5]}, "expected sizes above 0"),
@@ -171,7 +171,7 @@ def test_a_missing_or_damaged_chunk_is_not_taken_for_zeros(trainer_folder, tmp_p
     with pytest.raises(lit_tf.CheckpointError, match="img/embedding/bias.*damaged"):
         lit_tf.load(tmp_path / "a.bv-1")
     chunk.unlink()
-    with pytest.raises(lit_tf.CheckpointError, match="img/embedding/bias.*0 of its 1 chunks"):
+    with pytest.raises(lit_tf.CheckpointError, match="img/embedding/bias.*chunk .* is missing"):
         lit_tf.load(tmp_path / "a.bv-1")
 
 

@@ -6,7 +6,6 @@ arguments and unknown fields are refused.
 """
 
 import ast
-import contextvars
 import dataclasses
 import importlib.util
 import pathlib
@@ -137,10 +136,6 @@ class EvalConfig:
     data_dir: str | None = None
 
 
-# Whether a new config is checked. One that is about to change is not yet.
-_CHECKED = contextvars.ContextVar("checked", default=True)
-
-
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """A whole run.
@@ -177,10 +172,6 @@ class TrainConfig:
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
     deterministic: bool = True
-
-    def __post_init__(self):
-        if _CHECKED.get():
-            check(self)
 
     @property
     def dtype_policy(self) -> str:
@@ -234,7 +225,8 @@ def check(config: TrainConfig) -> None:
 
 
 def check_batch(config: TrainConfig, replicas: int) -> None:
-    """Refuses batches that replicas cannot share equally, and chunks that do not divide theirs."""
+    """As `check`; also batches that replicas cannot share, and chunks that do not divide theirs."""
+    check(config)
     if config.batch_size % replicas:
         raise ConfigError(
             f"batch_size {config.batch_size} is not divisible by {replicas} replicas; "
@@ -287,16 +279,12 @@ def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
     )
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
-    if not overrides:
-        return module.get_config(argument)
-    token = _CHECKED.set(False)
-    try:
-        values = module.get_config(argument).to_dict()
-    finally:
-        _CHECKED.reset(token)
+    values = module.get_config(argument).to_dict()
     for override in overrides:
         _override(values, override)
-    return TrainConfig.from_dict(values)
+    config = TrainConfig.from_dict(values)
+    check(config)
+    return config
 
 
 def _config_file(name):

@@ -6,7 +6,6 @@ does it itself: one range request, one partial file, one rename.
 """
 
 import base64
-import fcntl
 import glob
 import hashlib
 import http.client
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from lit_tf import files
 from lit_tf.checkpoints import npz, registry, zarr_folder
 from lit_tf.errors import CheckpointError, DownloadError, TokenizerError
-from lit_tf.texts import wordpiece
+from lit_tf.texts import vocabularies, wordpiece
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
@@ -99,8 +98,7 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
 def _published(model, with_vocab):
     """Returns the cached file of a published model, with its vocabulary beside it if wanted."""
     path = cache_dir() / f"{model.name}.npz"
-    suffix = ".txt" if model.tokenizer == "bert" else ".model"
-    vocab = path.with_suffix(suffix)
+    vocab = vocabularies.beside(path, model.tokenizer)
     where = (
         f"Without a network, put {path.name} and its vocabulary {vocab.name} into {cache_dir()} "
         f"(or another folder, named by LIT_TF_CACHE); they are {model.urls[0]} and "
@@ -170,7 +168,7 @@ def _fetch_vocabulary(base, stem, folder, url):
         folder: where to put it.
         url: the checkpoint's address, for messages.
     """
-    for vocab in (f"{stem}.txt", f"{stem}.model", "vocab.txt"):
+    for vocab in vocabularies.names(stem):
         try:
             fetch((f"{base}/{urllib.parse.quote(vocab)}",), folder / vocab)
             break
@@ -245,20 +243,21 @@ def fetch(urls, path, where="") -> pathlib.Path:
     Raises:
         DownloadError: no address works.
     """
+    import filelock  # takes 0.1 s, and most names need no download
+
     path = pathlib.Path(path)
     if path.exists():
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed or the process ends
+        with filelock.FileLock(path.with_name(f".{path.name}.lock")) as lock:
             if path.exists():
                 return path
             errors = []
             for url in urls:
                 try:
                     _fetch_one(url, path)
-                    pathlib.Path(lock.name).unlink(missing_ok=True)
+                    pathlib.Path(lock.lock_file).unlink(missing_ok=True)
                     return path
                 except DownloadError as e:
                     errors.append(e)

@@ -62,25 +62,11 @@ class CanonicalCheckpoint:
         self.close()
 
     def read(self, key: str) -> np.ndarray:
-        """Returns one parameter as float32.
-
-        Args:
-            key: a canonical name.
-
-        Raises:
-            CheckpointError: it holds NaN or infinity.
-        """
+        """Returns one parameter as float32; CheckpointError if it holds NaN or infinity."""
         return self._checked(key, self._readers[key]())
 
     def blocks(self, key: str) -> Iterator[np.ndarray]:
-        """Yields one parameter as float32 blocks of rows; a large array is read block by block.
-
-        Args:
-            key: a canonical name.
-
-        Raises:
-            CheckpointError: it holds NaN or infinity.
-        """
+        """Yields one parameter as float32 blocks of rows; a large array is read block by block."""
         for block in self._blocks[key]() if key in self._blocks else (self._readers[key](),):
             yield self._checked(key, block)
 
@@ -141,15 +127,7 @@ class _StackedReader:
 
 
 def read_canonical(npz) -> CanonicalCheckpoint:
-    """Returns a checkpoint of any published layout under canonical names.
-
-    Args:
-        npz: an open archive (`npz.open_npz`) or folder (`zarr_folder.ZarrFolder`); closed with the
-            checkpoint.
-
-    Raises:
-        CheckpointError: its layout is unknown, or it contradicts itself.
-    """
+    """Returns an open `NpzFile` or `ZarrFolder` under canonical names; closed with the result."""
     source = str(npz.path)
     plain, layout = _without_prefixes(npz.keys(), source)
     plain = _with_pooling_apart(plain, source)
@@ -255,18 +233,12 @@ def _put_old_text_positions(npz, source, plain, shapes, readers, blocks):
 def to_layout(
     variables: Mapping[str, Callable[[], np.ndarray]], layout: str, bare: bool = False
 ) -> list[tuple[str, Callable[[], np.ndarray]]]:
-    """Translates canonical parameters to the names and shapes of a published layout.
+    """Returns (key in the file, function that returns the array) in the order of published files.
 
     Args:
         variables: {canonical name: function that returns the float32 array}.
         layout: one of `LAYOUTS`.
         bare: whether big_vision's names go without `params/`.
-
-    Returns:
-        (key in the file, function that returns the array) in the order of published files.
-
-    Raises:
-        CheckpointError: the layout is unknown.
     """
     if layout not in LAYOUTS:
         raise CheckpointError(f"layout {layout!r} cannot be written, expected one of {LAYOUTS}")
@@ -290,16 +262,10 @@ def to_layout(
 
 
 def resample_positions(grid: np.ndarray, side: int) -> np.ndarray:
-    """Resamples a position grid bilinearly with aligned corners.
+    """Resamples a position grid (1, old * old, width) bilinearly to (1, side * side, width).
 
-    Equals `scipy.ndimage.zoom(grid, (new/old, new/old, 1), order=1)`, which the original uses.
-
-    Args:
-        grid: float32 (1, old * old, width).
-        side: patches along a side of the new grid.
-
-    Returns:
-        float32 (1, side * side, width).
+    Aligned corners: equals `scipy.ndimage.zoom(grid, (new/old, new/old, 1), order=1)`, which the
+    original uses.
     """
     old = math.isqrt(grid.shape[1])
     width = grid.shape[2]

@@ -11,11 +11,12 @@ largest array. They are read, not memory-mapped: NumPy does not align members wi
 map cannot check the CRC, and a file that shrinks under a map kills the process.
 """
 
-import ast
 import contextlib
+import io
 import math
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -42,7 +43,6 @@ _ZIP_FAULTS = (
 )
 
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit. A plain array's header takes 118.
-_MAX_DIMS = 32
 _MAX_KEY = 1024
 _CHUNK = 1 << 20
 _BLOCK = 64 << 20  # bytes that `blocks` reads at once
@@ -52,6 +52,10 @@ _BLOCK = 64 << 20  # bytes that `blocks` reads at once
 _MAX_EXPANSION = 100
 _MAX_EXPANSION_FROM = 16 << 20
 
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 _STARTS = (
     (b"\x93NUMPY", "a single .npy array"),
     (b"\x80", "a Python pickle"),
@@ -77,29 +81,19 @@ def check_key(path, key):
         )
 
 
-def parse_dtype(descr):
-    """Returns the dtype of stored plain numbers, or None if `descr` is anything else."""
-    if not isinstance(descr, str) or len(descr) > 8:
-        return None
+def plain_dtype(dtype):
+    """Returns the dtype of stored plain numbers, bfloat16 for NumPy's two raw bytes, or None."""
     try:
-        dtype = np.dtype(descr)
+        dtype = np.dtype(dtype)
     except (TypeError, ValueError, SyntaxError):
         return None
-    if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.subdtype is None:
-        return BFLOAT16  # NumPy writes bfloat16, a type it does not know, as two raw bytes.
-    if dtype.kind in "biuf" and dtype.itemsize <= 8:
-        return dtype
-    return None
+    if dtype == np.dtype("V2"):
+        return BFLOAT16
+    return dtype if dtype.kind in "biuf" and dtype.itemsize <= 8 else None
 
 
 def check_expansion(stored, unpacked, fault):
-    """Raises if an array would unpack to far more bytes than are stored.
-
-    Args:
-        stored: bytes in the file.
-        unpacked: bytes that the file declares.
-        fault: a function from a message to the exception to raise.
-    """
+    """Raises `fault(message)` if stored bytes would unpack to far more, as weights never do."""
     if unpacked > max(_MAX_EXPANSION_FROM, _MAX_EXPANSION * stored):
         raise fault(
             f"{stored:,} bytes would unpack to {unpacked:,}; expected at most {_MAX_EXPANSION} "
@@ -131,15 +125,7 @@ class NpzFile:
     """
 
     def __init__(self, path):
-        """Opens `path` and checks every member.
-
-        Args:
-            path: the file's name.
-
-        Raises:
-            CheckpointError: the file cannot be read, is not an archive of plain arrays, or declares
-                sizes that differ from its contents'.
-        """
+        """Opens `path` and checks every member; CheckpointError if one is not a plain array."""
         self.path = os.fspath(path)
         if os.path.isdir(self.path):
             raise CheckpointError(f"{self.path}: expected a .npz file, found a folder")
@@ -184,17 +170,7 @@ class NpzFile:
         return self._member(key).stored.newbyteorder("=")
 
     def read(self, key):
-        """Reads one array.
-
-        Args:
-            key: one of `keys()`.
-
-        Returns:
-            A new array of `shape(key)` and `dtype(key)`. Its bytes agree with the archive's CRC.
-
-        Raises:
-            CheckpointError: if there is no such key, or its data is damaged.
-        """
+        """Returns a new array of `shape(key)` and `dtype(key)`; its bytes agree with the CRC."""
         member = self._member(key)
         info = member.info
         shape = member.shape[::-1] if member.fortran else member.shape
@@ -214,17 +190,7 @@ class NpzFile:
         return array.T if member.fortran else array
 
     def blocks(self, key):
-        """Reads one array as blocks of rows, so a token table is never in memory twice.
-
-        Args:
-            key: one of `keys()`.
-
-        Yields:
-            Arrays of `dtype(key)`. Joined along the first axis, they equal what `read` returns.
-
-        Raises:
-            CheckpointError: as for `read`.
-        """
+        """Yields one array as blocks of rows, so a token table is never in memory twice."""
         member = self._member(key)
         size = math.prod(member.shape) * member.stored.itemsize
         if size <= _BLOCK or member.fortran or not member.stored.isnative:
@@ -317,25 +283,21 @@ class NpzFile:
         # Checked before the data is read, because a model is made from the shapes alone.
         check_expansion(info.compress_size, info.file_size, fault)
         with self._reading(key), self._zip.open(info) as f:
-            magic = f.read(8)
-            if len(magic) < 8 or magic[:6] != b"\x93NUMPY":
-                raise fault(f"expected a .npy header, found {magic!r}")
-            version = (magic[6], magic[7])
-            if version not in ((1, 0), (2, 0), (3, 0)):
-                raise fault(f".npy version {version[0]}.{version[1]}; expected 1.0, 2.0 or 3.0")
-            size_format = "<H" if version == (1, 0) else "<I"
-            (length,) = struct.unpack(size_format, f.read(struct.calcsize(size_format)))
-            if length > min(_MAX_HEADER, info.file_size):
-                raise fault(f"a .npy header of {length:,} bytes; expected at most {_MAX_HEADER:,}")
-            text = f.read(length)
-        offset = 8 + struct.calcsize(size_format) + length
-        header = _parse_header(text)
-        if header is None:
-            raise fault(f"malformed .npy header {text[:80]!r}")
-        descr, fortran, shape = header
-        dtype = parse_dtype(descr)
+            start = io.BytesIO(f.read(_MAX_HEADER))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # a header that Python 2 has written
+                version = np.lib.format.read_magic(start)
+                shape, fortran, found = _HEADER_READERS[version](start)
+        except KeyError:
+            raise fault(f".npy version {version}; expected (1, 0) or (2, 0)") from None
+        except Exception as e:  # NumPy lets the errors of Python's parser through
+            raise fault(f"malformed .npy header: {_one_line(e)[:200]}") from None
+        if not all(type(n) is int and n >= 0 for n in shape):
+            raise fault(f"malformed .npy header: shape {shape}")
+        offset, dtype = start.tell(), plain_dtype(found)
         if dtype is None:
-            kind = "a pickled object" if "O" in str(descr) else f"dtype {str(descr)[:80]}"
+            kind = "a pickled object" if found.hasobject else f"dtype {str(found)[:80]}"
             raise fault(f"{kind}; expected bool, int, float or bfloat16 (|V2) numbers")
         expected = offset + math.prod(shape) * dtype.itemsize
         if expected != info.file_size:
@@ -364,60 +326,21 @@ def _check_end(file):
         raise ValueError("data goes on after the array's end")
 
 
-def _parse_header(text):
-    """Returns (descr, fortran_order, shape) of a .npy header, or None if it is malformed."""
-    try:
-        header = ast.literal_eval(text.decode("ascii").strip())
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return None
-    if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
-        return None
-    shape, fortran = header["shape"], header["fortran_order"]
-    if not isinstance(fortran, bool) or not isinstance(shape, tuple) or len(shape) > _MAX_DIMS:
-        return None
-    if not all(type(n) is int and 0 <= n < 2**63 for n in shape):
-        return None
-    return header["descr"], fortran, shape
-
-
 def _one_line(error):
     """Returns an exception's message, folded into one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def open_npz(path):
-    """Opens a `.npz` file for reading; see `NpzFile`.
-
-    Example:
-        >>> with open_npz("LiT-B16B_2.npz") as f:
-        ...     f.shape("t"), f.read("t")
-
-    Args:
-        path: the file's name.
-
-    Returns:
-        An `NpzFile`, to be closed or used as a context manager.
-
-    Raises:
-        CheckpointError: if the file is not an archive of plain arrays.
-    """
+    """Opens a `.npz` file for reading: an `NpzFile`, to be closed or used in a `with` block."""
     return NpzFile(path)
 
 
 def write_npz(path, arrays):
-    """Writes an uncompressed `.npz` file that `np.load` and JAX code bases read.
+    """Writes (key, array) pairs, or a dict, as an uncompressed `.npz` that `np.load` and JAX read.
 
-    Each array is written before the next is taken from the iterable. The file appears under its
-    name only when it is complete; until then, the old file stays. The same arrays give the same
-    bytes.
-
-    Args:
-        path: the file's name.
-        arrays: an iterable of (key, array), or a dict. bfloat16 arrays are written as `|V2`.
-
-    Raises:
-        CheckpointError: if a key is not allowed or comes twice, an array does not hold numbers, or
-            the file cannot be written.
+    Each array is written before the next is taken. bfloat16 arrays are written as `|V2`. The same
+    arrays give the same bytes.
     """
     pairs = arrays.items() if hasattr(arrays, "items") else arrays
     try:
@@ -446,7 +369,7 @@ def _write_member(archive, path, key, array):
     array = np.asarray(array)
     if array.dtype == BFLOAT16:
         array = array.view(np.dtype("V2"))
-    elif parse_dtype(array.dtype.str) is None:
+    elif plain_dtype(array.dtype) is None:
         raise CheckpointError(f"{path}: key {key!r}: dtype {array.dtype} cannot be written")
     # A ZipInfo made from a name has a fixed date, 1980: equal arrays give equal files.
     member = zipfile.ZipInfo(key + ".npy")

@@ -86,16 +86,10 @@ def _bert_layer(width: int, mlp_dim: int) -> dict:
 
 
 def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of every parameter of a model, by canonical name.
+    """Returns {canonical name: shape} of every parameter of a model, ordered by name.
 
     Canonical names are big_vision's, plus `img/cls_pos_embedding`: the class token's row of the
     combined position embedding in other layouts. It is separate so that it can be written back.
-
-    Args:
-        config: the model.
-
-    Returns:
-        {canonical name: shape}, ordered by name.
     """
     out = {}
     if config.image:

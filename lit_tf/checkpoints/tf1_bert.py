@@ -43,18 +43,7 @@ def is_tf1_bert(path) -> bool:
 
 
 def read_tf1_bert(path, max_length: int = 512) -> "Tf1Bert":
-    """Opens the checkpoint of an original BERT release.
-
-    Args:
-        path: the folder that holds `bert_model.ckpt.index` and its data, or their common prefix.
-        max_length: positions to keep; longer tables are cut.
-
-    Returns:
-        A mapping {`txt/BertEncoder_0/...`: float32 array} that reads an array when it is asked for.
-
-    Raises:
-        CheckpointError: there is no such checkpoint, it is damaged, or it is not a BERT.
-    """
+    """Opens the checkpoint of an original BERT release; longer tables of positions are cut."""
     return Tf1Bert(path, max_length)
 
 

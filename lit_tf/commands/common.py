@@ -12,6 +12,7 @@ import sys
 from lit_tf.checkpoints import registry
 from lit_tf.errors import ConfigError, DataError, ImageError
 from lit_tf.images.formats import MAX_PIXELS
+from lit_tf.texts import vocabularies
 
 
 def add_checkpoint(parser):
@@ -268,8 +269,8 @@ def checkpoint_files(checkpoint, vocab=None):
         if path is None or "://" in os.fspath(path):
             continue
         path = pathlib.Path(path).expanduser()
-        found += [path, *(path.with_name(f"{path.stem}{end}") for end in (".txt", ".model"))]
-        found += [path.parent / "vocab.txt", *(path.iterdir() if path.is_dir() else ())]
+        found += [path, *(path.parent / name for name in vocabularies.names(path.stem))]
+        found += path.iterdir() if path.is_dir() else ()
     return found
 
 

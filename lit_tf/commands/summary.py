@@ -8,6 +8,7 @@ import numpy as np
 from lit_tf.checkpoints import download
 from lit_tf.checkpoints.shapes import config_from_shapes
 from lit_tf.loading import check_log_temperature, find_tokenizer, open_checkpoint
+from lit_tf.texts import vocabularies
 
 
 def summarize(name_or_path, *, vocab=None) -> dict:
@@ -46,11 +47,8 @@ def summarize(name_or_path, *, vocab=None) -> dict:
     if config.text is None:
         missing.append("a text tower: it embeds images only")
     elif tokenizer is None:
-        path = pathlib.Path(path)
-        name = "vocab.txt" if path.is_dir() else path.with_suffix(".txt").name
-        if config.tokenizer_kind == "sentencepiece":
-            name = path.with_suffix(".model").name
-        missing.append(f"a vocabulary ({name} beside it): it embeds tokens, but no strings")
+        names = " or ".join(vocabularies.names(pathlib.Path(path).stem, config.tokenizer_kind))
+        missing.append(f"a vocabulary ({names} beside it): it embeds tokens, but no strings")
     return {
         "path": str(path),
         "layout": checkpoint.layout,

@@ -22,6 +22,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 from lit_tf.errors import TokenizerError
 from lit_tf.sequences import to_list
+from lit_tf.texts import vocabularies
 from lit_tf.texts.wordpiece import check_length, check_vocabulary, read_vocabulary
 
 KINDS = ("bert", "sentencepiece")
@@ -372,8 +373,7 @@ def load_tokenizer(
         TokenizerError: if the file cannot be read, or is not a vocabulary of that kind.
     """
     if kind is None:
-        suffix = pathlib.PurePosixPath(os.fspath(path)).suffix
-        kind = {".txt": "bert", ".model": "sentencepiece"}.get(suffix)
+        kind = vocabularies.kind_of(os.fspath(path))
         if kind is None:
             raise TokenizerError(
                 f"The name {os.fspath(path)} does not tell the kind of vocabulary: expected .txt "

@@ -1,0 +1,28 @@
+"""What a vocabulary is called: beside a checkpoint, and where it is written."""
+
+import pathlib
+
+_SUFFIXES = {"bert": ".txt", "sentencepiece": ".model"}
+
+
+def names(stem: str, kind: str | None = None) -> list[str]:
+    """Returns the names that the vocabulary of a checkpoint STEM.npz may have, best first."""
+    kinds = _SUFFIXES if kind is None else [kind]
+    own = [f"{stem}{_SUFFIXES[k]}" for k in kinds]
+    return [*own, "vocab.txt"] if "bert" in kinds else own
+
+
+def beside(checkpoint: pathlib.Path, kind: str) -> pathlib.Path:
+    """Returns the path under which a checkpoint's vocabulary is written."""
+    return checkpoint.with_suffix(_SUFFIXES[kind])
+
+
+def find(folder: pathlib.Path, stem: str, kind: str) -> pathlib.Path | None:
+    """Returns the vocabulary of a checkpoint in a folder, or None."""
+    return next((folder / n for n in names(stem, kind) if (folder / n).is_file()), None)
+
+
+def kind_of(path) -> str | None:
+    """Returns the kind of vocabulary that a file's name tells, or None."""
+    suffix = pathlib.PurePosixPath(path).suffix
+    return next((kind for kind, own in _SUFFIXES.items() if own == suffix), None)
