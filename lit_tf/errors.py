@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 class LitError(Exception):
     """Base of every error that this package raises on purpose."""
 
+    # Keras then raises it as it is, without the arguments of every layer on the way.
+    _keras_call_info_injected = True
+
 
 class CheckpointError(LitError):
     """A checkpoint cannot be read, or is not what its layout promises."""

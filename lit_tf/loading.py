@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,6 +27,7 @@ from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
 from lit_tf.model import LitModel
 from lit_tf.texts import vocabularies
 from lit_tf.texts.tokenizers import load_tokenizer
+from lit_tf.towers.layers import dtype_policy
 
 _PIECE = 4 << 20  # bytes
 _MAX_LOG_TEMPERATURE = np.log(np.finfo(np.float32).max)
@@ -50,7 +50,8 @@ def load(
         vocab: path of the vocabulary; by default NAME.txt, NAME.model or vocab.txt beside the file.
         resolution: side of the images in pixels, a multiple of the patch; the position embedding is
             resampled. By default the checkpoint's own.
-        dtype: `float32` (default), `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy.
+        dtype: `float32`, `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy of floats; by
+            default Keras's global policy, float32 unless you changed it.
 
     Returns:
         The model. `model.tokenizer` is None where no vocabulary was found.
@@ -362,24 +363,6 @@ def _assign(variable, blocks):
             )
             start = end
         del block  # before the next one is read
-
-
-def dtype_policy(dtype):
-    """Returns what Keras makes of a dtype.
-
-    Args:
-        dtype: `float32`, `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy of floats.
-
-    Raises:
-        ConfigError: it is not a dtype policy of floats.
-    """
-    try:
-        policy = keras.dtype_policies.get(dtype)
-    except (TypeError, ValueError) as e:
-        raise ConfigError(f"dtype {dtype!r}: {e}") from None
-    if not tf.as_dtype(policy.variable_dtype).is_floating:
-        raise ConfigError(f"dtype {dtype!r}: expected floats, such as bfloat16")
-    return policy
 
 
 def _at_resolution(config, resolution):

@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike
 
 from lit_tf import zero_shot
 from lit_tf.config import LitConfig
-from lit_tf.errors import ExportError, ImageError, LitError, TokenizerError
+from lit_tf.errors import CheckpointError, ExportError, ImageError, LitError, TokenizerError
 from lit_tf.images import preprocessing, stream
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
 from lit_tf.texts import tokenizers, vocabularies
 from lit_tf.texts.batching import distinct_by_length
 from lit_tf.texts.tokenizers import BertTokenizer, SentencePieceTokenizer
+from lit_tf.towers import layers
 from lit_tf.towers.bert import Bert
 from lit_tf.towers.text_transformer import TextTransformer
 from lit_tf.towers.vit import ViT
@@ -38,7 +39,7 @@ def normalize(z: tf.Tensor) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable("lit_tf")
-class LitModel(keras.Model):
+class LitModel(layers.Freezable, keras.Model):
     """Locked-image text tuning: an image tower and a text tower with one embedding space.
 
     Example:
@@ -51,10 +52,9 @@ class LitModel(keras.Model):
         config: what the towers are made of.
         tokenizer: turns strings into tokens; without one the model takes tokens only.
         seed: of the starting values, or None to leave all variables at zero, to be filled.
+        **kwargs: of `keras.Model`, such as `name` and `dtype`.
 
     Attributes:
-        config: the configuration.
-        tokenizer: the tokenizer, or None.
         image_tower: Keras layer, float (N, R, R, 3) -> (N, D), or None.
         text_tower: Keras layer, int32 (N, L) -> (N, D), or None.
         t: Variable (1,), the logarithm of the temperature; None where a tower is missing.
@@ -70,10 +70,9 @@ class LitModel(keras.Model):
         seed: int | None = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.config = config
-        self.tokenizer = tokenizer
-        policy = self.dtype_policy
+        policy = layers.dtype_policy(kwargs.pop("dtype", None))
+        super().__init__(dtype=policy, **kwargs)
+        self.config, self.tokenizer, self.seed = config, tokenizer, seed
         self.image_tower = self.text_tower = self.t = self.b = None
         if config.image:
             self.image_tower = ViT(config.image, seed=seed, dtype=policy, name="image_tower")
@@ -90,6 +89,8 @@ class LitModel(keras.Model):
             if config.has_bias:
                 self.b = self._scalar("b", -2.71)
         self.built = True
+        if not kwargs.get("trainable", True):  # asked for before there were parts
+            self.trainable = False
         # No Python control flow on tensors, so AutoGraph would only make tracing slower.
         options = {"reduce_retracing": True, "autograph": False}
         self.image_function = tf.function(self.embed_pixels, **options)
@@ -155,6 +156,16 @@ class LitModel(keras.Model):
             raise LitError("this model has one tower only, so there is no temperature")
         logits = tf.matmul(zimg, ztxt, transpose_b=True) * tf.exp(tf.convert_to_tensor(self.t))
         return logits if self.b is None else logits + tf.convert_to_tensor(self.b)
+
+    def __call__(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As `call`, of tensors, arrays or Keras inputs."""
+        if not isinstance(inputs, Mapping):
+            raise LitError(
+                'expected a dict: model({"image": images, "tokens": tokens}), either of which may '
+                f"be missing; found {type(inputs).__name__}. encode_image and encode_text take "
+                "files, pixels and strings"
+            )
+        return super().__call__(inputs, *args, **kwargs)
 
     def call(
         self,
@@ -238,6 +249,30 @@ class LitModel(keras.Model):
             "or lit_tf.export.tflite(model, dir)"
         )
 
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the model with its vocabulary as Keras does, in a file NAME.keras.
+
+        Raises:
+            CheckpointError: the name does not end in .keras.
+        """
+        if not str(filepath).endswith(".keras"):
+            raise CheckpointError(
+                f"model.save({os.fspath(filepath)!r}): expected a name that ends in .keras. "
+                "lit_tf.save_npz writes NAME.npz; the format .h5 cannot hold this model"
+            )
+        super().save(filepath, *args, **kwargs)
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Refuses: Keras quantizes its own layers only, and would leave this model as it is.
+
+        Raises:
+            ExportError: always; it names the function that quantizes.
+        """
+        raise ExportError(
+            "Keras cannot quantize a LitModel. Use lit_tf.export.tflite(model, dir, "
+            'quantization="int8")'
+        )
+
     def tower(self, kind: str) -> keras.layers.Layer:
         """Returns the `image` or `text` tower.
 
@@ -280,6 +315,7 @@ class LitModel(keras.Model):
             ImageError: an image cannot be used; the message says which and why.
         """
         self.tower("image")
+        _only_eagerly("encode_image", "model.embed_pixels(pixels) takes uint8 (N, R, R, 3)")
         images = preprocessing.checked_list(images)
         batches = self.embed_stream(images, batch_size, max_pixels=max_pixels)
         return self._concatenate(batch.embeddings for batch in batches)
@@ -358,6 +394,10 @@ class LitModel(keras.Model):
         Raises:
             TokenizerError: the model has no vocabulary, or a text is not a string.
         """
+        _only_eagerly(
+            "encode_text, tokenize",
+            "model.embed_tokens(model.tokenizer(texts)) takes a tensor of strings",
+        )
         if self.tokenizer is None:
             kind = self.config.tokenizer_kind
             file = " or ".join(vocabularies.names("NAME", kind))
@@ -498,13 +538,14 @@ class LitModel(keras.Model):
         Args:
             dtype: `float32`, `bfloat16`, or any other Keras dtype policy of floats.
         """
-        policy = keras.dtype_policies.get(dtype)
+        policy = layers.dtype_policy(dtype)
         if policy.name == self.dtype_policy.name:
             return self
         out = LitModel(self.config, self.tokenizer, seed=None, dtype=policy, name=self.name)
         given = self.canonical_variables()
         for name, variable in out.canonical_variables().items():
             variable.assign(tf.cast(given[name].value, variable.dtype))
+        layers.freeze(out, layers.frozen(self))
         return out
 
     # --- checkpoints ---------------------------------------------------------------------------
@@ -537,6 +578,7 @@ class LitModel(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs; the vocabulary travels along."""
         config = {**super().get_config(), "config": self.config.to_dict(), "tokenizer": None}
+        config |= {"seed": self.seed, "frozen": layers.frozen(self)}
         if self.tokenizer is not None:
             data = base64.b64encode(self.tokenizer.to_bytes()).decode()
             config["tokenizer"] = {"kind": self.tokenizer.kind, "data": data}
@@ -544,12 +586,24 @@ class LitModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LitModel":
-        """Rebuilds the model with all variables at their starting values, to be filled."""
+        """Rebuilds the model: frozen where it was, and started as the constructor does."""
         config = dict(config)
+        names, seed = config.pop("frozen", None), layers.first_values(config.pop("seed", None))
         lit, tokenizer = LitConfig.from_dict(config.pop("config")), config.pop("tokenizer")
         if tokenizer is not None:
             data = base64.b64decode(tokenizer["data"])
             tokenizer = tokenizers.tokenizer_from_bytes(
                 tokenizer["kind"], data, lit.token_length, lit.lowercase
             )
-        return cls(lit, tokenizer, seed=None, **config)
+        model = cls(lit, tokenizer, seed, **config)
+        if names is not None:
+            layers.freeze(model, names)
+        return model
+
+
+def _only_eagerly(what, instead):
+    """Raises LitError in a graph, where there are no values yet."""
+    if not tf.executing_eagerly():
+        raise LitError(
+            f"{what} work outside of graphs only. In tf.data and tf.function, {instead}"
+        )

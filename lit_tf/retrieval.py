@@ -96,8 +96,8 @@ def recalls_of_ranks(
     image_rank: np.ndarray, text_rank: np.ndarray, ks: Sequence[int] = (1, 5, 10)
 ) -> dict[str, float]:
     """Returns what `recalls` does, from the result of `ranks`."""
-    if not ks or min(ks) < 1:
-        raise DataError(f"Recall@k needs k of at least 1, found {list(ks)}")
+    if not len(ks) or not all(isinstance(k, int | np.integer) and k >= 1 for k in ks):
+        raise DataError(f"Recall@k needs whole numbers k of at least 1, found {list(ks)}")
     both = (("img2txt", image_rank), ("txt2img", text_rank))
     return {f"{way}/Recall@{k}": float((rank < k).mean()) for way, rank in both for k in ks}
 

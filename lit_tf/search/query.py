@@ -155,8 +155,8 @@ class Searcher:
             DataError: the condition or a template cannot be used, or another model made the index.
             ConfigError: there is no question.
         """
-        if top < 1:
-            raise ConfigError(f"top is {top}; expected at least 1")
+        if not isinstance(top, int) or top < 1:
+            raise ConfigError(f"top is {top!r}; expected a whole number of at least 1")
         texts, minus = _listed(texts), _listed(minus)
         vector = self.embed(texts, images, minus, templates)
         found = self.answer(vector, top=top, exact=exact, where=where)

@@ -9,7 +9,7 @@ from lit_tf.towers.layers import (
     CanonicalLayer,
     LayerNorm,
     PostNormBlock,
-    Tower,
+    TextTower,
     compiled_by_xla,
     current_ops,
 )
@@ -32,12 +32,12 @@ class Table(CanonicalLayer):
 
     def call(self, ids):
         """Maps int32 (batch, tokens) to (batch, tokens, width)."""
-        rows = current_ops().lookup(tf.convert_to_tensor(self.table), ids)
+        rows = current_ops().lookup(tf.convert_to_tensor(self.table), tf.cast(ids, tf.int32))
         return tf.cast(rows, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("lit_tf")
-class Bert(Tower):
+class Bert(TextTower):
     """BERT encoder with an optional linear head on [CLS]; tokens equal to 0 are padding.
 
     Example:
@@ -60,8 +60,7 @@ class Bert(Tower):
     config_class = BertConfig
 
     def __init__(self, config: BertConfig, seed: int | None = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, seed, **kwargs)
         c, policy = config, self.dtype_policy
         self.tokens = Table(c.vocab_size, c.width, dtype=policy, name="tokens")
         self.positions = Table(c.max_length, c.width, dtype=policy, name="positions")
@@ -73,8 +72,7 @@ class Bert(Tower):
             ),
             c.depth,
         )
-        self.add_head()
-        self.initialize(seed)
+        self.finish()
 
     def without_padding(self, tokens):
         """Returns tokens without the columns that are padding in every row.
@@ -82,12 +80,6 @@ class Bert(Tower):
         Padding is masked and only [CLS] is read, so the embeddings stay the same, and the work is
         that of the longest text: "a photo of a cat" is 7 tokens of 16. Compilers of whole programs
         (XLA, for a TPU) want one static length: for them nothing is cut.
-
-        Args:
-            tokens: int32 (batch, length).
-
-        Returns:
-            int32 (batch, length of the longest text).
         """
         if compiled_by_xla():
             return tokens
@@ -99,15 +91,9 @@ class Bert(Tower):
         return tokens[:, : tf.maximum(tf.reduce_max(ends), 1)]  # an empty batch has no maximum
 
     def call(self, tokens, training=False, dropout_seed=None):
-        """Embeds texts.
+        """Maps tokens (batch, length), [CLS] first, 0 for padding, to (batch, embedding width).
 
-        Args:
-            tokens: int32 (batch, length), [CLS] first, 0 where there is padding.
-            training: whether dropout is active.
-            dropout_seed: int32 (2,) from which all dropout masks follow; None draws one.
-
-        Returns:
-            (batch, out_dim or width), not normalized.
+        All dropout masks, in training, follow from `dropout_seed` (int32 (2,)); None draws one.
         """
         x = self.representation(tokens, training, dropout_seed)
         return x if self.head is None else self.head(x)

@@ -12,8 +12,10 @@ import dataclasses
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from tensorflow.python.ops import control_flow_util
 
+from lit_tf.errors import ConfigError, LitError, TokenizerError
 from lit_tf.towers import lite_ops, ops, xla_ops
 from lit_tf.towers.initializers import initial_value
 
@@ -44,7 +46,83 @@ def current_ops():
     return xla_ops if compiled_by_xla() else ops
 
 
-class CanonicalLayer(keras.layers.Layer):
+def dtype_policy(dtype) -> keras.dtype_policies.DTypePolicy:
+    """Returns what Keras makes of a dtype: `float32`, `bfloat16`, `mixed_bfloat16`, ...
+
+    Raises:
+        ConfigError: it is not a dtype policy of floats.
+    """
+    try:
+        policy = keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError) as e:
+        raise ConfigError(f"dtype {dtype!r}: {e}") from None
+    quantized = isinstance(policy, keras.dtype_policies.QuantizedDTypePolicy)
+    if quantized or not tf.as_dtype(policy.variable_dtype).is_floating:
+        raise ConfigError(
+            f"dtype {dtype!r}: expected floats, such as bfloat16. For int8, export the model: "
+            'lit_tf.export.tflite(model, dir, quantization="int8")'
+        )
+    return policy
+
+
+def shape_and_dtype(x) -> tuple[tuple[int | None, ...] | None, str]:
+    """Returns (shape, None where its rank is unknown; dtype) of an array, tensor or Keras input."""
+    x = x if hasattr(x, "shape") else np.asarray(x)
+    known = getattr(x.shape, "rank", 0) is not None
+    return tuple(x.shape) if known else None, keras.backend.standardize_dtype(x.dtype)
+
+
+def limits(x) -> tuple[float, float] | None:
+    """Returns the smallest and the largest value of what is computed now; None in graphs."""
+    if not tf.executing_eagerly() or isinstance(x, keras.KerasTensor):
+        return None
+    x = x.numpy() if hasattr(x, "numpy") else np.asarray(x)
+    return (float(x.min()), float(x.max())) if x.size else None
+
+
+def first_values(seed):
+    """Returns the seed of a layer that Keras makes from its config: None if a file fills it.
+
+    Keras looks for shared objects only while it reads a file, and then fills every variable, so
+    none needs a value before. A clone starts as the constructor does.
+    """
+    reads_file = global_state.get_global_attribute("shared_objects/id_to_obj_map") is not None
+    return None if reads_file else seed or 0
+
+
+def parts(layer, name=""):
+    """Yields (dotted name, layer or variable) of a layer and all below it, outer ones first."""
+    yield name, layer
+    for attribute, value in vars(layer).items():
+        if isinstance(value, CanonicalLayer):
+            yield from parts(value, f"{name}{attribute}.")
+        elif isinstance(value, keras.Variable):
+            yield f"{name}{attribute}", value
+
+
+def frozen(layer) -> list[str]:
+    """Returns the names of the layers and variables that do not train, as `parts` has them."""
+    return [name for name, part in parts(layer) if not part.trainable]
+
+
+def freeze(layer, names) -> None:
+    """Lets exactly the parts train that `frozen` did not name."""
+    for name, part in parts(layer):
+        part.trainable = name not in names
+
+
+class Freezable:
+    """A mixin with which `trainable = False` reaches all parts, whatever it said before."""
+
+    def __setattr__(self, name, value):
+        # TensorFlow passes over what looks like no change, but parts may differ from the whole.
+        if name == "trainable":
+            keras.layers.Layer.trainable.fset(self, value)
+        else:
+            super().__setattr__(name, value)
+
+
+class CanonicalLayer(Freezable, keras.layers.Layer):
     """A layer that knows the names of its variables in a checkpoint.
 
     Subclasses set `canonical_names`, which maps attributes (a variable, or another such layer) to
@@ -56,6 +134,13 @@ class CanonicalLayer(keras.layers.Layer):
     def parameter(self, name, shape, **kwargs):
         """Returns a new variable, zero until it is filled from a checkpoint or by a rule."""
         return self.add_weight(name=name, shape=shape, initializer="zeros", **kwargs)
+
+    def quantize(self, *args, **kwargs):
+        """Refuses: Keras quantizes its own layers only, and would leave this one as it is."""
+        raise LitError(
+            "Keras cannot quantize the layers of lit_tf. Use lit_tf.export.tflite(model, dir, "
+            'quantization="int8")'
+        )
 
     def canonical_variables(self) -> dict[str, keras.Variable]:
         """Returns {name: variable} of this layer and all below it, names joined by '/'."""
@@ -274,12 +359,33 @@ class Tower(CanonicalLayer):
     block_prefix = ""
     config_class = None  # of `config`
 
-    def add_head(self):
-        """Makes the linear head, if the configuration has one; the last step of the constructor."""
+    def __init__(self, config, seed, dtype=None, **kwargs):
+        super().__init__(dtype=dtype_policy(dtype), **kwargs)
+        self.config, self.seed = config, seed
+
+    def finish(self):
+        """Makes the linear head, if the configuration has one; ends the constructor.
+
+        Every variable is filled by the original's rule for its name. Equal seeds give equal values;
+        without a seed, variables stay at zero.
+        """
         width, out_dim = self.config.width, self.config.out_dim
         policy = self.dtype_policy
         self.head = Dense((width,), (out_dim,), dtype=policy, name="head") if out_dim else None
         self.built = True
+        if not self.trainable:  # asked for in the constructor, before there were parts
+            self.trainable = False
+        if self.seed is not None:
+            self.initialize(self.seed)
+
+    def __call__(self, inputs, *args, **kwargs):
+        """Computes the layer, or adds it to a Keras graph; refuses what it does not take."""
+        self.check(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def check(self, inputs):
+        """Raises a LitError if a tensor, array or Keras input is not what this tower takes."""
+        raise NotImplementedError
 
     def compute_output_shape(self, input_shape):
         """Returns (batch, embedding width)."""
@@ -287,13 +393,18 @@ class Tower(CanonicalLayer):
 
     def get_config(self):
         """Returns what `from_config` needs."""
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+        sizes = dataclasses.asdict(self.config)
+        return {**super().get_config(), "config": sizes, "seed": self.seed, "frozen": frozen(self)}
 
     @classmethod
     def from_config(cls, config):
-        """Rebuilds the tower with all variables at zero, to be filled."""
+        """Rebuilds the tower: frozen where it was, and started as the constructor does."""
         config = dict(config)
-        return cls(cls.config_class(**config.pop("config")), seed=None, **config)
+        sizes, names = cls.config_class(**config.pop("config")), config.pop("frozen", None)
+        tower = cls(sizes, first_values(config.pop("seed", None)), **config)
+        if names is not None:
+            freeze(tower, names)
+        return tower
 
     def add_blocks(self, make_block, depth):
         """Makes `depth` blocks, where `make_block(name)` makes one."""
@@ -315,12 +426,7 @@ class Tower(CanonicalLayer):
         return out
 
     def initialize(self, seed):
-        """Fills every variable by the original's rule for its name; None leaves them as they are.
-
-        Equal seeds give equal values.
-        """
-        if seed is None:
-            return
+        """Fills every variable by the original's rule for its name."""
         for name, variable in self.canonical_variables().items():
             variable.assign(initial_value(name, tuple(variable.shape), seed))
 
@@ -328,3 +434,30 @@ class Tower(CanonicalLayer):
         """Fills only the head by that rule, for a tower whose rest comes from a checkpoint."""
         for name, variable in self.head.canonical_variables().items():
             variable.assign(initial_value(f"head/{name}", tuple(variable.shape), seed))
+
+
+class TextTower(Tower):
+    """What both text towers share."""
+
+    shortest = 2  # tokens of a text: BERT's first and last
+
+    def check(self, tokens):
+        """Raises TokenizerError for what is not integers (batch, length) in the token table."""
+        shape, dtype = shape_and_dtype(tokens)
+        rows, longest = self.config.vocab_size, self.config.max_length
+        shortest = min(self.shortest, longest)
+        length = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
+        wanted = f"the text tower takes integers in [0, {rows}) of shape (N, {length}), found"
+        if "int" not in dtype:
+            raise TokenizerError(f"{wanted} {dtype}. model.tokenize makes tokens of texts")
+        if shape is None or len(shape) != 2:
+            raise TokenizerError(f"{wanted} {'an unknown shape' if shape is None else shape}")
+        # A batch that is cut to its longest text has no static length.
+        if shape[0] != 0 and shape[1] is not None and not shortest <= shape[1] <= longest:
+            raise TokenizerError(f"{wanted} {shape}")
+        found = limits(tokens)
+        if found and not 0 <= found[0] <= found[1] < rows:
+            raise TokenizerError(
+                f"{wanted} {found[0]:.0f} to {found[1]:.0f}; "
+                "does the vocabulary belong to this checkpoint?"
+            )

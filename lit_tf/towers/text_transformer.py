@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from lit_tf.config import TextTransformerConfig
 from lit_tf.towers.bert import Table
-from lit_tf.towers.layers import LayerNorm, PreNormBlock, Tower
+from lit_tf.towers.layers import LayerNorm, PreNormBlock, TextTower
 
 
 @keras.saving.register_keras_serializable("lit_tf")
-class TextTransformer(Tower):
+class TextTransformer(TextTower):
     """Text transformer without any mask: not causal, and padding is attended to.
 
     Args:
@@ -30,8 +30,8 @@ class TextTransformer(Tower):
     config_class = TextTransformerConfig
 
     def __init__(self, config: TextTransformerConfig, seed: int | None = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, seed, **kwargs)
+        self.shortest = config.max_length  # the last position answers
         c, policy = config, self.dtype_policy
         self.tokens = Table(c.vocab_size, c.width, dtype=policy, name="tokens")
         self.pos_embedding = self.parameter("pos_embedding", (1, c.max_length, c.width))
@@ -40,30 +40,17 @@ class TextTransformer(Tower):
             c.depth,
         )
         self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
-        self.add_head()
-        self.initialize(seed)
+        self.finish()
 
     def without_padding(self, tokens):
         """Returns tokens as they are: the last position is read, and padding is attended to.
 
         So this tower's work is the same for every text, however short (see `Bert`).
-
-        Args:
-            tokens: int32 (batch, max_length).
         """
         return tokens
 
     def call(self, tokens, training=False, dropout_seed=None):
-        """Embeds texts.
-
-        Args:
-            tokens: int32 (batch, max_length), cut or padded as the tokenizer does.
-            training: ignored; this tower has no dropout.
-            dropout_seed: ignored.
-
-        Returns:
-            (batch, out_dim or width), not normalized.
-        """
+        """Maps tokens (batch, max_length) to (batch, embedding width); there is no dropout."""
         x = self.representation(tokens)
         return x if self.head is None else self.head(x)
 

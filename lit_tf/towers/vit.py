@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from lit_tf.config import ViTConfig
+from lit_tf.errors import ImageError
 from lit_tf.towers.layers import (
     Attention,
     CanonicalLayer,
@@ -15,7 +16,11 @@ from lit_tf.towers.layers import (
     PreNormBlock,
     Tower,
     current_ops,
+    limits,
+    shape_and_dtype,
 )
+
+_OUTERMOST = 1.1  # of an image's values
 
 
 class PatchEmbedding(CanonicalLayer):
@@ -93,8 +98,7 @@ class ViT(Tower):
     config_class = ViTConfig
 
     def __init__(self, config: ViTConfig, seed: int | None = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, seed, **kwargs)
         c, policy = config, self.dtype_policy
         self.cls = self.cls_pos_embedding = self.pooling = None
         if c.pool == "cls":
@@ -116,20 +120,31 @@ class ViT(Tower):
             self.pooling = AttentionPooling(
                 c.width, c.num_heads, c.mlp_dim, dtype=policy, name="pooling"
             )
-        self.add_head()
-        self.initialize(seed)
+        self.finish()
+
+    def check(self, images):
+        """Raises ImageError for what is not float (batch, image_size, image_size, 3) in [-1, 1]."""
+        size = self.config.image_size
+        wanted = f"the image tower takes floats in [-1, 1] of shape (N, {size}, {size}, 3), found"
+        shape, dtype = shape_and_dtype(images)
+        if "float" not in dtype:
+            raise ImageError(
+                f"{wanted} {dtype}. lit_tf.images.preprocess makes them of pixels; "
+                "model.encode_image takes pixels"
+            )
+        if shape is None or len(shape) != 4 or shape[1:] != (size, size, 3):
+            hint = "" if shape is None or len(shape) == 4 else "; for one image, images[None]"
+            raise ImageError(f"{wanted} {'an unknown shape' if shape is None else shape}{hint}")
+        found = limits(images)
+        # What resizes by cubic curves ends a little outside.
+        if found and not -_OUTERMOST <= found[0] <= found[1] <= _OUTERMOST:
+            raise ImageError(
+                f"{wanted} values from {found[0]:g} to {found[1]:g}. lit_tf.images.preprocess "
+                "scales pixels as the tower was trained"
+            )
 
     def call(self, images):
-        """Embeds images.
-
-        Args:
-            images: float (batch, image_size, image_size, 3) in [-1, 1].
-
-        Returns:
-            (batch, out_dim or width), not normalized.
-        """
-        size = self.config.image_size
-        images.shape.assert_is_compatible_with((None, size, size, 3))
+        """Maps float (batch, image_size, image_size, 3) in [-1, 1] to (batch, embedding width)."""
         x = self.embedding(images)  # (batch, patches, width)
         x = self._pooled_by_attention(x) if self.pooling is not None else self._class_token(x)
         return x if self.head is None else self.head(x)
