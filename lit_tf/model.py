@@ -29,11 +29,7 @@ NORM_EPSILON = 1e-8  # added to the norm, not inside a root
 
 
 def normalize(z: tf.Tensor) -> tf.Tensor:
-    """Returns embeddings divided by (their L2 norm + 1e-8), in float32.
-
-    Args:
-        z: float (batch, width).
-    """
+    """Returns embeddings (batch, width) divided by (their L2 norm + 1e-8), in float32."""
     z = tf.cast(z, tf.float32)
     return z / (tf.norm(z, axis=-1, keepdims=True) + NORM_EPSILON)
 
@@ -116,10 +112,7 @@ class LitModel(layers.Freezable, keras.Model):
     ) -> tf.Tensor:
         """Returns unit-length float32 embeddings (N, D) of int32 tokens (N, L).
 
-        Args:
-            tokens: int32 (N, L).
-            training: whether dropout is active.
-            dropout_seed: int32 (2,) from which all dropout masks follow.
+        In training, all dropout masks follow from `dropout_seed`, int32 (2,).
         """
         return normalize(self.tower("text")(tokens, training=training, dropout_seed=dropout_seed))
 
@@ -131,23 +124,13 @@ class LitModel(layers.Freezable, keras.Model):
         """As `embed_tokens` outside training, for the work of the batch's longest text.
 
         Only a text tower that masks padding (BERT) can do with less than the full length.
-
-        Args:
-            tokens: int32 (N, L).
-
-        Returns:
-            float32 (N, D), unit length.
         """
         z = self.embed_tokens(self.tower("text").without_padding(tokens))
         z.set_shape((tokens.shape[0], z.shape[1]))  # unknown after reshapes of an unknown length
         return z
 
     def logits(self, zimg: tf.Tensor, ztxt: tf.Tensor) -> tf.Tensor:
-        """Returns float32 (N, M): temperature * zimg @ ztxt.T + bias.
-
-        Args:
-            zimg: unit-length float32 (N, D).
-            ztxt: unit-length float32 (M, D).
+        """Returns float32 (N, M): temperature * zimg @ ztxt.T + bias, of (N, D) and (M, D).
 
         Raises:
             LitError: a tower is missing, and with it the temperature.
@@ -212,14 +195,7 @@ class LitModel(layers.Freezable, keras.Model):
 
         Keras would concatenate the logits of each batch, which has compared its own images with
         its own texts only. So batches give embeddings, and the logits come from all of them.
-
-        Args:
-            x: as for `call`, arrays or a dataset of such batches.
-            *args: as for `keras.Model.predict`, such as `batch_size`.
-            **kwargs: likewise.
-
-        Returns:
-            The arrays of `call`, with logits (N, M) where there are images and texts.
+        Arguments are those of `keras.Model.predict`; `x` is as for `call`, arrays or a dataset.
         """
         predict = super().predict
         if isinstance(x, Mapping) and len({len(values) for values in x.values()}) > 1:
@@ -388,9 +364,6 @@ class LitModel(layers.Freezable, keras.Model):
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
         """Returns int32 tokens (N, L) of strings.
 
-        Args:
-            texts: strings.
-
         Raises:
             TokenizerError: the model has no vocabulary, or a text is not a string.
         """
@@ -533,11 +506,7 @@ class LitModel(layers.Freezable, keras.Model):
         return tf.sigmoid(self.logits(zimg, ztxt)).numpy()
 
     def with_dtype(self, dtype: Any) -> "LitModel":
-        """Returns this model computed and stored in another dtype; itself where it is that already.
-
-        Args:
-            dtype: `float32`, `bfloat16`, or any other Keras dtype policy of floats.
-        """
+        """Returns this model in another Keras policy of floats; itself if it has that."""
         policy = layers.dtype_policy(dtype)
         if policy.name == self.dtype_policy.name:
             return self
@@ -563,11 +532,7 @@ class LitModel(layers.Freezable, keras.Model):
         return dict(sorted(out.items()))
 
     def fingerprint(self, prefix: str = "") -> str:
-        """Returns a SHA-256 of the variables' names and float32 values, in hexadecimal.
-
-        Args:
-            prefix: only variables whose canonical names begin so, such as "img/" for a tower.
-        """
+        """Returns a SHA-256 of the names and float32 values of variables whose names begin so."""
         digest = hashlib.sha256()
         for name, variable in self.canonical_variables().items():
             if name.startswith(prefix):
@@ -604,6 +569,4 @@ class LitModel(layers.Freezable, keras.Model):
 def _only_eagerly(what, instead):
     """Raises LitError in a graph, where there are no values yet."""
     if not tf.executing_eagerly():
-        raise LitError(
-            f"{what} work outside of graphs only. In tf.data and tf.function, {instead}"
-        )
+        raise LitError(f"{what} work outside of graphs only. In tf.data and tf.function, {instead}")

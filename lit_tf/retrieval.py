@@ -103,17 +103,11 @@ def recalls_of_ranks(
 
 
 def _before(s, value, answer, start, stop):
-    """Counts the candidates that stand before each query's right answer.
+    """Counts, for each query, the candidates that stand before its right answer.
 
-    Args:
-        s: float32 (candidates, queries), of the candidates numbered from start to stop.
-        value: float32 (queries,), the similarity of the right answer.
-        answer: int (queries,), the number of the right answer.
-        start: first candidate.
-        stop: one after the last candidate.
-
-    Returns:
-        int64 (queries,): how many are larger, or equal with a smaller number than the answer.
+    `s` (candidates, queries) holds the similarities of the candidates numbered from start to stop;
+    `value` and `answer` (queries,) are those of the right answer, and its number. Before it stands
+    what is larger, or equal with a smaller number.
     """
     later = answer >= stop  # every candidate has a smaller number, so equal ones count
     if later.all():

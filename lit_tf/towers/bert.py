@@ -44,9 +44,7 @@ class Bert(TextTower):
         tower = Bert(BertConfig(vocab_size=30522, width=768, depth=12, num_heads=12, mlp_dim=3072))
         z = tower(tokens)  # int32 (batch, 16) -> (batch, 768)
 
-    Args:
-        config: sizes of the tower.
-        seed: of the starting values, or None to leave all variables at zero, to be filled.
+    Without a seed, variables stay at zero, to be filled.
     """
 
     canonical_names = {

@@ -11,15 +11,8 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     A pure function of its arguments, so that a model made twice, or on several hosts, is the same.
     Attention and MLP kernels of pre-norm blocks are Xavier uniform, their MLP biases tiny normal;
     BERT's kernels and tables are normal with 0.02 (BERT paper, appendix A.2); patch embedding and
-    heads are LeCun normal; position embeddings normal with 1/sqrt(width).
-
-    Args:
-        name: canonical name, relative to its tower.
-        shape: the variable's shape.
-        seed: any integer.
-
-    Returns:
-        float32 array of that shape.
+    heads are LeCun normal; position embeddings normal with 1/sqrt(width). The name is canonical,
+    relative to its tower.
     """
     rng = np.random.default_rng(zlib.crc32(f"{seed}:{name}".encode()))
     last = name.rsplit("/", 1)[-1]

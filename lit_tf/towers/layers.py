@@ -172,12 +172,7 @@ class LayerNorm(CanonicalLayer):
 
 
 class Dense(CanonicalLayer):
-    """A linear map of the last `len(in_shape)` axes to `out_shape`, computed as one matrix product.
-
-    Args:
-        in_shape: sizes of the axes that are contracted.
-        out_shape: sizes of the axes that are made.
-    """
+    """A linear map of the last `len(in_shape)` axes to `out_shape`, computed as one product."""
 
     canonical_names = {"kernel": "kernel", "bias": "bias"}
 
@@ -196,14 +191,7 @@ class Dense(CanonicalLayer):
 
 
 class Attention(CanonicalLayer):
-    """Multi-head dot-product attention.
-
-    Args:
-        width: width of the residual stream.
-        num_heads: heads.
-        flat: whether kernels are stored as (width, width), as BERT does, rather than with an axis
-            of heads.
-    """
+    """Multi-head dot-product attention; `flat` kernels have no axis of heads."""
 
     canonical_names = {"query": "query", "key": "key", "value": "value", "out": "out"}
 
@@ -219,18 +207,10 @@ class Attention(CanonicalLayer):
         self.built = True
 
     def call(self, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
-        """Attends from every query to every key.
+        """Attends from (batch, queries, width) to keys (batch, keys, width), also the values.
 
-        Args:
-            queries: (batch, queries, width).
-            keys: (batch, keys, width), also the values.
-            padding: None, or float (batch, 1, 1, keys) that is added to the logits: 0 where a key
-                counts, very negative where it does not.
-            dropout_rate: share of attention weights dropped if `dropout_seed` is given.
-            dropout_seed: int32 (2,), or None outside training.
-
-        Returns:
-            (batch, queries, width).
+        `padding` (batch, 1, 1, keys) is added to the logits: 0 where a key counts, very negative
+        where it does not. With a seed, int32 (2,), a share of the attention weights is dropped.
         """
         return current_ops().attention(self, queries, keys, padding, dropout_rate, dropout_seed)
 
@@ -271,15 +251,9 @@ class PreNormBlock(CanonicalLayer):
         self.built = True
 
     def call(self, x, position=None):
-        """Maps (batch, tokens, width) to the same shape, or to one token.
+        """Maps (batch, tokens, width) to the same shape, or to (batch, 1, width) of one position.
 
-        Args:
-            x: (batch, tokens, width).
-            position: None, or the only position to compute. A tower's last block needs no other,
-                which saves nearly all of that block's work.
-
-        Returns:
-            (batch, tokens, width), or (batch, 1, width) if `position` is given.
+        A tower's last block needs no other position, which saves nearly all of that block's work.
         """
         y = self.attention_norm(x)
         queries = y
@@ -323,16 +297,9 @@ class PostNormBlock(CanonicalLayer):
         return out
 
     def call(self, x, padding=None, position=None, dropout_seeds=None):
-        """Maps (batch, tokens, width) to the same shape, or to one token.
+        """Maps (batch, tokens, width) to the same shape, or to (batch, 1, width) of one position.
 
-        Args:
-            x: (batch, tokens, width).
-            padding: as in Attention.
-            position: None, or the only position to compute.
-            dropout_seeds: int32 (3, 2), one seed a mask; None outside training.
-
-        Returns:
-            (batch, tokens, width), or (batch, 1, width) if `position` is given.
+        `padding` is as in Attention; `dropout_seeds`, int32 (3, 2), has one seed a mask.
         """
         seeds = [None] * 3 if dropout_seeds is None else tf.unstack(dropout_seeds)
         queries = x if position is None else x[:, position : position + 1]

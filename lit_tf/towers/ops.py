@@ -13,14 +13,9 @@ def lookup(table, ids):
 
 
 def layer_norm(x, scale, bias, epsilon):
-    """Returns x with its last axis at mean 0 and variance 1, scaled and shifted.
+    """Returns x (..., width) with its last axis at mean 0 and variance 1, scaled and shifted.
 
-    Args:
-        x: (..., width), any float dtype; the sums are float32, since bfloat16 would lose the
-            variance.
-        scale: (width,).
-        bias: (width,).
-        epsilon: added to the variance.
+    The sums are float32, since bfloat16 would lose the variance.
     """
     y = tf.cast(x, tf.float32)
     centered = y - tf.reduce_mean(y, axis=-1, keepdims=True)
@@ -38,16 +33,9 @@ def scale_and_shift(centered, variance, scale, bias, epsilon, dtype):
 def embed_patches(images, kernel, bias):
     """Returns the embedding of every patch of images, as one product of patches and kernel.
 
-    oneDNN's convolution is slower, and sums the thousands of numbers of a patch less exactly.
-
-    Args:
-        images: (batch, side, side, 3). What does not fill a patch on the right and below is left
-            out.
-        kernel: (patch, patch, 3, width).
-        bias: (width,).
-
-    Returns:
-        (batch, patches, width), row by row.
+    oneDNN's convolution is slower, and sums the thousands of numbers of a patch less exactly. What
+    does not fill a patch on the right and below is left out. (batch, side, side, 3) and a kernel
+    (patch, patch, 3, width) give (batch, patches, width), row by row.
     """
     patch, _, channels, width = kernel.shape
     grid = images.shape[1] // patch
@@ -59,15 +47,9 @@ def embed_patches(images, kernel, bias):
 
 
 def dense(x, kernel, bias, gelu):
-    """Returns x @ kernel + bias, then through GELU (tanh approximation) if asked.
+    """Returns x (..., fan_in) @ kernel + bias, through GELU (tanh approximation) if asked.
 
     One two-dimensional product, which oneDNN fuses with bias and GELU.
-
-    Args:
-        x: (..., fan_in).
-        kernel: (fan_in, fan_out).
-        bias: (fan_out,).
-        gelu: whether to apply GELU.
     """
     fan_in, fan_out = kernel.shape
     y = tf.nn.bias_add(tf.matmul(tf.reshape(x, (-1, fan_in)), kernel), bias)
@@ -88,13 +70,7 @@ def _inner_sizes(x):
 def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
     """Returns softmax(q k^T / sqrt(head_dim)) v per head, projected (arXiv:1706.03762, 3.2).
 
-    Args:
-        layer: the `Attention` layer, for its projections.
-        queries: (batch, queries, width), or (1, queries, width) for all of a batch.
-        keys: (batch, keys, width), also the values.
-        padding: as in `Attention`.
-        dropout_rate: as in `Attention`.
-        dropout_seed: as in `Attention`.
+    Arguments are as in `Attention`, whose projections `layer` has.
     """
     if queries.shape[1] == 1 and dropout_seed is None:
         return _attention_of_one_query(layer, queries, keys, padding)
@@ -151,13 +127,9 @@ def _split_heads(x, layer):
 
 
 def dropout(x, rate, seed, noise_shape=None):
-    """Returns x with the share `rate` of its values zeroed and the rest scaled up; stateless.
+    """Returns x with the share `rate` of its values zeroed and the rest scaled up.
 
-    Args:
-        x: float tensor.
-        rate: share of values dropped.
-        seed: int32 (2,), which alone decides the mask.
-        noise_shape: shape of the mask, which is broadcast; None for x's.
+    The seed, int32 (2,), alone decides the mask, which is of `noise_shape` and broadcast.
     """
     shape = tf.shape(x) if noise_shape is None else noise_shape
     keep = tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate

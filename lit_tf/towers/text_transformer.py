@@ -15,9 +15,7 @@ from lit_tf.towers.layers import LayerNorm, PreNormBlock, TextTower
 class TextTransformer(TextTower):
     """Text transformer without any mask: not causal, and padding is attended to.
 
-    Args:
-        config: sizes of the tower.
-        seed: of the starting values, or None to leave all variables at zero, to be filled.
+    Without a seed, variables stay at zero, to be filled.
     """
 
     canonical_names = {

@@ -80,9 +80,7 @@ class ViT(Tower):
                               mlp_dim=3072))
         z = tower(images)  # float (batch, 224, 224, 3) in [-1, 1] -> (batch, 768)
 
-    Args:
-        config: sizes of the tower.
-        seed: of the starting values, or None to leave all variables at zero, to be filled.
+    Without a seed, variables stay at zero, to be filled.
     """
 
     canonical_names = {
