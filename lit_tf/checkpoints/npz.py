@@ -16,7 +16,6 @@ import io
 import math
 import os
 import struct
-import warnings
 import zipfile
 import zlib
 
@@ -285,10 +284,8 @@ class NpzFile:
         with self._reading(key), self._zip.open(info) as f:
             start = io.BytesIO(f.read(_MAX_HEADER))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # a header that Python 2 has written
-                version = np.lib.format.read_magic(start)
-                shape, fortran, found = _HEADER_READERS[version](start)
+            version = np.lib.format.read_magic(start)
+            shape, fortran, found = _HEADER_READERS[version](start)
         except KeyError:
             raise fault(f".npy version {version}; expected (1, 0) or (2, 0)") from None
         except Exception as e:  # NumPy lets the errors of Python's parser through
