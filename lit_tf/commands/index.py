@@ -6,6 +6,7 @@ import sys
 
 from lit_tf.commands import common, outputs
 from lit_tf.errors import ConfigError
+from lit_tf.files import printable
 
 # How pictures are embedded by other processes: engine -> (module, function of its options).
 _ENGINES = {"beam": ("lit_tf.training.precompute.pictures", "engine")}
@@ -24,7 +25,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--db", required=True, metavar="DIR", help="folder of the index, such as pictures.lance"
     )
     parser.add_argument(
-        "--prune", action="store_true", help="delete pictures that are gone from the folders"
+        "--prune",
+        action="store_true",
+        help="delete pictures that are gone from the folders, unless nothing is left of a folder",
+    )
+    parser.add_argument(
+        "--prune-all",
+        action="store_true",
+        help="delete all that are gone; without their drive, whole folders are",
+    )
+    parser.add_argument(
+        "--exclude",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="names of files and folders to pass over, or with a slash whole paths",
     )
     common.add_engine(
         parser, "local: this process embeds; beam: the workers of an Apache Beam pipeline do"
@@ -57,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         args.sources,
         settings,
         prune=args.prune,
+        prune_all=args.prune_all,
+        exclude=args.exclude,
         embed=embed,
         progress=lambda total: common.progress("picture", total=total),
     )
@@ -65,27 +82,42 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(args, report):
-    from lit_tf.files import printable
-
     if args.json:
-        counts = ("found", "new", "changed", "embedded", "deleted", "others", "rows")
-        value = {name: getattr(report, name) for name in counts}
+        value = {**vars(report), "others": report.others}
         for name in ("failures", "problems"):
-            pairs = getattr(report, name)
-            value[name] = [{"path": path, "reason": reason} for path, reason in pairs]
-        common.print_json({**value, "gone": report.gone})
+            value[name] = [{"path": path, "reason": reason} for path, reason in value[name]]
+        common.print_json(value)
         return
-    for path, reason in report.problems:
-        print(f"left out: {printable(path)}: {reason}", file=sys.stderr)
-    for _, reason in report.failures:
-        print(f"not a picture: {reason}", file=sys.stderr)
+    _print_left_out(report)
     unchanged = report.found - report.new - report.changed
     print(
         f"{report.found} pictures: {report.new} new, {report.changed} changed, {unchanged} as "
         f"before; {report.embedded} embedded, {len(report.failures)} could not be read"
     )
+    if report.moved:
+        print(f"{report.moved} only moved, and kept their embedding")
     if report.deleted:
         print(f"{report.deleted} are gone from the folders and were deleted")
     elif report.gone:
         print(f"{len(report.gone)} are gone from the folders; --prune deletes them from the index")
+    if not args.prune_all:
+        for place, count in report.doubtful.items():
+            print(
+                f"{count} were in {printable(place)}, where nothing is left. If its drive is "
+                "mounted, --prune-all deletes them from the index"
+            )
     print(f"{args.db}: {report.rows} pictures")
+
+
+def _print_left_out(report):
+    """Prints to standard error what was not indexed."""
+    endings = ", ".join(
+        f"{count} {printable(ending) or 'without an ending'}"
+        for ending, count in report.passed_over.items()
+    )
+    if endings:
+        print(f"passed over, not pictures by their ending: {endings}", file=sys.stderr)
+    for path, reason in report.problems:
+        print(f"left out: {printable(path)}: {reason}", file=sys.stderr)
+    for _, reason in report.failures:
+        print(f"not a picture: {reason}", file=sys.stderr)

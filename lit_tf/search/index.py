@@ -6,7 +6,9 @@ next one continues from there. One process writes at a time.
 
 import dataclasses
 import datetime
+import hashlib
 import io
+import itertools
 import os
 import shutil
 import time
@@ -20,7 +22,8 @@ from lit_tf.images import preprocessing
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
 from lit_tf.loading import load
 from lit_tf.search import store as stores
-from lit_tf.search.paths import Walk, from_stored, to_stored
+from lit_tf.search.changes import compare, state
+from lit_tf.search.paths import Walk, to_stored
 from lit_tf.search.store import Model, Store
 
 with extra("search"):
@@ -42,11 +45,14 @@ class Report:
         found: pictures that the folders hold.
         new: how many of them the index did not know.
         changed: how many had another size or time of modification.
+        moved: how many of the new ones only have another path, and kept their embedding.
         embedded: how many were embedded.
         failures: (path, reason) of pictures that could not be read.
         gone: paths that the index knows and the folders no longer hold.
+        doubtful: {place: number of pictures}: like `gone`, but nothing is left in the place, as
+            where a drive is not mounted.
         deleted: how many of these were deleted from the index.
-        others: files whose ending is not that of a picture.
+        passed_over: how many files have an ending that is not that of a picture, by ending.
         problems: (path, reason) of folders and links that were left out.
         rows: pictures in the index now.
     """
@@ -54,13 +60,20 @@ class Report:
     found: int = 0
     new: int = 0
     changed: int = 0
+    moved: int = 0
     embedded: int = 0
     failures: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     gone: list[str] = dataclasses.field(default_factory=list)
+    doubtful: dict[str, int] = dataclasses.field(default_factory=dict)
     deleted: int = 0
-    others: int = 0
+    passed_over: dict[str, int] = dataclasses.field(default_factory=dict)
     problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     rows: int = 0
+
+    @property
+    def others(self) -> int:
+        """How many files have an ending that is not that of a picture."""
+        return sum(self.passed_over.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +112,8 @@ def update(
     settings: Settings,
     *,
     prune: bool = False,
+    prune_all: bool = False,
+    exclude: Iterable[str] = (),
     embed: Callable | None = None,
     progress: Callable | None = None,
     index_from_rows: int = stores.INDEX_FROM_ROWS,
@@ -109,7 +124,10 @@ def update(
         db: the index's folder.
         sources: folders, files, and patterns of either; see `Walk`.
         settings: how pictures are embedded.
-        prune: whether pictures that are gone from the folders are deleted from the index.
+        prune: whether pictures that are gone from the sources are deleted from the index, unless
+            nothing is left of a source, whose drive may not be mounted.
+        prune_all: whether these are deleted too.
+        exclude: patterns of what is passed over: of names, or with a slash of whole paths.
         embed: the function that embeds pictures, with the arguments of `embed_here`, the default.
         progress: a function of a number of pictures to a bar with `update(n)` and `close()`.
         index_from_rows: the number of rows from which on an approximate index is made.
@@ -122,26 +140,44 @@ def update(
             writes to it.
     """
     check_max_pixels(settings.max_pixels)
-    report = Report()
+    walk, report = Walk(exclude), Report()
     with stores.writing(db):
         store = Store.find(db)
-        todo = _compare(store, sources, report)
+        changes = compare(store, sources, walk)
+        _tell(report, changes, walk)
         model = None
-        if todo or store is None or not _is_said_to_be(settings, store.model):
+        if changes.todo or store is None or not _is_said_to_be(settings, store.model):
             model = settings.load()
             store = _of_model(db, store, identity(model, settings))
-        if todo:
-            tables = (embed or embed_here)(settings, model, todo, report)
-            _write(store, _with_progress(tables, report, len(todo), progress))
+        store.move({to_stored(old): to_stored(new) for new, old in changes.moved.items()})
+        if changes.todo:
+            tables = (embed or embed_here)(settings, model, changes.todo, report)
+            _write(store, _with_progress(tables, report, len(changes.todo), progress))
             shutil.rmtree(os.path.join(db, stores.BEAM), ignore_errors=True)  # now in the table
-        if prune:
-            store.delete([to_stored(path) for path in report.gone])
-            report.deleted = len(report.gone)
+        # What a picture was before it became unreadable is not there any more.
+        unreadable = [path for path, _ in report.failures if path in changes.changed]
+        gone = changes.gone if prune or prune_all else []
+        gone = [*gone, *(itertools.chain(*changes.doubtful.values()) if prune_all else ())]
+        store.delete([to_stored(path) for path in (*unreadable, *gone)])
+        report.deleted = len(gone)
         store.tidy()
         if store.needs_vector_index(index_from_rows):
             store.make_vector_index()
         report.rows = store.rows
     return report
+
+
+def _tell(report, changes, walk):
+    """Notes in a report what was found."""
+    report.found, report.changed, report.moved = (
+        changes.found,
+        len(changes.changed),
+        len(changes.moved),
+    )
+    report.new = len(changes.todo) - report.changed + report.moved
+    report.gone = changes.gone
+    report.doubtful = {place: len(paths) for place, paths in changes.doubtful.items()}
+    report.passed_over, report.problems = dict(walk.passed_over.most_common()), walk.problems
 
 
 def identity(model, settings: Settings) -> Model:
@@ -172,10 +208,12 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
     def read(path):
         data, status = _read_file(path)
         image = preprocessing.to_uint8(data, printable(path), settings.max_pixels)
+        bytes_long, mtime = state(status)
         row = {
             "path": to_stored(path),
-            "size": status.st_size,
-            "mtime": _mtime(status),
+            "size": bytes_long,
+            "mtime": mtime,
+            "sha256": hashlib.sha256(data).hexdigest(),
             "taken": _taken(data),
             "height": image.shape[0],
             "width": image.shape[1],
@@ -193,52 +231,6 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
         yield pa.Table.from_pylist(batch.extras, stores.FACTS).append_column(
             "embedding", embeddings
         )
-
-
-def _compare(store, sources, report):
-    """Walks over the sources; returns the paths to embed."""
-    known = {}
-    if store is not None:
-        table = store.columns(["path", "size", "mtime"])
-        times = table["mtime"].cast(pa.int64()).to_pylist()
-        for path, *state in zip(
-            table["path"].to_pylist(), table["size"].to_pylist(), times, strict=True
-        ):
-            known[from_stored(path)] = state
-    walk, todo, seen = Walk(), [], set()
-    for path in walk.pictures(sources):
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:  # deleted since the walk saw it
-            continue
-        except OSError as e:
-            walk.problems.append((path, e.strerror))
-            continue
-        seen.add(path)
-        if path in known and known[path] == [status.st_size, _mtime(status)]:
-            continue
-        todo.append(path)
-        report.changed += path in known
-    folders = tuple(os.path.join(root, "") for root in walk.roots)
-    report.gone = [
-        path for path in known if path not in seen and path.startswith(folders) and _is_gone(path)
-    ]
-    report.found, report.new = len(seen), len(todo) - report.changed
-    report.others, report.problems = walk.others, walk.problems
-    return todo
-
-
-def _is_gone(path):
-    """Whether a path certainly does not exist; an unreadable folder may still hold it."""
-    try:
-        os.lstat(path)
-    except OSError as e:
-        return isinstance(e, FileNotFoundError | NotADirectoryError)
-    return False
-
-
-def _mtime(status):
-    return min(status.st_mtime_ns, 2**63 - 1)  # what the table can hold, in the year 2262
 
 
 def _of_model(db, store, found):

@@ -5,7 +5,9 @@ UTF-8 is stored as NUL and two hexadecimal digits. No file name can contain NUL,
 restored exactly. All other paths are stored unchanged.
 """
 
+import collections
 import dataclasses
+import fnmatch
 import glob
 import os
 import re
@@ -30,59 +32,159 @@ def from_stored(text: str) -> str:
     return os.fsdecode(data.encode("utf-8", "surrogateescape"))
 
 
-@dataclasses.dataclass
+# What systems and programs keep for themselves: thumbnails, trash, lost blocks, copies of metadata.
+_SYSTEM_FOLDERS = {
+    *("@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "recycler"),
+    *("system volume information", "__macosx", "lost+found"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a user names: a folder, a file, or a pattern of either, whether it exists or not.
+
+    Attributes:
+        name: as the user wrote it.
+        root: the absolute path, of a pattern up to its first wildcard.
+        pattern: the parts of the pattern below the root; () of a folder or a file.
+    """
+
+    name: str
+    root: str
+    pattern: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str | os.PathLike) -> "Source":
+        """Returns what a name stands for; what exists is not taken for a pattern."""
+        name = os.fspath(name)
+        path = os.path.abspath(os.path.expanduser(name))
+        if os.path.lexists(path) or not glob.has_magic(path):
+            return cls(name, path)
+        parts = path.split(os.sep)
+        first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        return cls(name, os.sep.join(parts[:first]) or os.sep, tuple(parts[first:]))
+
+    def existing(self) -> list[str]:
+        """Returns the paths that exist of this source, sorted."""
+        if not self.pattern:
+            return [self.root] if os.path.lexists(self.root) else []
+        return sorted(glob.glob(os.path.join(self.root, *self.pattern), recursive=True))
+
+    def covers(self, path: str) -> bool:
+        """Whether a path is the source, in it, or would be if it existed."""
+        whole = os.path.join(self.root, *self.pattern)  # a folder that is gone may have brackets
+        if path == whole or path.startswith(os.path.join(whole, "")):
+            return True
+        inside = path.startswith(os.path.join(self.root, ""))
+        return inside and _fits(os.path.relpath(path, self.root).split(os.sep), self.pattern)
+
+
+def _fits(parts, pattern):
+    """Whether the parts of a path, or of a folder that holds it, fit those of a pattern."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return (
+        bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+    )
+
+
 class Walk:
     """A walk over folders, and what it found besides pictures.
 
+    Args:
+        exclude: patterns of what is passed over: of names, or with a slash of whole paths.
+
     Attributes:
-        roots: the absolute paths of the folders that were asked for.
-        others: how many files have an ending that is not a picture's.
+        passed_over: how many files have an ending that is not a picture's, by ending.
         problems: (path, reason) of folders that were not entered.
     """
 
-    roots: list[str] = dataclasses.field(default_factory=list)
-    others: int = 0
-    problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    _entered: set = dataclasses.field(default_factory=set)
+    def __init__(self, exclude: Iterable[str] = ()):
+        self.passed_over: collections.Counter[str] = collections.Counter()
+        self.problems: list[tuple[str, str]] = []
+        self._entered: set[tuple[int, int]] = set()
+        self._exclude = [
+            os.path.abspath(os.path.expanduser(p)) if os.sep in p.rstrip(os.sep) else p.rstrip("/")
+            for p in exclude
+        ]
 
-    def pictures(self, sources: Iterable[str]) -> Iterator[str]:
+    @property
+    def others(self) -> int:
+        """How many files have an ending that is not a picture's."""
+        return self.passed_over.total()
+
+    def excludes(self, path: str, root: str) -> bool:
+        """Whether a path is passed over where it, or a folder of it below `root`, is excluded."""
+        if self._is_excluded(path):
+            return True
+        while len(path := os.path.dirname(path)) > len(root):
+            if self._is_excluded(path) or self._is_the_systems(path):
+                return True
+        return False
+
+    def _is_excluded(self, path):
+        name = os.path.basename(path)
+        return any(fnmatch.fnmatchcase(path if os.sep in p else name, p) for p in self._exclude)
+
+    @staticmethod
+    def _is_the_systems(path):
+        return os.path.basename(path).lower() in _SYSTEM_FOLDERS
+
+    def pictures(
+        self, sources: Iterable[str | os.PathLike | Source], known: Iterable[str] = ()
+    ) -> Iterator[str]:
         """Yields the absolute paths of the pictures in folders, and of files, each once.
 
-        Files and folders whose name begins with a dot are left out. A link to a folder is followed
-        after all real folders of its source. Each folder is entered once, so loops end. A source
-        that names a file, itself or as a pattern, may name a file of any ending.
+        Files and folders whose name begins with a dot are left out, and the system's folders. A
+        link to a folder is followed after all real folders of its source. Each folder is entered
+        once, so loops end. A source that names a file, itself or as a pattern, may name a file of
+        any ending.
 
         Args:
             sources: folders, files, and patterns of either.
+            known: paths of pictures. A source that does not exist may be about these.
 
         Raises:
-            DataError: a source does not exist.
+            DataError: a source does not exist, and there is no known path in it.
         """
         seen = set()
-        for path in _existing(sources):
-            if os.path.isdir(path):
-                self.roots.append(path)
-                found = self._folder(path)
-            elif os.path.isfile(path):
-                found = [path]
-            else:  # reading a pipe or a device might never end
-                self.problems.append((path, "neither a file nor a folder"))
-                continue
-            for file in found:
-                if file not in seen:
-                    seen.add(file)
-                    yield file
+        for source in sources:
+            source = source if isinstance(source, Source) else Source.of(source)
+            paths = source.existing()
+            if not paths and not any(map(source.covers, known)):
+                raise DataError(
+                    f"{printable(source.name)}: no file or folder has this name or matches it as a "
+                    "pattern"
+                )
+            for path in paths:
+                for file in () if self.excludes(path, source.root) else self._named(path):
+                    if file not in seen:
+                        seen.add(file)
+                        yield file
+
+    def _named(self, path):
+        """Returns the pictures that a path of a source stands for."""
+        if os.path.isdir(path):
+            return self._folder(path)
+        if os.path.isfile(path):
+            return [path]
+        # Reading a pipe or a device might never end.
+        self.problems.append((path, "neither a file nor a folder"))
+        return []
 
     def _folder(self, root):
         """Yields the pictures below a folder; links to folders come last."""
         waiting, links = [root], []
         while waiting or links:
-            folder = waiting.pop() if waiting else links.pop()
+            is_link = not waiting
+            folder = links.pop() if is_link else waiting.pop()
             try:
                 status = os.stat(folder)
                 identity = status.st_dev, status.st_ino
                 if identity in self._entered:
-                    if folder != root:
+                    if is_link:
                         self.problems.append((folder, "a link to a folder that was entered before"))
                     continue
                 with os.scandir(folder) as entries:
@@ -93,12 +195,13 @@ class Walk:
             self._entered.add(identity)
             inner = []
             for entry in entries:
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or self._is_excluded(entry.path):
                     continue
                 if _is(entry.is_dir):
-                    (links if entry.is_symlink() else inner).append(entry.path)
+                    if not self._is_the_systems(entry.path):
+                        (links if entry.is_symlink() else inner).append(entry.path)
                 elif not entry.name.lower().endswith(IMAGE_SUFFIXES):
-                    self.others += 1
+                    self.passed_over[os.path.splitext(entry.name)[1].lower()] += 1
                 elif _is(entry.is_file):
                     yield entry.path
                 else:
@@ -111,15 +214,3 @@ def _is(question):
         return question()
     except OSError:  # such as a link that points to itself
         return False
-
-
-def _existing(sources):
-    """Yields the absolute paths that sources name; those of a pattern are sorted."""
-    for source in sources:
-        source = os.path.expanduser(os.fspath(source))
-        found = [source] if os.path.lexists(source) else sorted(glob.glob(source, recursive=True))
-        if not found:
-            raise DataError(
-                f"{printable(source)}: no file or folder has this name or matches it as a pattern"
-            )
-        yield from map(os.path.abspath, found)

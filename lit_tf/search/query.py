@@ -11,13 +11,14 @@ from lit_tf import zero_shot
 from lit_tf.errors import ConfigError, DataError, extra
 from lit_tf.loading import load
 from lit_tf.search.paths import from_stored
-from lit_tf.search.store import FACTS, Model, Store
+from lit_tf.search.store import FACTS, Model, Outdated, Store
 
 with extra("search"):
     import pyarrow as pa
 
 # Similarities closer than this count as equal: float32 sums in another order differ by as much.
 _ROUNDING = 1e-6
+_COLUMNS = [name for name in FACTS.names if name != "sha256"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,8 +207,25 @@ class Searcher:
             exact: see `find`.
             where: see `find`.
         """
-        self.store.refresh()
-        # Pictures that tie with the last returned one are fetched too, and then ordered by path.
+        for attempt in range(5):
+            self.store.refresh()
+            try:
+                table, scores = self._nearest(vector, top, exact, where)
+                break
+            except Outdated:
+                if attempt == 4:
+                    raise
+        order = np.lexsort((table["path"].to_pylist(), -scores))[:top]
+        place = table.schema.get_field_index("mtime")  # datetime has no nanoseconds
+        table = table.set_column(place, "mtime", table["mtime"].cast("int64"))
+        rows = table.select(_COLUMNS).take(pa.array(order, pa.int64())).to_pylist()
+        return [
+            Found(score=float(score), match=None, **{**row, "path": from_stored(row["path"])})
+            for row, score in zip(rows, scores[order], strict=True)
+        ]
+
+    def _nearest(self, vector, top, exact, where):
+        """Returns the `top` nearest rows and those that tie with the last, and their scores."""
         rows, limit = self.store.rows, top + 1
         while True:
             table = self.store.nearest(vector, limit, exact=exact, where=where)
@@ -217,18 +235,8 @@ class Searcher:
             scores = (embeddings * vector).sum(axis=1)
             ordered = np.sort(scores)[::-1]
             if len(table) <= top or limit >= rows or ordered[top - 1] - ordered[-1] > _ROUNDING:
-                break
+                return table, scores.astype(np.float32)
             limit *= 4
-        scores = scores.astype(np.float32)
-        order = np.lexsort((table["path"].to_pylist(), -scores))[:top]
-        place = table.schema.get_field_index("mtime")  # datetime has no nanoseconds
-        table = table.set_column(place, "mtime", table["mtime"].cast("int64"))
-        table = table.take(pa.array(order, pa.int64()))
-        rows = table.select(FACTS.names).to_pylist()
-        return [
-            Found(score=float(score), match=None, **{**row, "path": from_stored(row["path"])})
-            for row, score in zip(rows, scores[order], strict=True)
-        ]
 
     def _with_match(self, picture):
         logit = self.model.temperature * picture.score + self.model.bias

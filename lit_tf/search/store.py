@@ -29,6 +29,7 @@ FACTS = pa.schema(
         pa.field("path", pa.string(), nullable=False),
         pa.field("size", pa.int64()),
         pa.field("mtime", pa.timestamp("ns")),
+        pa.field("sha256", pa.string()),
         pa.field("taken", pa.string()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
@@ -49,12 +50,11 @@ NPROBES, REFINE_FACTOR = 400, 20
 _DISTANCE = "l2"
 _METADATA = b"lit_tf"
 _FORMAT = 2
-# Versions that a query may still be reading are kept. A query takes seconds, not minutes.
-_KEEP_VERSIONS = datetime.timedelta(minutes=10)
 # Appending makes many small files. They are merged once they hold this many rows and half of all
-# rows, so each row is rewritten only a few times.
-_MERGE_FILES_FROM_ROWS = 10_000
-_MOST_FILES = 50  # a run may leave this many behind
+# rows, so each row is rewritten only a few times. A run may leave this many files behind.
+_MERGE_FILES_FROM_ROWS, _MOST_FILES = 10_000, 50
+# A run leaves at most this share of bytes that no row holds any more.
+_MOST_WASTE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +105,10 @@ class Model:
             for name, value in mine.items()
             if name not in ("checkpoint", "vocab") and value != others[name]
         ]
+
+
+class Outdated(DataError):
+    """Files of the version that was read are gone, since another process ended a run."""
 
 
 class Store:
@@ -212,20 +216,43 @@ class Store:
         if self._unmerged >= max(_MERGE_FILES_FROM_ROWS, self.rows // 2):
             self.merge_files()
 
+    def move(self, paths: dict[str, str]) -> None:
+        """Gives rows other paths: {old stored path: new one}, each thousand in one transaction."""
+        olds = list(paths)
+        for start in range(0, len(olds), 1000):
+            condition = _are(olds[start : start + 1000])
+            rows = self._table.search().where(condition).to_arrow()
+            news = pa.array([paths[path] for path in rows["path"].to_pylist()], pa.string())
+            place = rows.schema.get_field_index("path")
+            rows = rows.set_column(place, rows.schema.field(place), news)
+            merge = self._table.merge_insert("path").when_not_matched_insert_all()
+            merge.when_not_matched_by_source_delete(condition).execute(rows)
+
     def delete(self, paths: list[str]) -> None:
-        """Deletes rows, given by their stored paths."""
+        """Deletes rows, given by their stored paths, and their bytes."""
         for start in range(0, len(paths), 1000):
-            quoted = ("'" + path.replace("'", "''") + "'" for path in paths[start : start + 1000])
-            self._table.delete(f"path IN ({', '.join(quoted)})")
+            self._table.delete(_are(paths[start : start + 1000]))
+        if paths:
+            # Merging leaves deleted rows in a file until they are a tenth of it. Written anew, all
+            # rows are in other files.
+            self._table.update(values_sql={"path": "path"})
+            self.merge_files()
 
     def merge_files(self) -> None:
-        """Merges small files, brings indices up to date, and removes old versions."""
-        self._table.optimize(cleanup_older_than=_KEEP_VERSIONS)
+        """Merges small files, brings indices up to date, and removes old versions.
+
+        A query that reads an old version meanwhile has to be asked again; see `nearest`.
+        """
+        self._table.optimize(cleanup_older_than=datetime.timedelta(milliseconds=1))
         self._unmerged = 0
 
     def tidy(self) -> None:
-        """Merges small files if there are many."""
-        if self._table.stats()["fragment_stats"]["num_fragments"] > _MOST_FILES:
+        """Merges small files if there are many, or much in them that no row holds any more."""
+        stats = self._table.stats()
+        data = pathlib.Path(self.path, f"{TABLE}.lance", "data")
+        used = sum(file.stat().st_size for file in data.glob("*"))
+        many = stats["fragment_stats"]["num_fragments"] > _MOST_FILES
+        if many or used > (1 + _MOST_WASTE) * stats["total_bytes"]:
             self.merge_files()
 
     def has_vector_index(self) -> bool:
@@ -261,6 +288,7 @@ class Store:
 
         Raises:
             DataError: the condition cannot be understood.
+            Outdated: another process has removed the version that was read.
         """
         query = self._table.search(vector, vector_column_name="embedding")
         query = query.distance_type(_DISTANCE).limit(limit)
@@ -273,9 +301,17 @@ class Store:
         try:
             return query.to_arrow()
         except (ValueError, RuntimeError) as e:
+            if "Not found: " in str(e):
+                raise Outdated(f"{self.path} changes all the time; ask again") from e
             if where is None:
                 raise
             raise DataError(f"the condition {where!r} does not work: {e}") from e
+
+
+def _are(paths):
+    """Returns the condition in SQL that a row has one of these stored paths."""
+    quoted = ("'" + path.replace("'", "''") + "'" for path in paths)
+    return f"path IN ({', '.join(quoted)})"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Pictures in a folder and an index of them, made once."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,7 +8,9 @@ import PIL.Image
 import pytest
 
 import lit_tf
+from lit_tf import cli
 from lit_tf.search import index
+from lit_tf.search.store import Store
 
 
 def write_pictures(folder, numbers):
@@ -60,3 +63,36 @@ def workspace(original, tmp_path):
     """A copy of `original`, whose files keep their times."""
     shutil.copytree(original, tmp_path / "w")
     return tmp_path / "w"
+
+
+@pytest.fixture
+def run(workspace, settings):
+    """Indexes the workspace's folder of pictures; returns the report."""
+
+    def call(*sources, **options):
+        return index.update(
+            workspace / "db", sources or [workspace / "pictures"], settings, **options
+        )
+
+    return call
+
+
+def stored(workspace, *names):
+    """Rows of the table by path, as {path: {name: value}}."""
+    names = ["path", *names]
+    rows = Store.open(workspace / "db").columns(names).to_pylist()
+    assert len({row["path"] for row in rows}) == len(rows), "a picture is there twice"
+    return {row["path"]: row for row in rows}
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs a command; returns what it printed, JSON as its value, or errors."""
+
+    def call(*argv, code=0):
+        assert cli.main([str(a) for a in argv]) == code
+        out, err = capsys.readouterr()
+        call.err = err
+        return (json.loads(out) if "--json" in argv else out) if code == 0 else err
+
+    return call

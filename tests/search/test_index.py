@@ -1,7 +1,6 @@
 """Indexing: only what is new or changed is embedded, nothing is lost, faults have a name."""
 
 import dataclasses
-import errno
 import os
 import shutil
 
@@ -14,27 +13,7 @@ from lit_tf.errors import DataError
 from lit_tf.search import index, store
 from lit_tf.search.store import Store, writing
 
-from .conftest import write_pictures
-
-
-@pytest.fixture
-def run(workspace, settings):
-    """Indexes the workspace's folder of pictures; returns the report."""
-
-    def call(*sources, **options):
-        return index.update(
-            workspace / "db", sources or [workspace / "pictures"], settings, **options
-        )
-
-    return call
-
-
-def stored(workspace, *names):
-    """Rows of the table by path, as {path: {name: value}}."""
-    names = ["path", *names]
-    rows = Store.open(workspace / "db").columns(names).to_pylist()
-    assert len({row["path"] for row in rows}) == len(rows), "a picture is there twice"
-    return {row["path"]: row for row in rows}
+from .conftest import stored, write_pictures
 
 
 def test_rows_hold_the_models_embeddings_and_small_thumbnails(run, workspace, model):
@@ -66,41 +45,6 @@ def test_again_embeds_only_what_is_new_or_changed(run, workspace, one_model):
     assert different == {str(changed)}
 
 
-def test_deleted_pictures_are_dropped_when_asked_for_and_only_below_the_folders(run, workspace):
-    elsewhere = write_pictures(workspace / "elsewhere", [40])
-    run(workspace / "pictures", workspace / "elsewhere")
-    gone = str(workspace / "pictures" / "002.png")
-    os.unlink(gone)
-    os.unlink(elsewhere[0])
-    report = run()
-    assert (report.gone, report.deleted, report.rows) == ([gone], 0, 11)
-    report = run(prune=True)
-    assert (report.gone, report.deleted, report.rows) == ([gone], 1, 10)
-    assert elsewhere[0] in stored(workspace) and gone not in stored(workspace)
-
-
-def test_pictures_in_a_folder_that_cannot_be_read_are_not_taken_for_gone(
-    run, workspace, monkeypatch
-):
-    closed = os.path.join(workspace, "pictures", "more")
-    write_pictures(workspace / "pictures" / "more", [30])
-    assert run().rows == 11
-
-    def denied(function):
-        def call(path, *args, **kwargs):
-            if str(path).startswith(closed):
-                raise PermissionError(errno.EACCES, "Permission denied", path)
-            return function(path, *args, **kwargs)
-
-        return call
-
-    monkeypatch.setattr(os, "lstat", denied(os.lstat))
-    monkeypatch.setattr(os, "scandir", denied(os.scandir))
-    report = run(prune=True)
-    assert (report.gone, report.rows) == ([], 11)
-    assert report.problems == [(closed, "Permission denied")]
-
-
 def test_times_that_the_table_cannot_hold_do_not_stop_a_run(run, workspace):
     far = workspace / "pictures" / "000.png"
     os.utime(far, ns=(10**19, 10**19))  # in the year 2286
@@ -121,6 +65,11 @@ def test_what_is_not_a_picture_is_counted_and_named_and_tried_again(run, workspa
     assert (report.embedded, report.rows, report.others) == (9, 9, 1)
     write_pictures(workspace / "pictures", [3])
     assert run().embedded == 1
+    # What is known and becomes unreadable is found no more.
+    (workspace / "pictures" / "005.png").write_bytes(b"\x89PNG broken")
+    report = run()
+    assert (report.changed, report.rows, len(report.failures)) == (1, 9, 2)
+    assert str(workspace / "pictures" / "005.png") not in stored(workspace)
 
 
 def test_pictures_with_more_pixels_than_allowed_are_named(workspace, settings):

@@ -1,6 +1,5 @@
 """Questions: exact answers are NumPy's, ties go by path, and the tour on LiT-digits."""
 
-import json
 import os
 import shutil
 
@@ -184,19 +183,7 @@ def test_the_approximate_index_finds_nearly_all_and_exact_finds_all(tmp_path, mo
 # --- the command line ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs a command; returns what it printed."""
-
-    def call(*argv, code=0):
-        assert cli.main([str(a) for a in argv]) == code
-        out, err = capsys.readouterr()
-        return (json.loads(out) if "--json" in argv else out) if code == 0 else err
-
-    return call
-
-
-def test_an_empty_index_answers_that_there_is_nothing(tmp_path, settings, model, run):
+def test_an_empty_index_answers_that_there_is_nothing(tmp_path, settings, model, command):
     (tmp_path / "pictures").mkdir()
     assert index.update(tmp_path / "db", [tmp_path / "pictures"], settings).rows == 0
     assert search.open(tmp_path / "db", model).text("a cat") == []
@@ -214,9 +201,9 @@ def test_an_empty_text_is_not_a_question(pictures, model, texts, minus):
         search.open(pictures / "db", model).text(texts, minus=minus)
 
 
-def test_search_prints_a_table_json_and_a_page(pictures, run, tmp_path):
+def test_search_prints_a_table_json_and_a_page(pictures, command, tmp_path):
     page = tmp_path / "found.html"
-    table = run("search", pictures / "db", "a <b>cat</b>", "--top", 12, "--html", page)
+    table = command("search", pictures / "db", "a <b>cat</b>", "--top", 12, "--html", page)
     lines = table.splitlines()
     assert lines[0].split() == ["score", "taken", "picture"] and len(lines) == 14
     assert str(pictures / "caf\\xe9.png") in table
@@ -224,16 +211,16 @@ def test_search_prints_a_table_json_and_a_page(pictures, run, tmp_path):
     assert text.count("data:image/jpeg;base64,") == 12 and "caf%E9.png" in text
     assert "a &lt;b&gt;cat" in text and "<b>cat" not in text
     assert "http" not in text and 'src="data:' in text  # needs no other file
-    answer = run("search", pictures / "db", "a <b>cat</b>", "--top", 12, "--json")
+    answer = command("search", pictures / "db", "a <b>cat</b>", "--top", 12, "--json")
     odd = [p["path"] for p in answer["found"] if "caf" in p["path"]]
     assert os.fsencode(odd[0]) == os.fsencode(pictures) + b"/caf\xe9.png"
-    like = run("search", pictures / "db", "--like", pictures / "001.png", "--json")
+    like = command("search", pictures / "db", "--like", pictures / "001.png", "--json")
     assert like["found"][0]["path"] == str(pictures / "001.png")
-    assert "no question" in run("search", pictures / "db", code=2)
+    assert "no question" in command("search", pictures / "db", code=2)
     nothing = ["search", pictures / "db", "a", "--where", "width > 99", "--html", page]
-    assert "No picture fits." in run(*nothing)
-    assert run(*nothing, "--json")["found"] == [] and "0 of 12" in page.read_text()
-    assert "not an index" in run("search", tmp_path, "a", code=2)
+    assert "No picture fits." in command(*nothing)
+    assert command(*nothing, "--json")["found"] == [] and "0 of 12" in page.read_text()
+    assert "not an index" in command("search", tmp_path, "a", code=2)
 
 
 def draw(folder, numbers, inks, rng):
@@ -247,7 +234,7 @@ def draw(folder, numbers, inks, rng):
         PIL.Image.fromarray(pixels).save(folder / f"{numbers[i]:02d}_{names[inks[i]]}_{i:03d}.png")
 
 
-def test_tour_500_pictures_then_50_more(tmp_path, run):
+def test_tour_500_pictures_then_50_more(tmp_path, command):
     rng = np.random.default_rng(3)
     red = list(render.INKS).index("red")
     numbers, inks = np.arange(500) % 100, rng.integers(len(render.INKS), size=500)
@@ -256,14 +243,14 @@ def test_tour_500_pictures_then_50_more(tmp_path, run):
     draw(tmp_path / "pictures", numbers, inks, rng)
     db = tmp_path / "pictures.lance"
     index_it = ["index", "LiT-digits", tmp_path / "pictures", "--db", db, "--json"]
-    assert run(*index_it)["embedded"] == 500
+    assert command(*index_it)["embedded"] == 500
 
     find = ["search", db, "the number 37 in red", "--top", 3, "--json"]
-    assert os.path.basename(run(*find)["found"][0]["path"]).startswith("37_red")
+    assert os.path.basename(command(*find)["found"][0]["path"]).startswith("37_red")
     draw(tmp_path / "pictures" / "more", np.full(50, 37), np.full(50, red), rng)
-    report = run(*index_it)
+    report = command(*index_it)
     assert (report["embedded"], report["rows"]) == (50, 550)
-    found = run("search", db, "the number 37 in red", "--top", 40, "--json")["found"]
+    found = command("search", db, "the number 37 in red", "--top", 40, "--json")["found"]
     right = sum(os.path.basename(p["path"]).startswith("37_red") for p in found)
     assert right >= 38
     assert len(lit_tf.search.open(db).text("the number 37 in red", top=40)) == 40
