@@ -181,6 +181,9 @@ class LitConfig:
         bare: whether that was a big_vision file of parameters alone, without `params/` before their
             names; it is written back as one.
         crop: whether images are cropped to a square instead of plainly resized.
+        lowercase: whether texts are lower-cased before sentencepiece splits them. By default as in
+            the SigLIP family: with attention pooling, a bias or more than 16 tokens. LiT's own text
+            transformers are cased.
     """
 
     image: ViTConfig | None
@@ -190,8 +193,17 @@ class LitConfig:
     layout: str = "vit_jax"
     bare: bool = False
     crop: bool = False
+    lowercase: bool | None = None
 
     def __post_init__(self) -> None:
+        if type(self.token_length) is not int or self.token_length < 1:
+            raise ConfigError(f"token_length must be a positive integer, found {self.token_length}")
+        siglip = self.image is not None and self.image.pool == "attention"
+        if self.tokenizer_kind != "sentencepiece":
+            object.__setattr__(self, "lowercase", True)  # BERT always does
+        elif self.lowercase is None:
+            rule = siglip or self.has_bias or self.token_length > 16
+            object.__setattr__(self, "lowercase", rule)
         if self.image is None and self.text is None:
             raise ConfigError("a model needs an image tower, a text tower or both")
         if self.image and self.text and self.image.embedding_dim != self.text.embedding_dim:
@@ -222,16 +234,6 @@ class LitConfig:
         if self.text is None:
             return None
         return "bert" if self.text.kind == "bert" else "sentencepiece"
-
-    @property
-    def lowercase(self) -> bool:
-        """Whether texts are lower-cased before sentencepiece splits them: in the SigLIP family.
-
-        No file says it. LiT's own text transformers are cased, take 16 tokens and stand beside a
-        class token without a bias.
-        """
-        siglip = self.image is not None and self.image.pool == "attention"
-        return siglip or self.has_bias or self.token_length > 16
 
     def to_dict(self) -> dict:
         """Returns plain dictionaries, for JSON."""

@@ -1,5 +1,6 @@
 """From files to models and back."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -14,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf import files
-from lit_tf.checkpoints import download, layouts, npz, tf1_bert, zarr_folder
-from lit_tf.checkpoints.shapes import canonical_shapes, check_shapes, config_from_shapes
+from lit_tf.checkpoints import download, layouts, npz, record, tf1_bert, zarr_folder
+from lit_tf.checkpoints.shapes import canonical_shapes, check_shapes, config_of
 from lit_tf.config import (
     BertConfig,
     LitConfig,
@@ -64,10 +65,7 @@ def load(
     dtype = dtype_policy(dtype)
     path = download.resolve(name_or_path, with_vocab=vocab is None)
     with open_checkpoint(path) as checkpoint:
-        config = config_from_shapes(
-            checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
-        )
-        config = dataclasses.replace(config, bare=checkpoint.bare)
+        config = config_of(checkpoint)
         if resolution is not None:
             config = _at_resolution(config, resolution)
         tokenizer = find_tokenizer(path, config, vocab)
@@ -101,7 +99,9 @@ def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
     is_zarr = zarr_folder.is_folder(path)
     file = zarr_folder.ZarrFolder(path) if is_zarr else npz.open_npz(path)
     try:
-        return layouts.read_canonical(file)
+        checkpoint = layouts.read_canonical(file)
+        checkpoint.stated = {} if is_zarr else record.read(record.path_of(path))
+        return checkpoint
     except BaseException:
         file.close()
         raise
@@ -120,7 +120,8 @@ def save_npz(
     Args:
         model: the model.
         path: where to, NAME.npz; replaced only when the new file is whole. The vocabulary is
-            NAME.txt or NAME.model; if such a file is there, it must be the same.
+            NAME.txt or NAME.model; if such a file is there, it must be the same. NAME.json says
+            what the arrays cannot show of this model, and is not written where they show all.
         layout: `vit_jax` or `big_vision`. The latter puts `params/` before every name, unless the
             model comes from a big_vision file without. By default `vit_jax`, or `big_vision` for a
             model with attention pooling, which vit_jax does not have.
@@ -144,18 +145,25 @@ def save_npz(
     }
     entries = layouts.to_layout(readers, layout, bare=model.config.bare)
     arrays = ((key, _as_dtype(path, key, read(), dtype)) for key, read in entries)
-    if model.tokenizer is None:
+    beside = {record.path_of(path): record.to_bytes(written_config(model))}
+    if model.tokenizer is not None:
+        beside[vocabularies.beside(path, model.tokenizer.kind)] = model.tokenizer.to_bytes()
+    # These first: a checkpoint without them would be taken for another model.
+    with contextlib.ExitStack() as stack:
+        for file, data in beside.items():
+            stack.enter_context(_written_beside(file, data))
         npz.write_npz(path, arrays)
-        return
-    vocab = vocabularies.beside(path, model.tokenizer.kind)
-    # The vocabulary first: a checkpoint without one would be taken for a model that reads no text.
-    wrote = _write_vocabulary(vocab, model.tokenizer.to_bytes())
-    try:
-        npz.write_npz(path, arrays)
-    except BaseException:
-        if wrote:
-            vocab.unlink(missing_ok=True)
-        raise
+
+
+def written_config(model: LitModel) -> LitConfig:
+    """Returns the configuration to write: the model's, as its tokenizer has it."""
+    config, tokenizer = model.config, model.tokenizer
+    if tokenizer is None:
+        return config
+    # BERT always lower-cases, and so does a vocabulary of Gemma's kind.
+    told = tokenizer.kind == "sentencepiece" and not tokenizer.byte_fallback
+    lowercase = tokenizer.lowercase if told else config.lowercase
+    return dataclasses.replace(config, lowercase=lowercase, token_length=tokenizer.length)
 
 
 def default_layout(config: LitConfig) -> str:
@@ -182,21 +190,40 @@ def _as_dtype(path, key, array, dtype):
     return out
 
 
-def _write_vocabulary(path, data):
-    """Writes a vocabulary unless it is there; returns whether it was not."""
+@contextlib.contextmanager
+def _written_beside(path, data):
+    """Writes a file beside a checkpoint; None removes an old record. Undone if the block raises.
+
+    Only another model's record is replaced: a vocabulary may be the user's own.
+    """
+    old = path.read_bytes() if path.exists() else None
+    is_record = path.suffix == ".json" and bool(record.read(path))
+    if data is None and not is_record:
+        yield
+        return
+    if old not in (None, data) and not is_record:
+        raise CheckpointError(
+            f"{path} is in the way: a part of the checkpoint belongs there, and it is another "
+            "file. Move it away, or choose another name for the checkpoint"
+        )
+    _replace(path, old, data)
     try:
-        if path.exists():
-            if path.read_bytes() == data:
-                return False
-            raise CheckpointError(
-                f"{path} is in the way: the vocabulary belongs there, and it is another file. Move "
-                "it away, or choose another name for the checkpoint"
-            )
-        with files.replacing(path) as f:
-            f.write(data)
+        yield
+    except BaseException:
+        _replace(path, data, old)
+        raise
+
+
+def _replace(path, old, new):
+    """Writes a whole file, or removes it if `new` is None."""
+    try:
+        if new is None:
+            path.unlink(missing_ok=True)
+        elif new != old:
+            with files.replacing(path) as f:
+                f.write(new)
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be written: {e}") from e
-    return True
 
 
 def from_upstream(
@@ -280,7 +307,7 @@ def from_upstream(
 
 def _warn_of_case(config, text_file):
     """Warns if one of the new model and the text tower's own lower-cases and the other does not."""
-    theirs = config_from_shapes(text_file.shapes, layout=text_file.layout, source=text_file.source)
+    theirs = config_of(text_file)
     if config.tokenizer_kind == "sentencepiece" and config.lowercase != theirs.lowercase:
         how = ("cased", "lower-cased")
         warnings.warn(
@@ -301,7 +328,7 @@ def _upstream_tower(source, kind, prefix, with_vocab):
     shapes = {k: s for k, s in file.shapes.items() if k.startswith(prefix)}
     if not shapes:
         raise CheckpointError(f"{file.source}: has no {kind} tower ({prefix}...)")
-    config = config_from_shapes(shapes, layout=file.layout, source=file.source)
+    config = config_of(file, shapes)
     return (config.image or config.text), file
 
 

@@ -31,11 +31,11 @@ def _read(name, tower):
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():
         return None
     # These import TensorFlow, which a config of published names does not need.
-    from lit_tf.checkpoints.shapes import config_from_shapes
+    from lit_tf.checkpoints.shapes import config_of
     from lit_tf.loading import open_checkpoint
 
     with open_checkpoint(path) as file:
-        config = config_from_shapes(file.shapes, layout=file.layout, source=file.source)
+        config = config_of(file)
     found = getattr(config, tower)
     if found is None:
         raise ConfigError(f"{name} has no {tower} tower")

@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 
 import lit_tf
+from lit_tf import loading
+from lit_tf.checkpoints import record
 from lit_tf.errors import ConfigError, DataError, TrainingError
 from lit_tf.files import parse_object, replacing_path, write_text
 
@@ -73,6 +75,8 @@ def _train(config, workdir, strategy, precomputed):
     with strategy.scope():
         model = build_model(config)
         step = build_step(config, model)
+    if chief and (lost := record.sentence(loading.written_config(model), "final.npz")):
+        print(lost, file=sys.stderr)
     loop = Loop(config, strategy, step, workdir)
     start = loop.restore()
     if chief:

@@ -6,6 +6,7 @@ does it itself: one range request, one partial file, one rename.
 """
 
 import base64
+import contextlib
 import glob
 import hashlib
 import http.client
@@ -21,7 +22,7 @@ import warnings
 from tqdm import tqdm
 
 from lit_tf import files
-from lit_tf.checkpoints import npz, registry, zarr_folder
+from lit_tf.checkpoints import npz, record, registry, zarr_folder
 from lit_tf.errors import CheckpointError, DownloadError, TokenizerError
 from lit_tf.texts import vocabularies, wordpiece
 
@@ -151,11 +152,15 @@ def _address(url, with_vocab):
         return _zarr_folder(url, folder, with_vocab)
     if not path.suffix:
         return _bert_folder((url,), path, with_vocab)
-    if path.exists() or path.suffix != ".npz" or not with_vocab:
+    if path.exists() or path.suffix != ".npz":
         return fetch((url,), path)
     folder_path = parts.path[: parts.path.rfind("/")]
     base = parts._replace(path=folder_path, query="", fragment="").geturl()
-    _fetch_vocabulary(base, name[: -len(".npz")], folder, url)
+    stem = name[: -len(".npz")]
+    if with_vocab:
+        _fetch_vocabulary(base, stem, folder, url)
+    with contextlib.suppress(_NotThereError):
+        fetch((f"{base}/{urllib.parse.quote(stem)}.json",), record.path_of(path))
     return fetch((url,), path)
 
 
@@ -301,6 +306,8 @@ def _no_vocabulary(partial, suffix):
         start = f.read(1024).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html")):
         return "it is a web page"
+    if suffix == ".json" and not start.startswith(b"{"):
+        return "it is not a JSON object"
     if suffix == ".txt":
         try:
             wordpiece.read_vocabulary(partial.read_bytes(), "the file")

@@ -44,6 +44,7 @@ class CanonicalCheckpoint:
         dtypes: names of the dtypes found in the file.
         bare: whether it is a big_vision file whose names lack `params/`.
         close: closes the file; also called at the end of a `with` block.
+        stated: {field: value} of what no array shows, as in `record.FIELDS`.
     """
 
     layout: str
@@ -54,6 +55,7 @@ class CanonicalCheckpoint:
     bare: bool = False
     _blocks: dict[str, Callable[[], Iterator[np.ndarray]]] = dataclasses.field(default_factory=dict)
     close: Callable[[], None] = lambda: None
+    stated: dict = dataclasses.field(default_factory=dict)
 
     def __enter__(self):
         return self

@@ -4,6 +4,7 @@ A model's configuration gives the shape of every parameter (`canonical_shapes`).
 round, the shapes in a checkpoint give the configuration (`config_from_shapes`).
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -184,7 +185,7 @@ def _blocks(shapes: Shapes, prefix: str, width: int, source: str) -> dict:
     return {"width": width, "depth": depth, "num_heads": heads, "mlp_dim": mlp_dim}
 
 
-def _vit_config(shapes: Shapes, source: str) -> ViTConfig:
+def _vit_config(shapes: Shapes, source: str, stated: Mapping) -> ViTConfig:
     if len(shapes.get("img/embedding/kernel", ())) == 2:
         # Not a convolution, but a dense layer over patches that are cut outside the model.
         raise CheckpointError(f"{source}: {NAFLEX}")
@@ -205,17 +206,17 @@ def _vit_config(shapes: Shapes, source: str) -> ViTConfig:
     pool = "attention" if any(k.startswith(POOLING) for k in shapes) else "cls"
     return ViTConfig(
         patch_size=kernel[0],
-        image_size=side_of_images(side, kernel[0], pool),
+        image_size=stated.get("image.image_size", side_of_images(side, kernel[0], pool)),
         out_dim=_out_dim(shapes, "img", width, source),
         pool=pool,
         **_blocks(shapes, IMG_BLOCK, width, source),
     )
 
 
-def _bert_config(shapes: Shapes, source: str) -> BertConfig:
+def _bert_config(shapes: Shapes, source: str, stated: Mapping) -> BertConfig:
     table = "txt/BertEncoder_0/embedder/embedders_{}_ids/embedding"
     vocab_size, width = _shape(shapes, table.format("token"), 2, source)
-    if width % BERT_HEAD_DIM:
+    if "text.num_heads" not in stated and width % BERT_HEAD_DIM:
         raise CheckpointError(
             f"{source}: BERT is {width} wide, expected a multiple of {BERT_HEAD_DIM} (its heads)"
         )
@@ -224,11 +225,12 @@ def _bert_config(shapes: Shapes, source: str) -> BertConfig:
         vocab_size=vocab_size,
         width=width,
         depth=_depth(shapes, BERT_BLOCK, source),
-        num_heads=width // BERT_HEAD_DIM,
+        num_heads=stated.get("text.num_heads", width // BERT_HEAD_DIM),
         mlp_dim=_shape(shapes, mlp, 2, source)[1],
         max_length=_shape(shapes, table.format("position"), 2, source)[0],
         out_dim=_out_dim(shapes, "txt", width, source),
         segments=_shape(shapes, table.format("segment"), 2, source)[0],
+        dropout_rate=stated.get("text.dropout_rate", 0.1),
     )
 
 
@@ -242,13 +244,16 @@ def _text_transformer_config(shapes: Shapes, source: str) -> TextTransformerConf
     )
 
 
-def config_from_shapes(shapes: Shapes, *, layout: str, source: str) -> LitConfig:
+def config_from_shapes(
+    shapes: Shapes, *, layout: str, source: str, stated: Mapping | None = None
+) -> LitConfig:
     """Returns the configuration of the model whose parameters have these shapes.
 
     Args:
         shapes: {canonical name: shape}.
         layout: the layout that the names were translated from.
         source: the checkpoint's name in error messages.
+        stated: {field: value} of what no shape shows, as in `record.FIELDS`.
 
     Returns:
         The configuration. `canonical_shapes` of it equals `shapes`.
@@ -257,10 +262,27 @@ def config_from_shapes(shapes: Shapes, *, layout: str, source: str) -> LitConfig
         CheckpointError: a parameter is missing, has a wrong shape or belongs to no known tower. The
             message names the key, what was expected and what was found.
     """
-    image = _vit_config(shapes, source) if any(k.startswith("img/") for k in shapes) else None
-    text = None
+    stated = stated or {}
+    try:
+        config = _config(shapes, layout, source, stated)
+    except ConfigError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    for field, value in stated.items():
+        if (found := field_value(config, field)) not in (None, value):
+            raise CheckpointError(
+                f"{source}: {field} is said to be {value}, but the arrays show {found}"
+            )
+    check_shapes(shapes, canonical_shapes(config), source)
+    return config
+
+
+def _config(shapes, layout, source, stated):
+    """Returns the configuration that shapes and statements show, before they are compared."""
+    image = text = None
+    if any(k.startswith("img/") for k in shapes):
+        image = _vit_config(shapes, source, stated)
     if any(k.startswith("txt/BertEncoder_0/") for k in shapes):
-        text = _bert_config(shapes, source)
+        text = _bert_config(shapes, source, stated)
     elif any(k.startswith("txt/") for k in shapes):
         text = _text_transformer_config(shapes, source)
     if image is None and text is None:
@@ -268,18 +290,32 @@ def config_from_shapes(shapes: Shapes, *, layout: str, source: str) -> LitConfig
             f"{source}: neither an image tower (img/...) nor a text tower (txt/...) found; "
             f"first keys: {sorted(shapes)[:5]}"
         )
-    try:
-        config = LitConfig(
-            image=image,
-            text=text,
-            has_bias="b" in shapes,
-            token_length=usual_token_length(text) if text else 16,
-            layout=layout,
-        )
-    except ConfigError as error:
-        raise CheckpointError(f"{source}: {error}") from None
-    check_shapes(shapes, canonical_shapes(config), source)
+    length = usual_token_length(text) if text else 16
+    return LitConfig(
+        image=image,
+        text=text,
+        has_bias="b" in shapes,
+        token_length=stated.get("token_length", length),
+        layout=layout,
+        crop=stated.get("crop", False),
+        lowercase=stated.get("lowercase"),
+    )
+
+
+def field_value(config: LitConfig, field: str):
+    """Returns the value of a field such as `text.num_heads`, None where there is no such tower."""
+    for name in field.split("."):
+        config = getattr(config, name, None)
     return config
+
+
+def config_of(checkpoint, shapes: Shapes | None = None) -> LitConfig:
+    """Returns the configuration of a `CanonicalCheckpoint`, or of the tower that has `shapes`."""
+    shapes = checkpoint.shapes if shapes is None else shapes
+    config = config_from_shapes(
+        shapes, layout=checkpoint.layout, source=checkpoint.source, stated=checkpoint.stated
+    )
+    return dataclasses.replace(config, bare=checkpoint.bare)
 
 
 def check_shapes(found: Shapes, expected: Shapes, source: str) -> None:

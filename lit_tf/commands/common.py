@@ -269,7 +269,8 @@ def checkpoint_files(checkpoint, vocab=None):
         if path is None or "://" in os.fspath(path):
             continue
         path = pathlib.Path(path).expanduser()
-        found += [path, *(path.parent / name for name in vocabularies.names(path.stem))]
+        beside = (*vocabularies.names(path.stem), f"{path.stem}.json")
+        found += [path, *(path.parent / name for name in beside)]
         found += path.iterdir() if path.is_dir() else ()
     return found
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 from lit_tf.commands import common, outputs
 
@@ -28,12 +29,15 @@ def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf convert`."""
     import lit_tf
     from lit_tf import loading
+    from lit_tf.checkpoints import record
 
     inputs = common.checkpoint_files(args.checkpoint, args.vocab)
     outputs.check_output_files([args.out], inputs)
     model = lit_tf.load(args.checkpoint, vocab=args.vocab, resolution=args.resolution)
     layout = args.layout or loading.default_layout(model.config)
     lit_tf.save_npz(model, args.out, layout=layout, dtype=args.dtype)
+    if lost := record.sentence(loading.written_config(model), args.out):
+        print(lost, file=sys.stderr)
     size = os.path.getsize(args.out)
     if args.json:
         common.print_json({"path": args.out, "layout": layout, "dtype": args.dtype, "bytes": size})

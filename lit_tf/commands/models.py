@@ -40,11 +40,11 @@ def _embedded(name, path):
     """Returns the row of a model that is part of the package, read off its file."""
     from lit_tf.checkpoints.layouts import read_canonical
     from lit_tf.checkpoints.npz import open_npz
-    from lit_tf.checkpoints.shapes import config_from_shapes
+    from lit_tf.checkpoints.shapes import config_of
 
     with read_canonical(open_npz(path)) as checkpoint:
         shapes = checkpoint.shapes
-        config = config_from_shapes(shapes, layout=checkpoint.layout, source=str(path))
+        config = config_of(checkpoint)
     image, text = config.image, config.text
     kind = "BERT" if text.kind == "bert" else "transformer"
     return {

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from lit_tf.checkpoints import download
-from lit_tf.checkpoints.shapes import config_from_shapes
+from lit_tf.checkpoints.shapes import config_of
 from lit_tf.loading import check_log_temperature, find_tokenizer, open_checkpoint
 from lit_tf.texts import vocabularies
 
@@ -31,9 +31,7 @@ def summarize(name_or_path, *, vocab=None) -> dict:
     """
     path = download.resolve(name_or_path, with_vocab=vocab is None)
     with open_checkpoint(path) as checkpoint:
-        config = config_from_shapes(
-            checkpoint.shapes, layout=checkpoint.layout, source=checkpoint.source
-        )
+        config = config_of(checkpoint)
         scalars = {name: checkpoint.read(name)[0] for name in "tb" if name in checkpoint.shapes}
     if "t" in scalars:
         check_log_temperature(scalars["t"], checkpoint.source)

@@ -304,9 +304,11 @@ def test_offline_a_checkpoint_put_there_by_hand_is_found(server, published):
 
 def test_an_address_brings_the_vocabulary_beside_it(server):
     server.files = {"/run/final.npz": checkpoint(), "/run/final.model": b"sp", "/x/final.npz": b""}
+    server.files["/run/final.json"] = b'{"lit_tf": {"token_length": 32}}'
     path = resolve(f"{server.url}/run/final.npz")
     assert path.name == "final.npz"
     assert path.with_suffix(".model").read_bytes() == b"sp"
+    assert path.with_suffix(".json").read_bytes() == server.files["/run/final.json"]
     with pytest.raises(DownloadError):  # another file of the same name, and an empty one
         resolve(f"{server.url}/x/final.npz")
 
@@ -333,7 +335,8 @@ def test_no_vocabulary_is_looked_for_where_one_was_given(server, published):
     server.files["/run/final.npz"] = checkpoint()
     resolve(f"{server.url}/run/final.npz", with_vocab=False)
     resolve("LiT-B16B_2", with_vocab=False)
-    assert [path for path, _, _ in server.log] == ["/run/final.npz", "/LiT-B16B_2.npz"]
+    asked = [path for path, _, _ in server.log]
+    assert asked == ["/run/final.json", "/run/final.npz", "/LiT-B16B_2.npz"]
 
 
 def test_addresses_may_hold_spaces_and_other_letters(server):

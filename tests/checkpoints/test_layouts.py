@@ -1,7 +1,9 @@
 """Layouts: what was loaded can be written back; what contradicts itself is refused by name."""
 
 import contextlib
+import dataclasses
 import gc
+import json
 import warnings
 
 import ml_dtypes
@@ -10,6 +12,7 @@ import pytest
 
 import lit_tf
 from lit_tf.commands.summary import summarize
+from lit_tf.texts.tokenizers import tokenizer_from_bytes
 
 
 def read(path):
@@ -305,3 +308,85 @@ def test_files_are_closed_after_loading_and_after_a_fault(arrays, fixtures, tmp_
             lit_tf.from_upstream(fixtures / "vit_upstream_tiny.npz", path, resolution=32)
         gc.collect()
     assert not [w for w in caught if ".npz" in str(w.message)]
+
+
+def changed(path, **fields):
+    """A model with another configuration, whose weights are arbitrary."""
+    config = lit_tf.load(path).config
+    fields = dict(fields)
+    towers = {k: fields.pop(k) for k in ("image", "text") if fields.get(k)}
+    for kind, values in towers.items():
+        towers[kind] = dataclasses.replace(getattr(config, kind), **values)
+    tokenizer = lit_tf.load(path).tokenizer
+    config = dataclasses.replace(config, **towers, **fields)
+    if config.text:
+        tokenizer = tokenizer_from_bytes(
+            tokenizer.kind, tokenizer.to_bytes(), config.token_length, config.lowercase
+        )
+    return lit_tf.LitModel(config, tokenizer if config.text else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "record"),
+    [
+        ("lit_bert_tiny", {"text": {"num_heads": 4}}, {"text.num_heads": 4}),
+        ("lit_bert_tiny", {"text": {"width": 48, "num_heads": 3}}, {"text.num_heads": 3}),
+        ("lit_bert_tiny", {"text": {"dropout_rate": 0.0}}, {"text.dropout_rate": 0.0}),
+        ("lit_bert_tiny", {"token_length": 32}, {"token_length": 32}),
+        ("lit_bert_tiny", {"crop": True}, {"crop": True}),
+        ("lit_tt_tiny", {"lowercase": True}, {"lowercase": True}),
+        ("siglip_tiny", {"lowercase": False}, {"lowercase": False}),
+        (
+            "siglip_tiny",
+            {"image": {"patch_size": 14, "image_size": 56}},
+            {"image.image_size": 56},
+        ),
+        ("siglip_tiny", {"image": {"patch_size": 14, "image_size": 64}}, {}),
+        ("siglip_old_tiny", {"image": None, "has_bias": False}, {"lowercase": True}),
+        ("lit_bert_tiny", {}, {}),
+    ],
+)
+def test_what_the_arrays_do_not_show_comes_back(fixtures, tmp_path, name, fields, record):
+    model = changed(fixtures / f"{name}.npz", **fields)
+    path = tmp_path / "x.npz"
+    lit_tf.save_npz(model, path)
+    beside = tmp_path / "x.json"
+    found = json.loads(beside.read_text())["lit_tf"] if beside.exists() else {}
+    assert {k: found.get(k) for k in record} == record and bool(found) == bool(record)
+    again = lit_tf.load(path)
+    same = {"layout": again.config.layout, "bare": again.config.bare}
+    assert again.config == dataclasses.replace(model.config, **same)
+    texts = ["A Photo of a Cat on the RED Sofa " * 3, "a dog"]
+    np.testing.assert_array_equal(again.tokenizer(texts), model.tokenizer(texts))
+    np.testing.assert_allclose(again.encode_text(texts), model.encode_text(texts), atol=1e-6)
+
+
+def test_a_record_is_replaced_with_its_checkpoint_and_checked_strictly(fixtures, tmp_path):
+    path, beside = tmp_path / "x.npz", tmp_path / "x.json"
+    usual = lit_tf.load(fixtures / "lit_bert_tiny.npz")
+    lit_tf.save_npz(changed(fixtures / "lit_bert_tiny.npz", token_length=32), path)
+    lit_tf.save_npz(usual, path)
+    assert not beside.exists() and lit_tf.load(path).config.token_length == 16
+    for fields, message in (
+        ({"text.num_heads": 3}, "width 128 is not a multiple"),
+        ({"text.num_heads": 0}, "num_heads must be a positive integer"),
+        ({"token_length": "32"}, "token_length is '32', expected int"),
+        ({"token_length": 0}, "token_length must be a positive integer"),
+        ({"token_length": 1000}, "more than the text tower's"),
+        ({"lowercase": 1}, "expected bool"),
+        ({"text.width": 64}, "expected 'lit_tf' to hold some of"),
+        ({"image.image_size": 64}, "'img/pos_embedding' has shape"),
+        ([], "expected 'lit_tf' to hold some of"),
+    ):
+        beside.write_text(json.dumps({"lit_tf": fields}))
+        with pytest.raises(lit_tf.CheckpointError, match=message):
+            lit_tf.load(path)
+    beside.write_text('{"lit_tf": ')
+    with pytest.raises(lit_tf.CheckpointError, match="x.json is damaged"):
+        lit_tf.load(path)
+    beside.write_text('{"accuracy": 0.5}')  # another program's: read past, and never overwritten
+    assert lit_tf.load(path).config == dataclasses.replace(usual.config, layout="vit_jax")
+    with pytest.raises(lit_tf.CheckpointError, match="x.json is in the way"):
+        lit_tf.save_npz(changed(fixtures / "lit_bert_tiny.npz", token_length=32), path)
+    lit_tf.save_npz(usual, path)
+    assert beside.read_text() == '{"accuracy": 0.5}'
