@@ -1,4 +1,4 @@
-"""What is frozen stays frozen, and what Keras makes from a config starts as the constructor does."""
+"""What is frozen stays frozen; what Keras makes from a config starts as the constructor does."""
 
 import copy
 import pickle
