@@ -17,9 +17,7 @@ EXTRAS = {
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without requiring it
         "tensorboard",
         "scikit-learn>=1.3",
-        "pillow",
         "braceexpand>=0.1.7",  # shard patterns
-        "filelock>=3.12",  # a workdir is one run's
         "pyarrow>=17",  # Parquet tables of paths and captions
         "jinja2>=3.1",  # the HTML report
         "matplotlib>=3.7",  # and its plots
@@ -36,23 +34,24 @@ EXTRAS = {
     # forced upon those who precompute on one machine.
     "beam": ["apache-beam>=2.77,<3"],
     # An index of one's own pictures: an embedded database, its tables and its page.
-    "search": ["lancedb>=0.25", "pyarrow>=17", "pillow", "jinja2>=3.1", "filelock>=3.12"],
+    "search": ["lancedb>=0.25", "pyarrow>=17", "jinja2>=3.1"],
     # Checkpoint folders that big_vision's trainer writes today.
     "tensorstore": ["tensorstore>=0.1.60"],
     "bench": ["keras-hub>=0.20"],  # only to be compared with
-    "demo": ["matplotlib>=3.7", "pillow", "scikit-learn>=1.3"],
+    # Pictures of iPhones. (AVIF, TIFF and others need nothing more.)
+    "heif": ["pillow-heif>=0.16"],
+    "demo": ["matplotlib>=3.7", "scikit-learn>=1.3"],
     # `make docs`: the guides and the API reference as a site.
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings-python>=1.12"],
     # ipykernel, nbclient and nbformat run the notebook in its test.
     "dev": [
         *("build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools>=77", "wheel"),
         *("ipykernel", "nbclient", "nbformat"),
-        *("pytest-xdist>=3.7", "filelock>=3.12", "pandas", "playwright", "mypy"),
+        *("pytest-xdist>=3.7", "pandas", "playwright", "mypy"),
     ],
 }
-EXTRAS["all"] = sorted(
-    {r for name in ("train", "lite", "search", "tensorstore", "demo", "dev") for r in EXTRAS[name]}
-)
+_ALL = ("train", "lite", "search", "heif", "tensorstore", "demo", "dev")
+EXTRAS["all"] = sorted({requirement for name in _ALL for requirement in EXTRAS[name]})
 
 setup(
     # The two upper storeys live at the top of the repository and are installed below lit_tf, so
@@ -75,6 +74,7 @@ setup(
         f"tensorflow-text{TF}",
         "keras>=3.10,<4",
         "numpy>=1.26",
+        "pillow>=10",  # 11.3 reads AVIF
         "filelock>=3.12",  # downloads and unfinished folders
         "tqdm>=4.60",
     ],

@@ -1,4 +1,4 @@
-"""A SavedModel in a process that has TensorFlow and Pillow, and nothing of lit_tf.
+"""A SavedModel in a process that has TensorFlow, and nothing of lit_tf.
 
     lit-tf export LiT-digits served/1 --saved-model
     python examples/serve_saved_model.py served/1 PICTURE.png "a three next to a seven" "a red 42"
@@ -8,7 +8,6 @@ With --serve it prints the request for TensorFlow Serving's REST API instead of 
 
 import argparse
 import base64
-import io
 import json
 import os
 
@@ -30,26 +29,6 @@ def request(image: bytes, texts: list[str]) -> str:
     return json.dumps({"signature_name": "compare", "inputs": inputs})
 
 
-def upright(image: bytes) -> bytes:
-    """Returns an image turned as its EXIF orientation says, which the served graph does not read.
-
-    Args:
-        image: an encoded image.
-
-    Returns:
-        The same bytes if there is nothing to turn, else a PNG.
-    """
-    import PIL.Image
-    import PIL.ImageOps
-
-    with PIL.Image.open(io.BytesIO(image)) as photo:
-        if photo.getexif().get(0x0112, 1) == 1:
-            return image
-        encoded = io.BytesIO()
-        PIL.ImageOps.exif_transpose(photo).convert("RGB").save(encoded, "PNG")
-    return encoded.getvalue()
-
-
 def main():
     """Answers which text fits the picture."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -60,7 +39,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="print the probabilities as JSON")
     args = parser.parse_args()
     with open(args.image, "rb") as file:
-        image = upright(file.read())
+        image = file.read()
     if args.serve:
         print(request(image, args.texts))
         return

@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", help="SavedModel: precision, such as bfloat16")
     parser.add_argument(
+        "--no-exif",
+        action="store_true",
+        default=None,
+        help="SavedModel: do not turn JPEGs upright by their EXIF orientation",
+    )
+    parser.add_argument(
         "--quantization",
         choices=QUANTIZATIONS,
         help=f"of TFLite files or a web page (no {INT8}); default: {DYNAMIC_INT8}",
@@ -70,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 # The options that only some kinds of export take.
 _OPTIONS = {
-    "saved_model": ("parts", "dtype"),
+    "saved_model": ("parts", "dtype", "no_exif"),
     "tflite": ("quantization", "calibration", "strict"),
     "web": ("quantization", "images", "texts", "runtime"),
 }
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     (kind,) = (name for name in _OPTIONS if getattr(args, name))
     for name in {option for options in _OPTIONS.values() for option in options}:
         if getattr(args, name) is not None and name not in _OPTIONS[kind]:
-            raise ExportError(f"--{name} does not go with --{kind.replace('_', '-')}")
+            raise ExportError(f"--{name} does not go with --{kind}".replace("_", "-"))
     outputs.check_output_folder(args.out, _inputs(args), replaced=True)
     import lit_tf
     from lit_tf.checkpoints import download
@@ -106,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
     if args.saved_model:
         parts = args.parts.split(",") if args.parts else _all_parts(model)
         more = {"parts": parts, "dtype": args.dtype, "max_pixels": args.max_pixels}
+        more["exif"] = not args.no_exif
         measured = saved_model(model, args.out, **more, **shared)
     elif args.web:
         given = {"texts": commands.texts(args.texts)} if args.texts else {}

@@ -11,7 +11,7 @@ import tensorflow as tf
 from lit_tf.errors import ExportError
 from lit_tf.images import preprocessing
 from lit_tf.images.decoding import decode_image
-from lit_tf.images.formats import FORMATS, MAX_PIXELS, check_max_pixels
+from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
 from lit_tf.loading import dtype_policy
 from lit_tf.model import LitModel
 
@@ -36,9 +36,10 @@ class Served(tf.Module):
         parts: which of `PARTS`.
         classes: None, or (names, float32 embeddings (C, D)).
         max_pixels: width times height beyond which `image_bytes` are refused.
+        exif: whether JPEGs in `image_bytes` are turned upright.
     """
 
-    def __init__(self, model, parts, classes=None, max_pixels=MAX_PIXELS):
+    def __init__(self, model, parts, classes=None, max_pixels=MAX_PIXELS, exif=True):
         super().__init__()
         config = model.config
         keep = {"image": model.image_tower, "text": model.text_tower, "tokens": model.text_tower}
@@ -52,7 +53,7 @@ class Served(tf.Module):
         self.by_name = {}
         image, text = "image" in parts, "text" in parts
         if image:
-            self._add_image(model, config.image.image_size, config.crop, max_pixels)
+            self._add_image(model, config.image.image_size, config.crop, max_pixels, exif)
         if text or "tokens" in parts:
             self._add_tokens(model, config.token_length)
         if text:
@@ -70,7 +71,7 @@ class Served(tf.Module):
         function = _function(*specs)(function)
         self.by_name[name] = function
 
-    def _add_image(self, model, size, crop, max_pixels):
+    def _add_image(self, model, size, crop, max_pixels, exif):
         # Both signatures call this function, so the tower is in the graph only once.
         embed = _function(tf.TensorSpec([None, size, size, 3], tf.float32))(model.embed_images)
 
@@ -86,7 +87,7 @@ class Served(tf.Module):
             def read(place_and_data):
                 place, data = place_and_data
                 name = tf.strings.join(["image_bytes at position ", tf.strings.as_string(place)])
-                image = decode_image(data, max_pixels, name)
+                image = decode_image(data, max_pixels, name, exif=exif)
                 return preprocessing.resize_uint8(image, size, crop)
 
             pixels = tf.map_fn(
@@ -167,7 +168,7 @@ class Served(tf.Module):
 def _checked(image_bytes):
     """Returns encoded images; an error names the positions of those that are clearly broken."""
     start = tf.strings.substr(image_bytes, 0, 2)
-    known = tf.constant([[b"\xff\xd8", b"\x89P", b"RI", b"BM", b"GI"]])  # RI: WebP's RIFF
+    known = tf.constant([[b"\xff\xd8", b"\x89P", b"RI"]])  # RI: WebP's RIFF
     strange = ~tf.reduce_any(start[:, tf.newaxis] == known, axis=1)
     # The decoder refuses a JPEG without an end mark, but does not name its position. It may accept
     # one that lacks only the last byte of the mark, so that byte is appended before the check.
@@ -175,7 +176,10 @@ def _checked(image_bytes):
     cut = (start == b"\xff\xd8") & (parts < 2)
     checks = []
     for bad, what in (
-        (strange, f"image_bytes holds no {FORMATS} at these positions:"),
+        (
+            strange,
+            "image_bytes: expected JPEG, PNG or WebP, found others at these positions:",
+        ),
         (cut, "image_bytes holds a JPEG that was cut off at these positions:"),
     ):
         places = tf.reshape(tf.where(bad), [-1])
@@ -243,6 +247,7 @@ def saved_model(
     dtype: Any = None,
     source: str | os.PathLike | None = None,
     max_pixels: int = MAX_PIXELS,
+    exif: bool = True,
 ) -> dict[str, Any]:
     """Writes a SavedModel that does not depend on lit_tf, verified in a fresh process.
 
@@ -257,6 +262,8 @@ def saved_model(
         source: the checkpoint's path, whose digest the manifest records.
         max_pixels: width times height of the largest image that the graph decodes. It reads the
             header first, and refuses larger images before it allocates memory.
+        exif: whether JPEGs are turned upright by their EXIF orientation, as viewers do. The
+            published protocol does not. PNGs and WebPs are never turned.
 
     Returns:
         The measured parity: {"SIGNATURE/OUTPUT": {"max_abs_difference": float}}. The outputs are
@@ -272,7 +279,7 @@ def saved_model(
     policy = None if dtype is None else dtype_policy(dtype)
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
     exported = model if policy is None else model.with_dtype(policy)
-    served = Served(exported, parts, baked, max_pixels)
+    served = Served(exported, parts, baked, max_pixels, exif)
     with manifest.replacing_export(path) as folder:
         tf.saved_model.save(served, str(folder), signatures=served.by_name)
         text_ops = is_text(operations(folder))
@@ -280,6 +287,7 @@ def saved_model(
             "parts": list(parts),
             "dtype": exported.dtype_policy.name,
             "max_pixels": max_pixels,
+            "exif": exif,
             "needs": ["tensorflow", *(["tensorflow_text"] if text_ops else [])],
             "signatures": _signatures(folder, served.by_name),
         }

@@ -279,8 +279,8 @@ class LitModel(layers.Freezable, keras.Model):
 
         Args:
             images: uint8 (N, H, W, 3), or a list of images of any sizes, each an array, encoded
-                bytes (JPEG, PNG, WebP, BMP, GIF), a PIL image or a path. Files and PIL images are
-                turned upright where their EXIF orientation says so, as viewers do.
+                bytes (a JPEG or any other format that `images.to_uint8` takes), a PIL image or a
+                path. Files and PIL images are turned upright by their EXIF orientation.
             batch_size: how many go through the tower at once; does not change the result.
             max_pixels: width times height of the largest file or PIL image that is decoded.
 

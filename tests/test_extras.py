@@ -26,6 +26,7 @@ DISTRIBUTIONS = {
     "google": "tensorflow",  # google.protobuf
     "markupsafe": "jinja2",
     "official": "tf-models-official",
+    "pillow_heif": "pillow-heif",
     "scipy": "scikit-learn",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",

@@ -2,14 +2,12 @@
 
 import contextlib
 
+import filelock
 import tensorflow as tf
 
-from lit_tf.errors import TrainingError, extra
+from lit_tf.errors import TrainingError
 
 from .data.shard_sizes import differences, read_sizes, write_sizes
-
-with extra("train"):
-    import filelock
 
 
 @contextlib.contextmanager

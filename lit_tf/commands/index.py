@@ -7,6 +7,7 @@ import sys
 from lit_tf.commands import common, outputs
 from lit_tf.errors import ConfigError
 from lit_tf.files import printable
+from lit_tf.images.formats import MORE_FORMATS, OPTIONAL_SUFFIXES
 
 # How pictures are embedded by other processes: engine -> (module, function of its options).
 _ENGINES = {"beam": ("lit_tf.training.precompute.pictures", "engine")}
@@ -116,7 +117,8 @@ def _print_left_out(report):
         for ending, count in report.passed_over.items()
     )
     if endings:
-        print(f"passed over, not pictures by their ending: {endings}", file=sys.stderr)
+        hint = f" ({MORE_FORMATS})" if not OPTIONAL_SUFFIXES.isdisjoint(report.passed_over) else ""
+        print(f"passed over, not read by their ending: {endings}{hint}", file=sys.stderr)
     for path, reason in report.problems:
         print(f"left out: {printable(path)}: {reason}", file=sys.stderr)
     for _, reason in report.failures:

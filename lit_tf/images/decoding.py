@@ -1,96 +1,187 @@
-"""From an image file's bytes to its pixels: one graph, wherever it runs.
+"""From an image file's bytes to its pixels, with one decoder a format.
 
-TensorFlow decodes. This module does what its decoders leave out: it reads the size off the header
-and refuses large images before memory is allocated, applies a BMP's palette, the place of a GIF's
-frame and WebP's alpha, and names formats that cannot be decoded. Everything is a TensorFlow
-operation, so that a SavedModel has it too.
-
-Formats: JPEG (ITU T.81), PNG (W3C), WebP (RFC 9649), GIF89a, BMP (Windows' BITMAPINFOHEADER and
-its successors).
+TensorFlow decodes JPEGs and PNGs, as in the reference; Pillow decodes everything else, and what it
+cannot read is bad. A served graph has TensorFlow only, so it decodes JPEG, PNG and WebP. (There,
+TensorFlow and Pillow give the same WebP pixels, since both use libwebp.) The size is read off the
+header, and large images are refused before memory is allocated.
 """
 
+import contextlib
+import functools
+import io
+from typing import Any
+
+import numpy as np
+import PIL.Image
 import tensorflow as tf
 
-from lit_tf.images.exif import orientation_in_graph, turn_upright
-from lit_tf.images.formats import MAX_PIXELS
+from lit_tf.errors import ImageError, MissingPackageError, extra
+from lit_tf.images.arrays import as_rgb
+from lit_tf.images.exif import jpeg_orientation, orientation, pil_orientation, turn_upright
+from lit_tf.images.formats import FORMATS, MAX_PIXELS, MORE_FORMATS
 
-_HEADER = 66  # bytes; what is read of any format's header is within them
-COMMON = (b"\xff\xd8", b"\x89PNG")  # how JPEGs and PNGs begin
-# Which bits of the first four bytes tell a format, and what they are.
+_HEADER = 34  # bytes; what is read of any format's header is within them
+_COMMON = (b"\xff\xd8", b"\x89PNG")  # how JPEGs and PNGs begin
+# Which bits of the first twelve bytes tell a format, and what they are.
 _MAGIC = [
-    [[255 if i < len(magic) else 0 for i in range(4)], list(magic.ljust(4, b"\0"))]
-    for magic in (*COMMON, b"RIFF", b"BM", b"GIF8")
+    [[255 if byte else 0 for byte in magic.ljust(12, b"\0")], list(magic.ljust(12, b"\0"))]
+    for magic in (*_COMMON, b"RIFF\0\0\0\0WEBP")
 ]
 # Adobe's marker of a JPEG, APP14, that asks for no conversion of colours.
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5)
 _EVERY_BYTE = bytes(range(256))
-# The masks of a BMP's red, green and blue bytes as TensorFlow reads them, whatever the file says.
-_BGRA_MASKS = (0xFF0000, 0xFF00, 0xFF)
+_REST = 2**31 - 1  # so long that it means: until the end
+# What PIL calls pixels that convert to RGB as everybody expects.
+_PIL_MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()
+_PIL_FORMATS = ("BMP", "GIF", "TIFF", "WEBP", "AVIF", "HEIF")
+_PIL_NUMBERS = ("I", "F")  # numbers whose range PIL does not know
 
 
-def decode_image(data: tf.Tensor, max_pixels: int = MAX_PIXELS, name="The image") -> tf.Tensor:
-    """Decodes a JPEG, PNG, WebP, BMP or GIF, without its alpha; of an animation the first frame.
+def decode(
+    data: bytes, name: str = "The image", max_pixels: int = MAX_PIXELS, *, exif: bool = True
+) -> np.ndarray:
+    """Returns the pixels, uint8 (H, W, 3), of an encoded image; `exif` turns them upright."""
+    if not data.startswith(_COMMON):
+        with _opened(data, name) as image:
+            return pil_pixels(image, name, max_pixels, exif=exif)
+    try:
+        with tf.device("CPU:0"):  # so that a machine with an accelerator gives the same pixels
+            header = tf.io.decode_raw(data, tf.uint8, fixed_length=_HEADER)
+            jpeg = data.startswith(_COMMON[0])
+            height, width = _jpeg_size(data) if jpeg else _png_size(header)
+            _check_pixels(int(width), int(height), max_pixels, name)
+            image = _decode(_with_adobe(data) if jpeg else data)
+            return as_rgb(turn_upright(image, orientation(data) if exif else 1).numpy(), name)
+    except tf.errors.OpError as e:
+        raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {_reason(e)}") from None
 
-    An EXIF orientation is not heeded here; see `lit_tf.images.exif`. Neither are colour profiles:
-    pixels are taken for sRGB. 16-bit samples lose their lower byte.
+
+def decode_image(
+    data: Any, max_pixels: int = MAX_PIXELS, name: Any = "The image", *, exif: bool = False
+) -> tf.Tensor:
+    """Decodes an image without its alpha; of an animation the first frame.
+
+    Eagerly it reads all formats. In a graph, which may run without Python, it reads JPEG, PNG and
+    WebP. Colour profiles are ignored: pixels are taken for sRGB. 16-bit samples lose their lower
+    byte.
 
     Args:
-        data: scalar string tensor, the file's bytes.
+        data: bytes or a scalar string tensor, the file's contents.
         max_pixels: width times height beyond which an image is refused, before it is decoded.
-        name: how errors call the image; a string or a scalar string tensor.
+        name: how errors call the image; a string, or in a graph also a scalar string tensor.
+        exif: whether to turn the image as its EXIF orientation says; in a graph only JPEGs.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        tf.errors.InvalidArgumentError: the bytes are not an image, or one that is too large.
+        ImageError: `data` is not the bytes of an image, or those of one that is too large.
+        tf.errors.InvalidArgumentError: the same, when a graph runs.
     """
-    return _decode_by_format(data, max_pixels, name, (_jpeg, _png, _webp, _bmp, _gif, _unknown))
+    if not tf.is_tensor(data) and not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError(f"decode_image takes the bytes of one image, found {type(data).__name__}")
+    data = tf.convert_to_tensor(data if tf.is_tensor(data) else bytes(data))
+    if data.dtype != tf.string or data.shape.rank not in (0, None):
+        raise ImageError(
+            f"decode_image takes the bytes of one image, found {data.dtype.name} {data.shape}; "
+            "pixels go to lit_tf.images.preprocess"
+        )
+    if tf.executing_eagerly():
+        return tf.constant(decode(data.numpy(), name, max_pixels, exif=exif))
+    jpeg = _upright_jpeg if exif else _jpeg
+    return _decode_by_format(data, max_pixels, name, (jpeg, _png, _webp, _refused))
 
 
 def decode_in_dataset(
     data: tf.Tensor, max_pixels: int = MAX_PIXELS, *, exif: bool = False
 ) -> tf.Tensor:
-    """Returns what `decode_image` does, for the maps of `tf.data`.
+    """Returns what `decode` does, uint8 (H, W, 3), for the maps of `tf.data`.
 
-    There, every operation costs time, also one in a branch that is not taken. So JPEGs, PNGs and
-    plain lossy WebPs are decoded in the graph. The others are decoded in Python, about 20 to 40 ms
-    of one core each.
-
-    Args:
-        data: see `decode_image`.
-        max_pixels: see `decode_image`.
-        exif: whether to turn the image as its EXIF orientation says. The published protocols
-            of training and evaluation do not.
-
-    Returns:
-        uint8 (H, W, 3).
-
-    Raises:
-        tf.errors.OpError: as for `decode_image`.
+    JPEGs and PNGs are decoded in the graph, in parallel; the others in Python. The published
+    protocols of training and evaluation do not turn images by their EXIF orientation.
     """
 
-    def in_python(data, header, limit):
-        # Eagerly: a tf.function would wait for threads that wait for it, where cores are few.
-        return tf.py_function(decode_image, [data, limit.max_pixels], tf.uint8)
+    def turned(decoder):
+        def decode_and_turn(data, header, limit):
+            # Not numpy_function: when eager, it cuts zeros off the end of a string.
+            found = tf.py_function(lambda data: orientation(data.numpy()), [data], tf.int64)
+            return turn_upright(decoder(data, header, limit), tf.ensure_shape(found, []))
 
-    def webp(data, header, limit):
-        width, height = _lossy_webp_size(header)
-        return tf.cond(
-            _is_lossy_webp(header),
-            lambda: _decode(limit.checked(data, width, height)),
-            lambda: in_python(data, header, limit),
+        return decode_and_turn if exif else decoder
+
+    def in_python(data, header, limit):
+        def by_pillow(data, limit):
+            return decode(data.numpy(), max_pixels=int(limit), exif=exif)
+
+        return tf.py_function(by_pillow, [data, limit.max_pixels], tf.uint8)
+
+    decoders = (turned(_jpeg), turned(_png), in_python)
+    return _decode_by_format(data, max_pixels, "The image", decoders)
+
+
+# --- Pillow --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _pillow_formats():
+    """Returns what Pillow calls the formats that it decodes here."""
+    PIL.Image.init()
+    with contextlib.suppress(MissingPackageError), extra("heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    return [name for name in _PIL_FORMATS if name in PIL.Image.OPEN]
+
+
+def _opened(data, name):
+    """Returns a PIL image of which only the header was read."""
+    try:
+        return PIL.Image.open(io.BytesIO(data), formats=_pillow_formats())
+    except PIL.UnidentifiedImageError:
+        hint = f" ({MORE_FORMATS})" if data[4:8] == b"ftyp" else ""
+        raise ImageError(
+            f"{name} cannot be decoded ({len(data)} bytes): expected {FORMATS}{hint}"
+        ) from None
+    except Exception as e:  # plugins raise whatever they do
+        raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {e}") from None
+
+
+def pil_pixels(
+    image: Any, name: str, max_pixels: int = MAX_PIXELS, *, exif: bool = True
+) -> np.ndarray:
+    """Returns the pixels, uint8 (H, W, 3), of a PIL image; `exif` turns them upright."""
+    _check_pixels(*image.size, max_pixels, name)
+    mode = image.mode
+    if mode not in (*_PIL_MODES, *_PIL_NUMBERS) and not mode.startswith("I;16"):
+        raise ImageError(f"{name} is a PIL image of mode {mode}; convert it to RGB first.")
+    try:
+        image.load()  # a TIFF is turned upright by this, and loses its orientation
+        pixels = np.asarray(image.convert("RGB") if mode in _PIL_MODES else image)
+        turned = pil_orientation(image) if exif else 1
+    except Exception as e:  # PIL reads files late, and its plugins raise whatever they do
+        raise ImageError(f"{name} cannot be decoded: {e}") from None
+    # Pillow before 11.3 calls 16-bit PNGs mode I. Their lower byte goes, as TensorFlow does it.
+    if mode.startswith("I;16") or (mode == "I" and getattr(image, "format", None) == "PNG"):
+        pixels = (pixels >> 8).astype(np.uint8)
+    pixels = as_rgb(pixels, name)
+    return pixels if turned == 1 else turn_upright(pixels, turned).numpy()
+
+
+def _check_pixels(width, height, max_pixels, name):
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name} cannot be decoded: {width} x {height} pixels are more than the {max_pixels} "
+            "allowed (max_pixels)"
         )
 
-    image = _decode_by_format(data, max_pixels, "The image", (_jpeg, _png, webp, in_python))
-    if exif:
-        image = turn_upright(image, orientation_in_graph(data))
-    return image
+
+# --- TensorFlow ----------------------------------------------------------------------------------
 
 
-def decode_common(data: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
-    """Returns what `decode_image` does of data that begins with one of `COMMON`; a small graph."""
-    return _decode_by_format(data, max_pixels, "The image", (_jpeg, _png, _unknown))
+def _reason(error: tf.errors.OpError) -> str:
+    """Returns what an operation said, without where in its graph it stands."""
+    said = error.message.split("\n\t [[")[0].strip().splitlines()[-1]
+    return said.split("}} ")[-1].split(" [Op:")[0].strip()
 
 
 def _decode_by_format(data, max_pixels, name, decoders):
@@ -98,12 +189,10 @@ def _decode_by_format(data, max_pixels, name, decoders):
     data = tf.convert_to_tensor(data)
     header = tf.io.decode_raw(data, tf.uint8, fixed_length=_HEADER)
     limit = _Limit(tf.cast(max_pixels, tf.int64), tf.convert_to_tensor(name))
-    magic = tf.constant(_MAGIC[: len(decoders) - 1], tf.uint8)  # (formats, 2, 4)
-    known = tf.reduce_all((header[:4] & magic[:, 0]) == magic[:, 1], axis=1)
+    magic = tf.constant(_MAGIC[: len(decoders) - 1], tf.uint8)  # (formats, 2, 12)
+    known = tf.reduce_all((header[:12] & magic[:, 0]) == magic[:, 1], axis=1)
     kind = tf.argmax(tf.concat([known, [True]], 0), output_type=tf.int32)  # the first that is true
-    branches = [
-        lambda decode=decode: decode(data, tf.cast(header, tf.int64), limit) for decode in decoders
-    ]
+    branches = [lambda decode=decode: decode(data, header, limit) for decode in decoders]
     return tf.ensure_shape(tf.switch_case(kind, branches), [None, None, 3])
 
 
@@ -113,268 +202,84 @@ class _Limit:
     def __init__(self, max_pixels, name):
         self.max_pixels, self.name = max_pixels, name
 
-    def refuse_unless(self, good, *words):
-        """Returns an assertion that says this image's name before its words and numbers."""
-        return tf.debugging.Assert(good, [self.name, *words], summarize=len(words) + 1)
-
-    def checked(self, data, width, height):
+    def checked(self, data, height, width):
         """Returns `data`, to be decoded only if that many pixels are allowed."""
         # As floats: a product of two declared sizes may not fit an integer.
         pixels = tf.cast(width, tf.float64) * tf.cast(height, tf.float64)
+        words = [self.name, "cannot be decoded:", width, "x", height, "pixels are more than the"]
+        words += [self.max_pixels, "allowed (max_pixels)"]
         small = pixels <= tf.cast(self.max_pixels, tf.float64)
-        words = ("cannot be decoded:", width, "x", height, "pixels are more than the")
-        check = self.refuse_unless(small, *words, self.max_pixels, "allowed (max_pixels)")
-        with tf.control_dependencies([check]):
+        with tf.control_dependencies([tf.debugging.Assert(small, words)]):
             return tf.identity(data)
 
 
 def _decode(data, channels=3):
     image = tf.io.decode_image(data, channels=channels, expand_animations=False)
-    image.set_shape([None, None, channels])
-    return image[..., :3]
+    return tf.ensure_shape(image, [None, None, channels or None])
 
 
 def _number(header, start, size, big=False):
     """Returns the unsigned integer of `size` bytes at `start`, int64."""
     weights = [256**i for i in range(size)]
     weights = tf.constant(weights[::-1] if big else weights, tf.int64)
-    return tf.reduce_sum(header[start : start + size] * weights)
+    return tf.reduce_sum(tf.cast(header[start : start + size], tf.int64) * weights)
 
 
-def _slice(data, start, stop):
-    """Returns data[start:stop] of a string, as Python has it; not of negative places."""
-    length = tf.cast(tf.strings.length(data), tf.int64)
-    start, stop = (tf.minimum(tf.cast(place, tf.int64), length) for place in (start, stop))
-    return tf.strings.substr(data, start, tf.maximum(stop - start, 0))
+def _jpeg_size(data):
+    height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(data))
+    return height, width
 
 
-def _with_byte(data, place, value):
-    """Returns `data` with another byte at `place`."""
-    rest = _slice(data, place + 1, tf.int64.max)
-    byte = _slice(_EVERY_BYTE, value, value + 1)
-    return tf.strings.join([_slice(data, 0, place), byte, rest])
+def _with_adobe(data):
+    """Returns a JPEG; one of four colours with Adobe's marker, which says how they are meant.
 
-
-def _unknown(data, header, limit):
-    return _decode(data)  # which says that it does not know the format
+    Viewers treat all CMYK as inverted, as Adobe writes it. TensorFlow does so only after Adobe's
+    marker, so one is inserted. If the file has its own, that one comes later and wins.
+    """
+    start, rest = tf.strings.substr(data, 0, 2), tf.strings.substr(data, 2, _REST)
+    return tf.cond(
+        tf.io.extract_jpeg_shape(data)[2] == 4,
+        lambda: tf.strings.join([start, _ADOBE, rest]),
+        lambda: tf.identity(data),
+    )
 
 
 def _jpeg(data, header, limit):
-    height, width, channels = tf.unstack(tf.io.extract_jpeg_shape(data))
-    data = limit.checked(data, width, height)
-    # Viewers treat all CMYK as inverted, as Adobe writes it. TensorFlow does so only after Adobe's
-    # marker, so one is inserted. If the file has its own, that one comes later and wins.
-    data = tf.cond(
-        channels == 4,
-        lambda: tf.strings.join([_slice(data, 0, 2), _ADOBE, _slice(data, 2, tf.int64.max)]),
-        lambda: tf.identity(data),
-    )
-    return _decode(data)
+    return _decode(_with_adobe(limit.checked(data, *_jpeg_size(data))))
+
+
+def _upright_jpeg(data, header, limit):
+    return turn_upright(_jpeg(data, header, limit), jpeg_orientation(data))
+
+
+def _png_size(header):
+    return _number(header, 20, 4, big=True), _number(header, 16, 4, big=True)
 
 
 def _png(data, header, limit):
-    width, height = _number(header, 16, 4, big=True), _number(header, 20, 4, big=True)
-    return _decode(limit.checked(data, width, height))
-
-
-# --- WebP ----------------------------------------------------------------------------------------
-
-
-def _is_lossy_webp(header):
-    return tf.reduce_all(header[12:16] == tf.constant(list(b"VP8 "), tf.int64))
-
-
-def _lossy_webp_size(header):
-    return _number(header, 26, 2) & 0x3FFF, _number(header, 28, 2) & 0x3FFF
+    return _decode(limit.checked(data, *_png_size(header)))
 
 
 def _webp(data, header, limit):
-    lossy = _is_lossy_webp(header)
-    lossless, extended = (header[15] == ord(letter) for letter in "LX")
-    packed = _number(header, 21, 4)  # of VP8L: 14 bits each of width - 1 and height - 1
-    sizes = tf.stack(
-        [
-            _lossy_webp_size(header),
-            [(packed & 0x3FFF) + 1, (packed // 0x4000 & 0x3FFF) + 1],
-            [_number(header, 24, 3) + 1, _number(header, 27, 3) + 1],
-        ]
-    )
-    width, height = tf.unstack(sizes[tf.argmax(tf.stack([lossy, lossless, extended]))])
-    data = limit.checked(data, width, height)
-    # TensorFlow's decoder returns as many channels as the file declares, no more and no less, and
-    # of an animation only four. So alpha is declared where it can be, and dropped afterwards.
-    return tf.cond(
-        lossy, lambda: _decode(data), lambda: _decode(_with_alpha(data, header, extended), 4)
-    )
+    lossy, lossless = _number(header, 26, 4), _number(header, 21, 4)
+    sizes = {  # by the fourth letter of the first chunk's name: height and width
+        " ": (lossy // 0x10000 & 0x3FFF, lossy & 0x3FFF),
+        "L": ((lossless // 0x4000 & 0x3FFF) + 1, (lossless & 0x3FFF) + 1),
+        "X": (_number(header, 27, 3) + 1, _number(header, 24, 3) + 1),
+    }
+    kinds = tf.constant([ord(letter) for letter in sizes], tf.uint8)
+    height, width = tf.unstack(tf.gather(list(sizes.values()), tf.argmax(kinds == header[15])))
+    data = limit.checked(data, height, width)
+    # TensorFlow decodes an animation to four channels. If the header does not declare alpha, it
+    # writes them into the memory of three. So a bit of the extended header is set.
+    animated = (header[15] == ord("X")) & (header[20] & 2 > 0)
+    flags = tf.strings.substr(_EVERY_BYTE, tf.cast(header[20] | 16, tf.int32), 1)
+    parts = (tf.strings.substr(data, 0, 20), flags, tf.strings.substr(data, 21, _REST))
+    data = tf.cond(animated, lambda: tf.strings.join(parts), lambda: tf.identity(data))
+    return _decode(data, channels=0)[..., :3]
 
 
-def _with_alpha(data, header, extended):
-    """Returns an extended or lossless WebP whose headers declare alpha."""
-    flags = tf.where(extended, header[20] | 0x10, header[20])
-    declared = _with_byte(data, 20, flags)
-    body = tf.cast(tf.io.decode_raw(data, tf.uint8), tf.int64)
-    place = tf.cond(extended, lambda: _webp_image_chunk(body), lambda: tf.constant(12, tf.int64))
-    bits = place + 12  # the byte of a VP8L chunk that holds its flag
-    here = (bits < tf.size(body, tf.int64)) & (_at(body, place + 3) == ord("L"))
-    return tf.cond(
-        here,
-        lambda: _with_byte(declared, bits, _at(body, bits) | 0x10),
-        lambda: tf.identity(declared),
-    )
-
-
-def _webp_image_chunk(body):
-    """Returns where an extended WebP's first image begins: a chunk VP8, VP8L or ANMF."""
-
-    def before(place):
-        name = [_at(body, place + i) for i in range(4)]
-        image = (name[0] == ord("V")) & (name[2] == ord("8")) & (name[3] != ord("X"))
-        image |= (name[0] == ord("A")) & (name[2] == ord("M"))  # ANMF, not ANIM
-        return (place + 8 < tf.size(body, tf.int64)) & ~image
-
-    def following(place):
-        size = sum(_at(body, place + 4 + i) * 256**i for i in range(4))
-        return (place + 8 + size + size % 2,)
-
-    return tf.while_loop(before, following, (tf.constant(12, tf.int64),))[0]
-
-
-def _at(body, place):
-    """Returns one byte, int64; of a place behind the end the last one."""
-    return body[tf.minimum(place, tf.size(body, tf.int64) - 1)]
-
-
-# --- BMP -----------------------------------------------------------------------------------------
-
-
-def _bmp(data, header, limit):
-    start, size, bits = _number(header, 10, 4), _number(header, 14, 4), _number(header, 28, 2)
-    width, height, packing = (_number(header, place, 4) for place in (18, 22, 30))
-    bottom_up = height < 1 << 31
-    height = tf.where(bottom_up, height, (1 << 32) - height)
-    masks = tf.stack([_number(header, place, 4) for place in (54, 58, 62)])
-    usual = tf.reduce_all(masks == tf.constant(_BGRA_MASKS, tf.int64))
-    plain = (packing == 0) | ((bits == 32) & ((packing == 3) | (packing == 6)) & usual)
-    read = tf.reduce_any(bits == tf.constant([1, 4, 8, 24, 32], tf.int64))
-    row = (width * bits + 31) // 32 * 4
-    whole = start + row * height
-    length = tf.cast(tf.strings.length(data), tf.int64)
-    checks = [
-        limit.refuse_unless(
-            size >= 40, "is a BMP whose header has", size, "bytes; expected at least 40"
-        ),
-        limit.refuse_unless(
-            (size < 40) | (plain & read),
-            "is a BMP of",
-            bits,
-            "bits a pixel and compression",
-            packing,
-            "; expected 1, 4, 8, 24 or 32 bits, uncompressed (neither run-length encoded nor with "
-            "bit masks of its own)",
-        ),
-    ]
-    with tf.control_dependencies(checks):
-        data, bits = limit.checked(data, width, height), tf.identity(bits)
-    complete = limit.refuse_unless(
-        (width > 0) & (height > 0) & (whole <= length) & (start >= 54),
-        "cannot be decoded: a BMP of",
-        length,
-        "bytes that should have",
-        whole,
-    )
-    with tf.control_dependencies([complete]):
-        data = _slice(data, 0, whole)  # what stands behind the pixels is left out
-    return tf.cond(
-        bits <= 8,
-        lambda: _bmp_of_palette(data, start, size, width, height, bits, bottom_up),
-        lambda: _decode(data),
-    )
-
-
-def _bmp_of_palette(data, start, size, width, height, bits, bottom_up):
-    body = tf.io.decode_raw(data, tf.uint8)
-    palette = body[14 + size : start]
-    palette = palette[: tf.size(palette) // 4 * 4][:1024]
-    palette = tf.reshape(palette, [-1, 4])[:, 2::-1]  # blue, green, red, unused
-    palette = tf.pad(palette, [[0, 256 - tf.shape(palette)[0]], [0, 0]])
-    rows = tf.reshape(body[start:], [height, -1, 1])
-    # The first pixel is in the highest bits of its byte.
-    shifts = tf.cast(tf.range(8 - bits, -1, -bits), tf.uint8)
-    mask = tf.cast(2**bits - 1, tf.uint8)
-    index = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows, shifts), mask)
-    index = tf.reshape(index, [height, -1])[:, :width]
-    index = tf.cond(bottom_up, lambda: index[::-1], lambda: tf.identity(index))
-    return tf.gather(palette, tf.cast(index, tf.int32))
-
-
-# --- GIF -----------------------------------------------------------------------------------------
-
-
-def _gif(data, header, limit):
-    """Decodes the first frame, put in its place on the screen as viewers do.
-
-    The file is cut behind that frame, so that an animation costs what its first frame does.
-    """
-    body = tf.cast(tf.io.decode_raw(data, tf.uint8), tf.int64)
-    count = tf.size(body, tf.int64)
-    control, frame = _gif_find_frame(body)
-    found = limit.refuse_unless(
-        (frame + 10 < count) & (_at(body, frame) == 0x2C),
-        "cannot be decoded: a GIF of",
-        count,
-        "bytes without a frame",
-    )
-    with tf.control_dependencies([found]):
-        left, top, width, height = (
-            _at(body, frame + place) + 256 * _at(body, frame + place + 1) for place in (1, 3, 5, 7)
-        )
-    own = _gif_table(_at(body, frame + 9))
-    stop = _gif_after_blocks(body, frame + 11 + own)
-    screen = _number(header, 6, 2), _number(header, 8, 2)
-    screen = tf.maximum(screen[0], left + width), tf.maximum(screen[1], top + height)
-    data = limit.checked(data, *screen)
-    # TensorFlow paints transparent pixels black and cuts off a frame that is not at the corner.
-    flags = _at(body, control + 3)
-    opaque = tf.cond(
-        control > 0, lambda: _with_byte(data, control + 3, flags & 0xFE), lambda: tf.identity(data)
-    )
-    parts = [_slice(opaque, 0, frame + 1), b"\0\0\0\0"]
-    parts += [_slice(opaque, frame + 5, stop), b";"]
-    image = _decode(tf.strings.join(parts))
-    # What the frame leaves free has the transparent colour, or the first one (as Pillow has it).
-    transparent = tf.where((control > 0) & (flags & 1 > 0), _at(body, control + 6), 0)
-    table = tf.where(own > 0, frame + 10, 13)
-    entries = tf.where(own > 0, own, _gif_table(header[10])) // 3
-    colour = tf.stack([_at(body, table + 3 * transparent + i) for i in range(3)])
-    colour = tf.cast(tf.where(transparent < entries, colour, 0), tf.uint8)
-    paddings = [[top, screen[1] - top - height], [left, screen[0] - left - width], [0, 0]]
-    inside = tf.pad(tf.ones_like(image[..., :1], tf.bool), paddings)
-    return tf.where(inside, tf.pad(image, paddings), colour)
-
-
-def _gif_table(flags):
-    """Returns the bytes of the colour table that a header's or a frame's flags declare."""
-    return tf.where(flags & 0x80 > 0, 6 * 2 ** (flags & 7), 0)
-
-
-def _gif_find_frame(body):
-    """Returns where the first frame's graphic control (0: it has none) and the frame stand."""
-
-    def before(control, place):
-        return (place + 1 < tf.size(body, tf.int64)) & (_at(body, place) == 0x21)
-
-    def following(control, place):
-        control = tf.where(_at(body, place + 1) == 0xF9, place, control)
-        return control, _gif_after_blocks(body, place + 2)
-
-    start = 13 + _gif_table(_at(body, tf.constant(10, tf.int64)))
-    return tf.while_loop(before, following, (tf.zeros([], tf.int64), start))
-
-
-def _gif_after_blocks(body, place):
-    """Returns the place behind a sequence of data blocks, which a block of no bytes ends."""
-
-    def more(place):
-        return (place < tf.size(body, tf.int64)) & (_at(body, place) > 0)
-
-    return tf.while_loop(more, lambda place: (place + 1 + _at(body, place),), (place,))[0] + 1
+def _refused(data, header, limit):
+    message = [limit.name, "cannot be decoded: expected JPEG, PNG or WebP"]
+    with tf.control_dependencies([tf.debugging.Assert(False, message)]):
+        return tf.zeros([0, 0, 3], tf.uint8)

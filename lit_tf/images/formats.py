@@ -1,10 +1,30 @@
-"""Which image files are read, and how large they may be; known without TensorFlow."""
+"""Which image files are read, and how large they may be; known without TensorFlow.
+
+TensorFlow decodes JPEG and PNG. Pillow decodes the others. It reads AVIF from version 11.3, and
+HEIC with the package pillow-heif, which is the extra `heif`.
+"""
+
+import importlib.util
 
 from lit_tf.errors import ImageError
 
-FORMATS = "JPEG, PNG, WebP, BMP or GIF"
-# Suffixes, in lower case, of the files that a folder is searched for.
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")
+FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
+# Endings of files, in lower case: what is read always, and what needs a module to be there.
+_ALWAYS = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_WITH_MODULE = {
+    ".avif": "PIL._avif",
+    ".heic": "pillow_heif",
+    ".heif": "pillow_heif",
+    ".hif": "pillow_heif",
+}
+OPTIONAL_SUFFIXES = frozenset(_WITH_MODULE)
+# What a folder is searched for: the pictures that this installation reads.
+IMAGE_SUFFIXES = (
+    *_ALWAYS,
+    *(suffix for suffix, module in _WITH_MODULE.items() if importlib.util.find_spec(module)),
+)
+# What makes the optional formats readable; for messages.
+MORE_FORMATS = "HEIC needs `pip install 'lit_tf[heif]'`, AVIF needs Pillow 11.3 or newer"
 # Width times height. Where Pillow raises its DecompressionBombError: twice its MAX_IMAGE_PIXELS.
 # As RGB they take 0.5 GB.
 MAX_PIXELS = 178_956_970

@@ -6,7 +6,6 @@ rounds, gives other embeddings.
 """
 
 import os
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,30 +14,31 @@ import tensorflow as tf
 
 from lit_tf.errors import ImageError
 from lit_tf.files import printable
-from lit_tf.images import exif
-from lit_tf.images.decoding import COMMON, decode_common
+from lit_tf.images.arrays import as_bytes, as_rgb
+from lit_tf.images.decoding import decode, pil_pixels
 from lit_tf.images.decoding import decode_image as decode_image
 from lit_tf.images.formats import FORMATS, MAX_PIXELS
 from lit_tf.sequences import to_list
-
-# What PIL calls pixels that convert to RGB as everybody expects.
-_PIL_MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()
-_PIL_NUMBERS = ("I", "F")  # numbers whose range PIL does not know
 
 
 def resize_uint8(image: tf.Tensor | np.ndarray, size: int, crop: bool = False) -> tf.Tensor:
     """Resizes images to a square as the reference does: bilinear, not antialiased, truncated.
 
     Args:
-        image: uint8 (H, W, 3) or (N, H, W, 3).
+        image: (H, W, 3) or (N, H, W, 3), uint8, or what `preprocess` takes.
         size: side of the result in pixels.
         crop: whether the smaller side is fitted and the centre cut out (vit_jax's option); else the
             aspect ratio is not kept.
 
     Returns:
         uint8 (size, size, 3) or (N, size, size, 3), statically shaped.
+
+    Raises:
+        ImageError: these are not pixels, or `size` is not a positive integer.
     """
-    image = tf.convert_to_tensor(image)
+    if not hasattr(size, "__index__") or isinstance(size, bool) or size < 1:
+        raise ImageError(f"the size must be a positive integer, found {size!r}")
+    image = _pixels(image)
     batch = image.shape[:-3]
     if crop:
         sides = tf.shape(image)[-3:-1]  # height, width
@@ -53,8 +53,46 @@ def resize_uint8(image: tf.Tensor | np.ndarray, size: int, crop: bool = False) -
     return tf.ensure_shape(image, [*batch, size, size, 3])
 
 
+def _pixels(image):
+    """Returns images (H, W, 3) or (N, H, W, 3) as uint8, refusing what is not in a known range."""
+    try:
+        image = tf.convert_to_tensor(image)
+    except (ValueError, TypeError) as e:
+        raise ImageError(f"The images are not an array: {e}") from None
+    shape = image.shape
+    if shape.rank is not None and (
+        shape.rank not in (3, 4) or shape[-1] not in (3, None) or 0 in shape[-3:]
+    ):
+        raise ImageError(
+            f"The images have shape {shape}; expected (height, width, 3) or (N, height, width, 3). "
+            "(lit_tf.images.to_uint8 turns any image into that.)"
+        )
+    if image.dtype == tf.uint8:
+        return image
+    if tf.executing_eagerly() or not (image.dtype.is_floating or image.dtype.is_integer):
+        known = image.numpy() if tf.executing_eagerly() else np.zeros(1, image.dtype.as_numpy_dtype)
+        return tf.constant(as_bytes(known, "The images"))
+    top = 1 if image.dtype.is_floating else 255
+    good = tf.reduce_all((image >= 0) & (image <= top))
+    expected = f"The images are {image.dtype.name} and must be in [0, {top}]"
+    with tf.control_dependencies([tf.debugging.Assert(good, [expected])]):
+        # Floats in [0, 1] become bytes as `to_uint8` makes them.
+        scaled = tf.round(tf.cast(image, tf.float32) * 255) if top == 1 else image
+        return tf.cast(scaled, tf.uint8)
+
+
 def normalize(image: tf.Tensor) -> tf.Tensor:
-    """Returns uint8 pixels as float32 in [-1, 1]: x / 127.5 - 1."""
+    """Returns uint8 pixels as float32 in [-1, 1]: x / 127.5 - 1.
+
+    Raises:
+        ImageError: the pixels are not uint8.
+    """
+    image = tf.convert_to_tensor(image)
+    if image.dtype != tf.uint8:
+        raise ImageError(
+            f"normalize takes uint8 pixels, found {image.dtype.name}; "
+            "lit_tf.images.preprocess takes floats in [0, 1] too"
+        )
     # In a graph, TensorFlow turns a division by a constant into a product with its reciprocal,
     # which in float32 is off by one ulp for half of the values. In float64 both round to the same.
     return tf.cast(tf.cast(image, tf.float64) / 127.5, tf.float32) - 1.0
@@ -64,12 +102,17 @@ def preprocess(image: tf.Tensor, size: int, crop: bool = False) -> tf.Tensor:
     """Returns images as the image tower reads them.
 
     Args:
-        image: uint8 (H, W, 3) or (N, H, W, 3).
+        image: (H, W, 3) or (N, H, W, 3) of uint8, of other integers in 0..255, or of floats in
+            [0, 1]. Another range is refused; XLA does not check it.
         size: side of the result in pixels.
         crop: see `resize_uint8`.
 
     Returns:
         float32 (size, size, 3) or (N, size, size, 3) in [-1, 1], statically shaped.
+
+    Raises:
+        ImageError: these are not pixels, or `size` is not a positive integer.
+        tf.errors.InvalidArgumentError: values are not in their range, when a graph runs.
     """
     return normalize(resize_uint8(image, size, crop))
 
@@ -80,10 +123,11 @@ def to_uint8(image: Any, name: str = "The image", max_pixels: int = MAX_PIXELS) 
     Files and PIL images are turned upright where their EXIF orientation says so.
 
     Args:
-        image: the bytes or the path (local or gs://) of a JPEG, PNG, WebP, BMP or GIF; a PIL image;
-            or an array or eager tensor (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of
-            integers in 0..255 or floats in [0, 1]. Grey becomes RGB; alpha is dropped, as decoders
-            do. 16-bit PNGs, and PIL images of mode I;16, lose their lower byte.
+        image: the bytes or the path (local or gs://) of a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or
+            HEIC (with the extra `heif`); a PIL image; or an array or eager tensor (H, W),
+            (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4) of integers in 0..255 or floats in [0, 1].
+            Grey becomes RGB; alpha is dropped, as decoders do. Of 16-bit samples the lower byte is
+            dropped.
         name: how errors call the image.
         max_pixels: width times height of the largest file or PIL image that is decoded.
 
@@ -95,13 +139,13 @@ def to_uint8(image: Any, name: str = "The image", max_pixels: int = MAX_PIXELS) 
         name = f"{name} ({printable(image)})"
         image = _read(image, name)
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _decode(bytes(image), name, max_pixels)
+        return _decoded(bytes(image), name, max_pixels)
     if hasattr(image, "convert") and hasattr(image, "mode"):  # PIL's, without importing it
-        return _rgb(_bytes_of(_pil_pixels(image, name, max_pixels), name), name)
+        return pil_pixels(image, name, max_pixels)
     if tf.is_tensor(image) and hasattr(image, "numpy"):
         image = image.numpy()
         if isinstance(image, bytes):
-            return _decode(image, name, max_pixels)
+            return _decoded(image, name, max_pixels)
     if not hasattr(image, "__array__") and not isinstance(image, (list, tuple)):
         raise ImageError(
             f"{name} is {type(image).__name__}; expected an array, the bytes of a {FORMATS}, a "
@@ -111,45 +155,13 @@ def to_uint8(image: Any, name: str = "The image", max_pixels: int = MAX_PIXELS) 
         image = np.asarray(image)
     except (ValueError, TypeError) as e:
         raise ImageError(f"{name} is not an array: {e}") from None
-    return _rgb(_bytes_of(image, name), name)
+    return as_rgb(image, name)
 
 
-def _pil_pixels(image, name, max_pixels):
-    """Returns a PIL image's pixels as an array, turned upright."""
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name} cannot be decoded: {width} x {height} pixels are more than the {max_pixels} "
-            "allowed (max_pixels)"
-        )
-    mode = image.mode
-    if mode not in (*_PIL_MODES, *_PIL_NUMBERS) and not mode.startswith("I;16"):
-        raise ImageError(f"{name} is a PIL image of mode {mode}; convert it to RGB first.")
-    try:
-        pixels = np.asarray(image.convert("RGB") if mode in _PIL_MODES else image)
-        orientation = _pil_orientation(image)
-    except Exception as e:  # PIL reads files late, and its plugins raise whatever they do
-        raise ImageError(f"{name} cannot be decoded: {e}") from None
-    # Pillow before 11.3 calls 16-bit PNGs mode I. Their lower byte goes, as TensorFlow does it.
-    if mode.startswith("I;16") or (mode == "I" and getattr(image, "format", None) == "PNG"):
-        pixels = (pixels >> 8).astype(np.uint8)
-    if orientation == exif.UPRIGHT or not pixels.size:
-        return pixels
-    channels = pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
-    return exif.turn_upright(tf.constant(channels), orientation).numpy()
-
-
-def _pil_orientation(image):
-    if not hasattr(image, "getexif"):
-        return exif.UPRIGHT
-    if "xmp" in image.info or "XML:com.adobe.xmp" in image.info:
-        # Where EXIF does not say it, PIL would take it from XMP, which viewers do not heed.
-        return exif.tiff_orientation(image.info.get("exif", b""))
-    try:
-        value = image.getexif().get(exif.TAG, exif.UPRIGHT)
-    except Exception:  # damaged EXIF data, of which PIL raises whatever it does
-        return exif.UPRIGHT
-    return value if value in range(1, 9) else exif.UPRIGHT
+def _decoded(data, name, max_pixels):
+    if not data:
+        raise ImageError(f"{name} is empty; expected the bytes of a {FORMATS}.")
+    return decode(data, name, max_pixels)
 
 
 def _read(path, name):
@@ -164,86 +176,6 @@ def _read(path, name):
             return f.read()
     except (OSError, tf.errors.OpError, UnicodeError, ValueError) as e:
         raise ImageError(f"{name} cannot be read: {getattr(e, 'message', e)}") from None
-
-
-def _traced(decode):
-    spec = [tf.TensorSpec([], dtype) for dtype in (tf.string, tf.int64, tf.int32)]
-
-    @tf.function(input_signature=spec, autograph=False)
-    def decode_upright(data, max_pixels, orientation):
-        return exif.turn_upright(decode(data, max_pixels), orientation)
-
-    return decode_upright
-
-
-# Two graphs, since tracing that of all formats takes a second, which most processes can save.
-_decode_common = _traced(decode_common)
-_decode_any = _traced(decode_image)
-
-
-def _decode(data, name, max_pixels):
-    """Returns the pixels of an encoded image, turned upright."""
-    if not data:
-        raise ImageError(f"{name} is empty; expected the bytes of a {FORMATS}.")
-    try:
-        # On the CPU always, so that a machine with an accelerator gives the same pixels.
-        with tf.device("CPU:0"):
-            decode = _decode_common if data.startswith(COMMON) else _decode_any
-            image = decode(data, max_pixels, exif.orientation(data)).numpy()
-    except tf.errors.OpError as e:
-        if "assertion failed: " in e.message:  # by `decode_image`, in words of ours
-            words = re.findall(r"\[(.*?)\](?= |$)", reason(e))
-            text = " ".join([name, *words[1:]]).replace(" ; ", "; ")
-            raise ImageError(text) from None
-        raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {reason(e)}") from None
-    return _rgb(image, name)
-
-
-def reason(error: tf.errors.OpError) -> str:
-    """Returns what an operation said, without where in its graph it stands."""
-    said = error.message.split("\n\t [[")[0].strip().splitlines()[-1]
-    return said.split("}} ")[-1].split(" [Op:")[0].strip()
-
-
-def _bytes_of(image, name):
-    """Returns an array's pixels as uint8, refusing what is not clearly in a known range."""
-    kind, dtype = image.dtype.kind, image.dtype.name
-    if image.size == 0 or image.dtype == np.uint8:
-        return image.astype(np.uint8, copy=False)  # an empty one is refused for its shape
-    if kind in "iuf" or dtype == "bfloat16":
-        low, high = float(image.min()), float(image.max())  # NaN where there is one
-        if kind in "iu" and 0 <= low and high <= 255:
-            return image.astype(np.uint8)
-        if kind not in "iu" and 0 <= low and high <= 1:
-            return np.rint(image.astype(np.float32) * 255).astype(np.uint8)
-        raise ImageError(
-            f"{name} is {dtype} with values from {low:g} to {high:g}; expected integers in 0..255 "
-            "or floats in [0, 1]. (What is scaled to [-1, 1] already goes to "
-            'model({"image": images}).)'
-        )
-    raise ImageError(
-        f"{name} is an array of {dtype}; expected integers in 0..255 or floats in [0, 1]."
-    )
-
-
-def _rgb(image, name):
-    """Returns uint8 pixels (H, W) or (H, W, C) as (H, W, 3)."""
-    shape = image.shape
-    if image.ndim == 2:
-        image = image[..., np.newaxis]
-    if image.ndim != 3 or image.shape[-1] not in (1, 2, 3, 4):
-        hint = ""
-        if image.ndim == 3 and image.shape[0] in (1, 3, 4):
-            hint = " Are the channels first? Then transpose it."
-        raise ImageError(
-            f"{name} has shape {shape}; expected (height, width), or (height, width, channels) "
-            f"with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA) channels.{hint}"
-        )
-    if 0 in image.shape:
-        raise ImageError(f"{name} has shape {shape}: it holds no pixel.")
-    if image.shape[-1] < 3:
-        return np.repeat(image[..., :1], 3, axis=-1)
-    return image[..., :3]
 
 
 def resized_on_cpu(image: np.ndarray, size: int, crop: bool = False) -> np.ndarray:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import PIL.ExifTags
+import PIL.Image
 
 from lit_tf.errors import DataError, ImageError, extra
 from lit_tf.files import printable
@@ -27,8 +29,6 @@ from lit_tf.search.paths import Walk, to_stored
 from lit_tf.search.store import Model, Store
 
 with extra("search"):
-    import PIL.ExifTags
-    import PIL.Image
     import pyarrow as pa
 
 THUMBNAIL_SIDE = 192

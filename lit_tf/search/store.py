@@ -12,12 +12,12 @@ import math
 import os
 import pathlib
 
+import filelock
 import numpy as np
 
 from lit_tf.errors import DataError, extra
 
 with extra("search"):
-    import filelock
     import lancedb
     import lancedb.index
     import pyarrow as pa

@@ -1,6 +1,7 @@
 """SavedModels: equal to the model, alone in a process, and upright under bad input."""
 
 import errno
+import io
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import sys
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -186,22 +188,42 @@ def test_the_command_line_tool_lists_all_signatures(tiny):
         assert name in done.stdout
 
 
-def test_all_formats_give_what_the_library_gives(tiny):
-    model, served, _ = tiny
-    picture = samples.sample_images(40, 1)[0]
-    import io
+def encoded(picture, form, orientation=1):
+    tags = PIL.Image.Exif()
+    tags[0x0112] = orientation
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(picture).save(buffer, form, exif=tags.tobytes())
+    return buffer.getvalue()
 
-    from PIL import Image
 
-    files = [tf.io.encode_jpeg(picture).numpy(), tf.io.encode_png(picture).numpy()]
-    for kind in ("BMP", "GIF", "WEBP"):
-        buffer = io.BytesIO()
-        second = Image.fromarray(255 - picture)
-        extra = {"save_all": True, "append_images": [second]} if kind == "GIF" else {}
-        Image.fromarray(picture).save(buffer, kind, **extra)
-        files.append(buffer.getvalue())
+def test_jpegs_pngs_and_webps_give_what_the_library_gives_and_others_are_refused(tiny):
+    model, served, folder = tiny
+    picture = samples.sample_images(40, 1)[0][:30]
+    files = [encoded(picture, "JPEG", orientation) for orientation in range(1, 9)]
+    files += [encoded(picture, form) for form in ("PNG", "WEBP")]
     z = served.encode_image_bytes(tf.constant(files)).numpy()
     np.testing.assert_allclose(z, model.encode_image(files), atol=1e-5)
+    assert json.loads((folder / "lit_manifest.json").read_text())["exif"] is True
+    for form in ("BMP", "GIF", "TIFF"):
+        buffer = io.BytesIO()
+        PIL.Image.fromarray(picture).save(buffer, form)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected JPEG, PNG or WebP"):
+            served.encode_image_bytes(tf.constant([buffer.getvalue()]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected JPEG, PNG or WebP"):
+        served.encode_image_bytes(tf.constant([b"RIFF\0\0\0\0AVI LIST" + bytes(99)]))
+
+
+def test_the_published_protocol_turns_nothing(fixtures, tmp_path, monkeypatch):
+    monkeypatch.setattr(to_saved_model, "_parity", lambda *args: {"none": {}})
+    command = ["export", str(fixtures / "lit_bert_tiny.npz"), str(tmp_path / "1")]
+    assert main([*command, "--saved-model", "--parts", "image", "--no-exif"]) == 0
+    assert json.loads((tmp_path / "1/lit_manifest.json").read_text())["exif"] is False
+    served = tf.saved_model.load(str(tmp_path / "1"))
+    picture = samples.sample_images(40, 1)[0]
+    files = [encoded(picture, "JPEG", orientation) for orientation in (1, 6)]
+    upright, turned = served.encode_image_bytes(tf.constant(files)).numpy()
+    np.testing.assert_array_equal(upright, turned)
+    assert main([*command, "--tflite", "--no-exif"]) == 2
 
 
 def test_corrupt_images_are_refused_with_their_place(tiny):

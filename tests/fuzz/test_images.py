@@ -45,6 +45,9 @@ def originals():
         (picture, "BMP", {}),
         (picture.convert("P"), "BMP", {}),
         (picture, "GIF", {"save_all": True, "append_images": [picture]}),
+        (picture, "WEBP", {"save_all": True, "append_images": [picture]}),
+        (picture, "TIFF", {"exif": turned}),
+        (picture, "AVIF", {"exif": turned}),
     ):
         file = io.BytesIO()
         image.save(file, kind, **more)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lit_tf.errors import ImageError
 from lit_tf.images import preprocessing as lib
+from lit_tf.model import LitModel
 
 SIZE = 32
 
@@ -43,7 +44,8 @@ def batches(images, batch_size, size, crop=False):
     """Batches as a tower of this size gets them, float (n, size, size, 3)."""
     config = types.SimpleNamespace(image=types.SimpleNamespace(image_size=size), crop=crop)
     model = types.SimpleNamespace(config=config, image_function=lib.normalize)
-    return [b.embeddings for b in model.embed_stream(lib.checked_list(images), batch_size)]
+    stream = LitModel.embed_stream(model, lib.checked_list(images), batch_size)
+    return [batch.embeddings for batch in stream]
 
 
 def to_batch(images, size, crop=False):
@@ -93,6 +95,45 @@ def test_pixels_are_the_same_in_a_saved_model(photos, reference, tmp_path, crop,
     np.testing.assert_array_equal(loaded.files([encoded(p) for p in photos]), expected)
     for photo, pixels in zip(photos, expected, strict=True):
         np.testing.assert_array_equal(loaded.arrays(photo[np.newaxis])[0], pixels)
+
+
+def test_preprocess_takes_pixels_as_encode_image_does_eagerly_and_in_graphs(rgb):
+    expected = lib.preprocess(rgb, SIZE)
+    graph = tf.function(lambda image: lib.preprocess(image, SIZE))
+    for form in (rgb / 255, (rgb / 255).astype(np.float32), rgb.astype(np.int32), rgb.tolist()):
+        np.testing.assert_array_equal(lib.preprocess(form, SIZE), expected)
+        np.testing.assert_array_equal(graph(tf.constant(form)), expected)
+
+
+def test_what_is_not_pixels_is_refused_and_never_becomes_black(rgb):
+    graph = tf.function(lambda image: lib.preprocess(image, SIZE))
+    for bad, message in (
+        (rgb.astype(np.float32), "values from 0 to 255; expected integers in 0..255 or floats"),
+        (rgb / 127.5 - 1, "values from -1 to 1"),
+        (rgb.astype(np.int32) * 2, "values from 0 to 510"),
+        (np.full((4, 4, 3), np.nan), "nan"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            lib.preprocess(bad, SIZE)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="must be in .0, (1|255)"):
+            graph(tf.constant(bad))
+    for bad in (
+        rgb[..., 0],
+        rgb[..., :2],
+        rgb[np.newaxis, np.newaxis],
+        rgb[:0],
+        rgb > 9,
+        "cat.jpg",
+    ):
+        with pytest.raises(ImageError, match="^The images (have shape|is an array)|are an array"):
+            lib.preprocess(bad, SIZE)
+        with pytest.raises(ImageError):
+            graph(tf.constant(bad))
+    for size in (0, -1, 2.5, "32", True):
+        with pytest.raises(ImageError, match="size must be a positive integer"):
+            lib.preprocess(rgb, size)
+    with pytest.raises(ImageError, match="normalize takes uint8 pixels, found float"):
+        lib.normalize(rgb / 255)
 
 
 def test_every_pixel_value_is_scaled_as_a_division_would():
@@ -227,7 +268,7 @@ BAD = {
     "ragged": ([[1, 2], [3]], "is not an array"),
     "PIL's 32 bits": (PIL.Image.new("I", (8, 8), 70_000), "is int32 with values from 70000"),
     "no bytes": (b"", "is empty"),
-    "text": (b"not an image", r"cannot be decoded \(12 bytes\): Unknown image file format"),
+    "text": (b"not an image", r"cannot be decoded \(12 bytes\): expected JPEG, PNG"),
     "half a JPEG": (JPEG[: len(JPEG) // 2], "cannot be decoded"),
     "start of a JPEG": (JPEG[:20], "cannot be decoded"),
     "start of a PNG": (encoded(PHOTO)[:100], "cannot be decoded"),
