@@ -1,27 +1,36 @@
 """Lets our own programs start quickly: Keras imports less."""
 
+import importlib.util
 import sys
 
 # Keras imports these if they are installed, for wrappers and plots that no command uses. They take
 # nearly as long to import as TensorFlow itself.
-UNUSED_BY_COMMANDS = ("matplotlib", "pandas", "sklearn")
+UNUSED_BY_KERAS = ("matplotlib", "pandas", "sklearn")
 
 
-class _HiddenFromKeras:
-    """An entry of `sys.meta_path` that hides these packages from Keras only."""
+class _LightKeras:
+    """An entry of `sys.meta_path` that has these packages missing while Keras is imported."""
 
     def find_spec(self, name, path=None, target=None):
-        if name in UNUSED_BY_COMMANDS and _importer().split(".")[0] == "keras":
-            raise ModuleNotFoundError(f"{name} is hidden from Keras: it takes long", name=name)
-        return None
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            load = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: _without_unused(load, module)
+        return spec
 
 
-def _importer():
-    """Returns the name of the module whose import statement runs."""
-    frame = sys._getframe(2)
-    while frame and frame.f_globals.get("__name__", "").startswith("importlib"):
-        frame = frame.f_back
-    return frame.f_globals.get("__name__", "") if frame else ""
+def _without_unused(load, module):
+    """Loads a module; what has None in `sys.modules` cannot be imported meanwhile."""
+    hidden = [name for name in UNUSED_BY_KERAS if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        load(module)
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
 
 
 def lighten_keras() -> None:
@@ -30,5 +39,5 @@ def lighten_keras() -> None:
     `import lit_tf` does not call it: its process belongs to the user, who may need what Keras does
     with these packages.
     """
-    if not any(isinstance(finder, _HiddenFromKeras) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _HiddenFromKeras())
+    if "keras" not in sys.modules and not any(isinstance(f, _LightKeras) for f in sys.meta_path):
+        sys.meta_path.insert(0, _LightKeras())

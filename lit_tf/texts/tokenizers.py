@@ -11,7 +11,7 @@ import functools
 import os
 import pathlib
 import re
-import tempfile
+import uuid
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -144,14 +144,15 @@ class _Tokenizer(tf.Module):
         return self._data
 
     def _own_file(self, name):
-        """Writes the vocabulary to a file that lives as long as the tokenizer.
+        """Returns a file of the vocabulary in TensorFlow's memory; it goes with the tokenizer.
 
         A SavedModel copies its assets when it is saved, and by then the file that the caller read
-        may be gone, or there never was one.
+        may be gone, or there never was one. Memory is not shared with a forked process.
         """
-        self._folder = tempfile.TemporaryDirectory(prefix="lit_tf_", ignore_cleanup_errors=True)
-        path = pathlib.Path(self._folder.name) / name
-        path.write_bytes(self._data)
+        path = f"ram://lit_tf/{uuid.uuid4().hex}/{name}"
+        with tf.io.gfile.GFile(path, "wb") as file:
+            file.write(self._data)
+        weakref.finalize(self, tf.io.gfile.remove, path).atexit = False
         return path
 
     def __reduce__(self):
@@ -199,10 +200,9 @@ class BertTokenizer(_Tokenizer):
         self._data = "".join(f"{piece}\n" for piece in pieces).encode()
         self.vocab_size = len(pieces)
         self._cls = pieces.index("[CLS]")
-        path = self._own_file("vocab.txt")
         with tf.init_scope():
             self._tokenizer = tf_text.BertTokenizer(
-                str(path), token_out_type=tf.int32, lower_case=True
+                self._own_file("vocab.txt"), token_out_type=tf.int32, lower_case=True
             )
 
     def _encode(self, texts):
@@ -276,7 +276,7 @@ class SentencePieceTokenizer(_Tokenizer):
             if self.byte_fallback:
                 self.pad = self._id(trainer.pad_piece, "pads", source)
             # For people who open a SavedModel: the operation embeds its own copy of the model.
-            self._asset = tf.saved_model.Asset(str(self._own_file("vocab.model")))
+            self._asset = tf.saved_model.Asset(self._own_file("vocab.model"))
 
     def _id(self, piece, does, source):
         """Returns the id of a control piece, which `does` something to texts."""

@@ -2,15 +2,28 @@
 
 import sys
 
-import pytest
-
 from lit_tf.commands import startup
 
+KERAS = """
+try:
+    import colorsys
+except ModuleNotFoundError:
+    colorsys = None
+"""
 
-def test_a_package_is_hidden_from_keras_and_from_no_one_else(monkeypatch):
-    monkeypatch.setattr(startup, "UNUSED_BY_COMMANDS", ("colorsys",))
-    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+
+def test_a_package_is_hidden_from_keras_and_from_no_one_else(tmp_path, monkeypatch):
+    (tmp_path / "keras.py").write_text(KERAS)
+    monkeypatch.syspath_prepend(tmp_path)
+    finders = [f for f in sys.meta_path if not type(f).__module__.startswith("lit_tf")]
+    monkeypatch.setattr(sys, "meta_path", list(finders))
+    monkeypatch.setattr(startup, "UNUSED_BY_KERAS", ("colorsys",))
+    for name in ("colorsys", "keras"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     startup.lighten_keras()
-    with pytest.raises(ModuleNotFoundError, match="hidden from Keras"):
-        exec("import colorsys", {"__name__": "keras.src.wrappers"})
-    exec("import colorsys", {"__name__": "somebody.else"})
+    import keras
+
+    assert keras.colorsys is None and sys.meta_path == finders
+    import colorsys
+
+    assert colorsys.rgb_to_hsv

@@ -18,7 +18,7 @@ import tensorflow as tf
 import lit_tf
 from lit_tf import files
 from lit_tf.cli import main
-from lit_tf.commands.startup import UNUSED_BY_COMMANDS
+from lit_tf.commands.startup import UNUSED_BY_KERAS
 from lit_tf.errors import ConfigError, ExportError
 from lit_tf.export import manifest, samples, saved_model, to_saved_model, verify
 from lit_tf.export.to_saved_model import is_text, operations
@@ -46,7 +46,7 @@ import numpy as np, tensorflow as tf
 
 def alone(code, *blocked):
     """Runs code in a process where some packages cannot be imported; returns what it prints."""
-    blocked = (*blocked, *UNUSED_BY_COMMANDS)  # a server lacks these too; Keras starts sooner
+    blocked = (*blocked, *UNUSED_BY_KERAS)  # a server lacks these too; Keras starts sooner
     code = f"BLOCKED = {blocked!r}\n{ALONE}\n{code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

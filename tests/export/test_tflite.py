@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 import lit_tf
 from lit_tf.errors import ExportError, ImageError
 from lit_tf.export import samples, tflite
+from lit_tf.images.preprocessing import resize_uint8
 from lit_tf.texts.tokenizers import SentencePieceTokenizer
 
 from ..conftest import DEVICE_CLASSES, REFERENCE
@@ -203,20 +205,30 @@ def test_the_command_line_exports_and_the_example_runs_on_litert_alone(digits, t
     assert main(["export", "LiT-digits", str(out), "--tflite", "--classes", classes]) == 0
     assert json.loads((out / "lit_manifest.json").read_text())["checkpoint_sha256"]
     assert main(["export", "LiT-digits", str(out), "--tflite", "--dtype", "bfloat16"]) == 2
-    pictures = samples.sample_images(48, 1)
-    np.save(tmp_path / "x.npy", samples.resized(digits, pictures)[0])
+    picture = str(ROOT / "examples/images/37.png")  # 64 x 32 pixels
     texts = ["a three next to a seven", "red ink"]
     code = (
         "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], "
         "run_name='__main__'); assert 'tensorflow' not in sys.modules"
     )
     script = str(ROOT / "examples/on_device.py")
-    command = [sys.executable, "-c", code, script, str(out), str(tmp_path / "x.npy"), *texts]
+    command = [sys.executable, "-c", code, script, str(out), picture, *texts]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    got = [float(line.split()[2].rstrip("%")) / 100 for line in done.stdout.splitlines()]
-    logits = digits.temperature * digits.encode_image(pictures) @ digits.encode_text(texts).T
+    got = [float(line.split()[0].rstrip("%")) / 100 for line in done.stdout.splitlines()]
+    logits = digits.temperature * digits.encode_image([picture]) @ digits.encode_text(texts).T
     np.testing.assert_allclose(got, tf.nn.softmax(logits).numpy()[0], atol=0.02)
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (33, 17), (48, 48), (1, 5)])
+def test_the_example_resizes_as_the_library_does(height, width):
+    example = runpy.run_path(str(ROOT / "examples/on_device.py"))
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    for crop in (False, True):
+        found = example["resize"](image, 48, crop).astype(int)
+        expected = resize_uint8(image, 48, crop).numpy()
+        # Rounding in another order moves a value over the edge where the fraction is cut off.
+        assert np.abs(found - expected).max() <= 1 and (found != expected).mean() < 0.02
 
 
 def test_tokenizer_vectors_are_up_to_date():

@@ -2,9 +2,13 @@
 
 import copy
 import gc
-import pathlib
+import os
 import pickle
 import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
 import weakref
 
 import numpy as np
@@ -297,13 +301,42 @@ def test_windows_line_ends_and_byte_order_mark_change_nothing():
     assert tokenizer("ab zz").numpy().tolist() == [2, 3, 4, 1]
 
 
-def test_no_files_are_left_behind():
-    tokenizer = BertTokenizer(VOCAB)
-    folder = pathlib.Path(tokenizer._folder.name)
-    assert folder.is_dir()
-    del tokenizer
-    gc.collect()
-    assert not folder.exists()
+def memory():
+    """Returns the vocabularies that tokenizers hold in TensorFlow's memory."""
+    return set(tf.io.gfile.glob("ram://lit_tf/*/*"))
+
+
+def test_a_tokenizer_leaves_no_file_and_no_warning(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = memory()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokenizer = copy.deepcopy(case[0])
+        assert len(memory() - before) == 1 and not list(tmp_path.iterdir())
+        del tokenizer
+    assert memory() <= before
+
+
+FORK = """
+import os, sys
+import tensorflow as tf
+from lit_tf.texts.tokenizers import BertTokenizer
+
+tokenizer = BertTokenizer(sys.argv[1])
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    tf.saved_model.save(tokenizer, sys.argv[2])
+"""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_that_ends_takes_nothing_from_its_parent(tmp_path):
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", FORK, VOCAB, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr[-2000:]
+    assert (tmp_path / "out/assets/vocab.txt").read_bytes() == VOCAB.read_bytes()
 
 
 def test_many_calls_answer_as_the_first_and_leave_nothing_in_a_saved_model(case, tmp_path):
@@ -319,12 +352,12 @@ def test_many_calls_answer_as_the_first_and_leave_nothing_in_a_saved_model(case,
     graph = saved_model_pb2.SavedModel.FromString((tmp_path / "saved/saved_model.pb").read_bytes())
     functions = graph.meta_graphs[0].graph_def.library.function
     assert not [f.signature.name for f in functions if "lambda" in f.signature.name]
-    # It goes with its last reference, its folder too, not when the garbage collector comes.
-    folder = pathlib.Path(tokenizer._folder.name) if tokenizer.kind == "bert" else None
+    # It goes with its last reference, its file too, not when the garbage collector comes.
+    files = memory()
     gone = weakref.ref(tokenizer)
     gc.disable()
     try:
         del tokenizer
-        assert gone() is None and not (folder and folder.exists())
+        assert gone() is None and len(memory()) == len(files) - 1
     finally:
         gc.enable()
