@@ -9,10 +9,16 @@ import importlib
 import typing
 
 # Loaded when first asked for, because `lit-tf export --help` does not need TensorFlow.
-_HOMES = {"saved_model": "to_saved_model", "tflite": "to_tflite", "web": "web.site"}
+_HOMES = {
+    "int8_images": "int8_tower",
+    "saved_model": "to_saved_model",
+    "tflite": "to_tflite",
+    "web": "web.site",
+}
 __all__ = sorted(_HOMES)
 
 if typing.TYPE_CHECKING:  # the same names, for type checkers
+    from .int8_tower import int8_images
     from .to_saved_model import saved_model
     from .to_tflite import tflite
     from .web.site import web

@@ -304,6 +304,7 @@ class LitModel(layers.Freezable, keras.Model):
         max_pixels: int = MAX_PIXELS,
         read: Callable[[Any], tuple[np.ndarray, Any]] | None = None,
         failed: Callable[[Any, ImageError], None] | None = None,
+        embed: Callable[[np.ndarray], Any] | None = None,
     ) -> Iterator[stream.Embedded]:
         """Embeds a stream of images of any length in bounded memory; decoding runs beside it.
 
@@ -316,6 +317,8 @@ class LitModel(layers.Freezable, keras.Model):
                 ImageError if the item is not an image.
             failed: called with (item, error) for each item that is not an image, in their order;
                 the stream goes on without it. By default the error is raised.
+            embed: a function of uint8 (n, side, side, 3) to embeddings (n, D), in place of the
+                image tower, such as `lit_tf.export.int8_images(model)`.
 
         Yields:
             Batches of at most `batch_size` images, none empty.
@@ -326,8 +329,9 @@ class LitModel(layers.Freezable, keras.Model):
         """
         size, crop = self.config.image.image_size, self.config.crop
         max_pixels, batch_size = check_max_pixels(max_pixels), stream.check_batch_size(batch_size)
+        embed = embed or self.image_function
         if read is not None:
-            yield from stream.embed_stream(items, read, self.image_function, batch_size, failed)
+            yield from stream.embed_stream(items, read, embed, batch_size, failed)
             return
 
         def read_numbered(numbered):
@@ -337,9 +341,7 @@ class LitModel(layers.Freezable, keras.Model):
 
         # The number is part of the item only in here, for the error's sake.
         told = None if failed is None else lambda numbered, error: failed(numbered[1], error)
-        batches = stream.embed_stream(
-            enumerate(items), read_numbered, self.image_function, batch_size, told
-        )
+        batches = stream.embed_stream(enumerate(items), read_numbered, embed, batch_size, told)
         for batch in batches:
             yield batch._replace(items=[item for _, item in batch.items])
 

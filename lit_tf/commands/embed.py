@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="npz: a file of arrays (default); clip-retrieval: a new folder that its index and "
         "back end read",
     )
+    common.add_int8(parser)
     common.add_strict(parser)
     common.add_json(parser)
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_model(parser)
     parser.add_argument(
         "sources",
-        nargs="+",
+        nargs="*",
         metavar="FOLDER",
         help="folders with pictures, pictures, or patterns of either",
     )
@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="names of files and folders to pass over, or with a slash whole paths",
     )
+    common.add_int8(parser)
+    parser.add_argument(
+        "--reembed",
+        action="store_true",
+        help="embed all pictures of the index anew, by another model or tower; until that is done "
+        "the old ones answer",
+    )
     common.add_engine(
         parser, "local: this process embeds; beam: the workers of an Apache Beam pipeline do"
     )
@@ -52,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf index`; run it again to add what is new, or after an interruption."""
     inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), *args.sources]
     outputs.check_output_folder(args.db, inputs)
+    if not args.sources and not args.reembed:
+        raise ConfigError("no folder of pictures was given")
     from lit_tf.search import index
 
     embed = None
@@ -67,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         args.dtype,
         args.batch_size,
         args.max_pixels,
+        common.int8_images(args),
     )
     report = index.update(
         args.db,
@@ -75,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         prune=args.prune,
         prune_all=args.prune_all,
         exclude=args.exclude,
+        reembed=args.reembed,
         embed=embed,
         progress=lambda total: common.progress("picture", total=total),
     )

@@ -25,7 +25,7 @@ from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
 from lit_tf.loading import load
 from lit_tf.search import store as stores
 from lit_tf.search.changes import compare, state
-from lit_tf.search.paths import Walk, to_stored
+from lit_tf.search.paths import Walk, from_stored, to_stored
 from lit_tf.search.store import Model, Store
 
 with extra("search"):
@@ -87,6 +87,8 @@ class Settings:
         dtype: see `lit_tf.load`.
         batch_size: images that go through the tower at once.
         max_pixels: width times height of the largest picture that is decoded.
+        int8: a function of the model to one that embeds images with its quantized tower, such as
+            `lit_tf.export.int8_images`; by default the float tower embeds.
     """
 
     checkpoint: str
@@ -95,6 +97,7 @@ class Settings:
     dtype: str | None = None
     batch_size: int = 32
     max_pixels: int = MAX_PIXELS
+    int8: Callable | None = None
 
     def load(self):
         """Returns the model, with an image tower."""
@@ -105,6 +108,11 @@ class Settings:
             raise DataError(f"{self.checkpoint} has no image tower, so it cannot index pictures")
         return model
 
+    @property
+    def tower(self) -> str:
+        """Which tower embeds, as the index records it."""
+        return "dynamic_int8" if self.int8 else "float32"
+
 
 def update(
     db: str | os.PathLike,
@@ -114,6 +122,7 @@ def update(
     prune: bool = False,
     prune_all: bool = False,
     exclude: Iterable[str] = (),
+    reembed: bool = False,
     embed: Callable | None = None,
     progress: Callable | None = None,
     index_from_rows: int = stores.INDEX_FROM_ROWS,
@@ -128,6 +137,8 @@ def update(
             nothing is left of a source, whose drive may not be mounted.
         prune_all: whether these are deleted too.
         exclude: patterns of what is passed over: of names, or with a slash of whole paths.
+        reembed: whether all pictures of an index of another model are embedded by this one. Until
+            that is done, the old index stays and answers; a killed run is continued.
         embed: the function that embeds pictures, with the arguments of `embed_here`, the default.
         progress: a function of a number of pictures to a bar with `update(n)` and `close()`.
         index_from_rows: the number of rows from which on an approximate index is made.
@@ -140,26 +151,30 @@ def update(
             writes to it.
     """
     check_max_pixels(settings.max_pixels)
-    walk, report = Walk(exclude), Report()
+    walk, report, sources = Walk(exclude), Report(), list(sources)
     with stores.writing(db):
-        store = Store.find(db)
+        store, old, model = Store.find(db), None, None
+        if reembed and store is not None:
+            model = settings.load()
+            found = identity(model, settings)
+            if store.model.differences(found):
+                old, store = store, store.successor(found)
+                sources += _files(old, prune_all)
+            else:
+                store.drop_successor()
         changes = compare(store, sources, walk)
         _tell(report, changes, walk)
-        model = None
         if changes.todo or store is None or not _is_said_to_be(settings, store.model):
-            model = settings.load()
+            model = model or settings.load()
             store = _of_model(db, store, identity(model, settings))
         store.move({to_stored(old): to_stored(new) for new, old in changes.moved.items()})
         if changes.todo:
             tables = (embed or embed_here)(settings, model, changes.todo, report)
             _write(store, _with_progress(tables, report, len(changes.todo), progress))
             shutil.rmtree(os.path.join(db, stores.BEAM), ignore_errors=True)  # now in the table
-        # What a picture was before it became unreadable is not there any more.
-        unreadable = [path for path, _ in report.failures if path in changes.changed]
-        gone = changes.gone if prune or prune_all else []
-        gone = [*gone, *(itertools.chain(*changes.doubtful.values()) if prune_all else ())]
-        store.delete([to_stored(path) for path in (*unreadable, *gone)])
-        report.deleted = len(gone)
+        _delete(store, changes, report, prune, prune_all)
+        if old is not None:
+            store = old.replace(store)
         store.tidy()
         if store.needs_vector_index(index_from_rows):
             store.make_vector_index()
@@ -167,13 +182,32 @@ def update(
     return report
 
 
+def _files(store, give_up):
+    """Returns the pictures of an index that exist; if some do not, they have to be given up."""
+    paths = [from_stored(path) for path in store.columns(["path"])["path"].to_pylist()]
+    missing = [path for path in paths if not os.path.exists(path)]
+    if missing and not give_up:
+        raise DataError(
+            f"{len(missing)} pictures of {store.path} cannot be embedded again, since they are not "
+            f"there, such as {printable(missing[0])}: mount their drive, delete them by --prune "
+            "first, or give them up with --prune-all"
+        )
+    return list(set(paths).difference(missing))
+
+
+def _delete(store, changes, report, prune, prune_all):
+    """Deletes the rows of what is gone, if that is asked for, and of what became unreadable."""
+    unreadable = [path for path, _ in report.failures if path in changes.changed]
+    gone = changes.gone if prune or prune_all else []
+    gone = [*gone, *(itertools.chain(*changes.doubtful.values()) if prune_all else ())]
+    store.delete([to_stored(path) for path in (*unreadable, *gone)])
+    report.deleted = len(gone)
+
+
 def _tell(report, changes, walk):
     """Notes in a report what was found."""
-    report.found, report.changed, report.moved = (
-        changes.found,
-        len(changes.changed),
-        len(changes.moved),
-    )
+    report.found = changes.found
+    report.changed, report.moved = len(changes.changed), len(changes.moved)
     report.new = len(changes.todo) - report.changed + report.moved
     report.gone = changes.gone
     report.doubtful = {place: len(paths) for place, paths in changes.doubtful.items()}
@@ -183,7 +217,7 @@ def _tell(report, changes, walk):
 def identity(model, settings: Settings) -> Model:
     """Returns the record that identifies this model in a table of pictures."""
     vocab = settings.vocab and os.path.abspath(settings.vocab)
-    return Model.of(model, recorded(settings.checkpoint), vocab)
+    return Model.of(model, recorded(settings.checkpoint), vocab, tower=settings.tower)
 
 
 def recorded(checkpoint: str | os.PathLike) -> str:
@@ -198,6 +232,7 @@ def _is_said_to_be(settings, model):
         recorded(settings.checkpoint) == model.checkpoint
         and settings.resolution in (None, model.resolution)
         and settings.dtype in (None, model.dtype)
+        and settings.tower == model.tower
     )
 
 
@@ -224,7 +259,14 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
     def failed(path, error):
         report.failures.append((path, str(error)))
 
-    for batch in model.embed_stream(paths, settings.batch_size, read=read, failed=failed):
+    batches = model.embed_stream(
+        paths,
+        settings.batch_size,
+        read=read,
+        failed=failed,
+        embed=settings.int8 and settings.int8(model),
+    )
+    for batch in batches:
         report.embedded += len(batch.items)
         flat = pa.array(np.ascontiguousarray(batch.embeddings, np.float32).ravel())
         embeddings = pa.FixedSizeListArray.from_arrays(flat, batch.embeddings.shape[1])
@@ -240,7 +282,8 @@ def _of_model(db, store, found):
     if different := store.model.differences(found):
         raise DataError(
             f"{db} holds embeddings of another model, {store.model.checkpoint}: "
-            f"{'; '.join(different)}. Index with that model, or into another --db"
+            f"{'; '.join(different)}. Index with that model, or into another --db, or embed all "
+            "pictures again with --reembed"
         )
     return store
 

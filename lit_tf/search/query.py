@@ -100,7 +100,7 @@ class Searcher:
                 resolution=made.resolution,
                 dtype=made.dtype,
             )
-        found = Model.of(model, made.checkpoint, made.vocab)
+        found = Model.of(model, made.checkpoint, made.vocab, tower=made.tower)
         if different := made.differences(found):
             raise DataError(
                 f"{self.store.path} holds embeddings of another model, {made.checkpoint}: "

@@ -38,6 +38,7 @@ FACTS = pa.schema(
 )
 OWN_COLUMNS = (*FACTS.names, "embedding")
 TABLE = "pictures"
+_SUCCESSOR = "reembedding"  # a table of another model, which is to replace the other one
 LOCK = "writing.lock"
 BEAM = "beam"  # rows that workers on other machines have embedded, not yet in the table
 # Below this number of rows a query reads all embeddings, and is exact. With 768 numbers a row, it
@@ -158,33 +159,54 @@ class Store:
         return store
 
     @classmethod
-    def find(cls, path: str | os.PathLike) -> "Store | None":
+    def find(cls, path: str | os.PathLike, table: str = TABLE) -> "Store | None":
         """Opens a table, or returns None if there is none.
 
         Raises:
             DataError: there is one that is not of `lit-tf index`.
         """
         path = os.fspath(path)
-        if not os.path.isdir(os.path.join(path, f"{TABLE}.lance")):
+        if not os.path.isdir(os.path.join(path, f"{table}.lance")):
             return None
         try:
-            table = lancedb.connect(path).open_table(TABLE)
+            opened = lancedb.connect(path).open_table(table)
         except ValueError as e:
             if "was not found" in str(e):  # a process was killed before it had made the table
                 return None
             raise DataError(f"{path} cannot be read: {str(e).splitlines()[0]}") from e
         except (OSError, RuntimeError) as e:
             raise DataError(f"{path} cannot be read: {str(e).splitlines()[0]}") from e
-        return cls(path, table)
+        return cls(path, opened)
 
     @classmethod
-    def create(cls, path: str | os.PathLike, model: Model) -> "Store":
+    def create(cls, path: str | os.PathLike, model: Model, table: str = TABLE) -> "Store":
         """Makes an empty table."""
         path = os.fspath(path)
         about = json.dumps({"format": _FORMAT, **dataclasses.asdict(model)})
         schema = FACTS.append(pa.field("embedding", pa.list_(pa.float32(), model.width)))
         schema = schema.with_metadata({_METADATA: about})
-        return cls(path, lancedb.connect(path).create_table(TABLE, schema=schema))
+        return cls(path, lancedb.connect(path).create_table(table, schema=schema))
+
+    def successor(self, model: Model) -> "Store":
+        """Returns the table that is to replace this one, as far as an earlier run has made it."""
+        found = Store.find(self.path, _SUCCESSOR)
+        if found is not None and found.model.differences(model):
+            self.drop_successor()
+            found = None
+        return found or Store.create(self.path, model, _SUCCESSOR)
+
+    def replace(self, successor: "Store") -> "Store":
+        """Puts the successor in this table's place, in one transaction."""
+        schema = successor._table.schema
+        batches = pa.RecordBatchReader.from_batches(schema, successor._table.search().to_batches())
+        database = lancedb.connect(self.path)
+        table = database.create_table(TABLE, batches, schema=schema, mode="overwrite")
+        self.drop_successor()
+        return Store(self.path, table)
+
+    def drop_successor(self) -> None:
+        """Removes a table that was to replace this one."""
+        lancedb.connect(self.path).drop_table(_SUCCESSOR, ignore_missing=True)
 
     def refresh(self) -> None:
         """Moves to the newest version of the table.
@@ -249,7 +271,7 @@ class Store:
     def tidy(self) -> None:
         """Merges small files if there are many, or much in them that no row holds any more."""
         stats = self._table.stats()
-        data = pathlib.Path(self.path, f"{TABLE}.lance", "data")
+        data = pathlib.Path(self.path, f"{self._table.name}.lance", "data")
         used = sum(file.stat().st_size for file in data.glob("*"))
         many = stats["fragment_stats"]["num_fragments"] > _MOST_FILES
         if many or used > (1 + _MOST_WASTE) * stats["total_bytes"]:
@@ -327,7 +349,7 @@ def writing(path: str | os.PathLike):
     try:
         folder.mkdir(exist_ok=True)
         names = {name for name in os.listdir(folder) if not name.startswith(".")}
-        others = sorted(names - {LOCK, BEAM, f"{TABLE}.lance"})
+        others = sorted(names - {LOCK, BEAM, f"{TABLE}.lance", f"{_SUCCESSOR}.lance"})
     except OSError as e:
         raise DataError(f"{folder} cannot be made: {e.strerror}") from e
     if others:

@@ -1,0 +1,102 @@
+"""The image tower in int8, for whoever embeds many images: made once a model, run by LiteRT."""
+
+import concurrent.futures
+import functools
+import hashlib
+import os
+import pathlib
+import queue
+from collections.abc import Callable
+from typing import Any
+
+import filelock
+import numpy as np
+
+import lit_tf
+from lit_tf import files
+from lit_tf.checkpoints.download import cache_dir
+from lit_tf.errors import extra
+from lit_tf.images.stream import IN_FLIGHT
+
+from . import to_tflite
+from .names import DYNAMIC_INT8
+
+
+@functools.lru_cache(maxsize=1)  # workers ask for it again and again
+def int8_images(model: Any) -> Callable:
+    """Returns a function that embeds images with the quantized image tower of a model.
+
+    It takes a third of the float tower's time on a CPU, and its embeddings have a cosine of at
+    least 0.999 to the float tower's. Making the tower takes a minute or two for a ViT-B/16. It is
+    kept in the cache, beside downloaded checkpoints.
+
+    Args:
+        model: a `LitModel` with an image tower.
+
+    Returns:
+        A function of uint8 (N, R, R, 3) to something that becomes float32 (N, D), unit length, once
+        NumPy asks for its values. Until then, LiteRT works in other threads.
+
+    Raises:
+        ExportError: the quantized tower does not agree with the model.
+        MissingPackageError: LiteRT or its quantizer is not installed (extra `lite`).
+    """
+    return _Tower(_cached_graph(model))
+
+
+def _cached_graph(model):
+    """Returns the path of the graph, which the first process that needs it makes."""
+    model.tower("image")
+    about = f"{lit_tf.__version__} {DYNAMIC_INT8} {model.config} {model.fingerprint('img/')}"
+    key = hashlib.sha256(about.encode()).hexdigest()[:32]
+    path = cache_dir() / "int8_images" / f"{key}.tflite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{path}.lock"):
+        if not path.exists():
+            with files.replacing_path(path) as partial:
+                to_tflite.write_image_graph(
+                    model.with_dtype("float32"), pathlib.Path(partial), DYNAMIC_INT8
+                )
+    return path
+
+
+class _Tower:
+    """Interpreters of one graph, each of which embeds a batch at a time, side by side."""
+
+    def __init__(self, path):
+        with extra("lite"):
+            from ai_edge_litert.interpreter import Interpreter
+
+        # With fewer threads each, interpreters seldom wait for a thread that decodes meanwhile.
+        threads = max(1, (os.cpu_count() or 1) // IN_FLIGHT)
+        self._free = queue.SimpleQueue()
+        for _ in range(IN_FLIGHT):
+            self._free.put(Interpreter(model_path=str(path), num_threads=threads))
+        self._pool = concurrent.futures.ThreadPoolExecutor(IN_FLIGHT)
+
+    def __call__(self, pixels: np.ndarray) -> "_Later":
+        """Starts embedding uint8 (N, R, R, 3)."""
+        return _Later(self._pool.submit(self._run, pixels))
+
+    def _run(self, pixels):
+        interpreter = self._free.get()
+        try:
+            (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
+            if tuple(entry["shape"]) != pixels.shape:
+                interpreter.resize_tensor_input(entry["index"], pixels.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(entry["index"], pixels)
+            interpreter.invoke()
+            return interpreter.get_tensor(end["index"])  # (N, D)
+        finally:
+            self._free.put(interpreter)
+
+
+class _Later:
+    """Embeddings on their way, as device tensors are: NumPy waits for them."""
+
+    def __init__(self, future):
+        self._future = future
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._future.result(), dtype)
