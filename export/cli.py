@@ -64,6 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="web page: the sentences that it starts with; @FILE stands for its lines",
     )
+    for name, what in (
+        ("title", "its heading (default: the model's name)"),
+        ("description", "what search engines and messengers say of it"),
+        ("author", "who made it"),
+        ("preview", "the picture that messengers show (default: the first example)"),
+        ("address", "where it will be, such as https://example.org/pets/, for the preview"),
+    ):
+        kind = "FILE" if name == "preview" else name.upper()
+        parser.add_argument(f"--{name}", metavar=kind, help=f"web page: {what}")
     parser.add_argument(
         "--runtime",
         metavar="FILE",
@@ -74,11 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
 
 
+_FACE = ("title", "description", "author", "preview", "address")
 # The options that only some kinds of export take.
 _OPTIONS = {
     "saved_model": ("parts", "dtype", "no_exif"),
     "tflite": ("quantization", "calibration", "strict"),
-    "web": ("quantization", "images", "texts", "runtime"),
+    "web": ("quantization", "images", "texts", "runtime", *_FACE),
 }
 
 
@@ -118,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
         given = {"texts": commands.texts(args.texts)} if args.texts else {}
         images = commands.matching_files(args.images or ())
         more = {"quantization": quantization, "images": images, "runtime": args.runtime or ()}
+        more |= {name: getattr(args, name) for name in _FACE}
         measured = web(model, args.out, **more, **given, **shared)
     else:
         images = calibration_images(model, args, left_out) if args.calibration else None
@@ -143,6 +154,7 @@ def _inputs(args):
         *commands.text_files(*texts),
         *commands.matching_files([*(args.calibration or ()), *(args.images or ())]),
         *(args.runtime or ()),
+        *([args.preview] if args.preview else []),
     ]
 
 

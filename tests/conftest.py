@@ -37,7 +37,7 @@ if importlib.util.find_spec("tensorflow_datasets") is None:
 LONGEST = (
     "export/test_saved_model.py",
     "training/test_reference_numbers.py",
-    "export/test_web.py",
+    "export/web/",
     "training/test_runs.py",
     "training/test_train.py",
     "export/test_tflite.py",

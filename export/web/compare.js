@@ -1,89 +1,151 @@
 // Pictures against sentences, or against the classes that the site came with.
 
-import { $, cross, make, photo, say, sleep, status, tile } from "./dom.js";
-import { makeQueue } from "./files.js";
+import { Card } from "./card.js";
+import { $, button, make, save, say } from "./dom.js";
+import { get } from "./fetching.js";
+import { copyLink, makeLink, readLink } from "./link.js";
+import { toPicture } from "./picture.js";
+import { makeQueue, withoutOthers } from "./queue.js";
 import { score } from "./scores.js";
+import { makeSentences } from "./sentences.js";
+import { drawTable, toCsv } from "./table.js";
 
-const MOST = 8; // bars of a picture
+const PAGE = new URL("./", import.meta.url).href;
 
-// Fills the tab; returns a function that takes [{file, name}].
+// Fills the tab; returns {take: takes [{file, name}], first: shows an example}.
 export function showCompare(manifest, engine) {
   const { classes, examples } = manifest;
-  const tab = $("#compare"), cards = $(".cards", tab), field = $("#sentences");
-  const vectors = new Map(), pictures = new Set();
-  let sentences = [];
+  const tab = $("#compare"), cards = $(".cards", tab), field = $("#sentences"), table = $(".table", tab);
+  const link = readLink();
+  let pictures = []; // the newest first
 
-  async function read() {
-    const typed = field.value, typedOn = () => field.value !== typed;
-    cards.ariaBusy = true;
-    await sleep(250);
-    const lines = classes ?? typed.split("\n").map((line) => line.trim()).filter(Boolean);
-    for (const line of lines) {
-      if (typedOn()) return;
-      if (!vectors.has(line)) vectors.set(line, await engine.text(line));
-    }
-    if (typedOn()) return;
-    sentences = [...new Set(lines)];
-    cards.ariaBusy = false;
-    status("Ready");
+  if (link.texts !== null && !classes && field.value === field.defaultValue) field.value = link.texts;
+  const sentences = makeSentences(manifest, engine, () => {
     pictures.forEach(draw);
-  }
-
-  const update = () =>
-    read().catch(({ message }) => status(`The sentences could not be read: ${message}.`));
-
-  function draw({ name, bars, embedding }) {
-    const scores = score(embedding, sentences.map((line) => vectors.get(line)), manifest);
-    const order = scores.map((_, i) => i).sort((a, b) => scores[b].among - scores[a].among);
-    // In the order typed, since bars that jump cannot be followed; of many only the best.
-    const shown = order.length > MOST ? order.slice(0, MOST) : order.toSorted((a, b) => a - b);
-    bars.replaceChildren(...shown.map((i) => bar(sentences[i], scores[i], i === order[0])));
-    const best = $(".best", bars);
-    if (best) say(`${name}: ${Array.from(best.children, (part) => part.textContent).join(" ")}`);
-  }
-
-  const enqueue = makeQueue(tab, async ({ file, name }) => {
-    const { embedding, thumbnail } = await engine.image(file);
-    const picture = { name, embedding, bars: make("ol") };
-    const remove = cross(`Remove ${name}`, () => {
-      pictures.delete(picture);
-      $("button", card.nextSibling ?? card.previousSibling ?? tab).focus();
-      card.remove();
-    });
-    const card = tile(photo(thumbnail), name, remove, picture.bars);
-    pictures.add(picture);
-    cards.prepend(card);
-    draw(picture);
+    drawAll();
   });
-  const take = (items) => {
-    enqueue(items);
+  const queue = makeQueue(tab, work, drop);
+
+  async function work(picture) {
+    await engine.opened();
+    if (!pictures.includes(picture)) return;
+    picture.card.wait("Being read");
+    picture.file ??= await get(picture.url, (response) => response.blob());
+    const answer = await engine.image(picture.file);
+    picture.embedding = answer.embedding;
+    picture.card.fill(answer);
+    draw(picture);
+    drawAll();
+  }
+
+  function draw({ name, card, embedding }) {
+    if (!embedding || !sentences.lines.length) return;
+    card.draw(linesOf(embedding));
+    say(`${name}: ${card.said}`);
+  }
+
+  function linesOf(embedding) {
+    const known = sentences.lines.map((line) => sentences.vectors.get(line));
+    const scores = score(embedding, known.map((text) => text.embedding), manifest);
+    return scores.map((line, i) => ({ ...line, sentence: sentences.lines[i], cut: known[i].cut }));
+  }
+
+  const rows = () =>
+    pictures.filter(({ embedding }) => embedding)
+      .map(({ name, embedding }) => ({ name, lines: linesOf(embedding) }));
+
+  function drawAll() {
+    $(".tools", tab).hidden = !pictures.length;
+    if (!table.hidden) drawTable(table, rows());
+  }
+
+  function drop(picture) {
+    pictures = pictures.filter((each) => each !== picture);
+    picture.card.element.remove();
+    drawAll();
+  }
+
+  function add({ file, name, url }) {
+    const picture = { file, name, url };
+    const remove = () => {
+      const { nextSibling, previousSibling } = picture.card.element;
+      drop(picture);
+      $("button:not([hidden])", nextSibling ?? previousSibling ?? tab).focus();
+    };
+    const keep = async () => {
+      const { shown, best } = picture.card, photo = await engine.small(picture.file, 1200);
+      save(await toPicture(photo, name, manifest.page.title, shown, best), `${name}.png`);
+    };
+    picture.card = new Card(name, { save: keep, remove });
+    picture.card.wait("Waiting for the model");
+    pictures.unshift(picture);
+    cards.prepend(picture.card.element);
+    return picture;
+  }
+
+  function take(items) {
+    const added = withoutOthers(items).map(add);
+    drawAll();
     // Sentences wait for the first picture: the text tower is the larger half of most models.
-    if (cards.ariaBusy === null) update();
-  };
+    if (!sentences.started) sentences.read();
+    return queue.add(added);
+  }
+
+  // Shows an example, or brings it to the front. Numbers begin with 1.
+  function show(number) {
+    const { name, file } = examples.images[number - 1], url = PAGE + file;
+    const shown = pictures.find((picture) => picture.url === url);
+    if (!shown) return take([{ name, url }]);
+    pictures = [shown, ...pictures.filter((picture) => picture !== shown)];
+    cards.prepend(shown.card.element);
+  }
+
+  const exists = (number) => number >= 1 && number <= examples.images.length;
+
+  function follow() {
+    const { texts, example } = readLink();
+    if (texts !== null && !classes) {
+      field.value = texts;
+      sentences.read();
+    }
+    if (exists(example)) show(example);
+  }
+
+  function toggle({ target }) {
+    table.hidden = !table.hidden;
+    cards.hidden = !table.hidden;
+    target.ariaPressed = !table.hidden;
+    drawAll();
+  }
+
+  function clear() {
+    queue.clear();
+    pictures.forEach(drop);
+    $(".errors", tab).replaceChildren();
+    $("button", tab).focus();
+  }
 
   $("#meaning").textContent = manifest.meaning;
-  field.value = (classes ?? examples.texts).join("\n");
-  field.oninput = update;
   if (classes) {
     field.readOnly = true;
-    $(".lede span").textContent = "What is in a picture?";
     $("label", tab).textContent = `${classes.length.toLocaleString()} classes`;
+    $("#link").textContent = "Copy a link to this picture";
   }
+  $("#link").onclick = () => {
+    const example = examples.images.findIndex(({ file }) => PAGE + file === pictures[0]?.url) + 1;
+    copyLink(makeLink(classes ? null : field.value, example));
+  };
+  $("#as-table").onclick = toggle;
+  $("#csv").onclick = () => save(toCsv(rows()), `${manifest.page.title}.csv`);
+  $("#remove-all").onclick = clear;
+  addEventListener("hashchange", follow);
   $(".examples", tab).hidden = !examples.images.length;
-  for (const src of examples.images) {
-    const name = src.split("/").at(-1);
-    const onclick = async () => take([{ file: await (await fetch(src)).blob(), name }]);
-    const button = make("button", { ariaLabel: `Try ${name}`, onclick }, make("img", { src, alt: "" }));
-    $(".examples", tab).append(button);
-  }
-  return take;
-}
-
-function bar(sentence, { among, match }, best) {
-  const percent = (x) => `${(100 * x).toFixed(1)} %`;
-  const [number, more] = match === null ? [among, ""] : [match, `${percent(among)} among these`];
-  return make("li", { className: best ? "best" : "" },
-    make("span", { dir: "auto", lang: "", textContent: sentence }),
-    make("b", {}, `${more && "match "}${percent(number)}`),
-    make("progress", { value: number, ariaHidden: true }), make("small", {}, more));
+  examples.images.forEach(({ name, file }, i) => {
+    const image = make("img", { src: PAGE + file, alt: "" });
+    const choice = button("", () => show(i + 1), `Try ${name}`);
+    choice.append(image);
+    $(".examples", tab).append(choice);
+  });
+  const first = () => examples.images.length && show(exists(link.example) ? link.example : 1);
+  return { take, first };
 }

@@ -1,50 +1,78 @@
 // The page's side of worker.js.
 
-const SITE = new URL("./", import.meta.url).href;
+const PAGE = new URL("./", import.meta.url).href;
 
 export class Engine {
-  #last = Promise.resolve();
+  #last = Promise.resolve(); // pictures and texts go through the model one after the other
+  #waiting = new Map(); // {number of a question: what to do with its answer}
+  #asked = 0;
+  #restarts = []; // what waits for the worker to be started again
 
   // `manifest` is lit_manifest.json; `progress` is called with {at, bytes} while files come.
   constructor(manifest, progress) {
     Object.assign(this, { manifest, progress });
-    this.#start();
+    this.start();
   }
 
-  // Resolves when the model is loaded and its self-test passed.
+  // Resolves when the model is loaded and its self-test passed; rejects if that failed. Questions
+  // wait until a later start works.
   ready;
 
-  // A picture's {embedding, thumbnail}, a text's embedding.
-  image = (blob) => this.#call("image", blob);
-  text = (text) => this.#call("text", text);
+  // Waits for that start.
+  opened = async () => {
+    while (!(await this.ready.then(() => true, () => false))) {
+      await new Promise((resolve) => this.#restarts.push(resolve));
+    }
+  };
 
-  #start() {
-    const code = `const SITE = "${SITE}"; importScripts(SITE + "worker.js");`;
+  // A picture's {embedding, thumbnail, ms}, a text's {embedding, cut}.
+  image = (blob) => this.#inTurn("image", blob);
+  text = (text) => this.#inTurn("text", text);
+  // A small copy of a picture, whose longer side is given.
+  small = (blob, side) => this.#inTurn("small", [blob, side]);
+  // Loads and keeps all files of the model; returns whether all are kept.
+  keep = () => this.#ask("keep");
+  // Forgets models of other exports.
+  forgetOthers = () => this.#ask("forgetOthers");
+
+  start = () => {
     this.worker?.terminate();
+    this.#fail("the model was started again");
+    const code = `const PAGE = "${PAGE}"; importScripts(PAGE + "worker.js");`;
     this.worker = new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
+    this.worker.onmessage = ({ data }) => this.#answer(data);
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      this.#fail(event.message || "the model's worker could not be started");
+    };
     this.ready = this.#ask("open", this.manifest);
     this.ready.catch(() => {}); // main.js says so
-  }
+    for (const go of this.#restarts.splice(0)) go();
+  };
 
-  #call(name, value) {
-    const answer = this.#last.then(() => this.ready).then(() => this.#ask(name, value));
+  #inTurn(name, value) {
+    const answer = this.#last.then(() => this.opened()).then(() => this.#ask(name, value));
     // A WebAssembly module that aborted is lost: another worker does the rest.
-    this.#last = answer.catch(({ fatal }) => fatal && this.#start());
+    this.#last = answer.catch(({ fatal }) => fatal && this.start());
     return answer;
   }
 
   #ask(name, value) {
-    return new Promise((resolve, reject) => {
-      this.worker.onmessage = ({ data: { progress, result, error, fatal } }) => {
-        if (progress) this.progress(progress);
-        else if (error) reject(Object.assign(new Error(error), { fatal: fatal && name !== "open" }));
-        else resolve(result);
-      };
-      this.worker.onerror = (event) => {
-        event.preventDefault();
-        reject(new Error(event.message || "the model's worker could not be started"));
-      };
-      this.worker.postMessage({ name, value });
-    });
+    const id = this.#asked++;
+    this.worker.postMessage({ id, name, value });
+    return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+  }
+
+  #answer({ id, progress, result, error, fatal }) {
+    if (progress) return this.progress(progress);
+    const { resolve, reject } = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    if (error) reject(Object.assign(new Error(error), { fatal }));
+    else resolve(result);
+  }
+
+  #fail(message) {
+    for (const { reject } of this.#waiting.values()) reject(new Error(message));
+    this.#waiting.clear();
   }
 }

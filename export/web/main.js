@@ -1,21 +1,11 @@
 // Starts the page: service worker, model, tabs.
 
 import { showCompare } from "./compare.js";
-import { $, make, sleep, status } from "./dom.js";
+import { $, make, status, working } from "./dom.js";
 import { Engine } from "./engine.js";
-import { dropped, picked } from "./files.js";
+import { get } from "./fetching.js";
+import { keep, register } from "./offline.js";
 import { showSearch } from "./search.js";
-
-// Waits until the service worker serves this page, which then works offline and with threads.
-async function served() {
-  const worker = navigator.serviceWorker; // none over plain HTTP, or in some private windows
-  if (!(await worker?.register("sw.js").catch(() => null))) return;
-  for (let i = 0; i < 90 && !worker.controller; i++) await sleep(100);
-  if (crossOriginIsolated || !worker.controller || sessionStorage.reloaded) return;
-  sessionStorage.reloaded = true; // once, for the headers that it adds
-  location.reload();
-  await new Promise(() => {});
-}
 
 function showTabs() {
   const tabs = [...document.querySelectorAll("[role=tab]")];
@@ -32,43 +22,48 @@ function showTabs() {
   });
 }
 
-// Sends what is picked, dropped or pasted to the tab that is shown.
-function takeFiles(compare, search) {
-  const add = (items) => ($("#search").hidden ? compare : search)(items);
-  for (const input of document.querySelectorAll("[type=file]")) {
-    input.previousElementSibling.onclick = () => input.click();
-    input.onchange = () => {
-      add(picked(input));
-      input.value = "";
-    };
-  }
-  document.ondragover = document.ondragleave = document.ondrop = async (event) => {
-    event.preventDefault();
-    document.body.classList.toggle("dragging", event.type === "dragover");
-    if (event.type === "drop") add(await dropped(event.dataTransfer));
-  };
-  document.onpaste = ({ clipboardData }) => clipboardData.files.length && add(picked(clipboardData));
+const untouched = () =>
+  !gathered.waiting.length && $("#sentences").value === $("#sentences").defaultValue;
+
+function progress({ at, bytes }) {
+  const [done, all] = [at, bytes].map((size) => (size / 1e6).toFixed(1));
+  status(`Loading the model: ${done} of ${all} MB`, at / bytes);
 }
+
+const fact = (name, text) => $("dl").append(make("dt", {}, name), make("dd", {}, text));
 
 async function start() {
-  showTabs();
-  $("#host").textContent = location.host;
-  await served();
-  const manifest = await (await fetch("lit_manifest.json")).json();
-  document.title = $("h1").textContent = manifest.model;
-  const engine = new Engine(manifest, ({ at, bytes }) => {
-    const [done, all] = [at, bytes].map((size) => (size / 1e6).toFixed(1));
-    status(`Loading the model: ${done} of ${all} MB`, at / bytes);
-  });
-  takeFiles(showCompare(manifest, engine), await showSearch(manifest, engine));
-  await engine.ready;
-  const threads = crossOriginIsolated ? "several threads" : "one thread";
-  const facts = { ...manifest.about, "Self-test": `passed, with ${threads}` };
-  for (const fact in facts) $("dl").append(make("dt", {}, fact), make("dd", {}, facts[fact]));
-  status("Ready");
+  status("Starting", null);
+  const registration = await register(untouched);
+  const manifest = await get(new URL("lit_manifest.json", import.meta.url), (response) => response.json());
+  const engine = new Engine(manifest, progress);
+  const { take, first } = showCompare(manifest, engine), search = showSearch(manifest, engine);
+  gathered.take = (items, tab) => (tab === "search" ? search : take)(items);
+  const example = gathered.waiting.length ? null : first();
+  gathered.waiting.forEach((given) => gathered.take(...given));
+  let tries = 0;
+  working(async () => {
+    if (tries++) engine.start();
+    const runtime = await engine.ready;
+    await example;
+    tellAbout(manifest);
+    const idle = self.requestIdleCallback ?? setTimeout;
+    idle(() => keepAll(registration, engine, runtime));
+  }, "The model could not be started");
 }
 
-start().catch(({ message }) => {
-  $("#status").className = "error";
-  status(`The model could not be started: ${message}.`);
-});
+function tellAbout({ about }) {
+  for (const name in about) fact(name, about[name]);
+  fact("Self-test", `passed, with ${crossOriginIsolated ? "several threads" : "one thread"}`);
+}
+
+// Says that the page works without a network once it does.
+async function keepAll(registration, engine, runtime) {
+  const works = await keep(registration, engine, runtime).catch(() => false);
+  if (works) $("#offline").textContent = "Works offline now";
+  fact("Without a network", works ? "works: this browser keeps all files" : "does not work in this browser");
+}
+
+showTabs();
+$("#host").textContent = location.host;
+working(start, "The page could not be started");

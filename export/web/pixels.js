@@ -1,24 +1,45 @@
 // From a picture file to the pixels that the image tower reads, equal to lit_tf.images' to the bit
 // where the decoders are: JPEG decoders differ a little.
 
+import { matrix, takeOrientation } from "./exif.js";
 import { withoutAlpha } from "./png.js";
+import { MAX_PIXELS, sizeOf } from "./size.js";
 
 const float = Math.fround;
 
-// Returns a picture's ImageBitmap, whose `rows(top, count)` returns RGBA.
+// Returns a picture, turned upright: {width, height, rows(top, count), draw(context), close()};
+// `rows` returns RGBA.
 export async function open(blob) {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  refuseLarge(sizeOf(bytes));
+  const orientation = takeOrientation(bytes);
   const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
-  const bitmap = await createImageBitmap(await withoutAlpha(blob), options);
+  const bitmap = await createImageBitmap(await withoutAlpha(bytes), options);
+  const [width, height] = orientation < 5 ? [bitmap.width, bitmap.height] : [bitmap.height, bitmap.width];
+  const turn = matrix(orientation, bitmap.width, bitmap.height);
+  const draw = (context) => {
+    context.transform(...turn);
+    context.drawImage(bitmap, 0, 0);
+  };
   let canvas;
   // A few rows at a time: a large photo is never copied as a whole.
-  bitmap.rows = (top, count) => {
-    if (canvas?.height !== count) canvas = new OffscreenCanvas(bitmap.width, count);
+  const rows = (top, count) => {
+    if (canvas?.height !== count) canvas = new OffscreenCanvas(width, count);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.globalCompositeOperation = "copy";
-    context.drawImage(bitmap, 0, -top);
-    return context.getImageData(0, 0, bitmap.width, count).data;
+    context.imageSmoothingEnabled = false;
+    context.setTransform(1, 0, 0, 1, 0, -top);
+    draw(context);
+    return context.getImageData(0, 0, width, count).data;
   };
-  return bitmap;
+  return { width, height, rows, draw, close: () => bitmap.close() };
+}
+
+function refuseLarge(size) {
+  if (!size || size[0] * size[1] <= MAX_PIXELS) return;
+  const [width, height, most] = [...size, MAX_PIXELS].map((x) => x.toLocaleString("en"));
+  const message = `${width} × ${height} pixels are more than the ${most} that are read`;
+  throw Object.assign(new Error(message), { said: true });
 }
 
 // Returns uint8 RGB (size, size, 3): bilinear, not antialiased, truncated, as lit_tf resizes.
@@ -41,13 +62,14 @@ export function resize({ width, height, rows }, size, crop) {
   return out;
 }
 
-// Returns a small copy of the picture to show.
-export function thumbnail(bitmap) {
-  const scale = Math.min(1, 320 / Math.max(bitmap.width, bitmap.height));
-  const canvas = new OffscreenCanvas(Math.ceil(bitmap.width * scale), Math.ceil(bitmap.height * scale));
+// Returns a small copy of the picture to show, whose longer side is given.
+export function thumbnail({ width, height, draw }, side) {
+  const scale = Math.min(1, side / Math.max(width, height));
+  const canvas = new OffscreenCanvas(Math.ceil(width * scale), Math.ceil(height * scale));
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  context.scale(canvas.width / width, canvas.height / height);
+  draw(context);
   return canvas.convertToBlob({ type: "image/webp" }); // a PNG where there is no WebP
 }
 

@@ -1,60 +1,91 @@
-// Photos by words: a folder is read once, and remembered on this machine.
+// Photos by words: a folder is read once, and remembered on this machine where that works.
 
-import { $, make, photo, say, sleep, status, tile } from "./dom.js";
-import { isPicture, makeQueue } from "./files.js";
+import { cutNote } from "./card.js";
+import { $, button, make, photo, say, similar, sleep, working } from "./dom.js";
+import { isPicture, makeQueue } from "./queue.js";
 import { dot } from "./scores.js";
-import { kept } from "./store.js";
+import { SITE, kept } from "./store.js";
 
-const MOST = 60; // photos shown
+const STEP = 60; // photos that are shown at once
 
 // Fills the tab; returns a function that takes [{file, name}].
-export async function showSearch({ classes, files }, engine) {
+export function showSearch({ classes, files }, engine) {
   const tab = $("#search"), photos = new Map(), opened = new Map();
-  let field = $("#query"), query = null;
+  const others = new BroadcastChannel(`lit ${SITE}`); // the site in other tabs
+  const model = files["model/image_encoder.tflite"].sha256;
+  let field = $("#query"), query = null, asked = 0, most = STEP;
 
   function draw() {
-    const count = `${photos.size.toLocaleString()} photos are remembered in this browser. `;
-    const button = make("button", { onclick: forget }, "Forget them");
-    $(".known", tab).replaceChildren(...(photos.size ? [count, button] : []));
+    tell();
     for (const each of photos.values()) each.cosine = query ? dot(query, each.embedding) : 0;
     const found = [...photos.values()].sort((a, b) => b.cosine - a.cosine);
-    $(".results", tab).replaceChildren(...found.slice(0, MOST).map(show));
+    $(".results", tab).replaceChildren(...found.slice(0, most).map(show));
+    const more = button("Show more", () => draw((most += STEP)));
+    const count = `${most} of ${found.length.toLocaleString()} photos `;
+    $(".more", tab).replaceChildren(...(found.length > most ? [count, more] : []));
     if (query && found.length) say(`Best: ${found[0].name}`);
+  }
+
+  // Says how many photos are remembered: what the browser has stored, not what it was asked to.
+  async function tell() {
+    const stored = Math.min((await kept("photos", "count")) ?? 0, photos.size);
+    const [all, part] = [photos.size, stored].map((count) => count.toLocaleString());
+    const words = stored === photos.size ? `${all} photos are remembered in this browser. `
+      : stored ? `${part} of ${all} photos are remembered in this browser. `
+      : `${all} photos. This browser does not remember them after the page is closed. `;
+    $(".known", tab).replaceChildren(...(photos.size ? [words, button("Forget them", forget)] : []));
   }
 
   function show({ key, name, thumbnail, cosine }) {
     const file = opened.get(key), onclick = () => open(URL.createObjectURL(file));
     const image = photo(thumbnail);
     const shown = file ? make("button", { ariaLabel: `Open ${name}`, onclick }, image) : image;
-    return tile(shown, name, make("small", {}, query ? `similarity ${cosine.toFixed(3)}` : ""));
+    const words = query ? `similarity ${similar(cosine)}` : "";
+    return make("li", {}, shown, make("h2", {}, name), make("small", {}, words));
   }
 
   async function forget() {
     await kept("photos", "clear");
+    others.postMessage("forgotten");
+    empty();
+  }
+
+  function empty() {
     photos.clear();
     draw();
   }
 
+  // Only the latest run goes on: an event comes for every letter.
   async function ask() {
-    const typed = field.value;
+    const own = ++asked, over = () => own !== asked;
     await sleep(250);
-    if (field.value !== typed) return;
-    const text = classes ? typed : typed.trim(), found = text ? await engine.text(text) : null;
-    if (field.value !== typed) return;
-    query = found;
-    status("Ready");
+    if (over()) return;
+    const text = classes ? field.value : field.value.trim();
+    const found = text ? await engine.text(text) : null;
+    if (over()) return;
+    query = found?.embedding;
+    most = STEP;
+    $(".cut", tab).textContent = found?.cut ? `Your words are ${cutNote(found.cut)}.` : "";
     draw();
   }
 
-  const model = files["model/image_encoder.tflite"].sha256;
-  const enqueue = makeQueue(tab, async ({ file, name }) => {
+  const queue = makeQueue(tab, async ({ file, name }) => {
     const key = `${name} ${file.size} ${file.lastModified}`;
     opened.set(key, file);
     if (photos.has(key)) return;
-    photos.set(key, { key, model, name, ...(await engine.image(file)) });
+    const { embedding, thumbnail } = await engine.image(file);
+    photos.set(key, { key, model, name, embedding, thumbnail });
     await kept("photos", "put", photos.get(key), key);
     if (photos.size % 20 === 0) draw();
   });
+
+  async function remember() {
+    const stored = (await kept("photos", "getAll")) ?? [];
+    // Embeddings of another model are of no use.
+    if (stored.some((each) => each.model !== model)) return forget();
+    for (const each of stored) photos.set(each.key, each);
+    draw();
+  }
 
   if (classes) {
     const options = classes.map((name) => new Option(name, name));
@@ -62,11 +93,10 @@ export async function showSearch({ classes, files }, engine) {
     field.replaceWith(select);
     field = select;
   }
-  field.oninput = () => ask().catch(({ message }) => status(message));
-  for (const each of (await kept("photos", "getAll")) ?? []) photos.set(each.key, each);
-  // Embeddings of another model are of no use.
-  if ([...photos.values()].some((each) => each.model !== model)) await forget();
-  draw();
+  field.oninput = () => working(ask, "The words could not be read");
+  others.onmessage = empty;
+  addEventListener("visibilitychange", () => document.hidden || tell());
+  remember();
   // Other files in a folder are skipped.
-  return (items) => enqueue(items.filter(isPicture)).then(draw);
+  return (items) => queue.add(items.filter(isPicture)).then(draw);
 }

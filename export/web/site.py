@@ -2,19 +2,24 @@
 
 import base64
 import hashlib
+import html
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import PIL.Image
+import PIL.ImageOps
 import tensorflow as tf
 
 import lit_tf
 from lit_tf.errors import ExportError, extra
-from lit_tf.files import sha256
+from lit_tf.files import printable, sha256
 from lit_tf.images import preprocessing
+from lit_tf.images.formats import IMAGE_SUFFIXES
 from lit_tf.model import LitModel
 from lit_tf.zero_shot import get_templates
 
@@ -25,6 +30,8 @@ from . import runtime as web_runtime
 PAGE = pathlib.Path(__file__).parent
 # Sentences that show what the page does, for any model.
 TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing", "a page of text")
+# Bytes of the largest file: Cloudflare Pages refuses more than 25 MiB, GitHub Pages 100 MiB.
+LARGEST = 24 * 2**20
 
 
 def web(
@@ -36,6 +43,11 @@ def web(
     quantization: str = DYNAMIC_INT8,
     images: Sequence[str | os.PathLike] = (),
     texts: Sequence[str] = TEXTS,
+    title: str | None = None,
+    description: str | None = None,
+    author: str | None = None,
+    preview: str | os.PathLike | None = None,
+    address: str | None = None,
     runtime: Sequence[str | os.PathLike] = (),
     source: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
@@ -53,6 +65,12 @@ def web(
             `dynamic_int8` fastest.
         images: paths of pictures that the page offers as examples.
         texts: the sentences that the page starts with.
+        title: the page's heading; default: the model's name.
+        description: what search engines and messengers say of the page.
+        author: who made the page; it says so.
+        preview: path of the picture that messengers show beside a link; default: the first example.
+        address: where the page will be, such as "https://example.org/pets/". Most messengers show
+            the preview only if the page names it with its full address.
         runtime: tarballs of the npm packages that the page runs on. Others come from the cache or
             from npm.
         source: the checkpoint's path, whose digest the manifest records.
@@ -64,7 +82,7 @@ def web(
         ExportError: the model lacks a tower or a vocabulary, the runtime is not available,
             `out_dir` holds something else, or the export does not agree with the model. Nothing is
             left behind.
-        ImageError: an example cannot be read.
+        ImageError: an example or the preview cannot be read.
     """
     if quantization not in WEB_QUANTIZATIONS:
         raise ExportError(
@@ -79,12 +97,14 @@ def web(
     if classes is None and model.tokenizer.kind == "sentencepiece":
         packages.append(web_runtime.SENTENCEPIECE)
     tarballs = web_runtime.fetch(packages, runtime)
-    for path in images:
+    preview = preview or next(iter(images), None)
+    for path in (*images, *([preview] if preview else [])):
         preprocessing.to_uint8(path)
     model = model.with_dtype("float32")
     with manifest.replacing_export(out_dir) as folder:
-        for name in ("model", "runtime", "examples", "licences"):
+        for name in ("model", "runtime", "page", "licences"):
             (folder / name).mkdir()
+        web_runtime.write(folder / "runtime", tarballs)
         names = None
         files = {"image_encoder.tflite": _image_tower(model, folder, quantization)}
         if classes is None:
@@ -93,13 +113,19 @@ def web(
             names, embeddings = manifest.read_classes(model, classes, templates)
             (folder / "model" / "classes.bin").write_bytes(embeddings.astype("<f4").tobytes())
             files["classes.bin"] = {}
+        self_test = _self_test(model, folder, classes is None)
         files = {
-            f"model/{name}": {
-                **record,
-                "bytes": os.path.getsize(folder / "model" / name),
-                "sha256": sha256(folder / "model" / name),
-            }
+            f"model/{name}": {**record, **_file(folder / "model" / name)}
             for name, record in files.items()
+        }
+        page = {
+            "title": title or model.name,
+            "description": description
+            or "Which sentence fits which picture? The model runs in "
+            "your browser: your pictures and words stay on your machine.",
+            "author": author or "",
+            "preview": _preview(folder / "page", preview),
+            "address": address and address.rstrip("/") + "/",
         }
         manifest.write(
             folder,
@@ -112,15 +138,16 @@ def web(
             stays_float=quantize.STAYS_FLOAT[quantization],
             files=files,
             tokenizing=None if classes is not None else tokenizing(model.tokenizer),
-            self_test=_self_test(model, folder, classes is None),
+            self_test=self_test,
             meaning=_meaning(model.bias, "sentences" if classes is None else "classes"),
             about=_about(model, files, quantization, names and list(get_templates(templates))),
-            examples={"images": _examples(folder, images), "texts": list(texts)},
+            examples={"images": _examples(folder / "page", images), "texts": list(texts)},
+            page=page,
             runtime={package.name: package.version for package in tarballs},
+            runtime_folder=_addressed(folder / "runtime"),
         )
-        web_runtime.write(folder / "runtime", tarballs)
         _licences(folder / "licences", tarballs)
-        _page(folder)
+        _page(folder, page, names or texts)
     return files
 
 
@@ -182,16 +209,11 @@ def _about(model, files, quantization, templates) -> dict[str, str]:
     return {**about, "Written by": f"lit_tf {lit_tf.__version__}"}
 
 
-def _image_test(folder):
-    """Writes the picture that the page tests itself with; returns its pixels."""
-    (picture,) = samples.sample_images(64, 1)
-    (folder / "self_test.png").write_bytes(tf.io.encode_png(picture).numpy())
-    return picture
-
-
 def _self_test(model, folder, with_text) -> dict:
     """Returns what the page tests itself against: LiteRT's answers on the exporting machine."""
-    pixels = samples.resized(model, [_image_test(folder)])
+    (picture,) = samples.sample_images(64, 1)
+    (folder / "page" / "self_test.png").write_bytes(tf.io.encode_png(picture).numpy())
+    pixels = samples.resized(model, [picture])
     graphs = folder / "model"
     test: dict[str, Any] = {
         "image": "self_test.png",
@@ -216,14 +238,39 @@ def _answer(file, value) -> str:
     return base64.b64encode(answer.astype("<f4").tobytes()).decode()
 
 
-def _examples(folder, images) -> list[str]:
-    """Copies the example pictures; returns their paths within the site."""
-    names: list[str] = []
-    for path in map(pathlib.Path, images):
-        name = path.name if path.name not in names else f"{len(names)}-{path.name}"
-        shutil.copyfile(path, folder / "examples" / name)
-        names.append(name)
-    return [f"examples/{name}" for name in names]
+def _file(path) -> dict:
+    """Returns the manifest's record of a model's file, which is split if it is large."""
+    record = {"bytes": os.path.getsize(path), "sha256": sha256(path)}
+    if record["bytes"] <= LARGEST:
+        return record
+    parts = []
+    with open(path, "rb") as file:
+        while data := file.read(LARGEST):
+            parts.append(f"model/{path.name}.{len(parts)}")
+            path.with_name(f"{path.name}.{len(parts) - 1}").write_bytes(data)
+    path.unlink()
+    return {**record, "parts": parts}
+
+
+def _examples(folder, images) -> list[dict[str, str]]:
+    """Copies the example pictures under numbers; returns their names, as labels, and files."""
+    (folder / "examples").mkdir()
+    found = []
+    for i, path in enumerate(map(pathlib.Path, images), 1):
+        suffix = path.suffix.lower() if path.suffix.lower() in IMAGE_SUFFIXES else ""
+        shutil.copyfile(path, folder / "examples" / f"{i}{suffix}")
+        found.append({"name": printable(path.name), "file": f"examples/{i}{suffix}"})
+    return found
+
+
+def _preview(folder, path) -> str | None:
+    """Writes the picture that messengers show beside a link; returns its name."""
+    if path is None:
+        return None
+    picture = PIL.Image.fromarray(preprocessing.to_uint8(path))
+    picture = PIL.ImageOps.pad(picture, (1200, 630), color="white")
+    picture.save(folder / "preview.jpg", quality=90)
+    return "preview.jpg"
 
 
 def _licences(folder, tarballs):
@@ -239,18 +286,61 @@ def _licences(folder, tarballs):
     (folder / "NOTICE.txt").write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
-def _page(folder):
-    """Copies the page, and writes into its service worker which files to keep."""
+def _page(folder, page, texts):
+    """Writes the page's files, `index.html` and `sw.js`, which name them by their digests.
+
+    A browser may then never mix two exports, whenever it asks and whatever it has kept.
+    """
     for path in PAGE.iterdir():
-        if path.suffix in (".html", ".js", ".css", ".svg") and path.name != "sw.js":
-            shutil.copyfile(path, folder / path.name)
-    files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
-    files = [path.as_posix() for path in files if path.parts[0] != "model"]
-    version = hashlib.sha256()
-    for path in files:
-        version.update(f"{path} {sha256(folder / path)}\n".encode())
-    kept = ["./", *(path for path in files if "wasm/" not in path)]
-    worker = (PAGE / "sw.js").read_text(encoding="utf-8")
-    worker = worker.replace("{{version}}", version.hexdigest()[:16])
-    worker = worker.replace("{{files}}", json.dumps(kept))
-    (folder / "sw.js").write_text(worker, encoding="utf-8")
+        if path.suffix in (".js", ".css", ".svg") and path.name != "sw.js":
+            shutil.copyfile(path, folder / "page" / path.name)
+    shutil.copyfile(folder / manifest.NAME, folder / "page" / manifest.NAME)
+    own = _addressed(folder / "page")
+    fields = {**page, "texts": "\n".join(texts), "page": own, "meta": _meta(page, own)}
+    _fill("index.html", folder, lambda name: fields[name])
+    (folder / ".nojekyll").touch()  # GitHub Pages serves the files as they are
+    paths = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    names = [p.as_posix() for p in paths if p.parts[0] in ("page", "runtime")]
+    files = {"": sha256(folder / "index.html"), **{name: sha256(folder / name) for name in names}}
+    values = {"version": own.split("/")[1], "files": json.dumps(files, indent=1)}
+    _fill("sw.js", folder, values.__getitem__)
+
+
+def _addressed(folder) -> str:
+    """Moves a folder's files into one below it, which their digest names; returns its address."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n".encode())
+    inner = folder.with_name("moving")
+    folder.rename(inner)
+    folder.mkdir()
+    inner.rename(folder / digest.hexdigest()[:16])
+    return f"{folder.name}/{digest.hexdigest()[:16]}/"
+
+
+def _meta(page, own) -> str:
+    """Returns the tags that search engines and messengers read."""
+    tags = [("name", "description", page["description"]), ("name", "author", page["author"])]
+    tags += [("property", f"og:{name}", page[name]) for name in ("title", "description")]
+    tags += [("property", "og:type", "website"), ("property", "og:url", page["address"])]
+    if page["preview"]:
+        picture = f"{page['address'] or ''}{own}{page['preview']}"
+        tags += [("property", "og:image", picture), ("name", "twitter:card", "summary_large_image")]
+    return "\n".join(
+        f'<meta {kind}="{name}" content="{html.escape(content)}">'
+        for kind, name, content in tags
+        if content
+    )
+
+
+def _fill(name, folder, value):
+    """Copies a file of the page; `value` gives what stands in double braces there."""
+
+    def filled(match):
+        found = value(match[1])
+        return found if name == "sw.js" or match[1] == "meta" else html.escape(found)
+
+    text = (PAGE / name).read_text(encoding="utf-8")
+    text = re.sub(r"{{(\w+)}}", filled, text)
+    (folder / name).write_text(text, encoding="utf-8")

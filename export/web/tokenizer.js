@@ -1,12 +1,14 @@
 // Texts to the ids of lit_tf.tokenizers.
 
-// Returns a function from a text to ids; `how` is the manifest's `tokenizing`.
+// Returns a function from a text to {ids, cut: whether it has more than fit}; `how` is the manifest's
+// `tokenizing`.
 export async function makeTokenizer(how, vocabulary, runtime) {
   const { length, eos, pad = 0 } = how, bert = how.kind === "bert";
   const encode = bert ? wordPiece(vocabulary) : await sentencePiece(vocabulary, how, runtime);
   return (text) => {
-    const end = bert ? [] : [eos], kept = encode(text).slice(0, length - end.length);
-    return [...kept, ...end, ...Array(length).fill(pad)].slice(0, length);
+    const end = bert ? [] : [eos], all = encode(text), most = length - end.length;
+    const ids = [...all.slice(0, most), ...end, ...Array(length).fill(pad)].slice(0, length);
+    return { ids, cut: all.length > most };
   };
 }
 

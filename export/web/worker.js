@@ -1,15 +1,18 @@
 // The model, in a worker of its own. engine.js starts it from a blob, so that it is held to the
 // page's Content-Security-Policy. A classic worker, since LiteRT loads itself by importScripts.
 
-let manifest, litert, store, pixels, tokenize, imageGraph, textGraph, vectors;
-const runtime = SITE + "runtime/";
+let manifest, litert, store, pixels, tokenizer, get, runtime;
+let tokenize, imageGraph, textGraph, vectors;
 
 const handlers = {
-  // Loads runtime and image tower, and compares an answer with the stored one.
+  // Loads runtime and image tower, and compares an answer with the stored one. Returns the names of
+  // the runtime's files that this browser uses.
   async open(given) {
     manifest = given;
-    store = await import(SITE + "store.js");
-    pixels = await import(SITE + "pixels.js");
+    // All of them now: a later export may replace the files while the page is open.
+    const names = ["store.js", "pixels.js", "tokenizer.js", "fetching.js"];
+    [store, pixels, tokenizer, { get }] = await Promise.all(names.map((name) => import(PAGE + name)));
+    runtime = store.SITE + manifest.runtime_folder;
     const threads = crossOriginIsolated && navigator.hardwareConcurrency > 1;
     self.Module = {
       locateFile: (name) => `${runtime}wasm/${name}`,
@@ -19,55 +22,102 @@ const handlers = {
     };
     litert = await import(runtime + "litert.js");
     await litert.loadLiteRt(runtime + "wasm/", { threads });
-    imageGraph = await compile("image");
-    const { image, image_embedding } = manifest.self_test;
-    const { embedding } = await handlers.image(await (await fetch(SITE + image)).blob());
-    check("picture", embedding, image_embedding);
-    await store.forgetOthers(manifest.files);
+    imageGraph = await openTower("image", async (graph) => {
+      const { image, image_embedding } = manifest.self_test;
+      const blob = await get(PAGE + image, (response) => response.blob());
+      check("picture", await embed(graph, await pixels.open(blob)), image_embedding);
+    });
+    const asked = performance.getEntriesByType("resource").map(({ name }) => name);
+    return asked.filter((url) => url.includes("/wasm/")).map((url) => url.slice(store.SITE.length));
   },
 
-  // Returns a picture's embedding and a small copy to show.
+  // Returns a picture's embedding, a small copy to show, and how long it took.
   async image(blob) {
-    const picture = await pixels.open(blob).catch(() => {
-      throw new Error("not a picture that this browser can read, or damaged");
-    });
+    const start = performance.now(), picture = await openPicture(blob);
     try {
-      const size = manifest.resolution, data = pixels.resize(picture, size, manifest.crop);
-      const embedding = await run(imageGraph, data, [1, size, size, 3]);
-      return { embedding, thumbnail: await pixels.thumbnail(picture) };
+      const embedding = await embed(imageGraph, picture);
+      const thumbnail = await pixels.thumbnail(picture, 320);
+      return { embedding, thumbnail, ms: performance.now() - start };
     } finally {
       picture.close();
     }
   },
 
-  // Returns the embedding of a class, or of a text; the text tower is loaded for the first.
+  async small([blob, side]) {
+    const picture = await openPicture(blob);
+    return pixels.thumbnail(picture, side).finally(() => picture.close());
+  },
+
+  // Returns the embedding of a class, or of a text, and how many tokens the model reads if the text
+  // has more. The text tower is loaded for the first.
   async text(text) {
     const { classes, embedding_dim: width } = manifest;
-    if (!classes) return run((textGraph ??= await openText()), Int32Array.from(tokenize(text)));
-    vectors ??= new Float32Array((await read("model/classes.bin")).buffer);
+    if (!classes) {
+      textGraph ??= await openText();
+      const { ids, cut } = tokenize(text);
+      return { embedding: await run(textGraph, Int32Array.from(ids)), cut: cut ? ids.length : 0 };
+    }
+    vectors ??= await openClasses();
     const at = classes.indexOf(text) * width;
-    return vectors.slice(at, at + width);
+    return { embedding: vectors.slice(at, at + width), cut: 0 };
   },
+
+  async keep() {
+    const missing = await store.missing(manifest.files);
+    for (const path of missing) await keepFile(path, await read(path, () => {}));
+    return !(await store.missing(manifest.files)).length;
+  },
+
+  forgetOthers: () => store.forgetOthers(manifest.files),
 };
 
-async function openText() {
-  const { makeTokenizer } = await import(SITE + "tokenizer.js");
-  const vocabulary = await read(manifest.tokenizing.file);
-  tokenize = await makeTokenizer(manifest.tokenizing, vocabulary, runtime);
-  const { texts, text_embedding } = manifest.self_test;
-  for (const { text, ids } of texts) {
-    if (tokenize(text).join() !== ids.join()) differs(`the words of "${text}"`);
+const openPicture = (blob) =>
+  pixels.open(blob).catch((error) => {
+    throw error.said ? error : new Error("not a picture that this browser can read, or damaged");
+  });
+
+const read = (path, progress = (progress) => postMessage({ progress })) =>
+  store.readModel({ path, ...manifest.files[path] }, progress);
+
+const keepFile = (path, data) => store.keepModel(manifest.files[path].sha256, data);
+
+// Compiles a tower, and keeps its file only if it passes its test.
+async function openTower(tower, test) {
+  const path = `model/${tower}_encoder.tflite`, data = await read(path);
+  try {
+    const graph = await litert.loadAndCompile(data, { accelerator: "wasm" });
+    await test(graph);
+    await keepFile(path, data);
+    return graph;
+  } catch (error) {
+    await store.dropModel(manifest.files[path].sha256);
+    throw error;
   }
-  const graph = await compile("text");
-  check("sentence", await run(graph, Int32Array.from(texts[0].ids)), text_embedding);
-  return graph;
 }
 
-const read = (path) =>
-  store.readModel({ path, ...manifest.files[path] }, (progress) => postMessage({ progress }));
+async function openText() {
+  const { file } = manifest.tokenizing, { texts, text_embedding } = manifest.self_test;
+  const vocabulary = await read(file);
+  tokenize = await tokenizer.makeTokenizer(manifest.tokenizing, vocabulary, runtime);
+  for (const { text, ids } of texts) {
+    if (tokenize(text).ids.join() === ids.join()) continue;
+    await store.dropModel(manifest.files[file].sha256);
+    differs(`the words of "${text}"`);
+  }
+  await keepFile(file, vocabulary);
+  return openTower("text", async (graph) =>
+    check("sentence", await run(graph, Int32Array.from(texts[0].ids)), text_embedding));
+}
 
-async function compile(tower) {
-  return litert.loadAndCompile(await read(`model/${tower}_encoder.tflite`), { accelerator: "wasm" });
+async function openClasses() {
+  const data = await read("model/classes.bin");
+  await keepFile("model/classes.bin", data);
+  return new Float32Array(data.buffer);
+}
+
+async function embed(graph, picture) {
+  const size = manifest.resolution, data = pixels.resize(picture, size, manifest.crop);
+  return run(graph, data, [1, size, size, 3]);
 }
 
 async function run(graph, data, shape = [1, data.length]) {
@@ -89,12 +139,12 @@ function differs(what) {
   throw new Error(`this browser's answer differs from the model's own (${what})`);
 }
 
-self.onmessage = async ({ data: { name, value } }) => {
+self.onmessage = async ({ data: { id, name, value } }) => {
   try {
-    postMessage({ result: await handlers[name](value) });
+    postMessage({ id, result: await handlers[name](value) });
   } catch (error) {
     // After an abort, nothing in this worker can be trusted any more.
-    const fatal = error instanceof WebAssembly.RuntimeError || /abort/i.test(error);
-    postMessage({ error: error?.message ?? String(error), fatal });
+    const aborted = error instanceof WebAssembly.RuntimeError || /abort/i.test(error);
+    postMessage({ id, error: error?.message ?? String(error), fatal: aborted && name !== "open" });
   }
 };
