@@ -240,10 +240,10 @@ def _answer(file, value) -> str:
 
 def _file(path) -> dict:
     """Returns the manifest's record of a model's file, which is split if it is large."""
-    record = {"bytes": os.path.getsize(path), "sha256": sha256(path)}
-    if record["bytes"] <= LARGEST:
+    size, parts = os.path.getsize(path), list[str]()
+    record = {"bytes": size, "sha256": sha256(path)}
+    if size <= LARGEST:
         return record
-    parts = []
     with open(path, "rb") as file:
         while data := file.read(LARGEST):
             parts.append(f"model/{path.name}.{len(parts)}")
