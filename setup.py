@@ -37,6 +37,8 @@ EXTRAS = {
     "search": ["lancedb>=0.25", "pyarrow>=17", "jinja2>=3.1"],
     # Checkpoint folders that big_vision's trainer writes today.
     "tensorstore": ["tensorstore>=0.1.60"],
+    # SigLIP as Hugging Face and open_clip store it, and their hub.
+    "huggingface": ["safetensors>=0.4.3", "huggingface_hub>=0.30"],
     "bench": ["keras-hub>=0.20"],  # only to be compared with
     # Pictures of iPhones. (AVIF, TIFF and others need nothing more.)
     "heif": ["pillow-heif>=0.16"],
@@ -50,7 +52,7 @@ EXTRAS = {
         *("pytest-xdist>=3.7", "pandas", "playwright", "mypy"),
     ],
 }
-_ALL = ("train", "lite", "search", "heif", "tensorstore", "demo", "dev")
+_ALL = ("train", "lite", "search", "heif", "tensorstore", "huggingface", "demo", "dev")
 EXTRAS["all"] = sorted({requirement for name in _ALL for requirement in EXTRAS[name]})
 
 setup(

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf import files
-from lit_tf.checkpoints import download, layouts, npz, record, tf1_bert, zarr_folder
+from lit_tf.checkpoints import download, huggingface, layouts, npz, record, tf1_bert, zarr_folder
 from lit_tf.checkpoints.shapes import canonical_shapes, check_shapes, config_of
 from lit_tf.config import (
     BertConfig,
@@ -26,8 +26,8 @@ from lit_tf.config import (
 )
 from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
 from lit_tf.model import LitModel
-from lit_tf.texts import vocabularies
-from lit_tf.texts.tokenizers import load_tokenizer
+from lit_tf.texts import tokenizer_json, vocabularies
+from lit_tf.texts.tokenizers import load_tokenizer, tokenizer_from_bytes
 from lit_tf.towers.layers import dtype_policy
 
 _PIECE = 4 << 20  # bytes
@@ -44,11 +44,14 @@ def load(
     """Returns a model read from a checkpoint, its configuration read off the file.
 
     Args:
-        name_or_path: a published or embedded name (`lit_tf.list_models()`), or the path or URL of a
+        name_or_path: a published or embedded name (`lit_tf.list_models()`), its name on Hugging
+            Face, or any repository there, `hf://OWNER/NAME[@REVISION]`; or the path or URL of a
             file of any published layout, the folder of a TF1 BERT checkpoint, or the folder that
-            big_vision's trainer writes: `NAME.bv-000001000`, or `NAME.bv` for the newest step. A
+            big_vision's trainer writes: `NAME.bv-000001000`, or `NAME.bv` for the newest step; or
+            a folder of Hugging Face's or open_clip's with a SigLIP, or its `.safetensors` file. A
             ViT or BERT alone gives a model with one tower.
-        vocab: path of the vocabulary; by default NAME.txt, NAME.model or vocab.txt beside the file.
+        vocab: path of the vocabulary, also a `tokenizer.json`; by default NAME.txt, NAME.model or
+            vocab.txt beside the file, or what a folder of Hugging Face's holds.
         resolution: side of the images in pixels, a multiple of the patch; the position embedding is
             resampled. By default the checkpoint's own.
         dtype: `float32`, `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy of floats; by
@@ -97,6 +100,8 @@ def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
             "tf1_bert", arrays.path, arrays.shapes, ("float32",), readers
         )
     is_zarr = zarr_folder.is_folder(path)
+    if not is_zarr and huggingface.is_folder(path):
+        return huggingface.open_folder(path)
     file = zarr_folder.ZarrFolder(path) if is_zarr else npz.open_npz(path)
     try:
         checkpoint = layouts.read_canonical(file)
@@ -419,10 +424,17 @@ def find_tokenizer(path, config, vocab):
         path = pathlib.Path(path)
         folder = path.parent if zarr_folder.is_step_name(path.name) else path
         folder = folder if folder.is_dir() else folder.parent
-        file = vocabularies.find(folder, path.stem, kind)
+        if config.layout in huggingface.TOWERS:
+            file = vocabularies.find_huggingface(folder)
+        else:
+            file = vocabularies.find(folder, path.stem, kind)
         if file is None:
             return None
-    tokenizer = load_tokenizer(file, kind, config.token_length, config.lowercase)
+    if pathlib.Path(file).name == "tokenizer.json":
+        data = tokenizer_json.sentencepiece_model(file)
+        tokenizer = tokenizer_from_bytes(kind, data, config.token_length, bool(config.lowercase))
+    else:
+        tokenizer = load_tokenizer(file, kind, config.token_length, bool(config.lowercase))
     if tokenizer.vocab_size > config.text.vocab_size:
         raise TokenizerError(
             f"{file}: {tokenizer.vocab_size} tokens, but the checkpoint's table has "
@@ -433,5 +445,8 @@ def find_tokenizer(path, config, vocab):
 
 def _model_name(path):
     """Returns a name that Keras accepts."""
-    stem = pathlib.Path(path).stem
+    path = pathlib.Path(path)
+    stem = path.stem
+    if path.parent.name == "snapshots":  # of Hugging Face's cache: models--OWNER--NAME
+        stem = path.parents[1].name.rpartition("--")[2]
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem) or "lit"

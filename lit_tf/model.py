@@ -12,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from lit_tf import zero_shot
+from lit_tf.checkpoints.registry import published_vocabulary
 from lit_tf.config import LitConfig
 from lit_tf.errors import CheckpointError, ExportError, ImageError, LitError, TokenizerError
 from lit_tf.images import preprocessing, stream
@@ -376,6 +377,8 @@ class LitModel(layers.Freezable, keras.Model):
         if self.tokenizer is None:
             kind = self.config.tokenizer_kind
             file = " or ".join(vocabularies.names("NAME", kind))
+            if url := published_vocabulary(self.config.text.vocab_size):
+                file += f" (of a SigLIP with this table: {url})"
             raise TokenizerError(
                 f"this model came without a vocabulary, so it cannot read text; it needs a {kind} "
                 f"vocabulary: put {file} beside the checkpoint NAME.npz, or pass vocab=PATH to load"

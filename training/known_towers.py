@@ -2,7 +2,7 @@
 
 import pathlib
 
-from lit_tf.checkpoints import registry, zarr_folder
+from lit_tf.checkpoints import hub, registry, zarr_folder
 from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import ConfigError
 
@@ -27,7 +27,11 @@ def text_tower(name: str) -> BertConfig | TextTransformerConfig | None:
 
 def _read(name, tower):
     """Returns a tower's configuration, read off the shapes in a local checkpoint, or None."""
-    path = registry.embedded_models().get(name) or zarr_folder.find(name) or pathlib.Path(name)
+    if name.startswith(hub.SCHEME):
+        path = hub.fetch(name, with_vocab=False)
+    else:
+        known = registry.embedded_models().get(name)
+        path = known or zarr_folder.find(name) or pathlib.Path(name)
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():
         return None
     # These import TensorFlow, which a config of published names does not need.

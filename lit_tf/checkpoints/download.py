@@ -12,6 +12,7 @@ import hashlib
 import http.client
 import os
 import pathlib
+import re
 import ssl
 import time
 import urllib.error
@@ -22,7 +23,7 @@ import warnings
 from tqdm import tqdm
 
 from lit_tf import files
-from lit_tf.checkpoints import npz, record, registry, zarr_folder
+from lit_tf.checkpoints import hub, npz, record, registry, zarr_folder
 from lit_tf.errors import CheckpointError, DownloadError, TokenizerError
 from lit_tf.texts import vocabularies, wordpiece
 
@@ -49,8 +50,9 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
 
     Args:
         name_or_path: the name of an embedded, published or upstream model; an address starting with
-            `https://`, `http://` or `gs://`; or a local file or folder. If the working folder has
-            a checkpoint with a model's name, it is taken instead of the model, with a warning.
+            `https://`, `http://` or `gs://`; a repository of Hugging Face, `hf://OWNER/NAME` or a
+            published one's name; or a local file or folder. If the working folder has a checkpoint
+            with a model's name, it is taken instead of the model, with a warning.
         with_vocab: whether to fetch the vocabulary too.
 
     Returns:
@@ -69,6 +71,10 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
     path = pathlib.Path(name).expanduser()
     embedded, published = registry.embedded_models().get(name), registry.find_published(name)
     upstream = registry.find_upstream(name)
+    if name.startswith(hub.SCHEME):
+        return hub.fetch(name, with_vocab)
+    if published and name == published.huggingface:
+        return path if path.exists() else hub.fetch(name, with_vocab)
     if embedded or published or upstream:
         # Other folders do not count: exports and runs often have their model's name.
         if path.is_file() or (path / "bert_model.ckpt.index").is_file():
@@ -90,6 +96,8 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
     if path.exists() or path.with_name(f"{path.name}.index").exists():
         return path
     hint = registry.did_you_mean(name)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name):
+        hint += f"; a repository of Hugging Face is named {hub.SCHEME}{name};"
     raise CheckpointError(
         f"{name}: no such file, and not a known model{hint or ';'} "
         f"models are {', '.join(registry.list_models())}"

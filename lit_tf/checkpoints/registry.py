@@ -172,7 +172,7 @@ def did_you_mean(name: str) -> str:
 @functools.cache
 def _names() -> dict[str, PublishedModel]:
     """Returns {name or alias: model}."""
-    return {n: m for m in MODELS.values() for n in (m.name, *m.aliases)}
+    return {n: m for m in MODELS.values() for n in (m.name, *m.aliases, m.huggingface) if n}
 
 
 def find_published(name: str) -> PublishedModel | None:
@@ -184,6 +184,12 @@ def find_upstream(name: str) -> UpstreamModel | None:
     """Returns the upstream checkpoint of that name or config argument (`B/16`), or None."""
     by_arg = {m.config_arg: m for m in UPSTREAM.values()}
     return UPSTREAM.get(name) or by_arg.get(name)
+
+
+def published_vocabulary(rows: int) -> str | None:
+    """Returns the address of the SigLIP vocabulary for a token table of so many rows, or None."""
+    siglip = (m for m in MODELS.values() if m.family != "LiT")
+    return next((m.vocab_url for m in siglip if m.text.vocab_size == rows), None)
 
 
 def embedded_models() -> dict[str, pathlib.Path]:

@@ -265,8 +265,8 @@ class SentencePieceTokenizer(_Tokenizer):
                     f"({len(self._data)} bytes). A list of WordPieces needs kind='bert' and is "
                     "usually called NAME.txt."
                 ) from None
-            trainer = _sentencepiece_message().FromString(self._data).trainer
-            self.byte_fallback = trainer.byte_fallback and trainer.model_type == _BPE
+            trainer = sentencepiece_message().FromString(self._data).trainer
+            self.byte_fallback = trainer.byte_fallback and trainer.model_type == BPE
             self.lowercase = lowercase or self.byte_fallback
             pieces = int(self._tokenizer.vocab_size())
             self.vocab_size = self._without_sentinels(pieces)
@@ -308,7 +308,7 @@ class SentencePieceTokenizer(_Tokenizer):
 
 
 _SENTINEL = re.compile("(▁)?<extra_id_[0-9]+>".encode())
-_BPE = 2  # TrainerSpec.ModelType of sentencepiece_model.proto
+UNIGRAM, BPE = 1, 2  # TrainerSpec.ModelType of sentencepiece_model.proto
 
 # The part of sentencepiece_model.proto that is needed here; other fields are skipped.
 _PROTO = """
@@ -321,17 +321,35 @@ message_type {
           default_value: "</s>" }
   field { name: "pad_piece" number: 48 type: TYPE_STRING label: LABEL_OPTIONAL
           default_value: "<pad>" }
+  field { name: "unk_piece" number: 45 type: TYPE_STRING label: LABEL_OPTIONAL }
+}
+message_type {
+  name: "Piece"
+  field { name: "piece" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
+  field { name: "score" number: 2 type: TYPE_FLOAT label: LABEL_OPTIONAL }
+  field { name: "type" number: 3 type: TYPE_INT32 label: LABEL_OPTIONAL }
+}
+message_type {
+  name: "Normalizer"
+  field { name: "name" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
+  field { name: "precompiled_charsmap" number: 2 type: TYPE_BYTES label: LABEL_OPTIONAL }
+  field { name: "add_dummy_prefix" number: 3 type: TYPE_BOOL label: LABEL_OPTIONAL }
+  field { name: "remove_extra_whitespaces" number: 4 type: TYPE_BOOL label: LABEL_OPTIONAL }
 }
 message_type {
   name: "Model"
   field { name: "trainer" number: 2 type: TYPE_MESSAGE type_name: ".lit_tf.Trainer"
+          label: LABEL_OPTIONAL }
+  field { name: "pieces" number: 1 type: TYPE_MESSAGE type_name: ".lit_tf.Piece"
+          label: LABEL_REPEATED }
+  field { name: "normalizer" number: 3 type: TYPE_MESSAGE type_name: ".lit_tf.Normalizer"
           label: LABEL_OPTIONAL }
 }
 """
 
 
 @functools.cache
-def _sentencepiece_message():
+def sentencepiece_message():
     """Returns the protobuf message class of a sentencepiece model.
 
     The package `sentencepiece` brings one, but nothing else here needs that package.

@@ -26,3 +26,11 @@ def kind_of(path) -> str | None:
     """Returns the kind of vocabulary that a file's name tells, or None."""
     suffix = pathlib.PurePosixPath(path).suffix
     return next((kind for kind, own in _SUFFIXES.items() if own == suffix), None)
+
+
+def find_huggingface(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the vocabulary in a folder of Hugging Face's or open_clip's, or None."""
+    models = [folder / name for name in ("spiece.model", "tokenizer.model")]
+    others = sorted(folder.glob("*.model"))
+    models += others if len(others) == 1 else []
+    return next((f for f in (*models, folder / "tokenizer.json") if f.is_file()), None)

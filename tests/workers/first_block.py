@@ -1,4 +1,4 @@
-"""Runs the README's first block of Python beside the README's pictures, wherever it is installed."""
+"""Runs the README's first block of Python, beside the README's pictures."""
 
 import os
 import pathlib

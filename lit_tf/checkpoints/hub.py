@@ -1,0 +1,47 @@
+"""Repositories of Hugging Face's hub, `hf://OWNER/NAME[@REVISION]`, in the cache of its library.
+
+The library huggingface_hub has the cache that transformers uses, revisions, tokens and the offline
+mode (`HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`).
+"""
+
+import functools
+import pathlib
+
+from lit_tf.errors import CheckpointError, DownloadError, extra
+
+SCHEME = "hf://"
+_CONFIGS = ["config.json", "open_clip_config.json", "preprocessor_config.json"]
+_WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
+_OPEN_CLIP_WEIGHTS = ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"]
+
+
+def fetch(name: str, with_vocab: bool) -> pathlib.Path:
+    """Returns the local folder of `hf://OWNER/NAME[@REVISION]`, with only the files that are read.
+
+    Raises:
+        DownloadError: the hub is not reachable, or has no such repository or revision.
+        CheckpointError: the repository has no `.safetensors` file.
+    """
+    repository, _, revision = name.removeprefix(SCHEME).partition("@")
+    with extra("huggingface"):
+        import huggingface_hub
+    get = functools.partial(huggingface_hub.snapshot_download, repository)
+    try:
+        folder = pathlib.Path(get(revision=revision or None, allow_patterns=_CONFIGS))
+        get = functools.partial(get, revision=folder.name)  # the commit: one version of all files
+        is_open_clip = (folder / "open_clip_config.json").is_file()
+        weights = _OPEN_CLIP_WEIGHTS if is_open_clip else _WEIGHTS
+        get(allow_patterns=[*weights, *(["*.model"] if with_vocab else [])])
+        if with_vocab and not list(folder.glob("*.model")):
+            get(allow_patterns=["tokenizer.json"])  # Gemma's takes 34 MB, and is not needed then
+    except Exception as e:  # of several libraries: bad names, missing repositories, no network
+        raise DownloadError(
+            f"{SCHEME}{name.removeprefix(SCHEME)}: cannot be fetched from Hugging Face: "
+            f"{' '.join(str(e).split())[:500] or type(e).__name__}"
+        ) from e
+    if not list(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{name}: the repository has no {weights[0]}. If it has a pytorch_model.bin only, that "
+            "is a Python pickle, which lit_tf never opens"
+        )
+    return folder

@@ -1,0 +1,373 @@
+"""Names, shapes and configurations of SigLIP as Hugging Face and open_clip store it.
+
+The networks are big_vision's; their tensors are renamed, transposed and partly fused. Numbers of
+heads and the side of images are in no tensor, so they come from the configuration.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from lit_tf import files
+from lit_tf.checkpoints import registry
+from lit_tf.checkpoints.huggingface_config import Configuration
+from lit_tf.checkpoints.layouts import CanonicalCheckpoint
+from lit_tf.checkpoints.safetensors_files import SafetensorsFiles
+from lit_tf.errors import CheckpointError, DataError, nearest
+
+MHA = "MultiHeadDotProductAttention_0/"
+POOL = "img/MAPHead_0/"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_BLOCK_ROWS = 16 << 20  # bytes of a table that are read at once
+
+# (their name, canonical names, kind); `norm` and the other pairs stand for a weight and a bias.
+_HF_BLOCK = (
+    ("layer_norm1.", ["LayerNorm_0/"], "norm"),
+    ("layer_norm2.", ["LayerNorm_1/"], "norm"),
+    ("self_attn.q_proj.", [f"{MHA}query/"], "qkv"),
+    ("self_attn.k_proj.", [f"{MHA}key/"], "qkv"),
+    ("self_attn.v_proj.", [f"{MHA}value/"], "qkv"),
+    ("self_attn.out_proj.", [f"{MHA}out/"], "out"),
+    ("mlp.fc1.", ["MlpBlock_0/Dense_0/"], "dense"),
+    ("mlp.fc2.", ["MlpBlock_0/Dense_1/"], "dense"),
+)
+_QKV = [f"{MHA}query/", f"{MHA}key/", f"{MHA}value/"]
+_TIMM_BLOCK = (
+    ("norm1.", ["LayerNorm_0/"], "norm"),
+    ("norm2.", ["LayerNorm_1/"], "norm"),
+    ("attn.qkv.", _QKV, "qkv"),
+    ("attn.proj.", [f"{MHA}out/"], "out"),
+    ("mlp.fc1.", ["MlpBlock_0/Dense_0/"], "dense"),
+    ("mlp.fc2.", ["MlpBlock_0/Dense_1/"], "dense"),
+)
+_CLIP_BLOCK = (
+    ("ln_1.", ["LayerNorm_0/"], "norm"),
+    ("ln_2.", ["LayerNorm_1/"], "norm"),
+    ("attn.in_proj_", _QKV, "qkv"),
+    ("attn.out_proj.", [f"{MHA}out/"], "out"),
+    ("mlp.c_fc.", ["MlpBlock_0/Dense_0/"], "dense"),
+    ("mlp.c_proj.", ["MlpBlock_0/Dense_1/"], "dense"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tower:
+    """Where one tower of a layout has its tensors.
+
+    Attributes:
+        prefix: how their names start.
+        ours: how canonical names start.
+        blocks: (their prefix of numbered blocks, ours, the table of one block).
+        table: the rows outside of the blocks.
+    """
+
+    prefix: str
+    ours: str
+    blocks: tuple
+    table: tuple
+
+
+TOWERS = {
+    "huggingface": (
+        _Tower(
+            "vision_model.",
+            "img/",
+            ("encoder.layers.", "Transformer/encoderblock_", _HF_BLOCK),
+            (
+                ("embeddings.patch_embedding.", ["embedding/"], "conv"),
+                ("embeddings.position_embedding.weight", ["pos_embedding"], "table"),
+                ("post_layernorm.", ["Transformer/encoder_norm/"], "norm"),
+                ("head.probe", ["MAPHead_0/probe"], "same"),
+                ("head.attention.in_proj_", [f"MAPHead_0/{q}" for q in _QKV], "qkv"),
+                ("head.attention.out_proj.", [f"MAPHead_0/{MHA}out/"], "out"),
+                ("head.layernorm.", ["MAPHead_0/LayerNorm_0/"], "norm"),
+                ("head.mlp.fc1.", ["MAPHead_0/MlpBlock_0/Dense_0/"], "dense"),
+                ("head.mlp.fc2.", ["MAPHead_0/MlpBlock_0/Dense_1/"], "dense"),
+            ),
+        ),
+        _Tower(
+            "text_model.",
+            "txt/",
+            ("encoder.layers.", "Encoder_0/encoderblock_", _HF_BLOCK),
+            (
+                ("embeddings.token_embedding.weight", ["Embed_0/embedding"], "same"),
+                ("embeddings.position_embedding.weight", ["pos_embedding"], "table"),
+                ("final_layer_norm.", ["Encoder_0/encoder_norm/"], "norm"),
+                ("head.", ["head/"], "dense"),
+            ),
+        ),
+    ),
+    "open_clip": (
+        _Tower(
+            "visual.trunk.",
+            "img/",
+            ("blocks.", "Transformer/encoderblock_", _TIMM_BLOCK),
+            (
+                ("patch_embed.proj.", ["embedding/"], "conv"),
+                ("pos_embed", ["pos_embedding"], "same"),
+                ("norm.", ["Transformer/encoder_norm/"], "norm"),
+                ("attn_pool.latent", ["MAPHead_0/probe"], "same"),
+                ("attn_pool.q.", [f"MAPHead_0/{MHA}query/"], "qkv"),
+                ("attn_pool.kv.", [f"MAPHead_0/{q}" for q in _QKV[1:]], "qkv"),
+                ("attn_pool.proj.", [f"MAPHead_0/{MHA}out/"], "out"),
+                ("attn_pool.norm.", ["MAPHead_0/LayerNorm_0/"], "norm"),
+                ("attn_pool.mlp.fc1.", ["MAPHead_0/MlpBlock_0/Dense_0/"], "dense"),
+                ("attn_pool.mlp.fc2.", ["MAPHead_0/MlpBlock_0/Dense_1/"], "dense"),
+            ),
+        ),
+        _Tower(
+            "text.",
+            "txt/",
+            ("transformer.resblocks.", "Encoder_0/encoderblock_", _CLIP_BLOCK),
+            (
+                ("token_embedding.weight", ["Embed_0/embedding"], "same"),
+                ("positional_embedding", ["pos_embedding"], "table"),
+                ("ln_final.", ["Encoder_0/encoder_norm/"], "norm"),
+                ("text_projection.", ["head/"], "dense"),
+            ),
+        ),
+    ),
+}
+_SCALARS = (("logit_scale", ["t"], "scalar"), ("logit_bias", ["b"], "scalar"))
+# kind of a pair -> (canonical name of the weight, kind of the weight, kind of the bias)
+_PAIRS = {
+    "norm": ("scale", "same", "same"),
+    "dense": ("kernel", "dense", "same"),
+    "conv": ("kernel", "conv", "same"),
+    "qkv": ("kernel", "qkv_w", "qkv_b"),
+    "out": ("kernel", "out_w", "same"),
+}
+
+
+@functools.cache
+def _transforms():
+    """Returns {kind: (rank of theirs, to canonical (x, heads), from canonical)}."""
+    return {
+        "same": (None, lambda x, h: x, lambda x: x),
+        "dense": (2, lambda x, h: x.T, lambda x: x.T),
+        "qkv_w": (
+            2,
+            lambda x, h: x.T.reshape(x.shape[1], h, x.shape[0] // h),
+            lambda x: x.reshape(x.shape[0], -1).T,
+        ),
+        "qkv_b": (1, lambda x, h: x.reshape(h, -1), lambda x: x.reshape(-1)),
+        "out_w": (
+            2,
+            lambda x, h: x.T.reshape(h, x.shape[1] // h, x.shape[0]),
+            lambda x: x.reshape(-1, x.shape[-1]).T,
+        ),
+        "conv": (4, lambda x, h: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
+        "table": (2, lambda x, h: x[None], lambda x: x[0]),
+        "scalar": (None, lambda x, h: x.reshape(1), lambda x: x),
+    }
+
+
+def _shape(kind, shape, heads):
+    """Returns the canonical shape of a tensor, without touching it."""
+    if kind == "dense":
+        return shape[::-1]
+    if kind == "qkv_w":
+        return (shape[1], heads, shape[0] // heads)
+    if kind == "qkv_b":
+        return (heads, shape[0] // heads)
+    if kind == "out_w":
+        return (heads, shape[1] // heads, shape[0])
+    if kind == "conv":
+        return (*shape[2:], shape[1], shape[0])
+    return {"table": (1, *shape), "scalar": (1,)}.get(kind, shape)
+
+
+def rows(layout: str, image_depth: int | None, text_depth: int | None, text_head: bool = True):
+    """Yields (their name, canonical names, kind) of every tensor; a depth of None is no tower."""
+    for tower, depth in zip(TOWERS[layout], (image_depth, text_depth), strict=True):
+        if depth is None:
+            continue
+        theirs, ours, block = tower.blocks
+        table = [row for row in tower.table if text_head or "head/" not in row[1]]
+        for i in range(depth):
+            table += [(f"{theirs}{i}.{a}", [f"{ours}{i}/{n}" for n in b], k) for a, b, k in block]
+        for name, names, kind in table:
+            name, names = tower.prefix + name, [tower.ours + n for n in names]
+            if kind not in _PAIRS:
+                yield name, names, kind
+                continue
+            weight, weight_kind, bias_kind = _PAIRS[kind]
+            yield f"{name}weight", [n + weight for n in names], weight_kind
+            yield f"{name}bias", [f"{n}bias" for n in names], bias_kind
+    if image_depth is not None and text_depth is not None:
+        yield from _SCALARS
+
+
+def is_folder(path: pathlib.Path) -> bool:
+    """Returns whether a path is a file or folder of one of the two layouts, or looks like one."""
+    if path.suffix == ".safetensors" or (path.suffix in PICKLES and path.is_file()):
+        return True
+    names = ("config.json", "open_clip_config.json")
+    return path.is_dir() and (
+        any((path / name).is_file() for name in names)
+        or any(f.suffix in (".safetensors", *PICKLES) for f in path.iterdir())
+    )
+
+
+def open_folder(path: pathlib.Path) -> CanonicalCheckpoint:
+    """Returns the checkpoint in a folder of either layout, or at the `.safetensors` file in it."""
+    folder = path if path.is_dir() else path.parent
+    if path.suffix in PICKLES:
+        raise _pickle(path)
+    layout, config = _read_configuration(folder)
+    tensors = SafetensorsFiles(path if path.suffix == ".safetensors" else _weights(folder, layout))
+    try:
+        return _canonical(tensors, layout, config, str(path))
+    except BaseException:
+        tensors.close()
+        raise
+
+
+def _pickle(path):
+    return CheckpointError(
+        f"{path}: a Python pickle, which lit_tf never opens, since it can run any program. The "
+        "same repository often has a .safetensors file; else save the model again with the library "
+        "safetensors"
+    )
+
+
+def _weights(folder, layout):
+    """Returns the file of weights in a folder, or the index of its shards."""
+    names = ["model.safetensors", "model.safetensors.index.json"]
+    if layout == "open_clip":
+        names = ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    for file in sorted(folder.iterdir()):
+        if file.suffix in PICKLES:
+            raise _pickle(file)
+    raise CheckpointError(f"{folder}: no weights; expected {' or '.join(names)}")
+
+
+def _read_configuration(folder):
+    """Returns (layout, the JSON) of a folder; refuses other models by name."""
+    known = {"open_clip": "open_clip_config.json", "huggingface": "config.json"}
+    layout = next((n for n, name in known.items() if (folder / name).is_file()), None)
+    if layout is None:
+        if pickle := next((f for f in sorted(folder.iterdir()) if f.suffix in PICKLES), None):
+            raise _pickle(pickle)
+        raise CheckpointError(
+            f"{folder}: expected config.json (Hugging Face) or open_clip_config.json beside the "
+            "weights; it says what no tensor does"
+        )
+    file = folder / known[layout]
+    try:
+        if file.stat().st_size > 1 << 20:
+            raise CheckpointError(f"{file}: {file.stat().st_size:,} bytes; expected a small JSON")
+        config = files.parse_object(file.read_bytes(), file)
+    except (OSError, DataError) as e:
+        raise CheckpointError(str(e)) from None
+    return layout, config
+
+
+def _canonical(tensors, layout, config, source):
+    """Returns open tensors under canonical names."""
+    wanted = Configuration(source, config, layout)
+    keys = wanted.with_prefixes(tensors.keys())
+    depths = [_depth(keys, tower) for tower in TOWERS[layout]]
+    if depths == [None, None]:
+        raise CheckpointError(
+            f"{source}: no tensors of SigLIP; expected names such as "
+            f"{TOWERS[layout][0].prefix}..., found {sorted(tensors.keys())[:5]}"
+        )
+    head = layout == "huggingface" or any(k.startswith("text.text_projection.") for k in keys)
+    table = list(rows(layout, *depths, head))
+    _check_names(keys, [name for name, _, _ in table], source)
+    kernel = keys.get("vision_model.embeddings.patch_embedding.weight")
+    if kernel is not None and len(tensors.shape(kernel)) == 2:
+        raise CheckpointError(f"{source}: {registry.NAFLEX}")
+    shapes, readers, blocks = {}, {}, {}
+    for name, names, kind in table:
+        key = keys[name]
+        heads = wanted.heads("img" if names[0].startswith("img/") else "txt")
+        shape = tensors.shape(key)
+        _check_shape(source, key, shape, kind, heads, len(names))
+        part = (shape[0] // len(names), *shape[1:]) if len(names) > 1 else shape
+        for i, ours in enumerate(names):
+            shapes[ours] = _shape(kind, part, heads)
+            cut = (i * part[0], (i + 1) * part[0]) if len(names) > 1 else None
+            readers[ours] = functools.partial(_read, tensors, key, cut, kind, heads)
+            if kind == "same" and len(names) == 1:
+                blocks[ours] = functools.partial(_read_blocks, tensors, key)
+    wanted.check_sizes(shapes, depths)
+    dtypes = tuple(sorted({tensors.dtype(keys[name]) for name, _, _ in table}))
+    return CanonicalCheckpoint(
+        layout,
+        source,
+        shapes,
+        dtypes,
+        readers,
+        _blocks=blocks,
+        close=tensors.close,
+        stated=wanted.stated(depths),
+    )
+
+
+def _read(tensors, key, cut, kind, heads):
+    """Returns one canonical array; `cut` are its rows in a fused tensor."""
+    array = tensors.read(key) if cut is None else tensors.read_rows(key, *cut)
+    return np.ascontiguousarray(_transforms()[kind][1](array, heads))
+
+
+def _read_blocks(tensors, key) -> Iterator[np.ndarray]:
+    """Yields a tensor that is stored as it is canonical in blocks of rows."""
+    shape = tensors.shape(key)
+    size = 4 * math.prod(shape)
+    if size <= _BLOCK_ROWS:
+        yield tensors.read(key)
+        return
+    step = max(1, _BLOCK_ROWS * shape[0] // size)
+    for start in range(0, shape[0], step):
+        yield tensors.read_rows(key, start, min(start + step, shape[0]))
+
+
+def _depth(keys, tower):
+    """Returns the number of blocks of a tower, or None where the file has nothing of it."""
+    if not any(key.startswith(tower.prefix) for key in keys):
+        return None
+    pattern = re.compile(re.escape(tower.prefix + tower.blocks[0]) + r"(0|[1-9]\d{0,3})\.")
+    # Numbers with a gap leave names over, which are refused as unknown or missing.
+    return len({m[1] for m in map(pattern.match, keys) if m})
+
+
+def _check_names(found, expected, source):
+    """Raises unless every expected tensor is there, and no other."""
+    missing = [name for name in expected if name not in found]
+    unknown = sorted(set(found) - set(expected))
+    if missing:
+        raise CheckpointError(
+            f"{source}: {len(missing)} tensors are missing, such as {missing[0]!r}"
+            f"{nearest(missing[0], unknown[:50], '; nearest name in the file: {}')}"
+        )
+    if unknown:
+        raise CheckpointError(
+            f"{source}: {len(unknown)} tensors that SigLIP does not have: {', '.join(unknown[:5])}"
+        )
+
+
+def _check_shape(source, key, shape, kind, heads, parts):
+    """Raises unless a tensor can be cut and reshaped as its kind needs."""
+    rank = _transforms()[kind][0]
+    if (rank is not None and len(shape) != rank) or 0 in shape:
+        raise CheckpointError(
+            f"{source}: {key!r} has shape {shape}, expected {rank or 'some'} dimensions above 0"
+        )
+    if kind == "scalar" and math.prod(shape) != 1:
+        raise CheckpointError(f"{source}: {key!r} has shape {shape}, expected one number")
+    inner = {"qkv_w": 0, "qkv_b": 0, "out_w": 1}.get(kind)
+    if inner is not None and shape[inner] % (heads * (parts if inner == 0 else 1)):
+        raise CheckpointError(
+            f"{source}: {key!r} has shape {shape}, which {heads} heads (num_attention_heads of the "
+            "configuration) do not divide"
+        )

@@ -1,0 +1,185 @@
+"""What `config.json` and `open_clip_config.json` say of a SigLIP, compared with its tensors."""
+
+import re
+from collections.abc import Mapping
+
+from lit_tf.checkpoints import registry
+from lit_tf.checkpoints.shapes import IMG_BLOCK, TXT_BLOCK
+from lit_tf.errors import CheckpointError
+
+# Of transformers' SiglipTextConfig and SiglipVisionConfig; config.json has what differs.
+_DEFAULT_HEADS, _DEFAULT_SIDE = 12, 224
+_LONE = {"siglip_vision_model": "vision_model.", "siglip_text_model": "text_model."}
+_WHAT = "lit_tf reads SigLIP and SigLIP 2 of a fixed resolution"
+# Heads of timm's models, which no file says.
+_TIMM_HEADS = {"vit_base_": 12, "vit_large_": 16, "vit_so400m_": 16, "vit_giantopt_": 16}
+# {field: what lit_tf computes}
+_COMPUTED = {
+    "hidden_act": ("gelu_pytorch_tanh", "gelu_new"),
+    "layer_norm_eps": (1e-6,),
+    "num_channels": (3,),
+    "vision_use_head": (True,),
+}
+
+
+class Configuration:
+    """One configuration, of either layout.
+
+    Attributes:
+        source: the checkpoint's name in error messages.
+        image: {field: value} of the image tower.
+        text: {field: value} of the text tower.
+    """
+
+    def __init__(self, source: str, config: Mapping, layout: str):
+        """Refuses what is not a SigLIP of a fixed resolution, by name."""
+        self.source, self._prefix = source, ""
+        read = self._open_clip if layout == "open_clip" else self._huggingface
+        self.image, self.text = read(config)
+
+    def _fault(self, text):
+        return CheckpointError(f"{self.source}: {text}")
+
+    def _huggingface(self, config):
+        """Returns (image, text) of config.json."""
+        kind = config.get("model_type")
+        if config.get("class_name") == "SigLIPBackbone":
+            raise self._fault(
+                "a checkpoint of KerasHub, whose HDF5 files lit_tf does not read; the same weights "
+                "are on Hugging Face as .safetensors"
+            )
+        if isinstance(kind, str) and kind.startswith("siglip2"):
+            raise self._fault(registry.NAFLEX)
+        if kind not in ("siglip", *_LONE):
+            what = f"a model of type {kind!r:.80}" if kind else "a config.json without model_type"
+            raise self._fault(f"{what}; {_WHAT}")
+        if "quantization_config" in config:
+            raise self._fault("a quantized model (quantization_config); take its float file")
+        self._prefix = _LONE.get(kind, "")
+        towers = [config, config]
+        if kind == "siglip":
+            towers = [config.get("vision_config", {}), config.get("text_config", {})]
+        for tower in towers:
+            if not isinstance(tower, dict):
+                raise self._fault(f"config.json: a tower is {tower!r:.80}, expected an object")
+            for field, allowed in _COMPUTED.items():
+                if field in tower and tower[field] not in allowed:
+                    why = "; without a head there is no pooling, so no embedding"
+                    raise self._fault(
+                        f"{field} is {tower[field]!r:.80}; lit_tf computes {allowed[0]}"
+                        f"{why if field == 'vision_use_head' else ''}"
+                    )
+        return towers
+
+    def _open_clip(self, config):
+        """Returns (image, text) of open_clip_config.json, in Hugging Face's words."""
+        model = config.get("model_cfg")
+        image = model.get("vision_cfg") if isinstance(model, dict) else None
+        text = model.get("text_cfg") if isinstance(model, dict) else None
+        if not isinstance(image, dict) or not isinstance(text, dict):
+            raise self._fault("open_clip_config.json: expected model_cfg with two towers")
+        name = image.get("timm_model_name")
+        wanted = (
+            (name, isinstance(name, str) and re.match(r"vit_.*_siglip_(?!.*gap_)", name)),
+            (image.get("timm_pool"), image.get("timm_pool") == "map"),
+            (image.get("timm_proj"), image.get("timm_proj") in ("none", None, "")),
+            (text.get("pool_type"), text.get("pool_type") == "last"),
+            (text.get("no_causal_mask"), text.get("no_causal_mask") is True),
+        )
+        if "naflex" in str(name):
+            raise self._fault(registry.NAFLEX)
+        if wrong := [found for found, right in wanted if not right]:
+            raise self._fault(f"open_clip's model of {name!r:.80} ({wrong[0]!r:.80}); {_WHAT}")
+        heads = next((h for start, h in _TIMM_HEADS.items() if name.startswith(start)), None)
+        if heads is None:
+            raise self._fault(
+                f"the heads of {name!r:.80} are in no file; those of {', '.join(_TIMM_HEADS)} are "
+                "known"
+            )
+        return (
+            {
+                "num_attention_heads": heads,
+                "image_size": image.get("image_size"),
+            },
+            {
+                "num_attention_heads": text.get("heads"),
+                "hidden_size": text.get("width"),
+                "num_hidden_layers": text.get("layers"),
+                "vocab_size": text.get("vocab_size"),
+                "max_position_embeddings": text.get("context_length"),
+                "projection_size": model.get("embed_dim"),
+            },
+        )
+
+    def with_prefixes(self, keys) -> dict[str, str]:
+        """Returns {name with its tower's prefix: name in the file}, without what is ignored.
+
+        transformers 5 writes a lone tower without `vision_model.` or `text_model.`, 4 with it.
+        """
+        used = [
+            k
+            for k in keys
+            if not k.endswith("embeddings.position_ids") and not k.startswith("classifier.")
+        ]
+        if self._prefix and not any(k.startswith(self._prefix) for k in used):
+            return {self._prefix + k: k for k in used}
+        return {k: k for k in used}
+
+    def heads(self, tower: str) -> int:
+        """Returns the number of heads of the tower `img` or `txt`."""
+        config = self.image if tower == "img" else self.text
+        return self._positive(config, "num_attention_heads", _DEFAULT_HEADS)
+
+    def _positive(self, config, field, default):
+        value = config.get(field, default)
+        if type(value) is not int or not 0 < value < 1 << 31:
+            raise self._fault(f"{field} is {value!r:.80}, expected a positive integer")
+        return value
+
+    def image_size(self) -> int:
+        """Returns the side of the images in pixels."""
+        side = self.image.get("image_size", _DEFAULT_SIDE)
+        if isinstance(side, list) and len(side) == 2 and side[0] == side[1]:
+            side = side[0]
+        return self._positive({"image_size": side}, "image_size", None)
+
+    def check_sizes(self, shapes: Mapping[str, tuple[int, ...]], depths) -> None:
+        """Refuses a configuration that states another size than the canonical shapes show."""
+        image_depth, text_depth = depths
+        if image_depth is not None:
+            patch, _, _, width = shapes["img/embedding/kernel"]
+            side, patches = self.image_size(), shapes["img/pos_embedding"][1]
+            if (side // patch) ** 2 != patches:
+                raise self._fault(
+                    f"image_size {side} has {side // patch} patches of {patch} along a side, but "
+                    f"the position embedding has {patches} rows"
+                )
+            found = {"hidden_size": width, "num_hidden_layers": image_depth, "patch_size": patch}
+            if image_depth:
+                found["intermediate_size"] = shapes[f"{IMG_BLOCK}0/MlpBlock_0/Dense_0/bias"][0]
+            self._compare(self.image, found)
+        if text_depth is not None:
+            vocab, width = shapes["txt/Embed_0/embedding"]
+            found = {
+                "hidden_size": width,
+                "num_hidden_layers": text_depth,
+                "vocab_size": vocab,
+                "max_position_embeddings": shapes["txt/pos_embedding"][1],
+                "projection_size": shapes.get("txt/head/bias", (width,))[0],
+            }
+            if text_depth:
+                found["intermediate_size"] = shapes[f"{TXT_BLOCK}0/MlpBlock_0/Dense_0/bias"][0]
+            self._compare(self.text, found)
+
+    def _compare(self, stated, found):
+        for field, value in found.items():
+            if stated.get(field) not in (None, value):
+                raise self._fault(
+                    f"the configuration's {field} is {stated[field]!r:.80}, the tensors' {value}"
+                )
+
+    def stated(self, depths) -> dict:
+        """Returns {field: value} of what no tensor shows, as `record.FIELDS` has it."""
+        # All published models lower-case, whatever tower is alone.
+        side = {} if depths[0] is None else {"image.image_size": self.image_size()}
+        return {**side, "lowercase": True}
