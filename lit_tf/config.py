@@ -17,6 +17,9 @@ def _check_positive(config) -> None:
         elif field.name == "pool":
             if value not in POOLINGS:
                 raise ConfigError(f"pool must be one of {POOLINGS}, found {value!r}")
+        elif field.name == "naflex":
+            if not isinstance(value, bool):
+                raise ConfigError(f"naflex must be True or False, found {value!r}")
         elif value is not None and (not isinstance(value, int) or value < 1):
             raise ConfigError(
                 f"{type(config).__name__}.{field.name} must be a positive integer, found {value!r}"
@@ -48,12 +51,12 @@ def side_of_images(grid: int, patch_size: int, pool: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class ViTConfig:
-    """A Vision Transformer on square images.
+    """A Vision Transformer, on square images or (NaFlex) on images of any shape.
 
     Attributes:
         patch_size: side of a square patch, in pixels.
         image_size: side of the square input, in pixels: a multiple of the patch, or what
-            `side_of_images` says.
+            `side_of_images` says. Of NaFlex, the side at which positions are not interpolated.
         width: width of the residual stream.
         depth: number of blocks.
         num_heads: attention heads per block.
@@ -61,6 +64,8 @@ class ViTConfig:
         out_dim: width of the linear head, or None without one.
         pool: what represents an image: `cls`, the class token, or `attention`, where a learned
             query attends to all patches (SigLIP).
+        naflex: whether it takes patches with coordinates, of images that keep their shape (SigLIP
+            2 NaFlex). Pools by attention.
     """
 
     patch_size: int
@@ -71,9 +76,15 @@ class ViTConfig:
     mlp_dim: int
     out_dim: int | None = None
     pool: str = "cls"
+    naflex: bool = False
 
     def __post_init__(self) -> None:
         _check_positive(self)
+        if self.naflex and (self.pool != "attention" or self.image_size % self.patch_size):
+            raise ConfigError(
+                "a NaFlex tower pools by attention, and image_size is a multiple of patch_size; "
+                f"found pool {self.pool!r}, {self.image_size} and {self.patch_size}"
+            )
         usual = side_of_images(self.grid, self.patch_size, self.pool)
         if self.image_size not in (self.grid * self.patch_size, usual) or not self.grid:
             what = f"a multiple of patch_size {self.patch_size}"

@@ -352,7 +352,7 @@ def _fill(model, checkpoint, keys=None):
         if name not in keys:
             continue
         blocks = checkpoint.blocks(name)
-        if name == resampled:
+        if name == resampled and not model.config.image.naflex:
             grid = np.concatenate(list(blocks))
             blocks = [layouts.resample_positions(grid, model.config.image.grid)]
         if name == "t":
@@ -400,6 +400,11 @@ def _assign(variable, blocks):
 def _at_resolution(config, resolution):
     if config.image is None:
         raise ConfigError("resolution was given, but the checkpoint has no image tower")
+    if config.image.naflex:
+        raise ConfigError(
+            "resolution was given, but a NaFlex model takes images of any shape; "
+            "encode_image(images, max_patches=N) says how many patches"
+        )
     try:
         resolution = operator.index(resolution)  # of any integer type, NumPy's too
     except TypeError:

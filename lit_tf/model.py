@@ -17,6 +17,7 @@ from lit_tf.config import LitConfig
 from lit_tf.errors import CheckpointError, ExportError, ImageError, LitError, TokenizerError
 from lit_tf.images import preprocessing, stream
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
+from lit_tf.images.preparation import on_cpu, preparation
 from lit_tf.texts import tokenizers, vocabularies
 from lit_tf.texts.batching import distinct_by_length
 from lit_tf.texts.tokenizers import BertTokenizer, SentencePieceTokenizer
@@ -74,7 +75,8 @@ class LitModel(layers.Freezable, keras.Model):
         if config.image:
             self.image_tower = ViT(config.image, seed=seed, dtype=policy, name="image_tower")
             size = config.image.image_size
-            self.image_tower.build((None, size, size, 3))  # shows its shape in summary()
+            if not config.image.naflex:
+                self.image_tower.build((None, size, size, 3))  # shows its shape in summary()
         if config.text:
             tower = TOWERS[config.text.kind]
             self.text_tower = tower(config.text, seed=seed, dtype=policy, name="text_tower")
@@ -105,7 +107,11 @@ class LitModel(layers.Freezable, keras.Model):
     # --- graph level ---------------------------------------------------------------------------
 
     def embed_images(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns unit-length float32 embeddings (N, D) of float images (N, R, R, 3) in [-1, 1]."""
+        """Returns unit-length float32 embeddings (N, D) of float images (N, R, R, 3) in [-1, 1].
+
+        A NaFlex model takes {"patches": float (N, L, 3 patch^2), "coordinates": int32 (N, L, 2),
+        "mask": int32 (N, L)}; see `lit_tf.images.naflex`.
+        """
         return normalize(self.tower("image")(images))
 
     def embed_tokens(
@@ -118,8 +124,12 @@ class LitModel(layers.Freezable, keras.Model):
         return normalize(self.tower("text")(tokens, training=training, dropout_seed=dropout_seed))
 
     def embed_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Returns unit-length float32 embeddings (N, D) of uint8 images (N, R, R, 3)."""
-        return self.embed_images(preprocessing.normalize(pixels))
+        """Returns unit-length float32 embeddings (N, D) of uint8 images (N, R, R, 3).
+
+        A NaFlex model takes what `embed_images` does.
+        """
+        naflex = self.config.image and self.config.image.naflex
+        return self.embed_images(pixels if naflex else preprocessing.normalize(pixels))
 
     def embed_short_tokens(self, tokens: tf.Tensor) -> tf.Tensor:
         """As `embed_tokens` outside training, for the work of the batch's longest text.
@@ -274,7 +284,12 @@ class LitModel(layers.Freezable, keras.Model):
         return None if self.b is None else float(self.b.numpy()[0])
 
     def encode_image(
-        self, images: Iterable[Any], batch_size: int = 32, *, max_pixels: int = MAX_PIXELS
+        self,
+        images: Iterable[Any],
+        batch_size: int = 32,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        max_patches: int | None = None,
     ) -> np.ndarray:
         """Embeds images.
 
@@ -284,6 +299,8 @@ class LitModel(layers.Freezable, keras.Model):
                 path. Files and PIL images are turned upright by their EXIF orientation.
             batch_size: how many go through the tower at once; does not change the result.
             max_pixels: width times height of the largest file or PIL image that is decoded.
+            max_patches: of a NaFlex model: into how many patches an image is cut at most, in its
+                own shape (default 256). More see more detail, and cost more.
 
         Returns:
             float32 (N, D), unit length.
@@ -294,7 +311,8 @@ class LitModel(layers.Freezable, keras.Model):
         self.tower("image")
         _only_eagerly("encode_image", "model.embed_pixels(pixels) takes uint8 (N, R, R, 3)")
         images = preprocessing.checked_list(images)
-        batches = self.embed_stream(images, batch_size, max_pixels=max_pixels)
+        how: dict[str, Any] = {"max_pixels": max_pixels, "max_patches": max_patches}
+        batches = self.embed_stream(images, batch_size, **how)
         return self._concatenate(batch.embeddings for batch in batches)
 
     def embed_stream(
@@ -303,6 +321,7 @@ class LitModel(layers.Freezable, keras.Model):
         batch_size: int = 32,
         *,
         max_pixels: int = MAX_PIXELS,
+        max_patches: int | None = None,
         read: Callable[[Any], tuple[np.ndarray, Any]] | None = None,
         failed: Callable[[Any, ImageError], None] | None = None,
         embed: Callable[[np.ndarray], Any] | None = None,
@@ -313,8 +332,10 @@ class LitModel(layers.Freezable, keras.Model):
             items: what to embed; taken lazily, at most two batches ahead.
             batch_size: how many images go through the tower at once; does not change the result.
             max_pixels: width times height of the largest file or PIL image that is decoded.
-            read: a function of an item to (uint8 (side, side, 3), any value that travels along); by
-                default items are what `encode_image` takes. It runs in several threads, and raises
+            max_patches: as for `encode_image`.
+            read: a function of an item to (a prepared image, any value that travels along); see
+                `lit_tf.images.preparation`. By default items are what `encode_image` takes. It runs
+                in several threads, and raises
                 ImageError if the item is not an image.
             failed: called with (item, error) for each item that is not an image, in their order;
                 the stream goes on without it. By default the error is raised.
@@ -328,21 +349,25 @@ class LitModel(layers.Freezable, keras.Model):
             ImageError: an item cannot be read and `failed` is None.
             LitError: the batch size is not a positive integer.
         """
-        size, crop = self.config.image.image_size, self.config.crop
         max_pixels, batch_size = check_max_pixels(max_pixels), stream.check_batch_size(batch_size)
-        embed = embed or self.image_function
+        prepare = preparation(self.config, max_patches)
+        rest: dict[str, Any] = {
+            "embed": embed or self.image_function,
+            "batch_size": batch_size,
+            "stack": prepare.stack,
+        }
         if read is not None:
-            yield from stream.embed_stream(items, read, embed, batch_size, failed)
+            yield from stream.embed_stream(items, read, failed=failed, **rest)
             return
 
         def read_numbered(numbered):
             number, item = numbered
             pixels = preprocessing.to_uint8(item, f"Image {number}", max_pixels)
-            return preprocessing.resized_on_cpu(pixels, size, crop), None
+            return on_cpu(prepare, pixels), None
 
         # The number is part of the item only in here, for the error's sake.
         told = None if failed is None else lambda numbered, error: failed(numbered[1], error)
-        batches = stream.embed_stream(enumerate(items), read_numbered, embed, batch_size, told)
+        batches = stream.embed_stream(enumerate(items), read_numbered, failed=told, **rest)
         for batch in batches:
             yield batch._replace(items=[item for _, item in batch.items])
 
@@ -433,6 +458,7 @@ class LitModel(layers.Freezable, keras.Model):
         batch_size: int = 32,
         *,
         max_pixels: int = MAX_PIXELS,
+        max_patches: int | None = None,
     ) -> np.ndarray:
         """Classifies images among classes named in plain words (paper, section 4.1).
 
@@ -442,14 +468,14 @@ class LitModel(layers.Freezable, keras.Model):
             templates: `clip_best`, `clip_paper`, `class_name_only`, or a list of texts with `{}`.
             batch_size: how many images go through the tower at once; does not change the result.
             max_pixels: as for `encode_image`.
+            max_patches: as for `encode_image`.
 
         Returns:
             float32 (N, classes), probabilities that sum to 1 for every image. Classes whose
             names are equal, or become the same tokens, have equal ones; a warning names them.
         """
-        logits = self.class_logits(
-            images, class_names, templates, batch_size, max_pixels=max_pixels
-        )
+        how: dict[str, Any] = {"max_pixels": max_pixels, "max_patches": max_patches}
+        logits = self.class_logits(images, class_names, templates, batch_size, **how)
         return tf.nn.softmax(logits).numpy()
 
     def class_logits(
@@ -460,6 +486,7 @@ class LitModel(layers.Freezable, keras.Model):
         batch_size: int = 32,
         *,
         max_pixels: int = MAX_PIXELS,
+        max_patches: int | None = None,
     ) -> np.ndarray:
         """Returns the logits float32 (N, classes) behind `classify`, which takes the same.
 
@@ -469,7 +496,8 @@ class LitModel(layers.Freezable, keras.Model):
         stream.check_batch_size(batch_size)
         class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
-        zimg = self.encode_image(images, batch_size, max_pixels=max_pixels)
+        how: dict[str, Any] = {"max_pixels": max_pixels, "max_patches": max_patches}
+        zimg = self.encode_image(images, batch_size, **how)
         return self.logits(zimg, classes).numpy()
 
     def match(
@@ -479,6 +507,7 @@ class LitModel(layers.Freezable, keras.Model):
         batch_size: int = 32,
         *,
         max_pixels: int = MAX_PIXELS,
+        max_patches: int | None = None,
     ) -> np.ndarray:
         """Returns the probability that each text fits each image, independent of all others.
 
@@ -494,6 +523,7 @@ class LitModel(layers.Freezable, keras.Model):
             texts: M strings, taken as they are (no prompt template).
             batch_size: how many images go through the tower at once; does not change the result.
             max_pixels: as for `encode_image`.
+            max_patches: as for `encode_image`.
 
         Returns:
             float32 (N, M) in [0, 1].
@@ -507,7 +537,8 @@ class LitModel(layers.Freezable, keras.Model):
                 "sigmoid(logits) a probability. Use classify, which compares texts with each other"
             )
         ztxt = self.encode_text(texts)
-        zimg = self.encode_image(images, batch_size, max_pixels=max_pixels)
+        how: dict[str, Any] = {"max_pixels": max_pixels, "max_patches": max_patches}
+        zimg = self.encode_image(images, batch_size, **how)
         return tf.sigmoid(self.logits(zimg, ztxt)).numpy()
 
     def with_dtype(self, dtype: Any) -> "LitModel":

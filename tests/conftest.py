@@ -154,3 +154,18 @@ def reference():
             return dict(arrays)
 
     return read
+
+
+@pytest.fixture(scope="session")
+def naflex_file(fixture_module, tmp_path_factory):
+    """The tiny NaFlex checkpoint, with its vocabulary beside it."""
+    arrays = {
+        f"params/{key}": fixture_module.array(61, key, tuple(shape))
+        for key, shape in fixture_module.shapes("naflex_tiny").items()
+    }
+    arrays["params/t"] = np.full((1,), np.log(12.0), np.float32)
+    arrays["params/b"] = np.full((1,), -3.0, np.float32)
+    path = tmp_path_factory.mktemp("naflex") / "naflex_tiny.npz"
+    np.savez(path, **arrays)
+    path.with_suffix(".model").write_bytes((REFERENCE / "bytes_bpe.model").read_bytes())
+    return path

@@ -175,18 +175,6 @@ def test_a_missing_or_damaged_chunk_is_not_taken_for_zeros(trainer_folder, tmp_p
         lit_tf.load(tmp_path / "a.bv-1")
 
 
-def test_naflex_is_refused_by_name_and_by_contents(fixture_module, tmp_path):
-    for name in ("SigLIP2 B/16 NaFlex", "siglip2_so400m16_naflex", "siglip2_b16_naflex_256"):
-        with pytest.raises(lit_tf.CheckpointError, match="NaFlex checkpoint.*another model"):
-            lit_tf.load(name)
-    arrays = fixture_module.weights("siglip_tiny")
-    kernel = arrays["img/embedding/kernel"]
-    arrays["img/embedding/kernel"] = kernel.reshape(-1, kernel.shape[-1])
-    write_npz(tmp_path / "x.npz", arrays)
-    with pytest.raises(lit_tf.CheckpointError, match="NaFlex checkpoint"):
-        lit_tf.load(tmp_path / "x.npz")
-
-
 def test_parameters_in_two_places_are_refused(fixture_module, tmp_path):
     arrays = fixture_module.siglip_old()
     for more in ("params/t", "img/probe"):

@@ -87,8 +87,6 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
         if embedded:
             return embedded
         return _published(published, with_vocab) if published else _upstream(upstream, with_vocab)
-    if registry.is_naflex(name):
-        raise CheckpointError(f"{name}: {registry.NAFLEX}")
     if "://" in name:
         return _address(name, with_vocab)
     if step := zarr_folder.find(path):

@@ -153,6 +153,8 @@ def read_canonical(npz) -> CanonicalCheckpoint:
         shapes[name], readers[name] = tuple(shape), reader
 
     pooled = any(k.startswith("img/MAPHead_0/") for k in plain)
+    kernel = plain.get("img/embedding/kernel")
+    naflex = kernel is not None and len(npz.shape(kernel)) == 2  # its grid has axes y, x, width
     image_positions = [k for k in _IMAGE_POSITIONS if k in plain]
     if len(image_positions) > 1:
         raise CheckpointError(
@@ -172,7 +174,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
                     shape[1:],
                     lambda key=key, i=i: stacks.read(key, i),
                 )
-        elif name in image_positions:
+        elif name in image_positions and not naflex:
             _put_image_positions(npz, source, key, put, pooled=pooled)
         elif name == _TEXT_POSITIONS_OLD:
             pass  # below

@@ -64,7 +64,7 @@ class PublishedModel:
 
     @property
     def resolution(self) -> int:
-        """Side of the images in pixels."""
+        """Side of the images in pixels; of NaFlex that of square ones at 256 patches."""
         return self.image.image_size
 
     @property
@@ -80,7 +80,8 @@ class PublishedModel:
     @property
     def image_words(self) -> str:
         """The image tower, in words."""
-        return f"ViT-{self.image_size}/{self.image.patch_size}, {self.resolution}"
+        shape = "any shape" if self.image.naflex else self.resolution
+        return f"ViT-{self.image_size}/{self.image.patch_size}, {shape}"
 
     @property
     def text_words(self) -> str:
@@ -139,12 +140,6 @@ UPSTREAM = {
     for m in _LISTED["upstream"]
 }
 
-NAFLEX = (
-    "a NaFlex checkpoint: its image tower takes patches of any aspect ratio (big_vision's "
-    "naflex_vit.py) and is another model, which lit_tf does not have. Take SigLIP2-B16-256 or "
-    "another SigLIP 2 model of a fixed resolution"
-)
-
 
 def _key(name):
     """Returns a name without case and punctuation; Hugging Face's names in big_vision's words."""
@@ -152,12 +147,6 @@ def _key(name):
     for theirs, ours in (("base", "b"), ("large", "l"), ("giantopt", "gopt")):
         key = key.replace(theirs, ours)
     return key.replace("patch", "")
-
-
-def is_naflex(name: str) -> bool:
-    """Returns whether a name or address means one of SigLIP 2's NaFlex checkpoints."""
-    name = name.rstrip("/").rpartition("/")[2] if "://" in name else name
-    return re.fullmatch("siglip2(b16|so400m16)?naflex[0-9]*", _key(name)) is not None
 
 
 def did_you_mean(name: str) -> str:

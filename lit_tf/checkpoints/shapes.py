@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Mapping
 
-from lit_tf.checkpoints.registry import NAFLEX
 from lit_tf.config import (
     BertConfig,
     LitConfig,
@@ -100,8 +99,12 @@ def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
             out["img/cls_pos_embedding"] = (1, 1, c.width)
         else:
             out.update(_join(POOLING, _pooling(c.width, c.num_heads, c.mlp_dim)))
-        out["img/pos_embedding"] = (1, c.grid**2, c.width)
-        out["img/embedding/kernel"] = (c.patch_size, c.patch_size, 3, c.width)
+        if c.naflex:  # a dense layer of patches that are cut outside of the model
+            out["img/pos_embedding"] = (c.grid, c.grid, c.width)
+            out["img/embedding/kernel"] = (3 * c.patch_size**2, c.width)
+        else:
+            out["img/pos_embedding"] = (1, c.grid**2, c.width)
+            out["img/embedding/kernel"] = (c.patch_size, c.patch_size, 3, c.width)
         out["img/embedding/bias"] = (c.width,)
         out.update(_join("img/Transformer/encoder_norm/", _norm(c.width)))
         for i in range(c.depth):
@@ -187,8 +190,7 @@ def _blocks(shapes: Shapes, prefix: str, width: int, source: str) -> dict:
 
 def _vit_config(shapes: Shapes, source: str, stated: Mapping) -> ViTConfig:
     if len(shapes.get("img/embedding/kernel", ())) == 2:
-        # Not a convolution, but a dense layer over patches that are cut outside the model.
-        raise CheckpointError(f"{source}: {NAFLEX}")
+        return _naflex_config(shapes, source)
     kernel = _shape(shapes, "img/embedding/kernel", 4, source)
     if kernel[0] != kernel[1] or kernel[2] != 3:
         raise CheckpointError(
@@ -209,6 +211,30 @@ def _vit_config(shapes: Shapes, source: str, stated: Mapping) -> ViTConfig:
         image_size=stated.get("image.image_size", side_of_images(side, kernel[0], pool)),
         out_dim=_out_dim(shapes, "img", width, source),
         pool=pool,
+        **_blocks(shapes, IMG_BLOCK, width, source),
+    )
+
+
+def _naflex_config(shapes: Shapes, source: str) -> ViTConfig:
+    for unused in ("patchln_pre", "patchln_post", "pre_logits", "head"):
+        if any(key.startswith(f"img/{unused}/") for key in shapes):
+            raise CheckpointError(
+                f"{source}: a NaFlex image tower with img/{unused}, which no published file has, "
+                "and lit_tf does not read"
+            )
+    rows, width = _shape(shapes, "img/embedding/kernel", 2, source)
+    patch_size = math.isqrt(rows // 3)
+    grid, columns, _ = _shape(shapes, "img/pos_embedding", 3, source)
+    if rows != 3 * patch_size**2 or grid != columns:
+        raise CheckpointError(
+            f"{source}: a NaFlex image tower with a kernel of {rows} rows and positions of "
+            f"{grid} x {columns}; expected 3 * patch * patch rows and a square grid"
+        )
+    return ViTConfig(
+        patch_size=patch_size,
+        image_size=grid * patch_size,
+        pool="attention",
+        naflex=True,
         **_blocks(shapes, IMG_BLOCK, width, source),
     )
 

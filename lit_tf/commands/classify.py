@@ -39,9 +39,8 @@ def run(args: argparse.Namespace) -> int:
     paths = common.matching_files(args.images)
     model = common.load(args)
     with common.progress("image", paths) as images:
-        logits = model.class_logits(
-            images, classes, args.templates, args.batch_size, max_pixels=args.max_pixels
-        )
+        how = common.limits(args)
+        logits = model.class_logits(images, classes, args.templates, args.batch_size, **how)
     probabilities = common.softmax(logits)
     match = common.match(model, logits)
     order = (-probabilities).argsort(axis=1, kind="stable")

@@ -33,6 +33,22 @@ def add_model(parser):
         "--batch-size", type=int, default=32, metavar="N", help="images at a time (default 32)"
     )
     add_max_pixels(parser)
+    add_max_patches(parser)
+
+
+def add_max_patches(parser):
+    """Adds `--max-patches`."""
+    parser.add_argument(
+        "--max-patches",
+        type=int,
+        metavar="N",
+        help="NaFlex models: the most patches of an image, which keeps its shape (default 256)",
+    )
+
+
+def limits(args):
+    """Returns what `LitModel.encode_image` takes of `--max-pixels` and `--max-patches`."""
+    return {"max_pixels": args.max_pixels, "max_patches": args.max_patches}
 
 
 def add_max_pixels(parser):
@@ -97,7 +113,7 @@ def load(args):
 def encode_images(model, paths, args):
     """Returns float32 embeddings (N, D) of image files, with a progress bar."""
     with progress("image", paths) as images:
-        return model.encode_image(images, args.batch_size, max_pixels=args.max_pixels)
+        return model.encode_image(images, args.batch_size, **limits(args))
 
 
 def add_strict(parser, default=False):
@@ -160,7 +176,7 @@ def encode_readable_images(model, paths, args, left_out):
         for batch in model.embed_stream(
             images,
             args.batch_size,
-            max_pixels=args.max_pixels,
+            **limits(args),
             failed=failed,
             embed=int8 and int8(model),
         ):

@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         args.dtype,
         args.batch_size,
         args.max_pixels,
+        args.max_patches,
         common.int8_images(args),
     )
     report = index.update(

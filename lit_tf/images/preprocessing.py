@@ -178,23 +178,6 @@ def _read(path, name):
         raise ImageError(f"{name} cannot be read: {getattr(e, 'message', e)}") from None
 
 
-def resized_on_cpu(image: np.ndarray, size: int, crop: bool = False) -> np.ndarray:
-    """Returns what `resize_uint8` does, as an array and from the CPU.
-
-    On a machine with an accelerator the pixels are then the same as on one without.
-
-    Args:
-        image: uint8 (H, W, 3).
-        size: side of the result in pixels.
-        crop: see `resize_uint8`.
-
-    Returns:
-        uint8 array (size, size, 3).
-    """
-    with tf.device("CPU:0"):
-        return resize_uint8(image, size, crop).numpy()
-
-
 def checked_list(images: Any) -> Iterable[Any]:
     """Returns what stands for many images; refuses what is one image, or none.
 

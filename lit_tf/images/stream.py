@@ -55,18 +55,20 @@ def embed_stream(
     embed: Callable[[np.ndarray], Any],
     batch_size: int,
     failed: Callable[[Any, ImageError], None] | None = None,
+    stack: Callable[[list], Any] = np.stack,
 ) -> Iterator[Embedded]:
     """Embeds a stream of images with any function of a batch.
 
     Args:
         items: what to embed; taken lazily, at most two batches ahead.
-        read: a function of an item to (uint8 (side, side, 3), any value that travels along). It
-            runs in several threads, and raises ImageError if the item is not an image.
-        embed: a function of uint8 (n, side, side, 3), n <= batch_size, to float32 (n, D), an array
-            or a tensor, which may still be on its way.
+        read: a function of an item to (a prepared image, any value that travels along). It runs in
+            several threads, and raises ImageError if the item is not an image.
+        embed: a function of a batch of n <= batch_size to float32 (n, D), an array or a tensor,
+            which may still be on its way.
         batch_size: how many images `embed` gets at once.
         failed: called with (item, error) for each item that is not an image, in their order; the
             stream goes on without it. By default the error is raised.
+        stack: makes a batch of a list of prepared images.
 
     Yields:
         Batches of at most `batch_size` images, none empty.
@@ -78,7 +80,7 @@ def embed_stream(
     batches = iter(lambda: list(itertools.islice(readable, batch_size)), [])
 
     def start(batch):
-        return embed(np.stack([pixels for _, pixels, _ in batch]))  # (n, side, side, 3)
+        return embed(stack([pixels for _, pixels, _ in batch]))
 
     for batch, embeddings in in_flight(batches, start):
         yield Embedded([b[0] for b in batch], [b[2] for b in batch], embeddings)

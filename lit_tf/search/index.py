@@ -22,6 +22,7 @@ from lit_tf.errors import DataError, ImageError, extra
 from lit_tf.files import printable
 from lit_tf.images import preprocessing
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
+from lit_tf.images.preparation import on_cpu, preparation
 from lit_tf.loading import load
 from lit_tf.search import store as stores
 from lit_tf.search.changes import compare, state
@@ -87,6 +88,7 @@ class Settings:
         dtype: see `lit_tf.load`.
         batch_size: images that go through the tower at once.
         max_pixels: width times height of the largest picture that is decoded.
+        max_patches: see `LitModel.encode_image`.
         int8: a function of the model to one that embeds images with its quantized tower, such as
             `lit_tf.export.int8_images`; by default the float tower embeds.
     """
@@ -97,6 +99,7 @@ class Settings:
     dtype: str | None = None
     batch_size: int = 32
     max_pixels: int = MAX_PIXELS
+    max_patches: int | None = None
     int8: Callable | None = None
 
     def load(self):
@@ -217,7 +220,9 @@ def _tell(report, changes, walk):
 def identity(model, settings: Settings) -> Model:
     """Returns the record that identifies this model in a table of pictures."""
     vocab = settings.vocab and os.path.abspath(settings.vocab)
-    return Model.of(model, recorded(settings.checkpoint), vocab, tower=settings.tower)
+    patches = getattr(preparation(model.config, settings.max_patches), "max_patches", None)
+    how = {"tower": settings.tower, "max_patches": patches}
+    return Model.of(model, recorded(settings.checkpoint), vocab, **how)
 
 
 def recorded(checkpoint: str | os.PathLike) -> str:
@@ -233,12 +238,13 @@ def _is_said_to_be(settings, model):
         and settings.resolution in (None, model.resolution)
         and settings.dtype in (None, model.dtype)
         and settings.tower == model.tower
+        and settings.max_patches in (None, model.max_patches)
     )
 
 
 def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
     """Yields tables of rows with all of `OWN_COLUMNS`; adds to the report what was embedded."""
-    size, crop = model.config.image.image_size, model.config.crop
+    prepare = preparation(model.config, settings.max_patches)
 
     def read(path):
         data, status = _read_file(path)
@@ -254,7 +260,7 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
             "width": image.shape[1],
             "thumbnail": _thumbnail(image),
         }
-        return preprocessing.resized_on_cpu(image, size, crop), row
+        return on_cpu(prepare, image), row
 
     def failed(path, error):
         report.failures.append((path, str(error)))
@@ -262,6 +268,7 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
     batches = model.embed_stream(
         paths,
         settings.batch_size,
+        max_patches=settings.max_patches,
         read=read,
         failed=failed,
         embed=settings.int8 and settings.int8(model),

@@ -97,10 +97,12 @@ class Searcher:
             model = load(
                 made.checkpoint if model is None else model,
                 vocab=made.vocab,
-                resolution=made.resolution,
+                # NaFlex has no resolution to be loaded at.
+                resolution=made.resolution if made.max_patches is None else None,
                 dtype=made.dtype,
             )
-        found = Model.of(model, made.checkpoint, made.vocab, tower=made.tower)
+        how = {"tower": made.tower, "max_patches": made.max_patches}
+        found = Model.of(model, made.checkpoint, made.vocab, **how)
         if different := made.differences(found):
             raise DataError(
                 f"{self.store.path} holds embeddings of another model, {made.checkpoint}: "
@@ -175,7 +177,8 @@ class Searcher:
             raise ConfigError("a text of the question is empty; expected words")
         parts = [*self._texts(texts, templates)]
         if len(images):
-            parts += [*self.model.encode_image(images)]
+            how = {"max_patches": self.store.model.max_patches}
+            parts += [*self.model.encode_image(images, **how)]
         vector = np.mean(parts, axis=0, dtype=np.float64)
         if len(minus):
             vector -= np.mean(self._texts(minus, templates), axis=0, dtype=np.float64)

@@ -9,7 +9,6 @@ For ids without TensorFlow see `lit_tf.texts.wordpiece`.
 
 import functools
 import os
-import pathlib
 import re
 import uuid
 import weakref

@@ -6,6 +6,7 @@ import tensorflow as tf
 from lit_tf.config import BertConfig
 from lit_tf.towers import ops
 from lit_tf.towers.layers import (
+    MASKED,
     CanonicalLayer,
     LayerNorm,
     PostNormBlock,
@@ -13,10 +14,6 @@ from lit_tf.towers.layers import (
     compiled_by_xla,
     current_ops,
 )
-
-# Added to the logits of padding. It is finite, so a text without tokens gives no NaN. In float16 it
-# overflows to -inf, so there every text needs a token; all texts here begin with [CLS].
-MASKED = -1e9
 
 
 class Table(CanonicalLayer):

@@ -231,6 +231,11 @@ class Mlp(CanonicalLayer):
         return self.out(self.hidden(x, gelu=True))
 
 
+# Added to the logits of padding. It is finite, so a text without tokens gives no NaN. In float16 it
+# overflows to -inf, so there every text needs a token; all texts here begin with [CLS].
+MASKED = -1e9
+
+
 class PreNormBlock(CanonicalLayer):
     """The block of ViT and of the plain text transformer: x + MHA(LN(x)), then x + MLP(LN(x))."""
 
@@ -250,16 +255,17 @@ class PreNormBlock(CanonicalLayer):
         self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
         self.built = True
 
-    def call(self, x, position=None):
+    def call(self, x, padding=None, position=None):
         """Maps (batch, tokens, width) to the same shape, or to (batch, 1, width) of one position.
 
         A tower's last block needs no other position, which saves nearly all of that block's work.
+        `padding` is as in Attention.
         """
         y = self.attention_norm(x)
         queries = y
         if position is not None:
             x, queries = x[:, position : position + 1], y[:, position : position + 1]
-        x += self.attention(queries, y)
+        x += self.attention(queries, y, padding)
         return x + self.mlp(self.mlp_norm(x))
 
 

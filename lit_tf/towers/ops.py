@@ -55,10 +55,10 @@ def dense(x, kernel, bias, gelu):
     y = tf.nn.bias_add(tf.matmul(tf.reshape(x, (-1, fan_in)), kernel), bias)
     if gelu:  # before the reshape, which would come between what oneDNN fuses
         y = tf.nn.gelu(y, approximate=True)
-    return tf.reshape(y, (-1, *_inner_sizes(x), fan_out))
+    return tf.reshape(y, (-1, *inner_sizes(x), fan_out))
 
 
-def _inner_sizes(x):
+def inner_sizes(x):
     """Returns the sizes of all axes of x but the first and the last, for a reshape.
 
     They are numbers, but for the length of a batch that is cut to its longest text
@@ -93,7 +93,7 @@ def attention_by_projections(
     if dropout_seed is not None:
         weights = dropout(weights, dropout_rate, dropout_seed)
     y = tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))  # (batch, queries, heads, head_dim)
-    return layer.out(tf.reshape(y, (-1, *_inner_sizes(queries), layer.num_heads * layer.head_dim)))
+    return layer.out(tf.reshape(y, (-1, *inner_sizes(queries), layer.num_heads * layer.head_dim)))
 
 
 def _attention_of_one_query(layer, query, keys, padding):
@@ -122,7 +122,7 @@ def _attention_of_one_query(layer, query, keys, padding):
 
 
 def _split_heads(x, layer):
-    x = tf.reshape(x, (-1, *_inner_sizes(x), layer.num_heads, layer.head_dim))
+    x = tf.reshape(x, (-1, *inner_sizes(x), layer.num_heads, layer.head_dim))
     return tf.transpose(x, (0, 2, 1, 3))
 
 

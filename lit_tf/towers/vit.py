@@ -1,6 +1,8 @@
 """The image tower: a Vision Transformer (arXiv:2010.11929).
 
 It answers with its class token (LiT), or with what attention pooling makes of all patches (SigLIP).
+NaFlex (arXiv:2502.14786, section 2.4.2) is the same tower on images that keep their shape: patches
+come cut, with coordinates, and padding is masked.
 """
 
 import keras
@@ -8,9 +10,12 @@ import tensorflow as tf
 
 from lit_tf.config import ViTConfig
 from lit_tf.errors import ImageError
+from lit_tf.towers import ops
 from lit_tf.towers.layers import (
+    MASKED,
     Attention,
     CanonicalLayer,
+    Dense,
     LayerNorm,
     Mlp,
     PreNormBlock,
@@ -63,12 +68,32 @@ class AttentionPooling(CanonicalLayer):
         self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
         self.built = True
 
-    def call(self, x):
-        """Maps (batch, tokens, width) to (batch, 1, width)."""
+    def call(self, x, padding=None):
+        """Maps (batch, tokens, width) to (batch, 1, width); `padding` is as in Attention."""
         # A batch of one: the query is the same for all images, so it is projected once, and where
         # weights are constants, as in a TFLite graph, it is a constant too.
-        y = self.attention(tf.cast(self.probe, x.dtype), x)  # (batch, 1, width)
+        y = self.attention(tf.cast(self.probe, x.dtype), x, padding)  # (batch, 1, width)
         return y + self.mlp(self.mlp_norm(y))
+
+
+def interpolated_positions(table, coordinates):
+    """Returns positions float32 (batch, patches, width) of patches at (y, x), int32 (..., 2).
+
+    The table (n, n, width) is resized bilinearly, with antialias, to each image's own rows and
+    columns; unlike the original's table of 64 x 64 places, without a limit.
+    """
+    n, width = table.shape[0], table.shape[-1]
+    places = tf.cast(coordinates, tf.float32)  # (batch, patches, 2)
+    sides = tf.reduce_max(places, axis=1, keepdims=True) + 1  # (batch, 1, 2): rows, columns
+    step = 1 / (sides / n)  # of the table, for one patch
+    centres = (places + 0.5) * step - 0.5
+    distances = tf.abs(centres[..., tf.newaxis] - tf.range(n, dtype=tf.float32))
+    weights = tf.nn.relu(1 - distances / tf.maximum(step, 1)[..., tf.newaxis])
+    weights /= tf.reduce_sum(weights, axis=-1, keepdims=True)  # (batch, patches, 2, n)
+    # One product with the whole table: as rows, then columns, the sums would be n times as large.
+    pairs = weights[:, :, 0, :, tf.newaxis] * weights[:, :, 1, tf.newaxis, :]
+    pairs = tf.reshape(pairs, (-1, *ops.inner_sizes(pairs)[:1], n * n))
+    return tf.matmul(pairs, tf.cast(tf.reshape(table, (n * n, width)), tf.float32))
 
 
 @keras.saving.register_keras_serializable("lit_tf")
@@ -107,8 +132,13 @@ class ViT(Tower):
             self.cls_pos_embedding = self.parameter(
                 "cls_pos_embedding", (1, 1, c.width), trainable=False
             )
-        self.pos_embedding = self.parameter("pos_embedding", (1, c.grid**2, c.width))
-        self.embedding = PatchEmbedding(c.patch_size, c.width, dtype=policy, name="embedding")
+        if c.naflex:
+            self.pos_embedding = self.parameter("pos_embedding", (c.grid, c.grid, c.width))
+            pixels = (3 * c.patch_size**2,)
+            self.embedding = Dense(pixels, (c.width,), dtype=policy, name="embedding")
+        else:
+            self.pos_embedding = self.parameter("pos_embedding", (1, c.grid**2, c.width))
+            self.embedding = PatchEmbedding(c.patch_size, c.width, dtype=policy, name="embedding")
         self.add_blocks(
             lambda name: PreNormBlock(c.width, c.num_heads, c.mlp_dim, dtype=policy, name=name),
             c.depth,
@@ -122,6 +152,9 @@ class ViT(Tower):
 
     def check(self, images):
         """Raises ImageError for what is not float (batch, image_size, image_size, 3) in [-1, 1]."""
+        if self.config.naflex:
+            self._check_patches(images)
+            return
         size = self.config.image_size
         wanted = f"the image tower takes floats in [-1, 1] of shape (N, {size}, {size}, 3), found"
         shape, dtype = shape_and_dtype(images)
@@ -141,18 +174,55 @@ class ViT(Tower):
                 "scales pixels as the tower was trained"
             )
 
+    def _check_patches(self, images):
+        """Raises ImageError for what is not `call`'s dictionary of NaFlex."""
+        pixels = 3 * self.config.patch_size**2
+        wanted = (
+            f"this image tower (NaFlex) takes a dictionary: patches, floats (N, L, {pixels}); "
+            "coordinates, integers (N, L, 2); and, where there is padding, mask (N, L)"
+        )
+        names = {"patches": (3, pixels), "coordinates": (3, 2), "mask": (2, None)}
+        if not isinstance(images, dict) or {"mask", *images} != set(names):
+            raise ImageError(f"{wanted}. model.encode_image takes images of any shape")
+        for name, value in images.items():
+            shape, dtype = shape_and_dtype(value)
+            rank, last = names[name]
+            fits = shape is not None and len(shape) == rank and last in (None, shape[-1])
+            if not fits or ("float" in dtype) != (name == "patches"):
+                raise ImageError(f"{wanted}; found {name} {dtype} {shape}")
+
+    def compute_output_shape(self, input_shape):
+        """Returns (batch, embedding width)."""
+        if isinstance(input_shape, dict):
+            input_shape = input_shape["patches"]
+        return super().compute_output_shape(input_shape)
+
     def call(self, images):
-        """Maps float (batch, image_size, image_size, 3) in [-1, 1] to (batch, embedding width)."""
-        x = self.embedding(images)  # (batch, patches, width)
-        x = self._pooled_by_attention(x) if self.pooling is not None else self._class_token(x)
+        """Maps float (batch, image_size, image_size, 3) in [-1, 1] to (batch, embedding width).
+
+        NaFlex takes {"patches": float (batch, L, 3 patch^2), "coordinates": int32 (batch, L, 2), y
+        and x, "mask": int32 (batch, L), 0 for padding}; without padding it needs no mask.
+        """
+        if self.config.naflex:
+            x = self.embedding(images["patches"])  # (batch, L, width)
+            positions = interpolated_positions(self.pos_embedding, images["coordinates"])
+            mask = images.get("mask")
+            padding = mask if mask is None else (1 - tf.cast(mask, tf.float32)) * MASKED
+            x = self._pooled_by_attention(x, positions, padding)
+        else:
+            x = self.embedding(images)  # (batch, patches, width)
+            pooled = self.pooling is not None
+            x = self._pooled_by_attention(x, self.pos_embedding) if pooled else self._class_token(x)
         return x if self.head is None else self.head(x)
 
-    def _pooled_by_attention(self, x):
-        """Maps patches (batch, patches, width) to (batch, width)."""
-        x += tf.cast(self.pos_embedding, x.dtype)
+    def _pooled_by_attention(self, x, positions, padding=None):
+        """Maps patches and positions (batch, patches, width) to (batch, width)."""
+        if padding is not None:
+            padding = padding[:, tf.newaxis, tf.newaxis]  # (batch, 1, 1, patches)
+        x += tf.cast(positions, x.dtype)
         for block in self.blocks:
-            x = block(x)
-        x = self.pooling(self.encoder_norm(x))
+            x = block(x, padding)
+        x = self.pooling(self.encoder_norm(x), padding)
         return tf.reshape(x, (-1, self.config.width))
 
     def _class_token(self, x):

@@ -85,7 +85,7 @@ def test_dict_round_trip_through_json():
     [
         ("lit_cocoa", [], "did you mean 'lit_coco'"),
         ("siglit_coco:img=siglip2-b16-256", [], "did you mean 'SigLIP2-B16-256'"),
-        ("siglit_coco:txt=siglip2_b16_naflex", [], "NaFlex checkpoint"),
+        ("siglit_coco:txt=siglip2_b16_naflexx", [], "did you mean 'SigLIP2-B16-NaFlex'"),
         ("lit_coco:image=B/16", [], "unknown config argument 'image'"),
         ("lit_coco:res=big", [], "expected int"),
         ("lit_coco", ["optimizer.learning_rate=1"], "unknown config key 'optimizer.learning_rate'"),

@@ -120,7 +120,7 @@ def _image(name):
     if tower is None:
         raise ConfigError(
             f"img is {name!r}; expected one of {', '.join(_AUGREG)}, a published model (see "
-            f"`lit-tf models`) or the path of a checkpoint{_hint(name)}"
+            f"`lit-tf models`) or the path of a checkpoint{registry.did_you_mean(name)}"
         )
     return name, tower.image_size
 
@@ -134,15 +134,10 @@ def _text(name):
     tower = text_tower(name)
     if tower is None:
         raise ConfigError(
-            f"txt is {name!r}; expected one of {', '.join([*_BERT, *TRANSFORMERS])}, a "
-            f"published model (see `lit-tf models`) or the path of a checkpoint{_hint(name)}"
+            f"txt is {name!r}; expected one of {', '.join([*_BERT, *TRANSFORMERS])}, a published "
+            f"model (see `lit-tf models`) or the path of a checkpoint{registry.did_you_mean(name)}"
         )
     return name, usual_token_length(tower)
-
-
-def _hint(name):
-    """Returns what to add to an error about an unknown tower."""
-    return f". It is {registry.NAFLEX}" if registry.is_naflex(name) else registry.did_you_mean(name)
 
 
 def _start(init, letter, checkpoint):

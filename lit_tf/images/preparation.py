@@ -1,0 +1,66 @@
+"""From an image to what a model's image tower takes: a square, or patches of its own shape."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lit_tf.images import naflex
+from lit_tf.images.preprocessing import resize_uint8
+
+
+@dataclasses.dataclass(frozen=True)
+class Square:
+    """Every image becomes uint8 (size, size, 3).
+
+    Attributes:
+        size: side in pixels.
+        crop: see `resize_uint8`.
+    """
+
+    size: int
+    crop: bool = False
+
+    def __call__(self, image: Any) -> tf.Tensor:
+        """Returns uint8 (size, size, 3) of an image, uint8 (H, W, 3)."""
+        return resize_uint8(image, self.size, self.crop)
+
+    fixed = __call__
+    stack = staticmethod(np.stack)
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches:
+    """Every image keeps its shape, as at most `max_patches` patches of a NaFlex tower."""
+
+    patch: int
+    max_patches: int
+
+    def __call__(self, image: Any) -> tf.Tensor:
+        """Returns float32 (rows, columns, 3 patch^2) of an image, uint8 (H, W, 3)."""
+        return naflex.to_patches(image, self.patch, self.max_patches)
+
+    def fixed(self, image: Any) -> dict[str, tf.Tensor]:
+        """Returns the same in static shapes, padded to `max_patches`, as `naflex.padded` does."""
+        return naflex.padded(self(image), self.max_patches)
+
+    stack = staticmethod(naflex.batched)
+
+
+def preparation(config: Any, max_patches: int | None = None) -> Square | Patches:
+    """Returns how a `LitConfig`'s image tower takes images.
+
+    Raises:
+        ImageError: `max_patches` is not a positive integer, or the tower takes squares.
+    """
+    max_patches = naflex.check_max_patches(max_patches, config.image.naflex)
+    if max_patches is None:
+        return Square(config.image.image_size, config.crop)
+    return Patches(config.image.patch_size, max_patches)
+
+
+def on_cpu(prepare: Square | Patches, image: np.ndarray) -> np.ndarray:
+    """Returns a prepared image from the CPU, where pixels are the same on every machine."""
+    with tf.device("CPU:0"):
+        return prepare(image).numpy()
