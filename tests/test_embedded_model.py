@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import lit_tf
-from lit_tf.training.digits import build, captions, measure
+from lit_tf.training.digits import captions
 from lit_tf.training.digits.dataset import DigitPairs
+from recipes.digits import build, measure
 
 DATA = pathlib.Path(lit_tf.__file__).parent / "data"
 

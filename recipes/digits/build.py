@@ -17,11 +17,11 @@ import time
 import lit_tf
 from lit_tf.files import replacing_path, write_text
 from lit_tf.training.configs import digits
-from lit_tf.training.digits import captions, measure
+from lit_tf.training.digits import captions
 from lit_tf.training.distribution import strategies
 from lit_tf.training.train import train
 
-from . import pretrain
+from . import measure, pretrain
 
 DATA = pathlib.Path(lit_tf.__file__).parent / "data"
 NAME = "LiT-digits"

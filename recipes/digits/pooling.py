@@ -15,9 +15,8 @@ import pathlib
 import lit_tf
 from lit_tf.contrastive.config import SIGMOID, SOFTMAX
 from lit_tf.files import write_text
-from lit_tf.training.digits import measure
 
-from . import build, pretrain
+from . import build, measure, pretrain
 
 TOWER = dataclasses.replace(pretrain.TOWER, pool="attention")
 HEADINGS = ("image tower", "loss")

@@ -23,7 +23,8 @@ from lit_tf.contrastive.optimizers import Optimizer, clip_by_global_norm
 from lit_tf.images import preprocessing
 from lit_tf.towers.vit import ViT
 from lit_tf.training.digits import captions, render
-from lit_tf.training.digits.measure import load_examples
+
+from .measure import load_examples
 
 TOWER = ViTConfig(patch_size=8, image_size=48, width=96, depth=5, num_heads=3, mlp_dim=384)
 

@@ -13,10 +13,9 @@ import pathlib
 
 import lit_tf
 from lit_tf.files import write_text
-from lit_tf.training.digits import measure
 from lit_tf.training.preflight import flops
 
-from . import build, pretrain
+from . import build, measure, pretrain
 
 # Towers from scratch choose their weight decay on the validation split, so they do not lose because
 # of a setting that suits a locked one.

@@ -5,8 +5,7 @@ import numpy as np
 import lit_tf
 from lit_tf.config import ViTConfig
 from lit_tf.towers.vit import ViT
-from lit_tf.training.digits import measure
-from recipes.digits import build, pooling, pretrain
+from recipes.digits import build, measure, pooling, pretrain
 
 
 def test_a_pooled_tower_is_saved_as_an_image_tower_that_loads(tmp_path):

@@ -5,8 +5,7 @@ import pathlib
 import pytest
 
 import lit_tf
-from lit_tf.training.digits import measure
-from recipes.digits import build, pretrain, study
+from recipes.digits import build, measure, pretrain, study
 
 
 def test_pretraining_and_both_towers_count():

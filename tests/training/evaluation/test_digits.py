@@ -3,10 +3,11 @@
 import pytest
 import tensorflow_datasets as tfds
 
-from lit_tf.training.digits import captions, measure
+from lit_tf.training.digits import captions
 from lit_tf.training.evaluation import encoders, protocol
 from lit_tf.training.evaluation.classification import open_classification
 from lit_tf.training.evaluation.recipes import open_recipe
+from recipes.digits import measure
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from lit_tf.training.digits import captions, measure
+from lit_tf.training.digits import captions
+from recipes.digits import measure
 
 
 def test_perfect_embeddings_measure_as_perfect_and_mirrored_ones_do_not():

@@ -4,7 +4,7 @@ All texts are made of phrasings that no training caption uses (`captions.held_ou
 drawn with digits that are in no training image. `validation` is for choosing settings, `test` for
 reporting.
 
-    python -m lit_tf.training.digits.measure LiT-digits --split test
+    python -m recipes.digits.measure LiT-digits --split test
 """
 
 import argparse
@@ -16,8 +16,7 @@ import numpy as np
 from lit_tf import zero_shot
 from lit_tf.errors import extra
 from lit_tf.retrieval import recalls
-
-from . import captions, render
+from lit_tf.training.digits import captions, render
 
 # Images in the pool that retrieval searches; no two show the same pair in the same colours.
 POOL = 1000
@@ -37,7 +36,7 @@ def load_examples(split, config="default", data_dir=None):
     with extra("train"):
         import tensorflow_datasets as tfds
 
-    from ..data.tfds_builders import open_tfds
+    from lit_tf.training.data.tfds_builders import open_tfds
 
     builder = open_tfds(f"digit_pairs/{config}", data_dir, split)
     dataset = builder.as_dataset(
