@@ -14,6 +14,7 @@ from lit_tf import serialized
 _HOMES = {
     "load": "loading",
     "save_npz": "loading",
+    "save_huggingface": "loading",
     "from_upstream": "loading",
     "list_models": "checkpoints.registry",
     "LitModel": "model",
@@ -52,7 +53,7 @@ if typing.TYPE_CHECKING:  # the same names, for those who check types
         TokenizerError,
         TrainingError,
     )
-    from lit_tf.loading import from_upstream, load, save_npz
+    from lit_tf.loading import from_upstream, load, save_huggingface, save_npz
     from lit_tf.model import LitModel
 __version__ = "0.1.0"
 serialized.register_with_keras()

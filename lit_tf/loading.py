@@ -15,7 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf import files
-from lit_tf.checkpoints import download, huggingface, layouts, npz, record, tf1_bert, zarr_folder
+from lit_tf.checkpoints import (
+    download,
+    huggingface,
+    huggingface_write,
+    layouts,
+    npz,
+    record,
+    tf1_bert,
+    zarr_folder,
+)
 from lit_tf.checkpoints.shapes import canonical_shapes, check_shapes, config_of
 from lit_tf.config import (
     BertConfig,
@@ -117,6 +126,8 @@ def save_npz(
     path: str | os.PathLike,
     layout: str | None = None,
     dtype: str = "float32",
+    *,
+    stacked: bool = False,
 ) -> None:
     """Writes a model as the JAX code bases read it; the vocabulary goes beside it.
 
@@ -132,6 +143,8 @@ def save_npz(
             model with attention pooling, which vit_jax does not have.
         dtype: `float32`, or `float16` for half the size. Temperature and bias stay float32: JAX
             computes with the dtype of the file, and exp in float16 moves logits by 2e-3.
+        stacked: whether big_vision's blocks of a tower go into one array, layers first, as SigLIP 2
+            is published; its demo reads a text tower only so.
 
     Raises:
         CheckpointError: the layout or dtype cannot be written, a value is too large for float16,
@@ -148,7 +161,7 @@ def save_npz(
         name: functools.partial(_float32, variable)
         for name, variable in model.canonical_variables().items()
     }
-    entries = layouts.to_layout(readers, layout, bare=model.config.bare)
+    entries = layouts.to_layout(readers, layout, model.config.bare, stacked)
     arrays = ((key, _as_dtype(path, key, read(), dtype)) for key, read in entries)
     beside = {record.path_of(path): record.to_bytes(written_config(model))}
     if model.tokenizer is not None:
@@ -158,6 +171,30 @@ def save_npz(
         for file, data in beside.items():
             stack.enter_context(_written_beside(file, data))
         npz.write_npz(path, arrays)
+
+
+def save_huggingface(model: LitModel, folder: str | os.PathLike, *, dtype: str = "float32") -> None:
+    """Writes a SigLIP as Hugging Face's transformers reads it: weights, configuration, vocabulary.
+
+    What was loaded from such a folder, or from float32, and is saved so is equal bit for bit. The
+    preprocessing that is written is transformers' own, which differs from ours; see
+    docs/checkpoints.md.
+
+    Args:
+        model: a model with attention pooling and a plain text transformer, or one such tower.
+        folder: where to; it appears when it is whole, and replaces an older one of this kind.
+        dtype: `float32`, `bfloat16` or `float16`, of all tensors.
+
+    Raises:
+        CheckpointError: this layout cannot hold the model, a value is too large for float16, or
+            the folder holds other files; nothing is written then.
+    """
+    readers = {
+        name: functools.partial(_float32, variable)
+        for name, variable in model.canonical_variables().items()
+    }
+    path, config = pathlib.Path(folder), written_config(model)
+    huggingface_write.write(path, config, readers, model.tokenizer, dtype)
 
 
 def written_config(model: LitModel) -> LitConfig:

@@ -167,6 +167,11 @@ def _transforms():
     }
 
 
+def to_theirs(array: np.ndarray, kind: str) -> np.ndarray:
+    """Returns a canonical array as a tensor of theirs."""
+    return _transforms()[kind][2](array)
+
+
 def _shape(kind, shape, heads):
     """Returns the canonical shape of a tensor, without touching it."""
     if kind == "dense":

@@ -31,6 +31,7 @@ _INLINED_POOLING = re.compile(
 # Where a training checkpoint has the parameters: with optax, and before optax.
 _PREFIXES = ("params/", "opt/target/")
 _STACKED = re.compile(r"(img/Transformer|txt/Encoder_0)/encoderblock/(.+)")
+_NUMBERED = re.compile(r"(img/Transformer|txt/Encoder_0)/encoderblock_([0-9]+)/(.+)")
 
 
 @dataclasses.dataclass
@@ -235,7 +236,10 @@ def _put_old_text_positions(npz, source, plain, shapes, readers, blocks):
 
 
 def to_layout(
-    variables: Mapping[str, Callable[[], np.ndarray]], layout: str, bare: bool = False
+    variables: Mapping[str, Callable[[], np.ndarray]],
+    layout: str,
+    bare: bool = False,
+    stacked: bool = False,
 ) -> list[tuple[str, Callable[[], np.ndarray]]]:
     """Returns (key in the file, function that returns the array) in the order of published files.
 
@@ -243,6 +247,7 @@ def to_layout(
         variables: {canonical name: function that returns the float32 array}.
         layout: one of `LAYOUTS`.
         bare: whether big_vision's names go without `params/`.
+        stacked: whether all blocks of a tower go into one array, layers first.
     """
     if layout not in LAYOUTS:
         raise CheckpointError(f"layout {layout!r} cannot be written, expected one of {LAYOUTS}")
@@ -261,8 +266,27 @@ def to_layout(
             cls = out["img/cls"]
             # Adding zeros would turn -0.0 into 0.0, so without a row nothing is added.
             out["img/cls"] = lambda: cls() + row() if row().any() else cls()
+    if stacked:
+        out = _stacked(out, layout)
     prefix = "params/" if layout == "big_vision" and not bare else ""
     return [(prefix + key, out[key]) for key in sorted(out)]
+
+
+def _stacked(variables, layout):
+    """Returns the arrays of all blocks of a tower as one, layers first."""
+    if layout != "big_vision":
+        raise CheckpointError(f"layout {layout!r} has no stacked blocks, but big_vision has")
+    out, stacks = {}, {}
+    for name, read in variables.items():
+        if numbered := _NUMBERED.fullmatch(name):
+            place = f"{numbered[1]}/encoderblock/{numbered[3]}"
+            stacks.setdefault(place, {})[int(numbered[2])] = read
+        else:
+            out[name] = read
+    for name, blocks in stacks.items():
+        reads = [blocks[i] for i in range(len(blocks))]
+        out[name] = lambda reads=reads: np.stack([read() for read in reads])
+    return out
 
 
 def resample_positions(grid: np.ndarray, side: int) -> np.ndarray:

@@ -11,16 +11,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf convert`."""
     common.add_checkpoint(parser)
     parser.add_argument(
-        "out", metavar="OUT.npz", help="where to write; the vocabulary goes beside it"
+        "out",
+        metavar="OUT",
+        help="where to write: NAME.npz, the vocabulary goes beside it; or a folder",
     )
     parser.add_argument(
         "--layout",
-        choices=("vit_jax", "big_vision"),
-        help="default: vit_jax, or big_vision for a model with attention pooling",
+        choices=("vit_jax", "big_vision", "huggingface"),
+        help="default: vit_jax, or big_vision for a model with attention pooling; huggingface "
+        "writes a folder for transformers",
+    )
+    parser.add_argument(
+        "--stacked", action="store_true", help="big_vision: all blocks of a tower in one array"
     )
     parser.add_argument("--resolution", type=int, metavar="N", help="resample to this image size")
     parser.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="default: float32"
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="default: float32; bfloat16 in layout huggingface only",
     )
     common.add_json(parser)
 
@@ -32,13 +41,20 @@ def run(args: argparse.Namespace) -> int:
     from lit_tf.checkpoints import record
 
     inputs = common.checkpoint_files(args.checkpoint, args.vocab)
-    outputs.check_output_files([args.out], inputs)
+    if args.layout == "huggingface":
+        outputs.check_output_folder(args.out, inputs, replaced=True)
+    else:
+        outputs.check_output_files([args.out], inputs)
     model = lit_tf.load(args.checkpoint, vocab=args.vocab, resolution=args.resolution)
     layout = args.layout or loading.default_layout(model.config)
-    lit_tf.save_npz(model, args.out, layout=layout, dtype=args.dtype)
-    if lost := record.sentence(loading.written_config(model), args.out):
-        print(lost, file=sys.stderr)
-    size = os.path.getsize(args.out)
+    if layout == "huggingface":
+        lit_tf.save_huggingface(model, args.out, dtype=args.dtype)
+        size = os.path.getsize(f"{args.out}/model.safetensors")
+    else:
+        lit_tf.save_npz(model, args.out, layout, args.dtype, stacked=args.stacked)
+        size = os.path.getsize(args.out)
+        if lost := record.sentence(loading.written_config(model), args.out):
+            print(lost, file=sys.stderr)
     if args.json:
         common.print_json({"path": args.out, "layout": layout, "dtype": args.dtype, "bytes": size})
     else:

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import lit_tf
+from lit_tf import cli
 from lit_tf.checkpoints import download, registry
 from lit_tf.commands.summary import summarize
 from lit_tf.texts import tokenizer_json
@@ -428,3 +429,86 @@ def test_every_siglip_is_known_by_its_name_on_the_hub(tmp_path, monkeypatch):
         assert registry.find_published(model.huggingface) is model
     (tmp_path / "google" / "siglip2-base-patch16-256").mkdir(parents=True)
     assert download.resolve("google/siglip2-base-patch16-256").is_dir()
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["hf_siglip_tiny", "hf_siglip2_tiny", "hf_siglip_tiny_bf16"])
+def test_what_was_read_is_written_back_bit_for_bit(copied, tmp_path, name):
+    folder, out = copied(name), tmp_path / "out"
+    dtype = "bfloat16" if name.endswith("bf16") else "float32"
+    model = lit_tf.load(folder)
+    lit_tf.save_huggingface(model, out, dtype=dtype)
+    before, after = (load_file(f / "model.safetensors") for f in (folder, out))
+    assert list(before) == list(after)
+    for key in before:
+        assert before[key].dtype == after[key].dtype and before[key].shape == after[key].shape
+        assert before[key].tobytes() == after[key].tobytes(), key
+    again = lit_tf.load(out)
+    assert again.config == model.config
+    if model.tokenizer is not None:
+        assert again.tokenizer.to_bytes() == model.tokenizer.to_bytes()
+        vocabulary = "tokenizer.model" if "siglip2" in name else "spiece.model"
+        assert (out / vocabulary).read_bytes() == (folder / vocabulary).read_bytes()
+    lit_tf.save_huggingface(model, out, dtype=dtype)  # its own folder is replaced
+    (out / "notes.txt").touch()
+    with pytest.raises(lit_tf.CheckpointError, match="other files, such as notes.txt"):
+        lit_tf.save_huggingface(model, out)
+
+
+@pytest.mark.parametrize("name", ["siglip_tiny", "siglip2_tiny", "siglip_i18n_tiny"])
+def test_big_visions_models_come_back_from_this_layout(fixtures, tmp_path, name):
+    model = lit_tf.load(fixtures / f"{name}.npz")
+    source, out = str(fixtures / f"{name}.npz"), str(tmp_path / "out")
+    assert cli.main(["convert", source, out, "--layout", "huggingface"]) == 0
+    again = lit_tf.load(tmp_path / "out")
+    shapes = {k: v.numpy() for k, v in model.canonical_variables().items()}
+    for key, variable in again.canonical_variables().items():
+        if key in shapes:
+            assert variable.numpy().tobytes() == shapes[key].tobytes(), key
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32) * 2 - 1
+    tokens = model.tokenize(["a photo of a cat", "two dogs"])
+    inputs = {"image": images, "tokens": tokens}
+    for key, value in model(inputs).items():
+        np.testing.assert_array_equal(value, again(inputs)[key])
+    lit_tf.save_npz(again, tmp_path / "back.npz")
+    assert lit_tf.load(tmp_path / "back.npz").config.image == model.config.image
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_one_tower_is_written_as_both_versions_read_it(tmp_path, tower):
+    model = lit_tf.load(HERE / f"hf_{tower}_tower_v5")
+    lit_tf.save_huggingface(model, tmp_path / "out")
+    prefix = {"image": "vision_model.", "text": "text_model."}[tower]
+    before = load_file(HERE / f"hf_{tower}_tower_v5" / "model.safetensors")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    assert {prefix + k: v.tobytes() for k, v in before.items()} == {
+        k: v.tobytes() for k, v in after.items()
+    }
+    assert lit_tf.load(tmp_path / "out").config == model.config
+
+
+def test_what_this_layout_cannot_hold_is_refused_and_nothing_is_written(fixtures, tmp_path):
+    for name, message in (("lit_bert_tiny", "BERT|pooling"), ("lit_tt_tiny", "pooling|cased")):
+        with pytest.raises(lit_tf.CheckpointError, match=message):
+            lit_tf.save_huggingface(lit_tf.load(fixtures / f"{name}.npz"), tmp_path / "x")
+    model = lit_tf.load(fixtures / "siglip_tiny.npz")
+    with pytest.raises(lit_tf.CheckpointError, match="float64"):
+        lit_tf.save_huggingface(model, tmp_path / "x", dtype="float64")
+    model.image_tower.variables[0].assign(model.image_tower.variables[0] + 1e5)
+    with pytest.raises(lit_tf.CheckpointError, match="float16 ends at 65,504"):
+        lit_tf.save_huggingface(model, tmp_path / "x", dtype="float16")
+    assert not list(tmp_path.iterdir())
+
+
+def test_stacked_blocks_are_those_that_big_vision_publishes(fixtures, tmp_path):
+    model = lit_tf.load(fixtures / "siglip2_tiny.npz")
+    lit_tf.save_npz(model, tmp_path / "x.npz", stacked=True)
+    with np.load(fixtures / "siglip2_tiny.npz") as before, np.load(tmp_path / "x.npz") as after:
+        assert sorted(before.files) == sorted(after.files)
+        for key in before.files:
+            assert before[key].tobytes() == after[key].tobytes(), key
+    assert lit_tf.load(tmp_path / "x.npz").config == model.config
+    with pytest.raises(lit_tf.CheckpointError, match="no stacked blocks"):
+        lit_tf.save_npz(lit_tf.load(fixtures / "lit_tt_tiny.npz"), tmp_path / "y.npz", stacked=True)
