@@ -5,10 +5,11 @@ model = lit_tf.load("LiT-B16B_2")
 model.classify(["cat.jpg"], ["cat", "dog"])
 """
 
-import importlib
+import importlib.util
+import pkgutil
 import typing
 
-from lit_tf import serialized
+from lit_tf import errors, serialized
 
 # Loaded when first asked for: `lit-tf --help` and `lit-tf models` need no TensorFlow.
 _HOMES = {
@@ -33,8 +34,6 @@ _HOMES = {
     "TokenizerError": "errors",
     "TrainingError": "errors",
 }
-# These too, so that `import lit_tf` is enough for `lit_tf.images.preprocess`.
-_MODULES = "config errors export images model plots retrieval search training zero_shot".split()
 __all__ = sorted([*_HOMES, "search"])
 
 if typing.TYPE_CHECKING:  # the same names, for those who check types
@@ -60,12 +59,19 @@ serialized.register_with_keras()
 
 
 def __getattr__(name: str) -> typing.Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"lit_tf.{_HOMES[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"lit_tf.{name}")
-    raise AttributeError(f"module 'lit_tf' has no attribute {name!r}")
+    home = _HOMES.get(name, name)
+    # Modules too, so that `import lit_tf` is enough for `lit_tf.images.preprocess`.
+    if name.startswith("_") or not importlib.util.find_spec(f"lit_tf.{home}"):
+        raise AttributeError(f"module 'lit_tf' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"lit_tf.{home}")
+    except ModuleNotFoundError as e:
+        if e.name in ("jax", "torch"):  # Keras looks for them first
+            raise errors.wrong_backend(e.name) from e
+        raise
+    return getattr(module, name) if name in _HOMES else module
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, *_MODULES])
+    modules = [module.name for module in pkgutil.iter_modules(__path__)]
+    return sorted({*globals(), *__all__, *modules, "export", "training"})

@@ -16,11 +16,12 @@ import traceback
 
 from lit_tf import __version__
 from lit_tf.commands.startup import lighten_keras
-from lit_tf.errors import LitError
+from lit_tf.errors import LitError, plain
 from lit_tf.files import disk_error, printable
 
 ERROR = 2  # exit code of what the user can put right; argparse's, too
 BUG = 1  # exit code of what is ours
+INTERRUPTED = 130  # exit code of Ctrl-C, as shells have it
 
 # name -> (help, module)
 COMMANDS = {
@@ -50,6 +51,14 @@ COMMANDS = {
         "whether a training run compiles and fits on a TPU, without one",
         "lit_tf.training.preflight.cli",
     ),
+}
+
+
+# What an interrupted command has kept; others have written nothing.
+KEPT = {
+    "index": "pictures that were embedded are in the index; the same command goes on",
+    "precompute": "shards that were finished are kept; the same command goes on",
+    "train": "the checkpoints in its workdir are kept; the same command goes on",
 }
 
 
@@ -112,17 +121,20 @@ def main(argv=None) -> int:
         argv: the arguments, by default those of the process.
 
     Returns:
-        The exit code: 0, 2 for an error that the user can put right, 1 for one that is ours.
+        The exit code: 0, 2 for an error that the user can put right, 1 for one that is ours, 130
+        for Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     _make_printable()
     lighten_keras()
+    # lit_tf runs on TensorFlow, whatever this machine's other programs use.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     debug = "--debug" in argv
     if not debug:
         # Nobody wants to read a log line for every device that is not there.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    command = next((a for a in argv if not a.startswith("-")), None)
     try:
-        command = next((a for a in argv if not a.startswith("-")), None)
         args, unknown = build_parser(command).parse_known_args(argv)
         if unknown:  # argparse itself would show the usage of lit-tf, not of the subcommand
             args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
@@ -130,7 +142,9 @@ def main(argv=None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        return 130
+        kept = KEPT.get(command, "no output was written")
+        print(f"lit-tf: interrupted: {kept}", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # `lit-tf models | head`
         _discard_output()
         return 0
@@ -140,7 +154,7 @@ def main(argv=None) -> int:
         users = _user_error(e)
         what = users or f"{type(e).__name__}: {e}"
         hint = "" if users or debug else " (unexpected; --debug shows where)"
-        print(f"lit-tf: error: {' '.join(what.split())}{hint}", file=sys.stderr)
+        print(f"lit-tf: error: {plain(what)}{hint}", file=sys.stderr)
         try:
             sys.stdout.flush()
         except OSError:  # it is on a full disk

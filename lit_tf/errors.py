@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 
@@ -70,6 +71,20 @@ def extra(name: str) -> Iterator[None]:
             f"this needs the package {package}, which is not installed: "
             f"pip install 'lit_tf[{name}]'"
         ) from e
+
+
+def wrong_backend(found: str) -> ConfigError:
+    """Returns the error for a Keras that runs on another backend than TensorFlow."""
+    return ConfigError(
+        f"Keras runs on {found}, but lit_tf needs its TensorFlow backend: set "
+        'KERAS_BACKEND=tensorflow before Keras is imported, or "backend" in ~/.keras/keras.json'
+    )
+
+
+def plain(error: BaseException | str) -> str:
+    """Returns an error's message in one line, without what TensorFlow says of its own graph."""
+    noise = r"\{\{(?:function_)?node [^}]*\}\}|\[\[[^]]*\]\]|\[Op:\w+\](?: name:)?"
+    return " ".join(re.sub(noise, "", str(error)).split())
 
 
 def nearest(

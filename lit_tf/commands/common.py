@@ -11,7 +11,7 @@ import shlex
 import sys
 
 from lit_tf.checkpoints import registry
-from lit_tf.errors import ConfigError, DataError, ImageError
+from lit_tf.errors import ConfigError, DataError, ImageError, plain
 from lit_tf.images.formats import MAX_PIXELS
 from lit_tf.texts import vocabularies
 
@@ -28,7 +28,7 @@ def add_model(parser):
     """Adds what every command takes that runs a model."""
     add_checkpoint(parser)
     parser.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
-    parser.add_argument("--dtype", help="float32 (default), bfloat16 or mixed_bfloat16")
+    add_dtype(parser)
     parser.add_argument(
         "--batch-size", type=int, default=32, metavar="N", help="images at a time (default 32)"
     )
@@ -49,6 +49,15 @@ def add_max_patches(parser):
 def limits(args):
     """Returns what `LitModel.encode_image` takes of `--max-pixels` and `--max-patches`."""
     return {"max_pixels": args.max_pixels, "max_patches": args.max_patches}
+
+
+def add_dtype(parser):
+    """Adds `--dtype`."""
+    parser.add_argument(
+        "--dtype",
+        help="float32, bfloat16 or mixed_bfloat16 (default: Keras's policy, which is float32 "
+        "unless keras.json says otherwise)",
+    )
 
 
 def add_max_pixels(parser):
@@ -134,7 +143,7 @@ class LeftOut(list):
 
     def add(self, path, error):
         """Notes a file and the error that it gave."""
-        self.append((path, str(error)))
+        self.append((path, plain(error)))
 
     def check(self, given):
         """Raises ImageError if not one of the `given` files was readable."""

@@ -29,6 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_json(parser)
 
 
+def _packed(texts):
+    """Returns texts as their UTF-8 bytes, one after the other, and where each begins and ends.
+
+    An array of strings would be as wide as its longest, four bytes a character.
+    """
+    import numpy as np
+
+    data = [text.encode() for text in texts]
+    return {
+        "text_bytes": np.frombuffer(b"".join(data), np.uint8),
+        "text_offsets": np.cumsum([0, *map(len, data)], dtype=np.int64),  # (N + 1,)
+    }
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf embed`."""
     import numpy as np
@@ -49,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         texts = common.read_texts(args.texts)
         model = common.load(args)
         embeddings = common.encode_texts(model, texts)
-        arrays = {"embeddings": embeddings, "texts": np.array(texts)}
+        arrays = {"embeddings": embeddings, **_packed(texts)}
     if args.format == "npz":
         with files.replacing(args.out) as file:
             np.savez(file, **arrays)

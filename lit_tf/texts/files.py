@@ -59,6 +59,22 @@ def read_list(path: str | os.PathLike, what: str) -> list[str]:
     return lines
 
 
+def read_class_names(path: str | os.PathLike) -> list[str] | dict[str, str]:
+    """Returns the names in a file: in their order, or {folder: name} of lines FOLDER<tab>NAME.
+
+    Raises:
+        DataError: as for `read_list`, or a folder stands there twice.
+    """
+    rows = [[cell.strip() for cell in line.split("\t")] for line in read_lines(path)]
+    rows = [row for row in rows if any(row)]
+    if not rows or not all(len(row) == 2 and all(row) for row in rows):
+        return read_list(path, "class name")
+    named = dict(rows)
+    if len(named) < len(rows):
+        raise DataError(f"{path}: a folder stands there twice; expected one line for each")
+    return named
+
+
 def _count_up(lines):
     """Whether lines begin with 0, 1, ... or 1, 2, 3, ...; two from 1 on may be "1 cat, 2 cats"."""
     numbers = [_LEADING_NUMBER.match(line) for line in lines]

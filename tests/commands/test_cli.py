@@ -13,10 +13,11 @@ import types
 
 import pytest
 
+import lit_tf
 from lit_tf import cli
 from lit_tf.checkpoints import registry
 from lit_tf.commands import common
-from lit_tf.errors import ConfigError
+from lit_tf.errors import ConfigError, LitError
 
 
 def test_help_and_models_import_no_tensorflow():
@@ -187,3 +188,82 @@ def test_an_unknown_option_is_met_with_the_usage_of_its_command(capsys):
     err = capsys.readouterr().err
     assert err.startswith("usage: lit-tf search") and "--top K" in err
     assert err.splitlines()[-1] == "lit-tf search: error: unrecognized arguments: --limit 7"
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        (["info", "LiT-digits"], "no output was written"),
+        (["index", "LiT-digits", "photos", "--db", "db"], "in the index; the same command goes on"),
+    ],
+)
+def test_an_interrupted_command_says_what_is_kept(command, kept, monkeypatch, capsys):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"lit_tf.commands.{command[0]}.run", interrupt)
+    assert cli.main(command) == 130
+    message = capsys.readouterr().err
+    assert message.startswith("lit-tf: interrupted: ") and kept in message
+    assert message.count("\n") == 1
+
+
+def test_every_command_that_keeps_something_exists():
+    assert set(cli.KEPT) <= set(cli.COMMANDS)
+
+
+def test_errors_say_nothing_of_tensorflows_graph(monkeypatch, capsys):
+    noise = (
+        "{{function_node __wrapped__DecodePng_device_/job:localhost/replica:0/task:0/device:CPU:0}}"
+        " Unsupported bit depth\n\t [[{{node DecodePng}}]] [Op:DecodePng] name: "
+    )
+
+    def fail(args):
+        raise LitError(noise)
+
+    monkeypatch.setattr("lit_tf.commands.info.run", fail)
+    assert cli.main(["info", "LiT-digits"]) == 2
+    assert capsys.readouterr().err == "lit-tf: error: Unsupported bit depth\n"
+
+
+def python(code, **env):
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, **env}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("errors.LitError", "config.LitConfig", "zero_shot.class_embeddings", "retrieval.recalls"),
+        *("plots.heat_map", "search.open", "export.tflite", "images.preprocess", "model.LitModel"),
+        *("training", "texts", "towers", "checkpoints", "loading.load", "LitModel"),
+    ],
+)
+def test_every_path_works_after_a_bare_import(path):
+    done = python(f"import lit_tf; lit_tf.{path}")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_modules_are_imported_when_asked_for(monkeypatch):
+    for name in ("errors", "config", "zero_shot", "retrieval", "plots", "export", "training"):
+        monkeypatch.delattr(lit_tf, name, raising=False)
+        assert getattr(lit_tf, name) is sys.modules[f"lit_tf.{name}"]
+    assert {"export", "images", "texts", "training"} <= set(dir(lit_tf))
+    assert not hasattr(lit_tf, "nonsense") and not hasattr(lit_tf, "_nonsense")
+
+
+def test_another_backend_of_keras_is_refused_in_our_words():
+    code = "import sys; sys.modules['jax'] = None; import lit_tf; lit_tf.load"
+    done = python(code, KERAS_BACKEND="jax")
+    assert done.returncode == 1 and "ConfigError: Keras runs on jax" in done.stderr
+    assert "KERAS_BACKEND=tensorflow" in done.stderr
+
+
+@pytest.mark.full
+def test_the_command_line_does_not_care_about_other_backends():
+    code = "from lit_tf.cli import main; assert main(['info', 'LiT-digits']) == 0"
+    assert python(code, KERAS_BACKEND="jax").returncode == 0
+    done = python("import lit_tf; lit_tf.load", KERAS_BACKEND="numpy")
+    assert "ConfigError: Keras runs on numpy" in done.stderr

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -12,6 +13,22 @@ import pytest
 
 import lit_tf
 from lit_tf import cli
+
+
+def texts_of(arrays):
+    """Returns the texts of a file, as docs/cli.md reads them."""
+    data, at = arrays["text_bytes"].tobytes(), arrays["text_offsets"]
+    return [data[a:b].decode() for a, b in itertools.pairwise(at)]
+
+
+def test_a_long_text_makes_no_other_text_wide(run, checkpoint, tmp_path):
+    out, texts = tmp_path / "out.npz", ["a cat"] * 20 + ["é" * 100_000, ""]
+    (tmp_path / "texts").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    found = run("embed", checkpoint, "--texts", tmp_path / "texts", "-o", out, "--json")
+    assert found["arrays"] == ["embeddings", "text_bytes", "text_offsets"]
+    assert out.stat().st_size < 300_000
+    with np.load(out) as arrays:
+        assert texts_of(arrays) == texts
 
 
 def test_embed_writes_the_references_embeddings(
@@ -33,7 +50,7 @@ def test_embed_writes_the_references_embeddings(
     with np.load(out) as arrays:
         expected = reference("towers")["lit_bert_tiny/ztxt"][rows]
         np.testing.assert_allclose(arrays["embeddings"], expected, atol=1e-6, rtol=0)
-        assert arrays["texts"].tolist() == texts
+        assert texts_of(arrays) == texts
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.npz", "texts"]
 
 
@@ -108,7 +125,7 @@ def test_embed_reads_standard_input_and_batches(run, checkpoint, photos, tmp_pat
     monkeypatch.setattr("sys.stdin", io.StringIO("a cat\n\na dog"))
     run("embed", checkpoint, "--texts", "-", "-o", out)
     with np.load(out) as arrays:
-        assert arrays["texts"].tolist() == ["a cat", "", "a dog"]
+        assert texts_of(arrays) == ["a cat", "", "a dog"]
     run("embed", checkpoint, "--images", photos / "*.png", "-o", out, "--batch-size", 2)
     with np.load(out) as arrays:
         expected = lit_tf.load(checkpoint).encode_image(sorted(photos.glob("*.png")))

@@ -3,11 +3,12 @@
 import dataclasses
 import os
 import pathlib
+import re
 
 from lit_tf.errors import DataError, extra
 from lit_tf.images.formats import IMAGE_SUFFIXES
 from lit_tf.texts import prompts
-from lit_tf.texts.files import read_list
+from lit_tf.texts.files import read_class_names
 
 from ..data.tar import is_clutter
 from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages
@@ -29,6 +30,7 @@ class Classification:
         prompts: the dataset's own prompts, or None if its names are put into templates.
         notes: what was left out, in words.
         standard: whether published figures are of this dataset and split.
+        folders: the folder of each class, if names were given to class folders.
     """
 
     images: Images
@@ -37,6 +39,7 @@ class Classification:
     prompts: Prompts | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     standard: bool = False
+    folders: list[str] | None = None
 
 
 def open_classification(
@@ -44,6 +47,7 @@ def open_classification(
     *,
     data_dir: str | None = None,
     class_names: str | None = None,
+    class_order: str | None = None,
     decoding: Decoding = PUBLISHED,
 ) -> Classification:
     """Opens a dataset of images with labels.
@@ -52,7 +56,9 @@ def open_classification(
         argument: NAME[:SPLIT] of tfds, or the path of a folder that holds one folder per class.
         data_dir: tfds's folder.
         class_names: a file with one name per line, in the order of the labels, or "imagenet"; by
-            default the names in the dataset (in a folder, the sorted names of its folders).
+            default the names in the dataset (in a folder, the sorted names of its folders). For
+            class folders, lines may be FOLDER<tab>NAME.
+        class_order: one of `names.CLASS_ORDERS`: that of the folders to which the names belong.
         decoding: how the images are decoded.
 
     Raises:
@@ -60,7 +66,7 @@ def open_classification(
     """
     given = _given_names(class_names)
     if os.path.isdir(argument):
-        data = _class_folders(argument, given)
+        data = _class_folders(argument, given, class_order)
     else:
         data = _classification_of_tfds(argument, given, data_dir)
     data.images.decoding = decoding
@@ -72,6 +78,11 @@ def _classification_of_tfds(argument, given, data_dir):
     images = TfdsImages(builder, split)
     feature, count = _label_feature(builder, recipe.label)
     own = None
+    if isinstance(given, dict):
+        raise DataError(
+            f"{name} has no class folders: expected one class name per line, in the order of the "
+            "labels, found FOLDER<tab>NAME"
+        )
     if given is not None:
         names = given
     elif recipe.prompts:
@@ -105,7 +116,7 @@ def _given_names(class_names):
         return None
     if class_names == "imagenet":
         return list(prompts.imagenet_names())
-    return read_list(class_names, "class name")
+    return read_class_names(class_names)
 
 
 def _label_feature(builder, key):
@@ -136,7 +147,49 @@ def _restrict(images, names, labels, subset):
     return [names[k] for k in kept], [[position[label] for label in row] for row in labels]
 
 
-def _class_folders(folder, given):
+def _natural(name):
+    """Returns the key that sorts "class2" before "class10"."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
+
+
+_NUMBER = re.compile(r"([0-9]+)")
+
+
+def _names_of_folders(root, folders, given, order):
+    """Returns the class name of each of the folders, which are sorted alphabetically.
+
+    Folders 0 to N - 1 are their own index into a list of names. Lists exist in natural and in
+    alphabetical order: where these differ, the caller says which it is.
+    """
+    if isinstance(given, dict):
+        if given.keys() != set(folders):
+            differing = sorted(given.keys() ^ set(folders))
+            raise DataError(
+                f"{root}: the class names are given by folder, but these are only in one of the "
+                f"two: {some(differing)}"
+            )
+        return [given[name] for name in folders]
+    if given is None or sorted(given) == folders:  # the list holds the folders' own names
+        return folders
+    if len(given) != len(folders):
+        raise DataError(
+            f"{root} has {len(folders)} class folders, but there are {len(given)} class names"
+        )
+    numbers = [int(name) for name in folders if _NUMBER.fullmatch(name)]
+    natural = sorted(folders, key=_natural)
+    counted_up = sorted(numbers) == list(range(len(folders)))
+    if order is None and natural != folders and not counted_up:
+        raise DataError(
+            f"{root}: the class names are in an unknown order: folders begin with "
+            f"{some(folders)} alphabetically, but with {some(natural)} in natural order. Give "
+            "lines FOLDER<tab>NAME, or say --class-order alphabetical or natural"
+        )
+    in_order = folders if order == "alphabetical" else natural
+    name_of = dict(zip(in_order, given, strict=True))
+    return [name_of[name] for name in folders]
+
+
+def _class_folders(folder, given, order):
     root = pathlib.Path(folder)
     folders = sorted(
         p
@@ -145,11 +198,8 @@ def _class_folders(folder, given):
     )
     if not folders:
         raise DataError(f"{folder}: expected one folder of images per class, found no folder")
-    names = given if given is not None else [p.name for p in folders]
-    if len(names) != len(folders):
-        raise DataError(
-            f"{folder} has {len(folders)} class folders, but there are {len(names)} class names"
-        )
+    own = [p.name for p in folders]
+    names = _names_of_folders(folder, own, given, order)
     paths, labels, others = [], [], []
     for label, class_folder in enumerate(folders):
         for path in sorted(class_folder.rglob("*")):
@@ -166,7 +216,12 @@ def _class_folders(folder, given):
         notes.append(
             f"not read, because they are not images: {counted(len(others), 'file')}: {some(others)}"
         )
-    return _checked(Classification(images, labels, names, notes=notes))
+    if names == own:
+        own = None
+    else:
+        pairs = [f"{name} is {cls}" for name, cls in zip(own, names, strict=True)]
+        notes.append(f"class names by folder: {some(pairs)}")
+    return _checked(Classification(images, labels, names, notes=notes, folders=own))
 
 
 def _checked(data):

@@ -14,7 +14,7 @@ from lit_tf.files import write_text
 from lit_tf.images.formats import check_max_pixels
 
 from ..config import load_config
-from ..names import AUTO, STRATEGIES
+from ..names import AUTO, CLASS_ORDERS, STRATEGIES
 
 # The datasets of big_vision's `lit_coco`, used unless the command line names others.
 DEFAULT_ZERO_SHOT = ("imagenet2012",)
@@ -58,8 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--class-names",
         metavar="FILE|imagenet",
-        help="names of the classes, one per line, in the order of the labels; by default the "
-        "dataset's own",
+        help="names of the classes, one per line, in the order of the labels; for class folders "
+        "also FOLDER<tab>NAME; by default the dataset's own",
+    )
+    data.add_argument(
+        "--class-order",
+        choices=CLASS_ORDERS,
+        help="how class folders are sorted whose names are given in an order: class10 before "
+        "class2, or after; folders 0, 1, ... are in their own",
     )
     data.add_argument("--data-dir", metavar="DIR", help="where tfds keeps its data")
     data.add_argument(
@@ -71,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--vocab", metavar="FILE", help="vocabulary (default: beside the checkpoint)")
     how.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
-    how.add_argument("--dtype", help="float32 (default), bfloat16 or mixed_bfloat16")
+    commands.add_dtype(how)
     how.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: 64)")
     how.add_argument(
         "--strategy",
@@ -108,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
     how = {"data_dir": data_dir, "decoding": decoding}
     # All datasets are opened before anything is embedded, so a missing one is found in seconds.
     labelled = [
-        open_classification(name, class_names=args.class_names, **how) for name in zero_shot
+        open_classification(name, class_names=args.class_names, class_order=args.class_order, **how)
+        for name in zero_shot
     ]
     captioned = [open_captioned(name, **how) for name in retrieval]
     photos = [path for data in (*labelled, *captioned) for path in data.images.paths]

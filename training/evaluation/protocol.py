@@ -88,6 +88,8 @@ class ZeroShotResult(Result):
             **super().to_dict(),
             "kind": "zero_shot",
             "templates": self.templates,
+            "folders": self.data.folders
+            and dict(zip(self.data.folders, self.data.class_names, strict=True)),
             "per_class": {
                 f"{i} {self.data.class_names[i]}": accuracy
                 for i, (accuracy, _) in sorted(self.per_class().items())

@@ -145,13 +145,20 @@ def calibration(confidences, right, bins: int = _BINS):
 
 
 def _zero_shot(result):
-    names = result.data.class_names
+    names, folders = result.data.class_names, result.data.folders
     classes = sorted((accuracy, i, count) for i, (accuracy, count) in result.per_class().items())
     return {
         "accuracy": result.metrics["accuracy"],
         "count": len(names),
         "templates": result.templates,
-        "classes": [{"name": names[i], "accuracy": a, "count": n} for a, i, n in classes],
+        "classes": [
+            {
+                "name": f"{names[i]} ({folders[i]})" if folders else names[i],
+                "accuracy": a,
+                "count": n,
+            }
+            for a, i, n in classes
+        ],
         "few": _FEW_CLASSES,
         "confusions": _confusions(result),
         "calibration": _calibration(result),
