@@ -6,6 +6,7 @@ model.classify(["cat.jpg"], ["cat", "dog"])
 """
 
 import importlib.util
+import os
 import pkgutil
 import typing
 
@@ -67,7 +68,7 @@ def __getattr__(name: str) -> typing.Any:
         module = importlib.import_module(f"lit_tf.{home}")
     except ModuleNotFoundError as e:
         if e.name in ("jax", "torch"):  # Keras looks for them first
-            raise errors.wrong_backend(e.name) from e
+            raise errors.wrong_backend(os.environ.get("KERAS_BACKEND", e.name)) from e
         raise
     return getattr(module, name) if name in _HOMES else module
 

@@ -226,44 +226,9 @@ def test_errors_say_nothing_of_tensorflows_graph(monkeypatch, capsys):
     assert capsys.readouterr().err == "lit-tf: error: Unsupported bit depth\n"
 
 
-def python(code, **env):
-    command = [sys.executable, "-c", code]
-    environment = {**os.environ, **env}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("errors.LitError", "config.LitConfig", "zero_shot.class_embeddings", "retrieval.recalls"),
-        *("plots.heat_map", "search.open", "export.tflite", "images.preprocess", "model.LitModel"),
-        *("training", "texts", "towers", "checkpoints", "loading.load", "LitModel"),
-    ],
-)
-def test_every_path_works_after_a_bare_import(path):
-    done = python(f"import lit_tf; lit_tf.{path}")
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
 def test_modules_are_imported_when_asked_for(monkeypatch):
     for name in ("errors", "config", "zero_shot", "retrieval", "plots", "export", "training"):
         monkeypatch.delattr(lit_tf, name, raising=False)
         assert getattr(lit_tf, name) is sys.modules[f"lit_tf.{name}"]
     assert {"export", "images", "texts", "training"} <= set(dir(lit_tf))
     assert not hasattr(lit_tf, "nonsense") and not hasattr(lit_tf, "_nonsense")
-
-
-def test_another_backend_of_keras_is_refused_in_our_words():
-    code = "import sys; sys.modules['jax'] = None; import lit_tf; lit_tf.load"
-    done = python(code, KERAS_BACKEND="jax")
-    assert done.returncode == 1 and "ConfigError: Keras runs on jax" in done.stderr
-    assert "KERAS_BACKEND=tensorflow" in done.stderr
-
-
-@pytest.mark.full
-def test_the_command_line_does_not_care_about_other_backends():
-    code = "from lit_tf.cli import main; assert main(['info', 'LiT-digits']) == 0"
-    assert python(code, KERAS_BACKEND="jax").returncode == 0
-    done = python("import lit_tf; lit_tf.load", KERAS_BACKEND="numpy")
-    assert "ConfigError: Keras runs on numpy" in done.stderr
