@@ -93,14 +93,7 @@ _OPTIONS = {
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf export`.
-
-    Returns:
-        0.
-
-    Raises:
-        LitError: any fault; the command line prints it.
-    """
+    """Runs `lit-tf export`."""
     (kind,) = (name for name in _OPTIONS if getattr(args, name))
     for name in {option for options in _OPTIONS.values() for option in options}:
         if getattr(args, name) is not None and name not in _OPTIONS[kind]:

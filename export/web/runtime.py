@@ -50,14 +50,7 @@ _CLOSURE = """var invokerFn=function(...given){
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """An npm package.
-
-    Attributes:
-        name: its name.
-        version: its version.
-        integrity: SHA-512 of its tarball, in base64.
-        about: its licence and where its sources are.
-    """
+    """An npm package: SHA-512 of its tarball in base64, its licence and where its sources are."""
 
     name: str
     version: str
@@ -99,16 +92,7 @@ SENTENCEPIECE = Package(
 
 
 def fetch(packages: Iterable[Package], given: Iterable[str | os.PathLike] = ()) -> dict:
-    """Returns {package: path of its tarball}, each with the expected digest.
-
-    Args:
-        packages: the packages.
-        given: tarballs that the user has, recognized by digest, not by name.
-
-    Raises:
-        ExportError: a given file is not one of the packages, or one is missing and npm cannot fetch
-            it.
-    """
+    """Returns {package: path of its tarball}, from tarballs that the user has, the cache or npm."""
     by_digest = {package.integrity: package for package in (CORE, UTILS, SENTENCEPIECE)}
     found = {}
     for path in given:
@@ -164,12 +148,7 @@ def _cached(package):
 
 
 def write(folder: pathlib.Path, tarballs: dict) -> None:
-    """Writes the files of the packages that a browser needs into `folder`.
-
-    Args:
-        folder: the site's folder of the runtime, which exists.
-        tarballs: from `fetch`.
-    """
+    """Writes the files that a browser needs of `fetch`'s tarballs into a folder, which exists."""
     with tarfile.open(tarballs[CORE]) as archive:
         script = _member(archive, "dist/index.js").decode()
         for old, new in CHANGES.items():

@@ -53,16 +53,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def make_server(site, host="127.0.0.1", port=0) -> http.server.ThreadingHTTPServer:
-    """Returns a server of a site; `serve_forever()` starts it.
-
-    Args:
-        site: a folder that `lit_tf.export.web` wrote.
-        host: the address to listen on.
-        port: the port; 0 takes a free one, which is then in `server_address`.
-
-    Raises:
-        ExportError: the folder is not a site, or the port cannot be used.
-    """
+    """Returns a server of a site; `serve_forever()` starts it. Port 0 takes a free one."""
     site = pathlib.Path(site)
     if not all((site / name).is_file() for name in ("lit_manifest.json", "index.html")):
         raise ExportError(f"{site} is not a site; expected a folder of lit-tf export --web")
@@ -74,14 +65,7 @@ def make_server(site, host="127.0.0.1", port=0) -> http.server.ThreadingHTTPServ
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf serve-web` until it is interrupted.
-
-    Returns:
-        0.
-
-    Raises:
-        LitError: any fault; the command line prints it.
-    """
+    """Runs `lit-tf serve-web` until it is interrupted."""
     with make_server(args.site, args.host, args.port) as server:
         host, port = server.server_address[:2]
         print(f"http://{'localhost' if host == '127.0.0.1' else host}:{port}/ (Ctrl-C ends it)")

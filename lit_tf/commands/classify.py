@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf classify`."""
+    from lit_tf.zero_shot import make_prompts
+
     classes = common.class_names(args.classes)
     if args.top < 1:
         raise ConfigError(f"--top is {args.top}; expected at least 1")
@@ -41,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     with common.progress("image", paths) as images:
         how = common.limits(args)
         logits = model.class_logits(images, classes, args.templates, args.batch_size, **how)
+    common.report_cut(model, make_prompts(classes, args.templates)[0])
     probabilities = common.softmax(logits)
     match = common.match(model, logits)
     order = (-probabilities).argsort(axis=1, kind="stable")

@@ -207,6 +207,26 @@ def encode_texts(model, texts, block=1024):
     return np.concatenate(parts)
 
 
+def report_cut(model, texts):
+    """Says on standard error that texts are longer than what the model reads of them."""
+    from lit_tf.texts.tokenizers import tokenizer_from_bytes
+
+    cut, own = [], model.tokenizer
+    longer = tokenizer_from_bytes(own.kind, own.to_bytes(), own.length + 1, own.lowercase)
+    for start in range(0, len(texts), 1024):
+        block = texts[start : start + 1024]
+        ids, more = own(block).numpy(), longer(block).numpy()
+        # One more token either shows at the end, or the end of the text moves to it.
+        differ = (more[:, :-1] != ids).any(axis=1) | (more[:, -1] != getattr(own, "pad", 0))
+        cut += [text for text, is_cut in zip(block, differ, strict=True) if is_cut]
+    if cut:
+        print(
+            f"cut: of {len(cut)} of {len(texts)} texts the model reads the first {own.length} "
+            f"tokens only, such as {cut[0]!r:.80}",
+            file=sys.stderr,
+        )
+
+
 def progress(unit, items=None, total=None):
     """Returns a progress bar over `items`; it shows on a terminal only."""
     from tqdm import tqdm

@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     model = common.load(args)
     zimg = common.encode_images(model, paths, args)
     ztxt = common.encode_texts(model, texts)
+    common.report_cut(model, texts)
     similarities = zimg @ ztxt.T  # (images, texts)
     logits = model.logits(zimg, ztxt).numpy()
     probabilities = common.softmax(logits)  # over the texts of each image
