@@ -8,7 +8,7 @@ from lit_tf.commands import common as commands
 from lit_tf.commands import outputs
 from lit_tf.errors import ExportError
 
-from .names import DYNAMIC_INT8, INT8, QUANTIZATIONS
+from .names import DYNAMIC_INT8, INT8, MIN_RUNTIMES, QUANTIZATIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of TFLite files or a web page (no {INT8}); default: {DYNAMIC_INT8}",
     )
     parser.add_argument(
+        "--batch", type=int, help="TFLite: a fixed batch size, 1 for a GPU or NPU; default: any"
+    )
+    parser.add_argument(
+        "--min-runtime",
+        choices=MIN_RUNTIMES,
+        help=f"the oldest TFLite that the files are for (default: {MIN_RUNTIMES[-1]})",
+    )
+    parser.add_argument(
         "--calibration",
         metavar="GLOB",
         nargs="+",
@@ -87,7 +95,7 @@ _FACE = ("title", "description", "author", "preview", "address")
 # The options that only some kinds of export take.
 _OPTIONS = {
     "saved_model": ("parts", "dtype", "no_exif"),
-    "tflite": ("quantization", "calibration", "strict"),
+    "tflite": ("quantization", "batch", "min_runtime", "calibration", "strict"),
     "web": ("quantization", "images", "texts", "runtime", *_FACE),
 }
 
@@ -125,7 +133,8 @@ def run(args: argparse.Namespace) -> int:
         measured = web(model, args.out, **more, **given, **shared)
     else:
         images = calibration_images(model, args, left_out) if args.calibration else None
-        more = {"quantization": quantization, "calibration": images}
+        more = {"quantization": quantization, "calibration": images, "batch": args.batch}
+        more["min_runtime"] = args.min_runtime or MIN_RUNTIMES[-1]
         measured = tflite(model, args.out, **more, **shared)
     left_out.report()
     if args.json:

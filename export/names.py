@@ -2,3 +2,5 @@
 
 QUANTIZATIONS = NONE, FLOAT16, DYNAMIC_INT8, INT8 = ("none", "float16", "dynamic_int8", "int8")
 WEB_QUANTIZATIONS = (DYNAMIC_INT8, FLOAT16, NONE)  # the fastest first; none needs calibration
+# TFLite's versions for which a graph can be written, the oldest first; the last is the default.
+MIN_RUNTIMES = ("2.14", "2.16")

@@ -6,13 +6,13 @@ patch convolution stays in float16 (0.9996). The biases of the text tower are co
 error of their weights (0.9996; Nagel et al., arXiv:1906.04721, section 4.2).
 """
 
-import functools
-
 import numpy as np
 
 from lit_tf.errors import extra
 
-from .names import DYNAMIC_INT8, FLOAT16, INT8, NONE
+from . import lite_graph
+from .lite_graph import LiteGraph
+from .names import DYNAMIC_INT8, FLOAT16, INT8, MIN_RUNTIMES, NONE
 
 # A name scope whose matrix products stay float: similarities, which the temperature multiplies.
 KEPT_FLOAT = "kept_float"
@@ -52,7 +52,7 @@ STAYS_FLOAT = {
 }
 
 
-def _recipe(quantization, table_size, last_block):
+def _recipe(quantization, last_block, half_patches):
     with extra("lite"):
         from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
@@ -69,11 +69,8 @@ def _recipe(quantization, table_size, last_block):
     def to_half(operation, scope=".*"):
         recipe.add_quantization_config(scope, operation, half, algorithms.FLOAT_CASTING)
 
-    to_half(op.CONV_2D)
-    if quantization == FLOAT16 or table_size <= _SMALL_TABLE:
-        to_half(op.EMBEDDING_LOOKUP)
-    else:
-        recipe.add_dynamic_config(".*", op.EMBEDDING_LOOKUP, 8)
+    if half_patches:
+        to_half(op.CONV_2D)
     if quantization == FLOAT16:
         to_half(op.FULLY_CONNECTED)
     else:
@@ -84,7 +81,7 @@ def _recipe(quantization, table_size, last_block):
         to_half(op.FULLY_CONNECTED, r".*/head(_\d+)?/MatMul.*")
         # The last layers of attention pooling work on one token. As in a head, nothing after them
         # averages out their rounding.
-        to_half(op.FULLY_CONNECTED, r".*/pooling(_\d+)?/(attention(_\d+)?/out|mlp)(_\d+)?/.*")
+        to_half(op.FULLY_CONNECTED, r".*/pooling(_\d+)?/(probe|out|mlp)(_\d+)?/.*")
         if quantization == INT8 and last_block:
             block = rf".*text_tower(_\d+)?/block_{last_block}(_\d+)?"
             to_half(op.FULLY_CONNECTED, rf"{block}/(attention(_\d+)?/(query|out)|mlp)(_\d+)?/.*")
@@ -95,7 +92,13 @@ def _recipe(quantization, table_size, last_block):
 
 
 def quantized(
-    graph: bytes, quantization: str, calibration=None, means=None, last_block: int = 0
+    graph: bytes,
+    quantization: str,
+    calibration=None,
+    means=None,
+    last_block: int = 0,
+    batch: int = 1,
+    min_runtime: str = MIN_RUNTIMES[-1],
 ) -> bytes:
     """Returns a graph with its weights, or weights and activations, quantized.
 
@@ -106,6 +109,8 @@ def quantized(
         means: from `input_means`, to correct biases in `dynamic_int8`; None to leave them.
         last_block: number of the block of a text transformer that stays float16 in `int8`; 0 for
             none.
+        batch: how many examples to calibrate on at once.
+        min_runtime: the oldest TFLite that has to read the graph rightly.
 
     Raises:
         MissingPackageError: ai-edge-quantizer is not installed.
@@ -114,59 +119,25 @@ def quantized(
         return bytes(graph)
     with extra("lite"):
         from ai_edge_quantizer import quantizer
-    recipe = _recipe(quantization, _table_size(graph), last_block)
-    worker = quantizer.Quantizer(bytearray(graph), recipe)
+    old = min_runtime == MIN_RUNTIMES[0]
+    worker = quantizer.Quantizer(bytearray(graph), _recipe(quantization, last_block, not old))
     result = None
     if worker.need_calibration:
         batches = {}
         for signature, arguments in calibration.items():
-            count = len(next(iter(arguments.values())))
+            starts = range(0, len(next(iter(arguments.values()))) // batch * batch, batch)
             batches[signature] = [
-                {k: v[i : i + 1] for k, v in arguments.items()} for i in range(count)
+                {k: v[i : i + batch] for k, v in arguments.items()} for i in starts
             ]
         result = worker.calibrate(batches, num_threads=2)
-    out = bytes(
-        worker.quantize(
-            result, enable_progress_bar=False, enable_progress_report=False
-        ).quantized_model
-    )
-    return out if means is None or quantization != DYNAMIC_INT8 else _corrected(graph, out, means)
-
-
-def _operations(model, name):
-    """Returns the operations of one kind of a flatbuffer's first subgraph, in order."""
-    with extra("lite"):
-        from ai_edge_litert import schema_py_generated as schema
-
-    code = getattr(schema.BuiltinOperator, name)
-    wanted = [max(c.builtinCode, c.deprecatedBuiltinCode) == code for c in model.operatorCodes]
-    return [op for op in model.subgraphs[0].operators if wanted[op.opcodeIndex]]
-
-
-def _products(model):
-    return _operations(model, "FULLY_CONNECTED")
-
-
-def _table_size(graph):
-    """Returns the number of entries of the largest lookup table, 0 if there is none."""
-    model = _flatbuffers().read_model_from_bytearray(bytearray(graph))
-    lookups = _operations(model, "EMBEDDING_LOOKUP")
-    shapes = [model.subgraphs[0].tensors[op.inputs[1]].shape for op in lookups]
-    return max((int(np.prod(shape)) for shape in shapes), default=0)
-
-
-def _array(model, index, dtype):
-    tensor = model.subgraphs[0].tensors[index]
-    data = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
-    return data.view(dtype).reshape(tensor.shape)
-
-
-@functools.cache
-def _flatbuffers():
-    with extra("lite"):
-        from ai_edge_litert.tools import flatbuffer_utils
-
-    return flatbuffer_utils
+    options = {"enable_progress_bar": False, "enable_progress_report": False}
+    out = LiteGraph(worker.quantize(result, **options).quantized_model)
+    if means is not None and quantization == DYNAMIC_INT8:
+        _correct_biases(LiteGraph(graph), out, means)
+    lite_graph.shrink_tables(out, np.inf if quantization == FLOAT16 else _SMALL_TABLE)
+    if old:
+        lite_graph.scale_after_products(out)
+    return out.to_bytes()
 
 
 def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarray]:
@@ -180,8 +151,7 @@ def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarr
     with extra("lite"):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    model = _flatbuffers().read_model_from_bytearray(bytearray(graph))
-    inputs = [op.inputs[0] for op in _products(model)]
+    inputs = [op.inputs[0] for op in LiteGraph(graph).operations("FULLY_CONNECTED")]
     interpreter = Interpreter(
         model_content=bytes(graph),
         num_threads=2,
@@ -204,26 +174,16 @@ def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarr
     return [t / (len(array) // batch_size) for t in totals]
 
 
-def _corrected(graph, quantized_graph, means):
+def _correct_biases(before, after, means):
     """Subtracts from every bias what the rounding of its weights adds on average."""
-    with extra("lite"):
-        from ai_edge_litert import schema_py_generated as schema
-
-    before = _flatbuffers().read_model_from_bytearray(bytearray(graph))
-    after = _flatbuffers().read_model_from_bytearray(bytearray(quantized_graph))
-    tensors = after.subgraphs[0].tensors
-    for old, new, mean in zip(_products(before), _products(after), means, strict=True):
-        weights = tensors[new.inputs[1]]
-        if weights.type != schema.TensorType.INT8 or len(new.inputs) < 3 or new.inputs[2] < 0:
+    products = (graph.operations("FULLY_CONNECTED") for graph in (before, after))
+    for old, new, mean in zip(*products, means, strict=True):
+        weights = new.inputs[1]
+        if not after.is_type(weights, "INT8") or len(new.inputs) < 3 or new.inputs[2] < 0:
             continue
-        scale = np.asarray(weights.quantization.scale, np.float64)[:, None]
-        error = _array(after, new.inputs[1], np.int8) * scale - _array(
-            before, old.inputs[1], np.float32
+        scale = np.asarray(after.tensor(weights).quantization.scale, np.float64)[:, None]
+        error = after.constant(weights, np.int8) * scale - before.constant(
+            old.inputs[1], np.float32
         )  # (fan_out, fan_in)
-        bias = tensors[new.inputs[2]]
-        value = _array(after, new.inputs[2], np.float32) - error @ mean
-        buffer = schema.BufferT()  # a new one, because equal biases may share one
-        buffer.data = np.frombuffer(value.astype(np.float32).tobytes(), np.uint8)
-        after.buffers.append(buffer)
-        bias.buffer = len(after.buffers) - 1
-    return bytes(_flatbuffers().convert_object_to_bytearray(after))
+        value = after.constant(new.inputs[2], np.float32) - error @ mean
+        after.store(new.inputs[2], value.astype(np.float32))

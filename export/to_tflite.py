@@ -18,7 +18,7 @@ from lit_tf.texts import vocabularies
 from lit_tf.towers.layers import tracing_for_tflite
 
 from . import manifest, quantize, samples, verify
-from .names import DYNAMIC_INT8, FLOAT16, INT8, NONE, QUANTIZATIONS
+from .names import DYNAMIC_INT8, FLOAT16, INT8, MIN_RUNTIMES, NONE, QUANTIZATIONS
 
 # Below this mean cosine to the Keras model's embeddings, nothing is written.
 LEAST_COSINE = {NONE: 0.99999, FLOAT16: 0.9999, DYNAMIC_INT8: 0.999, INT8: 0.99}
@@ -29,6 +29,8 @@ def tflite(
     out_dir: str | os.PathLike,
     *,
     quantization: str = DYNAMIC_INT8,
+    batch: int | None = None,
+    min_runtime: str = MIN_RUNTIMES[-1],
     classes: Iterable[str] | None = None,
     templates: str | os.PathLike | Sequence[str] = "clip_best",
     calibration: Any = None,
@@ -46,6 +48,9 @@ def tflite(
         out_dir: the folder; replaced only by a complete and verified one.
         quantization: `none`, `float16` (weights), `dynamic_int8` (weights, and activations at run
             time) or `int8` (both, which needs `calibration` for the image tower).
+        batch: the fixed batch size of the graphs, for which 1 is best on a GPU or NPU; None for
+            any, chosen at run time.
+        min_runtime: the oldest TFLite that the graphs are for. With `2.14`, graphs are slower.
         classes: class names for `zero_shot.tflite`.
         templates: prompt templates for `classes`.
         calibration: images (anything `encode_image` takes) to measure activations on.
@@ -62,6 +67,13 @@ def tflite(
         raise ExportError(
             f"quantization must be one of {', '.join(QUANTIZATIONS)}; found {quantization!r}"
         )
+    if min_runtime not in MIN_RUNTIMES:
+        raise ExportError(
+            f"min_runtime must be one of {', '.join(MIN_RUNTIMES)}; found {min_runtime!r}"
+        )
+    if batch is not None and (not isinstance(batch, int) or batch < 1):
+        raise ExportError(f"batch must be a positive integer or None; found {batch!r}")
+    options = {"quantization": quantization, "batch": batch, "min_runtime": min_runtime}
     has_image = model.image_tower is not None
     if calibration is not None:
         if getattr(calibration, "ndim", 4) != 4:
@@ -83,10 +95,12 @@ def tflite(
         if has_image:
             pixels = None if not calibration else samples.resized(model, calibration)
             file = "image_encoder.tflite"
-            files[file] = write_image_graph(model, folder / file, quantization, pixels)
+            files[file] = write_image_graph(model, folder / file, pixels=pixels, **options)
             if baked:
                 file = "zero_shot.tflite"
-                files[file] = write_image_graph(model, folder / file, quantization, pixels, baked)
+                files[file] = write_image_graph(
+                    model, folder / file, pixels=pixels, baked=baked, **options
+                )
                 labels = "".join(f"{name}\n" for name in baked[0])
                 (folder / "labels.txt").write_text(labels, encoding="utf-8")
         if model.text_tower is not None:
@@ -97,7 +111,7 @@ def tflite(
                     reason += "; tokenize outside and use text_encoder.tflite"
                     left_out["text_encoder_strings.tflite"] = reason
                     warnings.warn(f"no text_encoder_strings.tflite: {reason}", stacklevel=2)
-            files.update(write_text_graphs(model, folder, quantization, tokenize))
+            files.update(write_text_graphs(model, folder, tokenize=tokenize, **options))
         if model.tokenizer is not None:
             write_vocabulary(model.tokenizer, folder)
         manifest.write(
@@ -107,7 +121,7 @@ def tflite(
             source=source,
             classes=baked and baked[0],
             templates=templates,
-            quantization=quantization,
+            **options,
             stays_float=quantize.STAYS_FLOAT[quantization],
             files=files,
             left_out=left_out,
@@ -143,7 +157,9 @@ def write_vocabulary(tokenizer, folder) -> str:
     return path.name
 
 
-def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=None) -> dict:
+def write_image_graph(
+    model, file, quantization, pixels=None, baked=None, batch=None, min_runtime=MIN_RUNTIMES[-1]
+) -> dict:
     """Writes and verifies the graph of the image tower.
 
     Args:
@@ -153,6 +169,7 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
         pixels: uint8 (N, R, R, 3) to calibrate on, or None.
         baked: names and embeddings of classes, for a graph that returns probabilities; or None.
         batch: the batch size of the graph, None for any.
+        min_runtime: as in `tflite`.
 
     Returns:
         The file's record in the manifest.
@@ -178,7 +195,8 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
     signature = "encode_image" if baked is None else "zero_shot"
     graph = convert(run, model.image_tower, signature)
     calibration = None if pixels is None else {signature: {"image": pixels}}
-    file.write_bytes(quantize.quantized(graph, quantization, calibration))
+    options = {"batch": batch or 1, "min_runtime": min_runtime}
+    file.write_bytes(quantize.quantized(graph, quantization, calibration, **options))
     sample = samples.resized(model, samples.sample_images(size))
     if pixels is not None:
         sample = np.concatenate([sample, pixels[:16]])
@@ -188,7 +206,9 @@ def write_image_graph(model, file, quantization, pixels=None, baked=None, batch=
     return _measure(file, {signature: {"image": sample}}, want, quantization)
 
 
-def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) -> dict:
+def write_text_graphs(
+    model, folder, quantization, tokenize=None, batch=None, min_runtime=MIN_RUNTIMES[-1]
+) -> dict:
     """Writes and verifies the graphs of the text tower.
 
     Args:
@@ -198,6 +218,7 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
         tokenize: a function from strings (N,) to tokens that TFLite can run, to write a graph that
             takes strings too; or None.
         batch: the batch size of the graphs, None for any.
+        min_runtime: as in `tflite`.
 
     Returns:
         {file: its record in the manifest}.
@@ -233,13 +254,14 @@ def write_text_graphs(model, folder, quantization, tokenize=None, batch=None) ->
     last_block = model.config.text.depth - 1 if model.config.text.kind != "bert" else 0
     if quantization == DYNAMIC_INT8:
         means = quantize.input_means(graphs["text_encoder.tflite"], known, batch or 8)
+    options = {"batch": batch or 1, "min_runtime": min_runtime}
     for file, graph in graphs.items():
         path, how = folder / file, quantization
         strings = file.endswith("_strings.tflite")
         if strings and how == INT8:
             how = DYNAMIC_INT8  # no calibrator runs the tokenizer's operations
         calibration = None if strings else known
-        path.write_bytes(quantize.quantized(graph, how, calibration, means, last_block))
+        path.write_bytes(quantize.quantized(graph, how, calibration, means, last_block, **options))
         given, want = measured[file]
         signature, name = ("encode_text", "text") if strings else ("encode_tokens", "tokens")
         out[file] = _measure(path, {signature: {name: given}}, want, quantization)

@@ -157,13 +157,15 @@ def _tflite(path, inputs):
 
 
 def _answer(runner, arguments):
-    """Runs a graph once, or once per row if its batch size is 1."""
+    """Runs a graph once, or as often as its fixed batch size needs, with the last row repeated."""
     shapes = [details["shape_signature"] for details in runner.get_input_details().values()]
-    if not all(len(shape) and shape[0] == 1 for shape in shapes):
+    size = shapes[0][0] if all(map(len, shapes)) else -1
+    if size < 0:
         return runner(**arguments)
     count = len(next(iter(arguments.values())))
-    rows = [runner(**{k: v[i : i + 1] for k, v in arguments.items()}) for i in range(count)]
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    rows = np.minimum(np.arange(-(-count // size) * size).reshape(-1, size), count - 1)
+    parts = [runner(**{k: v[part] for k, v in arguments.items()}) for part in rows]
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
 if __name__ == "__main__":

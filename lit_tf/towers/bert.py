@@ -99,7 +99,7 @@ class Bert(TextTower):
         if length is None:  # a batch that was cut
             length = tf.shape(tokens)[1]
         x = self.tokens(tokens)  # (batch, length, width)
-        x += tf.cast(self.positions.table[:length], x.dtype)
+        x += tf.cast(self.positions.table[tf.newaxis, :length], x.dtype)
         x += tf.cast(self.segments.table[0], x.dtype)
         x = self.embedding_norm(x)
         seeds = None

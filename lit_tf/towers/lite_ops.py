@@ -1,24 +1,50 @@
-"""The functions of `ops.py` as TFLite runs them: so that the quantizer finds all weights.
+"""The functions of `ops.py` as every TFLite runtime, GPU and NPU reads them the same way.
 
-The quantizer knows the patches by their convolution, reads a token table in int8 only through
-EMBEDDING_LOOKUP, and stores a product's weights smaller only if it is FULLY_CONNECTED.
+The quantizer knows the patches by their convolution, and stores a product's weights smaller only if
+it is FULLY_CONNECTED. GPUs take the first axis for the batch, so nothing else goes there.
 """
 
 import tensorflow as tf
 
 from lit_tf.towers.ops import attention_by_projections as attention
-from lit_tf.towers.ops import dense, layer_norm
+from lit_tf.towers.ops import layer_norm, lookup, split_heads
 from lit_tf.towers.xla_ops import embed_patches
 
-__all__ = ["attention", "dense", "embed_patches", "layer_norm", "lookup"]
+__all__ = ["attention", "attention_of_probe", "dense", "embed_patches", "layer_norm", "lookup"]
+__all__ += ["zeros_first"]
 
 
-@tf.function(experimental_implements="embedding_matmul", autograph=False)
-def _rows(table, ids):
-    return tf.gather(table, ids)
+def dense(x, kernel, bias, gelu):
+    """As `ops.dense`, with all axes of x kept."""
+    y = tf.matmul(x, kernel) + bias
+    return tf.nn.gelu(y, approximate=True) if gelu else y
 
 
-def lookup(table, ids):
-    """As `ops.lookup`, by TFLite's EMBEDDING_LOOKUP."""
-    rows = _rows(table, tf.reshape(ids, [-1]))
-    return tf.reshape(rows, [-1, ids.shape[1], table.shape[1]])
+def zeros_first(x):
+    """As `ops.zeros_first`, by a PAD of four axes: a GPU shifts the rows of a batch by three."""
+    _, tokens, width = x.shape
+    x = tf.pad(tf.reshape(x, (-1, 1, tokens, width)), [[0, 0], [0, 0], [1, 0], [0, 0]])
+    return tf.reshape(x, (-1, 1 + tokens, width))
+
+
+def attention_of_probe(layer, probe, keys, padding=None):
+    """As `ops.attention_of_probe`, by q (x Wk)^T = x (Wk q^T), where Wk q^T is a constant.
+
+    GPUs and NPUs run a product with constant weights, but no BATCH_MATMUL with a constant.
+    """
+    heads = (layer.num_heads, layer.head_dim)
+    with (
+        tf.init_scope()
+    ):  # outside of the graph, as a constant of it; the keys' bias changes nothing
+        q = tf.reshape(layer.query(tf.convert_to_tensor(probe)), heads) * layer.head_dim**-0.5
+        kernel = tf.reshape(layer.key.kernel, (-1, *heads))
+        wanted = tf.reduce_sum(kernel * q, axis=-1).numpy()  # (width, heads)
+    with tf.name_scope("probe"):
+        logits = tf.matmul(keys, tf.constant(wanted))  # (batch, tokens, heads)
+    logits = tf.transpose(logits, (0, 2, 1))[:, :, tf.newaxis]
+    if padding is not None:
+        logits += padding
+    y = tf.matmul(
+        tf.nn.softmax(logits), split_heads(layer.value(keys), layer)
+    )  # (batch, heads, 1, head_dim)
+    return layer.out(tf.reshape(y, (-1, 1, heads[0] * heads[1])))

@@ -67,6 +67,17 @@ def inner_sizes(x):
     return [tf.shape(x)[i] if n is None else n for i, n in enumerate(x.shape)][1:-1]
 
 
+def zeros_first(x):
+    """Returns tokens (batch, tokens, width) with a row of zeros before them."""
+    # Nothing here asks for the batch size, which XNNPACK could not run.
+    return tf.pad(x, [[0, 0], [1, 0], [0, 0]])
+
+
+def attention_of_probe(layer, probe, keys, padding=None):
+    """As `attention` of a learned query, a variable (1, 1, width), for all of a batch."""
+    return layer(tf.cast(probe, keys.dtype), keys, padding)
+
+
 def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
     """Returns softmax(q k^T / sqrt(head_dim)) v per head, projected (arXiv:1706.03762, 3.2).
 
@@ -82,7 +93,7 @@ def attention_by_projections(
 ):
     """As `attention`, by the projections of all queries, keys and values."""
     q, k, v = (
-        _split_heads(project(x), layer)  # (batch, heads, tokens, head_dim)
+        split_heads(project(x), layer)  # (batch, heads, tokens, head_dim)
         for project, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))
     )
     q *= tf.cast(layer.head_dim**-0.5, q.dtype)
@@ -121,7 +132,8 @@ def _attention_of_one_query(layer, query, keys, padding):
     return layer.out(tf.reshape(y, (-1, 1, heads[0] * heads[1])))
 
 
-def _split_heads(x, layer):
+def split_heads(x, layer):
+    """Maps (batch, tokens, width) to (batch, heads, tokens, head_dim)."""
     x = tf.reshape(x, (-1, *inner_sizes(x), layer.num_heads, layer.head_dim))
     return tf.transpose(x, (0, 2, 1, 3))
 

@@ -70,9 +70,8 @@ class AttentionPooling(CanonicalLayer):
 
     def call(self, x, padding=None):
         """Maps (batch, tokens, width) to (batch, 1, width); `padding` is as in Attention."""
-        # A batch of one: the query is the same for all images, so it is projected once, and where
-        # weights are constants, as in a TFLite graph, it is a constant too.
-        y = self.attention(tf.cast(self.probe, x.dtype), x, padding)  # (batch, 1, width)
+        # The query is the same for all images, so it is projected once.
+        y = current_ops().attention_of_probe(self.attention, self.probe, x, padding)
         return y + self.mlp(self.mlp_norm(y))
 
 
@@ -229,9 +228,8 @@ class ViT(Tower):
         """Maps patches (batch, patches, width) to (batch, width)."""
         cls = tf.cast(self.cls, x.dtype) + tf.cast(self.cls_pos_embedding, x.dtype)
         table = tf.concat([cls, tf.cast(self.pos_embedding, x.dtype)], axis=1)
-        # The class token is a row of zeros plus its row of the table: nothing here asks for the
-        # batch size, which XNNPACK could not run.
-        x = tf.pad(x, [[0, 0], [1, 0], [0, 0]]) + table  # (batch, 1 + patches, width)
+        # The class token is a row of zeros plus its row of the table.
+        x = current_ops().zeros_first(x) + table  # (batch, 1 + patches, width)
         for i, block in enumerate(self.blocks):
             x = block(x, position=0 if i == self.depth - 1 else None)
         return tf.reshape(self.encoder_norm(x), (-1, self.config.width))

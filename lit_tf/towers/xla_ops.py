@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from lit_tf.towers import ops
-from lit_tf.towers.ops import lookup  # noqa: F401  the same
+from lit_tf.towers.ops import attention_of_probe, lookup, zeros_first  # noqa: F401  the same
 
 
 def layer_norm(x, scale, bias, epsilon):
