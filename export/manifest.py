@@ -78,6 +78,16 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
     _put(folder, manifest)
 
 
+def tokenizing(tokenizer, file: str) -> dict:
+    """Returns what a tokenizer on a device needs: its kind, its file's name, ids, lengths."""
+    out = {"kind": tokenizer.kind, "length": tokenizer.length, "file": file}
+    if tokenizer.kind == "bert":
+        pieces = tokenizer.to_bytes().decode().split("\n")
+        return out | {"cls": pieces.index("[CLS]"), "unk": pieces.index("[UNK]"), "pad": 0}
+    out |= {"eos": tokenizer.eos, "pad": tokenizer.pad, "unk": tokenizer.unk}
+    return out | {"size": tokenizer.vocab_size, "lowercase": tokenizer.lowercase}
+
+
 def read(folder) -> dict:
     """Returns what `write` wrote."""
     path = pathlib.Path(folder, NAME)

@@ -17,7 +17,7 @@ from lit_tf.model import LitModel
 from lit_tf.texts import vocabularies
 from lit_tf.towers.layers import tracing_for_tflite
 
-from . import manifest, quantize, samples, verify
+from . import manifest, quantize, samples, self_test, verify
 from .names import DYNAMIC_INT8, FLOAT16, INT8, MIN_RUNTIMES, NONE, QUANTIZATIONS
 
 # Below this mean cosine to the Keras model's embeddings, nothing is written.
@@ -112,8 +112,11 @@ def tflite(
                     left_out["text_encoder_strings.tflite"] = reason
                     warnings.warn(f"no text_encoder_strings.tflite: {reason}", stacklevel=2)
             files.update(write_text_graphs(model, folder, tokenize=tokenize, **options))
+        vocabulary = {}
         if model.tokenizer is not None:
-            write_vocabulary(model.tokenizer, folder)
+            file = write_vocabulary(model.tokenizer, folder)
+            vocabulary = manifest.tokenizing(model.tokenizer, file)
+        self_test.write(folder, model, files, baked)
         manifest.write(
             folder,
             model,
@@ -125,6 +128,10 @@ def tflite(
             stays_float=quantize.STAYS_FLOAT[quantization],
             files=files,
             left_out=left_out,
+            tokenizing=vocabulary or None,
+            resizing=self_test.RESIZING,
+            self_test=self_test.NAME,
+            labels=baked and "labels.txt",
         )
     return files
 
@@ -350,7 +357,7 @@ def _measure(file, inputs, want, quantization):
         raise ExportError(
             f"{name} failed in a fresh process, so nothing was written: {error}"
         ) from None
-    record = {"bytes": os.path.getsize(file), "delegation": json.loads(str(got.pop("delegated")))}
+    record = {"bytes": os.path.getsize(file), **json.loads(str(got.pop("record")))}
     (found,) = got.values()
     if not np.isfinite(found).all():
         raise ExportError(f"{name} answers with NaN or infinity; nothing was written")

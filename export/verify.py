@@ -7,7 +7,7 @@ lit_tf, so it gives the same results as a machine without lit_tf.
     python verify.py tflite FILE INPUTS.npz OUTPUTS.npz
 
 INPUTS holds one array for every `signature/argument`; `pack` writes strings. OUTPUTS gets
-`signature/output`, and for TFLite also `delegated`, a JSON text of how XNNPACK divides the graph.
+`signature/output`, and for TFLite also `record`, a JSON text about the graph.
 """
 
 import json
@@ -152,7 +152,25 @@ def _tflite(path, inputs):
         }
         for name, value in _answer(runner, arguments).items():
             out[f"{signature}/{name}"] = value
-    out["delegated"] = np.array(json.dumps(delegated(interpreter, plain)))
+    (signature,) = inputs
+    runner = interpreter.get_signature_runner(signature)
+    record = {
+        "signature": signature,
+        "inputs": _specs(runner.get_input_details()),
+        "outputs": _specs(runner.get_output_details()),
+        "delegation": delegated(interpreter, plain),
+    }
+    out["record"] = np.array(json.dumps(record))
+    return out
+
+
+def _specs(details):
+    """Returns {name: dtype and shape}, with N for a size that is chosen at run time."""
+    out = {}
+    for name, found in details.items():
+        shape = [int(n) for n in found["shape_signature"]]
+        dtype = "string" if found["dtype"] is np.object_ else np.dtype(found["dtype"]).name
+        out[name] = f"{dtype} {str(shape).replace('-1', 'N')}"
     return out
 
 

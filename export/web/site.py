@@ -163,20 +163,10 @@ def _text_tower(model, folder, quantization):
     return {**graphs, name: {}}
 
 
-def tokenizing(tokenizer) -> dict:
-    """What web/tokenizer.js needs to give the tokenizer's ids."""
-    if tokenizer.kind == "bert":
-        return {"kind": "bert", "length": tokenizer.length, "file": "model/vocab.txt"}
-    return {
-        "kind": "sentencepiece",
-        "length": tokenizer.length,
-        "file": "model/vocab.model",
-        "eos": tokenizer.eos,
-        "pad": tokenizer.pad,
-        "unk": tokenizer.unk,
-        "size": tokenizer.vocab_size,
-        "lowercase": tokenizer.lowercase,
-    }
+def tokenizing(tokenizer):
+    """Returns what web/tokenizer.js needs to give the tokenizer's ids."""
+    file = {"bert": "vocab.txt", "sentencepiece": "vocab.model"}[tokenizer.kind]
+    return manifest.tokenizing(tokenizer, f"model/{file}")
 
 
 def _meaning(bias, these) -> str:

@@ -1,0 +1,97 @@
+"""`self_test.json`: what an app needs to check a device's answers, its resizing and its tokenizer.
+
+A runtime that cannot read a graph seldom refuses it: most answer noise. So an app runs these inputs
+once at its start, as `examples/self_test.py` does, and stops below `least_cosine`.
+"""
+
+import base64
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from lit_tf.images import preprocessing
+
+from . import samples
+
+NAME = "self_test.json"
+RESIZING = "bilinear with half-pixel centres, not antialiased, truncated to bytes"
+ODD_TEXTS = [
+    "  two  spaces ",
+    "caffè 猫",
+    "ﬁ 𝔘 №",
+    "n\u0301 \U0001f600",
+    "का \U00020000",
+    "x" * 101,
+]
+
+
+def write(folder, model, files, baked=None) -> None:
+    """Writes `self_test.json`.
+
+    Args:
+        folder: the exported folder.
+        model: the `LitModel` in float32, whose answers are the expected ones.
+        files: the records of the graphs in the manifest, by file.
+        baked: names and embeddings (C, D) of the classes of `zero_shot.tflite`, or None.
+    """
+    test: dict = {"about": "arrays are in base64: little-endian, row by row"}
+    test |= {} if model.image_tower is None else _pictures(model)
+    test |= {} if model.text_tower is None else _texts(model)
+    answers = {}
+    if "pixels" in test:
+        answers["image"] = model.image_function(from_record(test["pixels"])).numpy()
+    if "tokens" in test:
+        answers["text"] = model.encode_tokens(from_record(test["tokens"]))
+    test["graphs"] = {}
+    for file, found in files.items():
+        (name,) = found["inputs"]
+        expected = answers["image" if name == "image" else "text"]
+        if "probabilities" in found["outputs"]:
+            expected = tf.nn.softmax(model.temperature * expected @ baked[1].T).numpy()
+        test["graphs"][file] = {
+            "signature": found["signature"],
+            "input": name,
+            "values": {"image": "pixels", "text": "texts", "tokens": "tokens"}[name],
+            "output": next(iter(found["outputs"])),
+            "answers": to_record(expected),
+            # Twice what LiteRT on a CPU loses, since other machines round differently.
+            "least_cosine": round(min(0.999, 2 * found.get("min_cosine", 0.99) - 1), 6),
+        }
+    text = json.dumps(test, indent=1, ensure_ascii=False)
+    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def to_record(array) -> dict:
+    """Returns an array as JSON can hold it."""
+    array = np.asarray(array)
+    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    data = base64.b64encode(data).decode()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": data}
+
+
+def from_record(record: dict) -> np.ndarray:
+    """Returns the array of a record."""
+    data = np.frombuffer(base64.b64decode(record["base64"]), record["dtype"])
+    return data.reshape(record["shape"])
+
+
+def _pictures(model):
+    """Returns pictures larger and smaller than the model's, and their pixels as the graphs read."""
+    size, crop = model.config.image.image_size, model.config.crop
+    large = samples.sample_images(size, 3)[2][:, : size + 5]  # (size + 14, size or more, 3)
+    small = samples.sample_images(max(size // 2, 2), 2)[1]
+    pictures = [large, small]
+    pixels = np.stack([preprocessing.resize_uint8(p, size, crop).numpy() for p in pictures])
+    records = [to_record(picture) for picture in pictures]
+    return {"resizing": RESIZING, "crop": crop, "pictures": records, "pixels": to_record(pixels)}
+
+
+def _texts(model):
+    """Returns texts and their tokens, or only tokens if the model has no tokenizer."""
+    if model.text_tower is None:
+        return {}
+    if model.tokenizer is None:
+        return {"tokens": to_record(samples.sample_tokens(model, 8))}
+    texts = [*samples.SAMPLE_TEXTS, *ODD_TEXTS]
+    return {"texts": texts, "tokens": to_record(model.tokenizer(tf.constant(texts)).numpy())}
