@@ -15,7 +15,7 @@ INSTALL = install() { $(BIN)/python -m pip install --quiet uv && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python "$$@" || \
 	$(BIN)/python -m pip install --quiet "$$@"; }; install
 
-.PHONY: venv test quick-tests test-full test-newest lint format demo bench bench-quick
+.PHONY: venv runtimes test quick-tests test-full test-newest lint format demo bench bench-quick
 .PHONY: digits-model digits-study digits-pooling docs release clean
 
 # The stamp is newer than setup.py and pyproject.toml when what is installed matches them.
@@ -39,8 +39,22 @@ quick-tests: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 quick-tests: venv
 	$(BIN)/python -m pytest tests -m "not full" $(PARALLEL)
 
-test-full: $(VENV)/.installed-full test-newest
+test-full: $(VENV)/.installed-full test-newest runtimes
 	$(BIN)/python -m pytest tests
+
+# The runtimes that devices have, each in an environment of its own, for tests of what runs there.
+# The oldest wants NumPy 1 and Python 3.11. What cannot be installed is skipped by the tests.
+runtimes: venv
+	make_one() { name=$(VENV)-runtimes/$$1; shift; test -x $$name/bin/python || \
+		$(PYTHON) -m venv --without-pip $$name; \
+		$(BIN)/python -m pip --python $$name/bin/python install --quiet "$$@" || rm -r $$name; }; \
+	make_one tflite-2.14 tflite-runtime==2.14.0 "numpy<2"; \
+	make_one tensorflow-2.16 "tensorflow-cpu==2.16.*"; \
+	make_one tensorflow-2.17 "tensorflow-cpu==2.17.*"; \
+	make_one litert-1.0 ai-edge-litert==1.0.1 "numpy<2"; \
+	make_one litert-1.2 ai-edge-litert==1.2.0 numpy; \
+	make_one litert-1.4 ai-edge-litert==1.4.0 numpy; \
+	make_one litert-2.0 ai-edge-litert==2.0.2 numpy
 
 # The newest Python, TensorFlow and Keras that are allowed. Training stops at TensorFlow 2.20, so what
 # runs here are the tests of the library and of its exports.
@@ -109,4 +123,4 @@ digits-pooling: venv
 	$(BIN)/python -m recipes.digits.pooling --workdir runs/digits
 
 clean:
-	rm -rf $(VENV) $(VENV)-newest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-runtimes build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,10 +1,12 @@
-"""Writes tokenizer_vectors.json: texts and their ids, for ports of the WordPiece tokenizer.
+"""Writes texts and their ids, for ports of the tokenizers to other languages.
 
     python tests/reference/make_tokenizer_vectors.py
 
 A port (Kotlin, Swift, JavaScript, ...) is right if it follows the algorithm in
 `lit_tf/texts/wordpiece.py` and gives these ids with this vocabulary. The ids are those of
 tensorflow-text. If lit_tf.texts.wordpiece gives other ids, nothing is written.
+
+sentencepiece_vectors.json has the same for the two sentencepiece models in tests/reference.
 """
 
 import json
@@ -14,6 +16,7 @@ import random
 from lit_tf.files import write_text
 
 PATH = pathlib.Path(__file__).parents[2] / "export" / "tokenizer_vectors.json"
+SENTENCEPIECE = PATH.with_name("sentencepiece_vectors.json")
 LENGTH = 16
 TEXTS = [
     "",
@@ -42,6 +45,16 @@ TEXTS = [
     "x" * 101,
     "a bad photo of the large red bicycle next to the small blue truck on the street near the city",
     "line\u2028separator ogham\u1680space",
+    # A word is limited to 100 bytes, not characters.
+    "\u00f8" * 50,
+    "\u00f8" * 51,
+    # Spacing marks (Mc) are letters; nonspacing ones (Mn) are dropped.
+    "\u0915\u093e \u0915\u0941 \u0c15\u0c3e",
+    # Ideographs stand alone beyond U+FFFF too, and code points there are one character.
+    "\U00020000\U0002f800\u4e2d \U0001f431\U0001f600",
+    # Marks are put in the order of their classes, also across code points.
+    "a\u302e\U0001d165 a\U0001d165\u302e",
+    "a\u0327\u302e\u0301\U0001d16d b",
 ]
 
 
@@ -63,6 +76,8 @@ def vectors() -> dict:
     marks = list(".,-:@[]'\"$+=^`|~<>\u2019\u201c\u201d\u2014\u2026") + ["\u4e2d", "\u732b"]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *marks]
     vocabulary += [c for c in letters] + [f"##{c}" for c in letters]
+    vocabulary += ["\u00f8", "##\u00f8", "\u0915", "##\u093e", "\u0c15", "\U00020000", "\u4e3d"]
+    vocabulary += ["##\u302e", "##\U0001d165", "##\U0001d16d", "\U0001f431", "##\U0001f600"]
     vocabulary = list(dict.fromkeys(vocabulary))
     rng = random.Random(0)
     alphabet = "abc \u00e9\u0301\u00df\ufb03\u0130-.\u4e2d\u200b\u1100\uff21"
@@ -81,6 +96,34 @@ def vectors() -> dict:
     }
 
 
+def sentencepiece_vectors() -> dict:
+    """Returns the contents of the second file."""
+    from lit_tf.texts.tokenizers import SentencePieceTokenizer
+
+    more = ["two  spaces  ", "\u00a0\u3000wide", "\u2581already", "</s> <s> <unk> <pad>", "\u732b" * 9]
+    models = []
+    for file, length, lowercase in (
+        ("sentencepiece.model", 16, False),  # LiT's small text towers
+        ("sentencepiece.model", 64, True),  # SigLIP
+        ("bytes_bpe.model", 64, True),  # SigLIP 2
+    ):
+        data = (pathlib.Path(__file__).parent / file).read_bytes()
+        tokenizer = SentencePieceTokenizer(data, length, lowercase)
+        texts = TEXTS[:40] + more
+        rows = tokenizer(texts).numpy().tolist()
+        models.append({
+            "file": file,
+            "length": length,
+            "lowercase": lowercase,
+            "eos": tokenizer.eos,
+            "pad": tokenizer.pad,
+            "unk": tokenizer.unk,
+            "size": tokenizer.vocab_size,
+            "vectors": [{"text": t, "ids": i} for t, i in zip(texts, rows, strict=True)],
+        })
+    return {"about": "ids of the sentencepiece models in tests/reference", "models": models}
+
+
 def to_json(value: dict) -> str:
     """Returns the file's text: ASCII, one vector a line."""
     rows = ",\n".join("  " + json.dumps(v) for v in value["vectors"])
@@ -90,4 +133,5 @@ def to_json(value: dict) -> str:
 
 if __name__ == "__main__":
     write_text(PATH, to_json(vectors()))
-    print(f"Wrote {PATH}")
+    write_text(SENTENCEPIECE, json.dumps(sentencepiece_vectors()) + "\n")
+    print(f"Wrote {PATH} and {SENTENCEPIECE}")
