@@ -33,9 +33,8 @@ def attention_of_probe(layer, probe, keys, padding=None):
     GPUs and NPUs run a product with constant weights, but no BATCH_MATMUL with a constant.
     """
     heads = (layer.num_heads, layer.head_dim)
-    with (
-        tf.init_scope()
-    ):  # outside of the graph, as a constant of it; the keys' bias changes nothing
+    # Computed here, to be a constant. The keys' bias would change nothing.
+    with tf.init_scope():
         q = tf.reshape(layer.query(tf.convert_to_tensor(probe)), heads) * layer.head_dim**-0.5
         kernel = tf.reshape(layer.key.kernel, (-1, *heads))
         wanted = tf.reduce_sum(kernel * q, axis=-1).numpy()  # (width, heads)
@@ -44,7 +43,6 @@ def attention_of_probe(layer, probe, keys, padding=None):
     logits = tf.transpose(logits, (0, 2, 1))[:, :, tf.newaxis]
     if padding is not None:
         logits += padding
-    y = tf.matmul(
-        tf.nn.softmax(logits), split_heads(layer.value(keys), layer)
-    )  # (batch, heads, 1, head_dim)
+    weights, values = tf.nn.softmax(logits), split_heads(layer.value(keys), layer)
+    y = tf.matmul(weights, values)  # (batch, heads, 1, head_dim)
     return layer.out(tf.reshape(y, (-1, 1, heads[0] * heads[1])))
