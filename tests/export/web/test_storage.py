@@ -1,9 +1,11 @@
 """What the page keeps: nothing foreign, nothing wrong, no mix of two exports; and what fails."""
 
+import hashlib
+
 import numpy as np
 
 from .conftest import PLAIN
-from .helpers import as_base64, changed, page_folder
+from .helpers import EXAMPLES, as_base64, changed, page_folder, pick
 
 
 def bars(page):
@@ -189,3 +191,31 @@ def test_a_missing_example_takes_nothing_else_away(site, serve, visit):
     visitor.page.get_by_label("Try 41.png").click()
     visitor.page.locator(".errors li", has_text="41.png: 2.png: the server answered 404").wait_for()
     visitor.errors.clear()
+
+
+def test_without_examples_the_text_tower_is_fetched_when_the_page_is_idle(
+    site, serve, visit, tmp_path
+):
+    edit = lambda manifest: manifest["examples"].update(images=[])  # noqa: E731
+    visitor = visit(serve(changed(site, tmp_path / "site", edit)).address)
+    visitor.wait_offline()
+    visitor.page.close()
+    visitor.context.set_offline(True)
+    pick(visitor.open(), EXAMPLES[0])
+    bars(visitor.page).wait_for()
+    visitor.errors.clear()  # that sw.js cannot be looked for is said on the console
+
+
+def test_digests_over_plain_http_are_sha256(site, scripts):
+    lengths = [*range(54, 66), 0, 1, 127, 128, 129, 100_003]
+    data = [bytes(i * i % 251 for i in range(length)) for length in lengths]
+    code = """async (files) => {
+      const { ownSha256 } = await import(PAGE + "sha256.js");
+      const hex = (byte) => byte.toString(16).padStart(2, "0");
+      return files.map((file) => {
+        const bytes = Uint8Array.from(atob(file), (char) => char.charCodeAt(0));
+        return Array.from(new Uint8Array(ownSha256(bytes)), hex).join("");
+      });
+    }"""
+    found = scripts(site).evaluate(code, [as_base64(x) for x in data])
+    assert found == [hashlib.sha256(x).hexdigest() for x in data]
