@@ -4,8 +4,8 @@ The networks are big_vision's; their tensors are renamed, transposed and partly 
 heads and the side of images are in no tensor, so they come from the configuration.
 """
 
-import dataclasses
 import functools
+import json
 import math
 import pathlib
 import re
@@ -20,119 +20,12 @@ from lit_tf.checkpoints.layouts import CanonicalCheckpoint
 from lit_tf.checkpoints.safetensors_files import SafetensorsFiles
 from lit_tf.errors import CheckpointError, DataError, nearest
 
-MHA = "MultiHeadDotProductAttention_0/"
-POOL = "img/MAPHead_0/"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _BLOCK_ROWS = 16 << 20  # bytes of a table that are read at once
 
-# (their name, canonical names, kind); `norm` and the other pairs stand for a weight and a bias.
-_HF_BLOCK = (
-    ("layer_norm1.", ["LayerNorm_0/"], "norm"),
-    ("layer_norm2.", ["LayerNorm_1/"], "norm"),
-    ("self_attn.q_proj.", [f"{MHA}query/"], "qkv"),
-    ("self_attn.k_proj.", [f"{MHA}key/"], "qkv"),
-    ("self_attn.v_proj.", [f"{MHA}value/"], "qkv"),
-    ("self_attn.out_proj.", [f"{MHA}out/"], "out"),
-    ("mlp.fc1.", ["MlpBlock_0/Dense_0/"], "dense"),
-    ("mlp.fc2.", ["MlpBlock_0/Dense_1/"], "dense"),
-)
-_QKV = [f"{MHA}query/", f"{MHA}key/", f"{MHA}value/"]
-_TIMM_BLOCK = (
-    ("norm1.", ["LayerNorm_0/"], "norm"),
-    ("norm2.", ["LayerNorm_1/"], "norm"),
-    ("attn.qkv.", _QKV, "qkv"),
-    ("attn.proj.", [f"{MHA}out/"], "out"),
-    ("mlp.fc1.", ["MlpBlock_0/Dense_0/"], "dense"),
-    ("mlp.fc2.", ["MlpBlock_0/Dense_1/"], "dense"),
-)
-_CLIP_BLOCK = (
-    ("ln_1.", ["LayerNorm_0/"], "norm"),
-    ("ln_2.", ["LayerNorm_1/"], "norm"),
-    ("attn.in_proj_", _QKV, "qkv"),
-    ("attn.out_proj.", [f"{MHA}out/"], "out"),
-    ("mlp.c_fc.", ["MlpBlock_0/Dense_0/"], "dense"),
-    ("mlp.c_proj.", ["MlpBlock_0/Dense_1/"], "dense"),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tower:
-    """Where one tower of a layout has its tensors.
-
-    Attributes:
-        prefix: how their names start.
-        ours: how canonical names start.
-        blocks: (their prefix of numbered blocks, ours, the table of one block).
-        table: the rows outside of the blocks.
-    """
-
-    prefix: str
-    ours: str
-    blocks: tuple
-    table: tuple
-
-
-TOWERS = {
-    "huggingface": (
-        _Tower(
-            "vision_model.",
-            "img/",
-            ("encoder.layers.", "Transformer/encoderblock_", _HF_BLOCK),
-            (
-                ("embeddings.patch_embedding.", ["embedding/"], "conv"),
-                ("embeddings.position_embedding.weight", ["pos_embedding"], "table"),
-                ("post_layernorm.", ["Transformer/encoder_norm/"], "norm"),
-                ("head.probe", ["MAPHead_0/probe"], "same"),
-                ("head.attention.in_proj_", [f"MAPHead_0/{q}" for q in _QKV], "qkv"),
-                ("head.attention.out_proj.", [f"MAPHead_0/{MHA}out/"], "out"),
-                ("head.layernorm.", ["MAPHead_0/LayerNorm_0/"], "norm"),
-                ("head.mlp.fc1.", ["MAPHead_0/MlpBlock_0/Dense_0/"], "dense"),
-                ("head.mlp.fc2.", ["MAPHead_0/MlpBlock_0/Dense_1/"], "dense"),
-            ),
-        ),
-        _Tower(
-            "text_model.",
-            "txt/",
-            ("encoder.layers.", "Encoder_0/encoderblock_", _HF_BLOCK),
-            (
-                ("embeddings.token_embedding.weight", ["Embed_0/embedding"], "same"),
-                ("embeddings.position_embedding.weight", ["pos_embedding"], "table"),
-                ("final_layer_norm.", ["Encoder_0/encoder_norm/"], "norm"),
-                ("head.", ["head/"], "dense"),
-            ),
-        ),
-    ),
-    "open_clip": (
-        _Tower(
-            "visual.trunk.",
-            "img/",
-            ("blocks.", "Transformer/encoderblock_", _TIMM_BLOCK),
-            (
-                ("patch_embed.proj.", ["embedding/"], "conv"),
-                ("pos_embed", ["pos_embedding"], "same"),
-                ("norm.", ["Transformer/encoder_norm/"], "norm"),
-                ("attn_pool.latent", ["MAPHead_0/probe"], "same"),
-                ("attn_pool.q.", [f"MAPHead_0/{MHA}query/"], "qkv"),
-                ("attn_pool.kv.", [f"MAPHead_0/{q}" for q in _QKV[1:]], "qkv"),
-                ("attn_pool.proj.", [f"MAPHead_0/{MHA}out/"], "out"),
-                ("attn_pool.norm.", ["MAPHead_0/LayerNorm_0/"], "norm"),
-                ("attn_pool.mlp.fc1.", ["MAPHead_0/MlpBlock_0/Dense_0/"], "dense"),
-                ("attn_pool.mlp.fc2.", ["MAPHead_0/MlpBlock_0/Dense_1/"], "dense"),
-            ),
-        ),
-        _Tower(
-            "text.",
-            "txt/",
-            ("transformer.resblocks.", "Encoder_0/encoderblock_", _CLIP_BLOCK),
-            (
-                ("token_embedding.weight", ["Embed_0/embedding"], "same"),
-                ("positional_embedding", ["pos_embedding"], "table"),
-                ("ln_final.", ["Encoder_0/encoder_norm/"], "norm"),
-                ("text_projection.", ["head/"], "dense"),
-            ),
-        ),
-    ),
-}
+# {layout: the image tower and the text tower, each with prefixes, and rows (their name, canonical
+# names, kind) of one block and of the rest}. `norm`, `dense`, ... stand for a weight and a bias.
+TOWERS = json.loads((registry.DATA / "siglip_tensors.json").read_text(encoding="utf-8"))
 _SCALARS = (("logit_scale", ["t"], "scalar"), ("logit_bias", ["b"], "scalar"))
 # kind of a pair -> (canonical name of the weight, kind of the weight, kind of the bias)
 _PAIRS = {
@@ -192,12 +85,14 @@ def rows(layout: str, image_depth: int | None, text_depth: int | None, text_head
     for tower, depth in zip(TOWERS[layout], (image_depth, text_depth), strict=True):
         if depth is None:
             continue
-        theirs, ours, block = tower.blocks
-        table = [row for row in tower.table if text_head or "head/" not in row[1]]
+        theirs, ours = tower["their_blocks"], tower["our_blocks"]
+        table = [row for row in tower["table"] if text_head or "head/" not in row[1]]
         for i in range(depth):
-            table += [(f"{theirs}{i}.{a}", [f"{ours}{i}/{n}" for n in b], k) for a, b, k in block]
+            table += [
+                (f"{theirs}{i}.{a}", [f"{ours}{i}/{n}" for n in b], k) for a, b, k in tower["block"]
+            ]
         for name, names, kind in table:
-            name, names = tower.prefix + name, [tower.ours + n for n in names]
+            name, names = tower["prefix"] + name, [tower["ours"] + n for n in names]
             if kind not in _PAIRS:
                 yield name, names, kind
                 continue
@@ -284,7 +179,7 @@ def _canonical(tensors, layout, config, source):
     if depths == [None, None]:
         raise CheckpointError(
             f"{source}: no tensors of SigLIP; expected names such as "
-            f"{TOWERS[layout][0].prefix}..., found {sorted(tensors.keys())[:5]}"
+            f"{TOWERS[layout][0]['prefix']}..., found {sorted(tensors.keys())[:5]}"
         )
     head = layout == "huggingface" or any(k.startswith("text.text_projection.") for k in keys)
     table = list(rows(layout, *depths, head))
@@ -339,9 +234,9 @@ def _read_blocks(tensors, key) -> Iterator[np.ndarray]:
 
 def _depth(keys, tower):
     """Returns the number of blocks of a tower, or None where the file has nothing of it."""
-    if not any(key.startswith(tower.prefix) for key in keys):
+    if not any(key.startswith(tower["prefix"]) for key in keys):
         return None
-    pattern = re.compile(re.escape(tower.prefix + tower.blocks[0]) + r"(0|[1-9]\d{0,3})\.")
+    pattern = re.compile(re.escape(tower["prefix"] + tower["their_blocks"]) + r"(0|[1-9]\d{0,3})\.")
     # Numbers with a gap leave names over, which are refused as unknown or missing.
     return len({m[1] for m in map(pattern.match, keys) if m})
 

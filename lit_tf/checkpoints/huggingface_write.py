@@ -9,6 +9,7 @@ import numpy as np
 
 from lit_tf import files
 from lit_tf.checkpoints.huggingface import rows, to_theirs
+from lit_tf.checkpoints.registry import DATA
 from lit_tf.config import LitConfig
 from lit_tf.errors import CheckpointError
 
@@ -21,17 +22,9 @@ _FILES = {
     *("model.safetensors", "config.json", "preprocessor_config.json", "tokenizer_config.json"),
     *("spiece.model", "tokenizer.model", "tokenizer.json", "special_tokens_map.json"),
 }
-_PREPROCESSOR = {
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "image_mean": [0.5] * 3,
-    "image_processor_type": "SiglipImageProcessor",
-    "image_std": [0.5] * 3,
-    "processor_class": "SiglipProcessor",
-    "resample": 2,  # bilinear; there is no way to say "without antialiasing"
-    "rescale_factor": 1 / 255,
-}
+# What the JSON files say of every model. `resample` 2 is bilinear; there is no way to say "without
+# antialiasing". `model_input_names` has no attention mask, as the models were trained.
+_TEMPLATES = json.loads((DATA / "huggingface_files.json").read_text(encoding="utf-8"))
 
 
 def write(
@@ -47,13 +40,17 @@ def write(
     if config.image:
         side = config.image.image_size
         described["preprocessor_config.json"] = {
-            **_PREPROCESSOR,
+            **_TEMPLATES["preprocessor"],
             "size": {"height": side, "width": side},
         }
     vocabulary = None
     if tokenizer is not None:
         vocabulary = "tokenizer.model" if tokenizer.byte_fallback else "spiece.model"
-        described["tokenizer_config.json"] = _tokenizer(tokenizer, config.token_length)
+        described["tokenizer_config.json"] = {
+            **_TEMPLATES["tokenizer"],
+            **_TEMPLATES["gemma" if tokenizer.byte_fallback else "t5"],
+            "model_max_length": config.token_length,
+        }
     try:
         with files.replacing_folder(folder) as new:
             for name, value in described.items():
@@ -93,17 +90,12 @@ def _check(folder, config, dtype):
 
 def _configuration(config, dtype):
     """Returns config.json, with every field written out."""
-    common = {
-        "hidden_act": "gelu_pytorch_tanh",
-        "layer_norm_eps": 1e-6,
-        "attention_dropout": 0.0,
-    }
     out = {"torch_dtype": dtype, "initializer_factor": 1.0}
     towers = {}
     for tower in filter(None, (config.image, config.text)):
         kind = "vision" if tower is config.image else "text"
         towers[kind] = {
-            **common,
+            **_TEMPLATES["tower"],
             "model_type": f"siglip_{kind}_model",
             "hidden_size": tower.width,
             "intermediate_size": tower.mlp_dim,
@@ -128,31 +120,6 @@ def _configuration(config, dtype):
         return {**out, **tower, "architectures": [f"Siglip{kind.title()}Model"]}
     named = {f"{kind}_config": tower for kind, tower in towers.items()}
     return {**out, **named, "model_type": "siglip", "architectures": ["SiglipModel"]}
-
-
-def _tokenizer(tokenizer, length):
-    """Returns tokenizer_config.json."""
-    out = {
-        "clean_up_tokenization_spaces": False,
-        "do_lower_case": True,
-        "model_input_names": ["input_ids"],  # no attention mask, as the models were trained
-        "model_max_length": length,
-        "processor_class": "SiglipProcessor",
-        "unk_token": "<unk>",
-    }
-    if not tokenizer.byte_fallback:
-        t5 = {"tokenizer_class": "SiglipTokenizer", "eos_token": "</s>", "pad_token": "</s>"}
-        return {**out, **t5}
-    return {
-        **out,
-        "tokenizer_class": "GemmaTokenizer",
-        "add_bos_token": False,
-        "add_eos_token": True,
-        "padding_side": "right",
-        "bos_token": "<bos>",
-        "eos_token": "<eos>",
-        "pad_token": "<pad>",
-    }
 
 
 def _write_tensors(path, config, readers, dtype):

@@ -7,7 +7,10 @@ from lit_tf.checkpoints import registry
 from lit_tf.commands import common
 
 _FIGURES = ("imagenet2012", "coco_captions/i2t", "coco_captions/t2i")
-_HEADER = ("name", "image tower", "text tower", "parameters", "ImageNet", "I->T", "T->I", "file")
+_HEADER = (
+    *("name", "image tower", "text tower", "parameters", "ImageNet", "I->T", "T->I"),
+    *("file", "Hugging Face"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +95,7 @@ def _cells(row):
         _millions(row["parameters"]),
         *("-" if figure is None else f"{figure:.1f}" for figure in figures),
         "in the package" if row["embedded"] else "in the cache" if row["path"] else "-",
+        row.get("huggingface") or "",
     )
 
 
