@@ -27,6 +27,7 @@ _BLOCK_ROWS = 16 << 20  # bytes of a table that are read at once
 # names, kind) of one block and of the rest}. `norm`, `dense`, ... stand for a weight and a bias.
 TOWERS = json.loads((registry.DATA / "siglip_tensors.json").read_text(encoding="utf-8"))
 _SCALARS = (("logit_scale", ["t"], "scalar"), ("logit_bias", ["b"], "scalar"))
+_OF_NAFLEX = {"conv": "dense", "table": "grid"}  # patches are cut outside; positions keep axes
 # kind of a pair -> (canonical name of the weight, kind of the weight, kind of the bias)
 _PAIRS = {
     "norm": ("scale", "same", "same"),
@@ -56,6 +57,11 @@ def _transforms():
         ),
         "conv": (4, lambda x, h: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
         "table": (2, lambda x, h: x[None], lambda x: x[0]),
+        "grid": (
+            2,
+            lambda x, h: x.reshape(math.isqrt(len(x)), math.isqrt(len(x)), -1),
+            lambda x: x.reshape(-1, x.shape[-1]),
+        ),
         "scalar": (None, lambda x, h: x.reshape(1), lambda x: x),
     }
 
@@ -77,10 +83,18 @@ def _shape(kind, shape, heads):
         return (heads, shape[1] // heads, shape[0])
     if kind == "conv":
         return (*shape[2:], shape[1], shape[0])
+    if kind == "grid":
+        return (math.isqrt(shape[0]),) * 2 + shape[1:]
     return {"table": (1, *shape), "scalar": (1,)}.get(kind, shape)
 
 
-def rows(layout: str, image_depth: int | None, text_depth: int | None, text_head: bool = True):
+def rows(
+    layout: str,
+    image_depth: int | None,
+    text_depth: int | None,
+    text_head: bool = True,
+    naflex: bool = False,
+):
     """Yields (their name, canonical names, kind) of every tensor; a depth of None is no tower."""
     for tower, depth in zip(TOWERS[layout], (image_depth, text_depth), strict=True):
         if depth is None:
@@ -93,6 +107,8 @@ def rows(layout: str, image_depth: int | None, text_depth: int | None, text_head
             ]
         for name, names, kind in table:
             name, names = tower["prefix"] + name, [tower["ours"] + n for n in names]
+            if naflex and tower["ours"] == "img/":
+                kind = _OF_NAFLEX.get(kind, kind)
             if kind not in _PAIRS:
                 yield name, names, kind
                 continue
@@ -182,11 +198,8 @@ def _canonical(tensors, layout, config, source):
             f"{TOWERS[layout][0]['prefix']}..., found {sorted(tensors.keys())[:5]}"
         )
     head = layout == "huggingface" or any(k.startswith("text.text_projection.") for k in keys)
-    table = list(rows(layout, *depths, head))
+    table = list(rows(layout, *depths, head, wanted.naflex))
     _check_names(keys, [name for name, _, _ in table], source)
-    kernel = keys.get("vision_model.embeddings.patch_embedding.weight")
-    if kernel is not None and len(tensors.shape(kernel)) == 2:
-        raise CheckpointError(f"{source}: {registry.NAFLEX}")
     shapes, readers, blocks = {}, {}, {}
     for name, names, kind in table:
         key = keys[name]
@@ -265,6 +278,8 @@ def _check_shape(source, key, shape, kind, heads, parts):
         )
     if kind == "scalar" and math.prod(shape) != 1:
         raise CheckpointError(f"{source}: {key!r} has shape {shape}, expected one number")
+    if kind == "grid" and math.isqrt(shape[0]) ** 2 != shape[0]:
+        raise CheckpointError(f"{source}: {key!r} has {shape[0]} rows, expected a square number")
     inner = {"qkv_w": 0, "qkv_b": 0, "out_w": 1}.get(kind)
     if inner is not None and shape[inner] % (heads * (parts if inner == 0 else 1)):
         raise CheckpointError(

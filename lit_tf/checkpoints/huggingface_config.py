@@ -1,16 +1,18 @@
 """What `config.json` and `open_clip_config.json` say of a SigLIP, compared with its tensors."""
 
+import math
 import re
 from collections.abc import Mapping
 
-from lit_tf.checkpoints import registry
 from lit_tf.checkpoints.shapes import IMG_BLOCK, TXT_BLOCK
 from lit_tf.errors import CheckpointError
 
 # Of transformers' SiglipTextConfig and SiglipVisionConfig; config.json has what differs.
-_DEFAULT_HEADS, _DEFAULT_SIDE = 12, 224
-_LONE = {"siglip_vision_model": "vision_model.", "siglip_text_model": "text_model."}
-_WHAT = "lit_tf reads SigLIP and SigLIP 2 of a fixed resolution"
+_DEFAULT_HEADS, _DEFAULT_SIDE, _DEFAULT_PATCHES = 12, 224, 256
+# `siglip2` is NaFlex; every SigLIP 2 of a fixed resolution is a `siglip`.
+_WHOLE = ("siglip", "siglip2")
+_LONE = {f"{whole}_{t}_model": f"{t}_model." for whole in _WHOLE for t in ("vision", "text")}
+_WHAT = "lit_tf reads SigLIP and SigLIP 2"
 # Heads of timm's models, which no file says.
 _TIMM_HEADS = {"vit_base_": 12, "vit_large_": 16, "vit_so400m_": 16, "vit_giantopt_": 16}
 # {field: what lit_tf computes}
@@ -29,11 +31,12 @@ class Configuration:
         source: the checkpoint's name in error messages.
         image: {field: value} of the image tower.
         text: {field: value} of the text tower.
+        naflex: whether the image tower takes patches of images that keep their shape.
     """
 
     def __init__(self, source: str, config: Mapping, layout: str):
-        """Refuses what is not a SigLIP of a fixed resolution, by name."""
-        self.source, self._prefix = source, ""
+        """Refuses what is not a SigLIP, by name."""
+        self.source, self._prefix, self.naflex = source, "", False
         read = self._open_clip if layout == "open_clip" else self._huggingface
         self.image, self.text = read(config)
 
@@ -48,16 +51,15 @@ class Configuration:
                 "a checkpoint of KerasHub, whose HDF5 files lit_tf does not read; the same weights "
                 "are on Hugging Face as .safetensors"
             )
-        if isinstance(kind, str) and kind.startswith("siglip2"):
-            raise self._fault(registry.NAFLEX)
-        if kind not in ("siglip", *_LONE):
+        if kind not in (*_WHOLE, *_LONE):
             what = f"a model of type {kind!r:.80}" if kind else "a config.json without model_type"
             raise self._fault(f"{what}; {_WHAT}")
         if "quantization_config" in config:
             raise self._fault("a quantized model (quantization_config); take its float file")
         self._prefix = _LONE.get(kind, "")
         towers = [config, config]
-        if kind == "siglip":
+        self.naflex = kind.startswith("siglip2")
+        if kind in _WHOLE:
             towers = [config.get("vision_config", {}), config.get("text_config", {})]
         for tower in towers:
             if not isinstance(tower, dict):
@@ -80,14 +82,12 @@ class Configuration:
             raise self._fault("open_clip_config.json: expected model_cfg with two towers")
         name = image.get("timm_model_name")
         wanted = (
-            (name, isinstance(name, str) and re.match(r"vit_.*_siglip_(?!.*gap_)", name)),
+            (name, isinstance(name, str) and re.match(r"vit_.*_siglip_(?!.*(gap_|naflex))", name)),
             (image.get("timm_pool"), image.get("timm_pool") == "map"),
             (image.get("timm_proj"), image.get("timm_proj") in ("none", None, "")),
             (text.get("pool_type"), text.get("pool_type") == "last"),
             (text.get("no_causal_mask"), text.get("no_causal_mask") is True),
         )
-        if "naflex" in str(name):
-            raise self._fault(registry.NAFLEX)
         if wrong := [found for found, right in wanted if not right]:
             raise self._fault(f"open_clip's model of {name!r:.80} ({wrong[0]!r:.80}); {_WHAT}")
         heads = next((h for start, h in _TIMM_HEADS.items() if name.startswith(start)), None)
@@ -147,14 +147,20 @@ class Configuration:
         """Refuses a configuration that states another size than the canonical shapes show."""
         image_depth, text_depth = depths
         if image_depth is not None:
-            patch, _, _, width = shapes["img/embedding/kernel"]
-            side, patches = self.image_size(), shapes["img/pos_embedding"][1]
-            if (side // patch) ** 2 != patches:
+            *patch_area, width = shapes["img/embedding/kernel"]
+            patch = math.isqrt(math.prod(patch_area) // 3)
+            patches = math.prod(shapes["img/pos_embedding"][:-1])
+            side = None if self.naflex else self.image_size()
+            if side is not None and (side // patch) ** 2 != patches:
                 raise self._fault(
                     f"image_size {side} has {side // patch} patches of {patch} along a side, but "
                     f"the position embedding has {patches} rows"
                 )
             found = {"hidden_size": width, "num_hidden_layers": image_depth, "patch_size": patch}
+            if self.naflex:
+                self._compare(
+                    {"num_patches": _DEFAULT_PATCHES, **self.image}, {"num_patches": patches}
+                )
             if image_depth:
                 found["intermediate_size"] = shapes[f"{IMG_BLOCK}0/MlpBlock_0/Dense_0/bias"][0]
             self._compare(self.image, found)
@@ -181,5 +187,6 @@ class Configuration:
     def stated(self, depths) -> dict:
         """Returns {field: value} of what no tensor shows, as `record.FIELDS` has it."""
         # All published models lower-case, whatever tower is alone.
-        side = {} if depths[0] is None else {"image.image_size": self.image_size()}
+        square = depths[0] is not None and not self.naflex
+        side = {"image.image_size": self.image_size()} if square else {}
         return {**side, "lowercase": True}

@@ -70,6 +70,8 @@ def _check(folder, config, dtype):
     wrong = None
     if config.image and (config.image.pool != "attention" or config.image.out_dim):
         wrong = "an image tower without attention pooling, or with a head"
+    if config.image and config.image.naflex:
+        wrong = "a NaFlex image tower"
     if config.text and config.text.kind != "text_transformer":
         wrong = "a BERT"
     if config.crop or not config.lowercase:

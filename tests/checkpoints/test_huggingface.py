@@ -14,6 +14,7 @@ import lit_tf
 from lit_tf import cli
 from lit_tf.checkpoints import download, registry
 from lit_tf.commands.summary import summarize
+from lit_tf.images import naflex
 from lit_tf.texts import tokenizer_json
 from lit_tf.texts.tokenizers import SentencePieceTokenizer
 
@@ -100,6 +101,26 @@ def test_embeddings_are_the_libraries_own(expected, name, source, answers):
     assert model.config.lowercase
 
 
+def test_naflex_answers_as_transformers_does(copied):
+    with np.load(HERE / "expected_hf_naflex.npz") as expected:
+        e = {k.removeprefix("naflex/"): v for k, v in expected.items()}
+    folder = copied("hf_naflex_tiny")
+    model = lit_tf.load(folder)
+    assert model.config.image.naflex and model.config.image.grid == 8
+    for i, (rows, columns) in enumerate(e["shapes"]):
+        patches = e["patches"][i, : rows * columns].reshape(rows, columns, -1)
+        zimg = model.embed_images(naflex.batched([patches]))
+        np.testing.assert_allclose(zimg[0], e["zimg"][i], rtol=0, atol=EMBEDDINGS)
+    ztxt = model.embed_tokens(e["tokens"])
+    np.testing.assert_allclose(ztxt, e["ztxt"], rtol=0, atol=EMBEDDINGS)
+    np.testing.assert_allclose(model.logits(e["zimg"], ztxt), e["logits"], rtol=0, atol=LOGITS)
+    with pytest.raises(lit_tf.CheckpointError, match="a NaFlex image tower; use save_npz"):
+        lit_tf.save_huggingface(model, folder.with_name("out"))
+    change(folder, vision_config__num_patches=49)
+    with pytest.raises(lit_tf.CheckpointError, match="num_patches is 49, the tensors' 64"):
+        lit_tf.load(folder)
+
+
 def test_lone_towers_of_transformers_4_have_their_prefix(expected, copied):
     for kind, prefix in (("image", "vision_model."), ("text", "text_model.")):
         folder = copied(f"hf_{kind}_tower_v5", kind)
@@ -161,7 +182,7 @@ def test_half_precision_files_and_files_by_name_are_read(expected, copied):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_type": "siglip2"}, "NaFlex"),
+        ({"model_type": "siglip2"}, "patch_embedding.weight.*expected 2 dimensions"),
         ({"model_type": "clip"}, "'clip'.*SigLIP and SigLIP 2"),
         ({"model_type": None}, "without model_type"),
         ({"model_type": None, "class_name": "SigLIPBackbone"}, "KerasHub"),
@@ -196,7 +217,7 @@ def test_other_models_and_contradictions_are_refused(copied, fields, message):
         ({"vision_cfg__timm_model_name": "vit_tiny_patch8_siglip_32"}, "heads.*in no file"),
         ({"vision_cfg__timm_model_name": "vit_base_patch8_siglip_gap_32"}, "gap"),
         ({"vision_cfg__timm_model_name": "convnext_base"}, "convnext"),
-        ({"vision_cfg__timm_model_name": "vit_base_patch16_siglip_naflex"}, "NaFlex"),
+        ({"vision_cfg__timm_model_name": "vit_base_patch16_siglip_naflex"}, "naflex"),
         ({"vision_cfg__timm_pool": "avg"}, "'avg'"),
         ({"text_cfg__pool_type": "argmax"}, "'argmax'"),
         ({"text_cfg__no_causal_mask": False}, "False"),
@@ -280,7 +301,7 @@ def test_headers_that_lie_are_refused(copied):
             lambda t: t.update(
                 {"vision_model.embeddings.patch_embedding.weight": np.zeros((56, 300), np.float32)}
             ),
-            "NaFlex",
+            "expected 4 dimensions",
         ),
         (lambda t: t.clear() or t.update(x=np.zeros(1)), "no tensors of SigLIP"),
     ],
@@ -424,7 +445,7 @@ def test_a_repository_of_pickles_is_refused(hub):
 def test_every_siglip_is_known_by_its_name_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     siglip = [m for m in registry.MODELS.values() if m.family != "LiT"]
-    assert len({m.huggingface for m in siglip}) == len(siglip) == 25
+    assert len({m.huggingface for m in siglip}) == len(siglip) == 27
     for model in siglip:
         assert registry.find_published(model.huggingface) is model
     (tmp_path / "google" / "siglip2-base-patch16-256").mkdir(parents=True)
