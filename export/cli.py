@@ -88,13 +88,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="web page: npm packages of its runtime, where npm cannot fetch them",
     )
     commands.add_max_pixels(parser)
+    commands.add_max_patches(parser)
     parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
 
 
 _FACE = ("title", "description", "author", "preview", "address")
 # The options that only some kinds of export take.
 _OPTIONS = {
-    "saved_model": ("parts", "dtype", "no_exif"),
+    "saved_model": ("parts", "dtype", "no_exif", "max_patches"),
     "tflite": ("quantization", "batch", "min_runtime", "calibration", "strict"),
     "web": ("quantization", "images", "texts", "runtime", *_FACE),
 }
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     if args.saved_model:
         parts = args.parts.split(",") if args.parts else _all_parts(model)
         more = {"parts": parts, "dtype": args.dtype, "max_pixels": args.max_pixels}
-        more["exif"] = not args.no_exif
+        more |= {"exif": not args.no_exif, "max_patches": args.max_patches}
         measured = saved_model(model, args.out, **more, **shared)
     elif args.web:
         given = {"texts": commands.texts(args.texts)} if args.texts else {}

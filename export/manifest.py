@@ -45,7 +45,7 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
         templates: the templates that they were embedded with.
         **more: other fields to record.
     """
-    config = model.config
+    config, image = model.config, model.config.image
     digest = None
     if source is not None and os.path.isfile(source):
         digest = sha256(source)
@@ -54,7 +54,7 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
         "model": model.name,
         "checkpoint_sha256": digest,
         "weights_sha256": model.fingerprint(),
-        "resolution": config.image.image_size if config.image else None,
+        "resolution": None if image is None or image.naflex else image.image_size,
         "crop": config.crop,
         "token_length": config.token_length if config.text else None,
         "tokenizer": config.tokenizer_kind,

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf.errors import ExportError
-from lit_tf.images import preprocessing
 from lit_tf.images.decoding import decode_image
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
+from lit_tf.images.preparation import preparation
 from lit_tf.loading import dtype_policy
 from lit_tf.model import LitModel
 
@@ -37,9 +37,10 @@ class Served(tf.Module):
         classes: None, or (names, float32 embeddings (C, D)).
         max_pixels: width times height beyond which `image_bytes` are refused.
         exif: whether JPEGs in `image_bytes` are turned upright.
+        prepare: how the image tower takes images.
     """
 
-    def __init__(self, model, parts, classes=None, max_pixels=MAX_PIXELS, exif=True):
+    def __init__(self, model, parts, classes, max_pixels, exif, prepare):
         super().__init__()
         config = model.config
         keep = {"image": model.image_tower, "text": model.text_tower, "tokens": model.text_tower}
@@ -53,7 +54,7 @@ class Served(tf.Module):
         self.by_name = {}
         image, text = "image" in parts, "text" in parts
         if image:
-            self._add_image(model, config.image.image_size, config.crop, max_pixels, exif)
+            self._add_image(model, prepare, max_pixels, exif)
         if text or "tokens" in parts:
             self._add_tokens(model, config.token_length)
         if text:
@@ -71,13 +72,15 @@ class Served(tf.Module):
         function = _function(*specs)(function)
         self.by_name[name] = function
 
-    def _add_image(self, model, size, crop, max_pixels, exif):
+    def _add_image(self, model, prepare, max_pixels, exif):
+        one = prepare.spec
+        batch = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape], x.dtype), one)
         # Both signatures call this function, so the tower is in the graph only once.
-        embed = _function(tf.TensorSpec([None, size, size, 3], tf.float32))(model.embed_images)
+        embed = _function(batch)(model.embed_pixels)
 
         @_function(tf.TensorSpec([None, None, None, 3], tf.uint8, "image"))
         def encode_image(image):
-            return embed(preprocessing.preprocess(image, size, crop))
+            return embed(prepare.batch(image))
 
         @_function(tf.TensorSpec([None], tf.string, "image_bytes"))
         def encode_image_bytes(image_bytes):
@@ -87,15 +90,9 @@ class Served(tf.Module):
             def read(place_and_data):
                 place, data = place_and_data
                 name = tf.strings.join(["image_bytes at position ", tf.strings.as_string(place)])
-                image = decode_image(data, max_pixels, name, exif=exif)
-                return preprocessing.resize_uint8(image, size, crop)
+                return prepare.fixed(decode_image(data, max_pixels, name, exif=exif))
 
-            pixels = tf.map_fn(
-                read,
-                (places, image_bytes),
-                fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
-            )  # (N, size, size, 3)
-            return embed(preprocessing.normalize(pixels))
+            return embed(tf.map_fn(read, (places, image_bytes), fn_output_signature=one))
 
         self.encode_image, self.encode_image_bytes = encode_image, encode_image_bytes
         self._signature(
@@ -248,6 +245,7 @@ def saved_model(
     source: str | os.PathLike | None = None,
     max_pixels: int = MAX_PIXELS,
     exif: bool = True,
+    max_patches: int | None = None,
 ) -> dict[str, Any]:
     """Writes a SavedModel that does not depend on lit_tf, verified in a fresh process.
 
@@ -264,6 +262,7 @@ def saved_model(
             header first, and refuses larger images before it allocates memory.
         exif: whether JPEGs are turned upright by their EXIF orientation, as viewers do. The
             published protocol does not. PNGs and WebPs are never turned.
+        max_patches: of a NaFlex model, see `encode_image`; the graph's for good.
 
     Returns:
         The measured parity: {"SIGNATURE/OUTPUT": {"max_abs_difference": float}}. The outputs are
@@ -279,7 +278,9 @@ def saved_model(
     policy = None if dtype is None else dtype_policy(dtype)
     baked = manifest.read_classes(model, classes, templates) if classes is not None else None
     exported = model if policy is None else model.with_dtype(policy)
-    served = Served(exported, parts, baked, max_pixels, exif)
+    prepare = preparation(model.config, max_patches) if "image" in parts else None
+    max_patches = getattr(prepare, "max_patches", None)
+    served = Served(exported, parts, baked, max_pixels, exif, prepare)
     with manifest.replacing_export(path) as folder:
         tf.saved_model.save(served, str(folder), signatures=served.by_name)
         text_ops = is_text(operations(folder))
@@ -288,13 +289,14 @@ def saved_model(
             "dtype": exported.dtype_policy.name,
             "max_pixels": max_pixels,
             "exif": exif,
+            "max_patches": max_patches,
             "needs": ["tensorflow", *(["tensorflow_text"] if text_ops else [])],
             "signatures": _signatures(folder, served.by_name),
         }
         classes = baked and baked[0]
         common = dict(source=source, classes=classes, templates=templates)
         manifest.write(folder, model, "saved_model", **common, **record)
-        parity = _parity(model, exported, folder, served.by_name, baked)
+        parity = _parity(model, exported, folder, served.by_name, baked, max_patches)
         manifest.add(folder, parity=parity)
     return parity
 
@@ -317,17 +319,18 @@ def _spec(info):
     return f"{tf.as_dtype(info.dtype).name} {str(shape).replace('None', 'N')}"
 
 
-def _parity(model, exported, folder, signatures, baked):
+def _parity(model, exported, folder, signatures, baked, max_patches):
     """Compares the folder's answers in a fresh process with the Keras model's."""
     inputs, expected = {}, {}
     if model.image_tower is not None and "encode_image" in signatures:
         pictures = samples.sample_images(model.config.image.image_size)
         encoded = [tf.io.encode_png(p).numpy() for p in pictures]
-        zimg = exported.encode_image(pictures)
+        zimg = exported.encode_image(pictures, max_patches=max_patches)
         pixels = samples.resized(model, pictures)
         inputs["encode_image"] = {"image": pixels}
         inputs["encode_image_bytes"] = {"image_bytes": encoded}
-        expected["encode_image/embedding"] = expected["encode_image_bytes/embedding"] = zimg
+        expected["encode_image/embedding"] = exported.encode_image(pixels, max_patches=max_patches)
+        expected["encode_image_bytes/embedding"] = zimg
     if "encode_tokens" in signatures:
         tokens = samples.sample_tokens(model)
         inputs["encode_tokens"] = {"tokens": tokens}

@@ -437,7 +437,7 @@ def _assign(variable, blocks):
 def _at_resolution(config, resolution):
     if config.image is None:
         raise ConfigError("resolution was given, but the checkpoint has no image tower")
-    if config.image.naflex:
+    if config.image.naflex and resolution != config.image.image_size:
         raise ConfigError(
             "resolution was given, but a NaFlex model takes images of any shape; "
             "encode_image(images, max_patches=N) says how many patches"

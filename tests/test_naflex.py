@@ -1,7 +1,9 @@
 """SigLIP 2 NaFlex: images of any shape, held to big_vision's own answers."""
 
 import copy
+import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import PIL.Image
@@ -12,9 +14,11 @@ import lit_tf
 from lit_tf.cli import main
 from lit_tf.errors import CheckpointError, ConfigError, ImageError
 from lit_tf.images import naflex
+from lit_tf.images.preparation import preparation
 from lit_tf.towers.vit import interpolated_positions
 
 LENGTHS = (36, 144)
+VOCABULARY = pathlib.Path(__file__).parent / "reference" / "bytes_bpe.model"
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +242,65 @@ def test_an_index_records_its_number_of_patches(naflex_file, files, tmp_path, ca
     assert "max_patches 36, not 144" in capsys.readouterr().err
     found = lit_tf.search.open(db).image([str(files / "2.png")])
     assert found[0].path.endswith("2.png") and found[0].score > 0.9999
+
+
+def test_a_saved_model_takes_jpegs_of_any_shape(naflex_file, images, want, tmp_path):
+    folder = tmp_path / "1"
+    command = ["export", str(naflex_file), str(folder), "--saved-model", "--max-patches", "36"]
+    assert main([*command, "--parts", "image"]) == 0
+    manifest = json.loads((folder / "lit_manifest.json").read_text())
+    assert (manifest["max_patches"], manifest["resolution"]) == (36, None)
+    served = tf.saved_model.load(str(folder))
+    encoded = tf.constant([tf.io.encode_png(image).numpy() for image in images])
+    np.testing.assert_allclose(served.encode_image_bytes(encoded), want["36/zimg"], atol=1e-6)
+    for i, image in enumerate(images):
+        found = served.encode_image(np.stack([image, image]))
+        np.testing.assert_allclose(found, want["36/zimg"][[i, i]], atol=1e-6)
+
+
+def test_a_run_trains_on_images_that_keep_their_shape(naflex_file, files, want, tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    from lit_tf.training.config import DataConfig
+    from lit_tf.training.data import make_train_dataset
+
+    rows = [f"{files / f'{i}.png'},picture {i}" for i in range(5)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption", *rows]))
+    model = lit_tf.load(naflex_file)
+    data = DataConfig(source=str(tmp_path / "pairs.csv"), shuffle_buffer=1)
+    how = {"global_batch_size": 5, "image_size": preparation(model.config, 36), "seed": 0}
+    (batch,) = make_train_dataset(data, model.tokenizer, **how).take(1)
+    found = model.embed_images(batch["image"])
+    nearest = np.argmax(found @ want["36/zimg"].T, axis=1)
+    np.testing.assert_allclose(found, want["36/zimg"][nearest], atol=1e-6)
+    assert sorted(nearest) == list(range(5))
+    augmented = dataclasses.replace(data, augment="flip_lr")
+    (other,) = make_train_dataset(augmented, model.tokenizer, **how).take(1)
+    np.testing.assert_array_equal(other["image"]["mask"], batch["image"]["mask"])
+    found, flipped = (x["image"]["patches"][..., :3].numpy() for x in (batch, other))
+    assert 0.1 < np.abs(found - flipped).max() and np.abs(flipped).max() <= 1
+
+
+@pytest.mark.full
+def test_locked_training_and_evaluation_run_from_the_command_line(naflex_file, files, tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    rows = [f"{files / f'{i}.png'},picture {i}" for i in range(5)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption", *rows]))
+    spec = f"siglit_coco:img={naflex_file},txt={naflex_file},init="
+    values = (
+        *(f"data.source={tmp_path / 'pairs.csv'}", "data.max_patches=36", "batch_size=4"),
+        *("steps=2", "optimizer.warmup=0", "eval.zero_shot=", "eval.retrieval="),
+        *(
+            "data.shuffle_buffer=1",
+            "data.augment=flip_lr|randaug(2,10)",
+            f"model.vocab={VOCABULARY}",
+        ),
+    )
+    command = ["train", "--config", spec, "--workdir", str(tmp_path / "run")]
+    assert main([*command, *(word for value in values for word in ("--set", value))]) == 0
+    trained = lit_tf.load(tmp_path / "run" / "final.npz")
+    before = lit_tf.load(naflex_file)
+    assert trained.config.image.naflex
+    assert trained.fingerprint("img/") == before.fingerprint("img/")
+    assert trained.fingerprint("txt/") != before.fingerprint("txt/")
+    evaluate = ["eval", str(naflex_file), "--retrieval", str(tmp_path / "pairs.csv")]
+    assert main([*evaluate, "--max-patches", "36", "--json", str(tmp_path / "x.json")]) == 0

@@ -92,6 +92,7 @@ class DataConfig:
             evaluators. The published protocol does not.
         max_pixels: width times height of the largest image that is decoded. Larger ones count as
             undecodable.
+        max_patches: of a NaFlex image tower: the most patches of an image, 256 if None.
         max_bad_share: share of bad examples beyond which a run stops: undecodable images, empty
             captions, and what is lost with damaged shards.
         max_example_bytes: size of the largest member of a tar or record of a TFRecord to read.
@@ -110,6 +111,7 @@ class DataConfig:
     max_example_bytes: int = 128 << 20
     exif: bool = False
     max_pixels: int = MAX_PIXELS
+    max_patches: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lit_tf import loading
 from lit_tf.checkpoints import record
 from lit_tf.errors import ConfigError, DataError, TrainingError
 from lit_tf.files import parse_object, replacing_path, write_text
+from lit_tf.images.preparation import preparation
 
 from .config import TrainConfig, check_batch
 from .data import Counters, make_train_dataset, make_validation_dataset, source_format
@@ -96,14 +97,15 @@ def _train(config, workdir, strategy, precomputed):
             config.eval,
             strategy,
             decoding=Decoding(config.data.exif, config.data.max_pixels),
+            max_patches=config.data.max_patches,
         )
     ]
     if config.eval.validation:
-        batches = _validation_batches(config, strategy, model.tokenizer, validation_counters)
+        batches = _validation_batches(config, strategy, model, validation_counters)
         evaluators.append(
             validation_loss(strategy, step, batches, config.batch_size, validation_counters)
         )
-    batches = _train_batches(config, strategy, model.tokenizer, start, counters)
+    batches = _train_batches(config, strategy, model, start, counters)
     loop.run(batches, evaluators, counters)
     if chief:
         _save_final(model, workdir)
@@ -111,15 +113,15 @@ def _train(config, workdir, strategy, precomputed):
     return loop.evaluated
 
 
-def _train_batches(config, strategy, tokenizer, start, counters):
+def _train_batches(config, strategy, model, start, counters):
     """The endless training batches from a step on, for the strategy's replicas."""
 
     def make(context):
         batches = make_train_dataset(
             config.data,
-            tokenizer,
+            model.tokenizer,
             global_batch_size=config.batch_size,
-            image_size=config.model.resolution,
+            image_size=preparation(model.config, config.data.max_patches),
             seed=config.seed,
             start_step=start,
             input_context=context,
@@ -132,15 +134,15 @@ def _train_batches(config, strategy, tokenizer, start, counters):
     return distribute(strategy, make)
 
 
-def _validation_batches(config, strategy, tokenizer, counters):
+def _validation_batches(config, strategy, model, counters):
     """The batches of one pass over the held-out data, for the strategy's replicas."""
 
     def make(context):
         return make_validation_dataset(
             _held_out(config),
-            tokenizer,
+            model.tokenizer,
             global_batch_size=config.batch_size,
-            image_size=config.model.resolution,
+            image_size=preparation(model.config, config.data.max_patches),
             input_context=context,
             counters=counters,
         )

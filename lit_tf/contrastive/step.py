@@ -87,6 +87,8 @@ class ReplicaStep:
 
     def embed_images(self, images):
         """Returns unit-length embeddings (n, width) of pixels, or of stored embeddings."""
+        if isinstance(images, dict):  # NaFlex
+            return self.model.embed_images(images)
         if images.shape.rank == 2:
             # Stored embeddings; those of augmented views may come unnormalized.
             return tf.math.divide_no_nan(images, tf.norm(images, axis=-1, keepdims=True))

@@ -73,17 +73,21 @@ def to_patches(image: Any, patch: int, max_patches: int) -> tf.Tensor:
 
     Works eagerly and in graphs. A patch's numbers are ordered by row, column, channel.
     """
+    return cut(resized(image, patch, max_patches), patch)
+
+
+def resized(image: Any, patch: int, max_patches: int) -> tf.Tensor:
+    """Returns an image, uint8 (H, W, 3), as float32 (rows patch, columns patch, 3) in [-1, 1]."""
     image = tf.convert_to_tensor(image)
     height, width = image.shape[:2] if tf.executing_eagerly() else tf.unstack(tf.shape(image)[:2])
     rows, columns = target_grid(height, width, patch, max_patches)
-    resized = tf.image.resize(
-        normalize(image), (rows * patch, columns * patch), method="bilinear", antialias=True
-    )
-    return cut(resized, rows, columns, patch)
+    size = rows * patch, columns * patch
+    return tf.image.resize(normalize(image), size, method="bilinear", antialias=True)
 
 
-def cut(image: Any, rows: Any, columns: Any, patch: int) -> tf.Tensor:
+def cut(image: tf.Tensor, patch: int) -> tf.Tensor:
     """Returns an image (rows patch, columns patch, 3) as patches (rows, columns, 3 patch^2)."""
+    rows, columns = (tf.shape(image)[axis] // patch for axis in (0, 1))
     x = tf.reshape(image, (rows, patch, columns, patch * 3))
     return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (rows, columns, 3 * patch**2))
 

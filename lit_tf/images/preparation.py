@@ -1,13 +1,14 @@
 """From an image to what a model's image tower takes: a square, or patches of its own shape."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from lit_tf.images import naflex
-from lit_tf.images.preprocessing import resize_uint8
+from lit_tf.images.preprocessing import normalize, resize_uint8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,13 @@ class Square:
         """Returns uint8 (size, size, 3) of an image, uint8 (H, W, 3)."""
         return resize_uint8(image, self.size, self.crop)
 
-    fixed = __call__
+    fixed = batch = __call__  # in static shapes
+
+    @property
+    def spec(self) -> tf.TensorSpec:
+        """What `fixed` returns."""
+        return tf.TensorSpec([self.size, self.size, 3], tf.uint8)
+
     stack = staticmethod(np.stack)
 
 
@@ -44,6 +51,26 @@ class Patches:
     def fixed(self, image: Any) -> dict[str, tf.Tensor]:
         """Returns the same in static shapes, padded to `max_patches`, as `naflex.padded` does."""
         return naflex.padded(self(image), self.max_patches)
+
+    def augmented(self, image: Any, augment: Callable) -> dict[str, tf.Tensor]:
+        """Returns what `fixed` does, of an image that a function of uint8 images has changed."""
+        pixels = naflex.resized(image, self.patch, self.max_patches)
+        pixels = augment(tf.cast(tf.round((pixels + 1) * 127.5), tf.uint8))
+        return naflex.padded(naflex.cut(normalize(pixels), self.patch), self.max_patches)
+
+    def batch(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the same of images of one shape, uint8 (N, H, W, 3)."""
+        return tf.map_fn(self.fixed, images, fn_output_signature=self.spec)
+
+    @property
+    def spec(self) -> dict[str, tf.TensorSpec]:
+        """What `fixed` returns."""
+        length, pixels = self.max_patches, 3 * self.patch**2
+        return {
+            "patches": tf.TensorSpec([length, pixels], tf.float32),
+            "coordinates": tf.TensorSpec([length, 2], tf.int32),
+            "mask": tf.TensorSpec([length], tf.int32),
+        }
 
     stack = staticmethod(naflex.batched)
 

@@ -97,8 +97,7 @@ class Searcher:
             model = load(
                 made.checkpoint if model is None else model,
                 vocab=made.vocab,
-                # NaFlex has no resolution to be loaded at.
-                resolution=made.resolution if made.max_patches is None else None,
+                resolution=made.resolution,
                 dtype=made.dtype,
             )
         how = {"tower": made.tower, "max_patches": made.max_patches}

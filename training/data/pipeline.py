@@ -13,8 +13,8 @@ import math
 import tensorflow as tf
 
 from lit_tf.errors import ConfigError
-from lit_tf.images import preprocessing
 from lit_tf.images.decoding import decode_in_dataset
+from lit_tf.images.preparation import Square
 
 from . import augment, stream
 from .counters import GOOD, Counters, status_of
@@ -44,7 +44,8 @@ def make_train_dataset(
         data_config: a `DataConfig`.
         tokenizer: function of a string tensor (N,) to int32 (N, length).
         global_batch_size: examples in a step, over all hosts.
-        image_size: side of the images; not used for precomputed embeddings.
+        image_size: side of the images, or how they are prepared (`lit_tf.images.preparation`); not
+            used for precomputed embeddings.
         seed: integer.
         start_step: step whose batch comes first.
         input_context: the `tf.distribute.InputContext` that `distribute_datasets_from_function`
@@ -157,9 +158,11 @@ def _preparation(source, data_config, augmentation, image_size, seed):
             "set it to '', or precompute several augmented views"
         )
     if source.embeddings:
-        shape, dtype, key = (source.manifest["width"],), tf.float32, "image_embedding"
+        spec, key = tf.TensorSpec([source.manifest["width"]], tf.float32), "image_embedding"
     else:
-        shape, dtype, key = (image_size, image_size, 3), tf.uint8, "image"
+        how = Square(image_size) if isinstance(image_size, int) else image_size
+        spec, key = how.spec, "image"
+    square = not isinstance(spec, dict)
 
     def decode(record, uniform):
         parsed = source.parse(record)
@@ -171,7 +174,10 @@ def _preparation(source, data_config, augmentation, image_size, seed):
             image = decode_in_dataset(
                 parsed["image"], data_config.max_pixels, exif=data_config.exif
             )
-            image = preprocessing.resize_uint8(image, image_size)
+            if draws and not square:  # patches are cut of what is augmented
+                image = how.augmented(image, lambda pixels: transform(pixels, uniform[2:]))
+            else:
+                image = how.fixed(image)
         return image, text
 
     def prepare(position, record, wanted):
@@ -182,14 +188,14 @@ def _preparation(source, data_config, augmentation, image_size, seed):
             uniform = tf.random.stateless_uniform(
                 [2 + draws], tf.random.fold_in(key_of_host, position)
             )
-        fallback = (tf.zeros(shape, dtype), tf.constant(""))
+        fallback = (_zeros(spec), tf.constant(""))
         (image, text), decoded = tf.cond(
             record["present"] & wanted,
             lambda: attempt(lambda r: decode(r, uniform), record, fallback),
             lambda: (fallback, tf.constant(False)),
         )
-        image = tf.ensure_shape(image, shape)
-        if draws:
+        image = tf.nest.map_structure(lambda x, s: tf.ensure_shape(x, s.shape), image, spec)
+        if draws and square:
             image = transform(image, uniform[2:])
         return {
             key: image,
@@ -200,6 +206,11 @@ def _preparation(source, data_config, augmentation, image_size, seed):
         }
 
     return prepare
+
+
+def _zeros(spec):
+    """Returns zeros of a structure of `tf.TensorSpec`s."""
+    return tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), spec)
 
 
 def _choose(uniform, count):
@@ -221,14 +232,16 @@ def _fill(dataset, spares):
         shape = [spares, *spec.shape[1:]]
         return tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
 
-    contents = [k for k in dataset.element_spec if k in ("image", "image_embedding", "text")]
-    state = (
-        {k: blank(dataset.element_spec[k]) for k in contents},
-        tf.zeros([spares], tf.bool),
-    )
+    each = tf.nest.map_structure
+
+    def contents(batch):
+        return {k: v for k, v in batch.items() if k in ("image", "image_embedding", "text")}
+
+    state = each(blank, contents(dataset.element_spec)), tf.zeros([spares], tf.bool)
 
     def step(state, batch):
         tail, tail_good = state
+        now = contents(batch)
         good = batch["status"] == GOOD
         size = batch["status"].shape[0]
 
@@ -240,14 +253,12 @@ def _fill(dataset, spares):
             order = tf.tensor_scatter_nd_update(
                 tf.range(size, dtype=tf.int64), bad[:, None], chosen
             )
-            return [tf.gather(tf.concat([batch[k], tail[k]], 0), order) for k in contents]
+            return each(lambda x, old: tf.gather(tf.concat([x, old], 0), order), now, tail)
 
-        filled = tf.cond(
-            tf.reduce_all(good), lambda: [tf.identity(batch[k]) for k in contents], replaced
-        )
-        filled = [tf.ensure_shape(v, batch[k].shape) for k, v in zip(contents, filled, strict=True)]
-        state = ({k: batch[k][-spares:] for k in contents}, good[-spares:])
-        return state, {**batch, **dict(zip(contents, filled, strict=True))}
+        filled = tf.cond(tf.reduce_all(good), lambda: each(tf.identity, now), replaced)
+        filled = each(lambda x, old: tf.ensure_shape(x, old.shape), filled, now)
+        state = each(lambda x: x[-spares:], now), good[-spares:]
+        return state, {**batch, **filled}
 
     return dataset.scan(state, step)
 
@@ -275,7 +286,8 @@ def _counting(source, counters, max_bad_share):
         names = ("status", "shard", "index")
         status = tf.numpy_function(count, [batch[n] for n in names], tf.int32)
         with tf.control_dependencies([status]):
-            return {k: tf.identity(v) for k, v in batch.items() if k not in names}
+            rest = {k: v for k, v in batch.items() if k not in names}
+            return tf.nest.map_structure(tf.identity, rest)
 
     return step
 

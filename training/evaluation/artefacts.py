@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from lit_tf.errors import DataError, extra
 from lit_tf.files import parse_object, sha256
+from lit_tf.images.preparation import Square
 from lit_tf.texts.tokenizers import load_tokenizer
 
 from .encoders import Encoder
@@ -52,7 +53,7 @@ class _ArtefactEncoder(Encoder):
                     f"{path} is damaged: {key} is {found}, expected {expected}; export again"
                 )
         self.manifest = manifest
-        self.model_name, self.crop = manifest["model"], manifest["crop"]
+        self.model_name = manifest["model"]
 
     def fingerprint(self, tower):
         """Returns a digest of the artefact's files."""
@@ -74,9 +75,13 @@ class SavedModelEncoder(_ArtefactEncoder):
 
     def __init__(self, folder, batch_size=64):
         super().__init__(folder, batch_size)
-        self.image_size = self.manifest.get("resolution")
-        if self.image_size is None:
-            raise DataError(f"{folder}/lit_manifest.json is damaged: it has no resolution")
+        size = self.manifest.get("resolution")
+        if size is None:
+            raise DataError(
+                f"{folder}/lit_manifest.json has no resolution: it is damaged, or the model is "
+                "NaFlex, whose checkpoint can be evaluated, not its exports"
+            )
+        self.prepare = Square(size, self.manifest["crop"])
         import tensorflow_text  # noqa: F401  the model needs the tokenizer's ops to load
 
         try:
@@ -90,10 +95,10 @@ class SavedModelEncoder(_ArtefactEncoder):
                 "model exported with both parts"
             )
         sides = _sides_in_graph(self._loaded.signatures["encode_image"])
-        if sides - {self.image_size}:
+        if sides - {size}:
             raise DataError(
                 f"{folder}/lit_manifest.json is of another export: its resolution is "
-                f"{self.image_size}, but the graph's image tower takes images of "
+                f"{size}, but the graph's image tower takes images of "
                 f"{', '.join(map(str, sorted(sides)))} pixels; export again"
             )
         temperature = getattr(self._loaded, "temperature", None)
@@ -134,7 +139,7 @@ class TFLiteEncoder(_ArtefactEncoder):
         super().__init__(folder, batch_size)
         self._image, shape = self._open("image_encoder.tflite", "image")
         self._text, tokens = self._open("text_encoder.tflite", "tokens")
-        self.image_size = int(shape[1])
+        self.prepare = Square(int(shape[1]), self.manifest["crop"])
         self.temperature = self.manifest.get("temperature")
         self._tokenize = load_tokenizer(
             self._vocabulary(),

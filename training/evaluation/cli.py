@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--vocab", metavar="FILE", help="vocabulary (default: beside the checkpoint)")
     how.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
+    commands.add_max_patches(how)
     commands.add_dtype(how)
     how.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: 64)")
     how.add_argument(
@@ -139,8 +140,9 @@ def _check(args):
             + (f"; found {', '.join(sources)}" if sources else "")
         )
     if args.saved_model or args.tflite:
-        for flag in ("vocab", "resolution", "dtype"):
+        for flag in ("vocab", "resolution", "max_patches", "dtype"):
             if getattr(args, flag) is not None:
+                flag = flag.replace("_", "-")
                 raise ConfigError(f"--{flag} was fixed when the model was exported")
     check_output_files([args.json, args.report], _inputs(args))
 
@@ -250,7 +252,8 @@ def _open_checkpoint(source, args, strategy):
     with strategy.scope():
         model = lit_tf.load(source, **overrides)
     name = published.published_name(source, args.resolution)
-    encoder = encoders.KerasEncoder(model, strategy, args.batch_size or DEFAULT_BATCH_SIZE)
+    how = (strategy, args.batch_size or DEFAULT_BATCH_SIZE, args.max_patches)
+    encoder = encoders.KerasEncoder(model, *how)
     return _Subject(encoder, str(source), name)
 
 

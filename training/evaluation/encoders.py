@@ -17,7 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lit_tf.errors import DataError
-from lit_tf.images import preprocessing
+from lit_tf.images.preparation import Patches, Square, preparation
 from lit_tf.images.stream import IN_FLIGHT
 from lit_tf.texts.batching import distinct_by_length
 
@@ -45,16 +45,14 @@ class Encoder:
 
     Attributes:
         name: its name in tables.
-        image_size: side of the images in pixels.
-        crop: whether images are cropped instead of squeezed.
+        prepare: how images become what is embedded; see `lit_tf.images.preparation`.
         batch_size: images embedded at a time.
         temperature: the factor of similarities before a softmax; None if unknown.
         strategy: the distribution strategy it embeds under, or None.
     """
 
     name: str
-    image_size: int
-    crop: bool = False
+    prepare: Square | Patches
     batch_size: int
     temperature: float | None = None
     strategy: tf.distribute.Strategy | None = None
@@ -63,7 +61,7 @@ class Encoder:
         """Embeds every image of a dataset."""
 
         def results():
-            batches = image_batches(images, self.image_size, self.crop, self.batch_size)
+            batches = image_batches(images, self.prepare, self.batch_size)
             for index, pixels in batches.as_numpy_iterator():
                 yield index, self._embed_pixels(pixels)
 
@@ -100,28 +98,25 @@ class Encoder:
 
 def image_batches(
     images: Images,
-    size: int,
-    crop: bool,
+    prepare: Square | Patches,
     batch_size: int,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Returns one host's share of the images as batches of one static shape.
 
-    Elements are (int32 (batch,): numbers, -1 for padding; uint8 (batch, size, size, 3)). Every host
-    gets the same number of batches.
+    Elements are (int32 (batch,): numbers, -1 for padding; prepared images). Every host gets the
+    same number of batches.
     """
     context = context or tf.distribute.InputContext()
     start, stop = _share(len(images), context)
 
     def read(number, data):
-        pixels = preprocessing.resize_uint8(images.decoding.decode(data), size, crop)
-        return tf.cast(number, tf.int32), tf.ensure_shape(pixels, [size, size, 3])
+        return tf.cast(number, tf.int32), prepare.fixed(images.decoding.decode(data))
 
     dataset = images.encoded(start, stop).enumerate(start)
     dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    none = tf.data.Dataset.from_tensors(
-        (tf.constant(-1, tf.int32), tf.zeros([size, size, 3], tf.uint8))
-    )
+    zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), prepare.spec)
+    none = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int32), zeros))
     return _static_batches(dataset, none, len(images), batch_size, context)
 
 
@@ -172,7 +167,13 @@ class KerasEncoder(Encoder):
 
     name = "keras"
 
-    def __init__(self, model, strategy: tf.distribute.Strategy | None = None, batch_size: int = 64):
+    def __init__(
+        self,
+        model,
+        strategy: tf.distribute.Strategy | None = None,
+        batch_size: int = 64,
+        max_patches: int | None = None,
+    ):
         self.model = model
         self.strategy = strategy or tf.distribute.get_strategy()
         self._embedders = {
@@ -181,8 +182,7 @@ class KerasEncoder(Encoder):
         }
         self.batch_size = self._embedders["image"].batch_size
         if model.config.image:
-            self.image_size = model.config.image.image_size
-        self.crop = model.config.crop
+            self.prepare = preparation(model.config, max_patches)
 
     @property
     def temperature(self) -> float | None:
@@ -194,7 +194,7 @@ class KerasEncoder(Encoder):
         self.model.tower("image")
 
         def batches(batch_size, context):
-            return image_batches(images, self.image_size, self.crop, batch_size, context)
+            return image_batches(images, self.prepare, batch_size, context)
 
         results = self._embedders["image"].run(batches)
         return _collect(len(images), results, f"{images.name} images", "img", progress)
@@ -221,7 +221,9 @@ class KerasEncoder(Encoder):
 
     def fingerprint(self, tower):
         """Returns a digest of the tower's variables, its precision and its tokenizer."""
-        digest = hashlib.sha256(f"{self.model.dtype_policy.name} {self.model.config}".encode())
+        about = f"{self.model.dtype_policy.name} {self.model.config}"
+        about += f" {self.prepare}" if tower == "image" else ""
+        digest = hashlib.sha256(about.encode())
         digest.update(self.model.fingerprint({"image": "img/", "text": "txt/"}[tower]).encode())
         if tower == "text" and self.model.tokenizer is not None:
             digest.update(self.model.tokenizer.to_bytes())

@@ -88,6 +88,7 @@ def make_evaluators(
     strategy: tf.distribute.Strategy | None = None,
     *,
     decoding: Decoding = PUBLISHED,
+    max_patches: int | None = None,
 ):
     """Returns the evaluators that a run's `EvalConfig` asks for."""
     specs = [
@@ -103,7 +104,7 @@ def make_evaluators(
             f"{', '.join(config.retrieval)!r} names a dataset twice"
         )
     shared = {
-        "encoder": KerasEncoder(model, strategy, config.batch_size),
+        "encoder": KerasEncoder(model, strategy, config.batch_size, max_patches),
         "image_cache": protocol.ImageCache(),
     }
     evaluators = [Evaluator(model, spec, strategy, **shared) for spec in specs]
