@@ -362,7 +362,7 @@ class LitModel(layers.Freezable, keras.Model):
 
         def read_numbered(numbered):
             number, item = numbered
-            pixels = preprocessing.to_uint8(item, f"Image {number}", max_pixels)
+            pixels = preprocessing.to_pixels(item, f"Image {number}", max_pixels)
             return on_cpu(prepare, pixels), None
 
         # The number is part of the item only in here, for the error's sake.

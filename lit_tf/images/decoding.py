@@ -39,8 +39,11 @@ _PIL_NUMBERS = ("I", "F")  # numbers whose range PIL does not know
 
 def decode(
     data: bytes, name: str = "The image", max_pixels: int = MAX_PIXELS, *, exif: bool = True
-) -> np.ndarray:
-    """Returns the pixels, uint8 (H, W, 3), of an encoded image; `exif` turns them upright."""
+) -> np.ndarray | tf.Tensor:
+    """Returns the pixels, uint8 (H, W, 3), of an encoded image; `exif` turns them upright.
+
+    What TensorFlow decodes stays its tensor: copies of a large photo take as long as decoding.
+    """
     if not data.startswith(_COMMON):
         with _opened(data, name) as image:
             return pil_pixels(image, name, max_pixels, exif=exif)
@@ -51,7 +54,7 @@ def decode(
             height, width = _jpeg_size(data) if jpeg else _png_size(header)
             _check_pixels(int(width), int(height), max_pixels, name)
             image = _decode(_with_adobe(data) if jpeg else data)
-            return as_rgb(turn_upright(image, orientation(data) if exif else 1).numpy(), name)
+            return turn_upright(image, orientation(data) if exif else 1)
     except tf.errors.OpError as e:
         raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {_reason(e)}") from None
 

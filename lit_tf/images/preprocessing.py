@@ -134,6 +134,12 @@ def to_uint8(image: Any, name: str = "The image", max_pixels: int = MAX_PIXELS) 
     Raises:
         ImageError: if it cannot be read or understood, or is too large.
     """
+    pixels = to_pixels(image, name, max_pixels)
+    return pixels.numpy() if tf.is_tensor(pixels) else pixels
+
+
+def to_pixels(image: Any, name: str, max_pixels: int) -> np.ndarray | tf.Tensor:
+    """Returns what `to_uint8` does, uncopied: JPEGs and PNGs as a tensor, all else as an array."""
     if isinstance(image, (str, os.PathLike)):
         image = os.fspath(image)
         name = f"{name} ({printable(image)})"

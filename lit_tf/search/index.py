@@ -248,7 +248,7 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
 
     def read(path):
         data, status = _read_file(path)
-        image = preprocessing.to_uint8(data, printable(path), settings.max_pixels)
+        image = preprocessing.to_pixels(data, printable(path), settings.max_pixels)
         bytes_long, mtime = state(status)
         row = {
             "path": to_stored(path),
@@ -258,7 +258,7 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
             "taken": _taken(data),
             "height": image.shape[0],
             "width": image.shape[1],
-            "thumbnail": _thumbnail(image),
+            "thumbnail": _thumbnail(np.asarray(image)),
         }
         return on_cpu(prepare, image), row
 
@@ -345,7 +345,9 @@ def _read_file(path):
 
 def _thumbnail(image):
     """Returns a small JPEG of uint8 pixels (H, W, 3)."""
-    picture = PIL.Image.fromarray(image)
+    # Four by four pixels for one of the thumbnail show what all do, in a ninth of the time.
+    step = max(1, max(image.shape) // (4 * THUMBNAIL_SIDE))
+    picture = PIL.Image.fromarray(np.ascontiguousarray(image[::step, ::step]))
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=80)
