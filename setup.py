@@ -33,13 +33,17 @@ EXTRAS = {
     # Beam holds protobuf below 7 and pyarrow below 26, which suits TensorFlow 2.20 but is not
     # forced upon those who precompute on one machine.
     "beam": ["apache-beam>=2.77,<3"],
-    # An index of one's own pictures: an embedded database, its tables and its page.
-    "search": ["lancedb>=0.25", "pyarrow>=17", "jinja2>=3.1"],
+    # An index of one's own pictures: an embedded database, its tables, its pages.
+    "search": [
+        *("lancedb>=0.25", "pyarrow>=17", "jinja2>=3.1"),
+        *("starlette>=0.40", "uvicorn>=0.30"),
+    ],
     # Checkpoint folders that big_vision's trainer writes today.
     "tensorstore": ["tensorstore>=0.1.60"],
     # SigLIP as Hugging Face and open_clip store it, and their hub.
     "huggingface": ["safetensors>=0.4.3", "huggingface_hub>=0.30"],
-    "bench": ["keras-hub>=0.20"],  # only to be compared with
+    # Only to be compared with, and the photos of benchmarks/search.py.
+    "bench": ["keras-hub>=0.20", "onnx>=1.16", "onnxruntime>=1.20", "scikit-image>=0.24"],
     # Pictures of iPhones. (AVIF, TIFF and others need nothing more.)
     "heif": ["pillow-heif>=0.16"],
     "demo": ["matplotlib>=3.7", "scikit-learn>=1.3"],
