@@ -70,7 +70,7 @@ setup(
     ],
     package_data={
         "lit_tf": ["py.typed", "data/*"],
-        "lit_tf.search": ["*.html"],
+        "lit_tf.search": ["*.html", "*.js", "*.css"],
         "lit_tf.export": ["*.json"],
         "lit_tf.export.web": ["*"],
         "lit_tf.training": ["*/*.html", "*/*.json"],

@@ -144,8 +144,10 @@ def index_photos(db, paths, int8=None):
 
 def index_as_before(db, paths):
     """Indexes photos as before; returns the clock."""
+    to_pixels = preprocessing.to_pixels
+    copied = lambda *given: to_pixels(*given).numpy()  # noqa: E731
     with (
-        mock.patch.object(preprocessing, "to_pixels", preprocessing.to_uint8),
+        mock.patch.object(preprocessing, "to_pixels", copied),
         mock.patch.object(index, "_thumbnail", all_pixels_thumbnail),
     ):
         return index_photos(db, paths)

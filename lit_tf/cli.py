@@ -35,6 +35,7 @@ COMMANDS = {
     ),
     "index": ("an index of the pictures in folders", "lit_tf.commands.index"),
     "search": ("find indexed pictures by words, or by pictures", "lit_tf.commands.search"),
+    "browse": ("a local page to search indexed pictures with", "lit_tf.commands.browse"),
     "convert": ("write a checkpoint in another published layout", "lit_tf.commands.convert"),
     "export": (
         "SavedModels to serve, TFLite graphs for devices, web pages",

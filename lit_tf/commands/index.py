@@ -79,7 +79,24 @@ def run(args: argparse.Namespace) -> int:
         args.max_patches,
         common.int8_images(args),
     )
-    report = index.update(
+    try:
+        report = _update(args, settings, embed)
+    except KeyboardInterrupt:
+        from lit_tf.search.store import Store
+
+        kept = Store.find(args.db)
+        rows = kept.rows if kept else 0
+        print(f"\nstopped: {args.db} has {rows} pictures", end="; ", file=sys.stderr)
+        print("the same command goes on with the others", file=sys.stderr)
+        return 130  # as shells have it for Ctrl-C
+    _print(args, report)
+    return 0
+
+
+def _update(args, settings, embed):
+    from lit_tf.search import index
+
+    return index.update(
         args.db,
         args.sources,
         settings,
@@ -90,8 +107,6 @@ def run(args: argparse.Namespace) -> int:
         embed=embed,
         progress=lambda total: common.progress("picture", total=total),
     )
-    _print(args, report)
-    return 0
 
 
 def _print(args, report):

@@ -1,9 +1,12 @@
 """`lit-tf search`: the pictures of an index that fit a text, or look like a picture."""
 
 import argparse
+import os
+import sys
 
 from lit_tf.commands import common, outputs
 from lit_tf.errors import ConfigError
+from lit_tf.files import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with every picture, even if there is an approximate index",
     )
     parser.add_argument("--html", metavar="FILE", help="write a page of thumbnails")
+    parser.add_argument("--copy-to", metavar="DIR", help="copy the pictures that were found")
     parser.add_argument(
         "--model", metavar="CKPT", help="the model's path, if it has moved since indexing"
     )
-    common.add_json(parser)
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument(
+        "--paths0", action="store_true", help="print paths only, ended by NUL, for xargs -0"
+    )
+    common.add_json(printed)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,8 +86,15 @@ def run(args: argparse.Namespace) -> int:
             pictures=pictures.store.rows,
             model=pictures.store.model.checkpoint,
         )
+    if args.copy_to:
+        from lit_tf.search.copies import copy_pictures
+
+        for path, reason in copy_pictures([picture.path for picture in found], args.copy_to):
+            print(f"not copied: {printable(path)}: {reason}", file=sys.stderr)
     if args.json:
         _print_json(args, found)
+    elif args.paths0:
+        sys.stdout.buffer.write(b"".join(os.fsencode(p.path) + b"\0" for p in found))
     else:
         _print_table(args, found)
     return 0
@@ -87,8 +102,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _question(args):
     """Returns the question in words."""
-    from lit_tf.files import printable
-
     parts = [*args.texts, *(f"like {printable(path)}" for path in args.like)]
     words = " + ".join(parts)
     return " - ".join([words, *args.minus])
@@ -103,8 +116,6 @@ def _print_json(args, found):
 
 
 def _print_table(args, found):
-    from lit_tf.files import printable
-
     match = any(picture.match is not None for picture in found)
     rows = [("", "score", *(["match"] if match else []), "taken", "picture")]
     for rank, picture in enumerate(found, 1):
@@ -117,3 +128,5 @@ def _print_table(args, found):
         print("No picture fits.")
     if args.html:
         print(f"Page: {args.html}")
+    if args.copy_to:
+        print(f"Copies: {args.copy_to}")

@@ -11,7 +11,7 @@ from lit_tf import zero_shot
 from lit_tf.errors import ConfigError, DataError, extra
 from lit_tf.loading import load
 from lit_tf.search.paths import from_stored
-from lit_tf.search.store import FACTS, Model, Outdated, Store
+from lit_tf.search.store import FACTS, Model, Store
 
 with extra("search"):
     import pyarrow as pa
@@ -166,15 +166,18 @@ class Searcher:
             return [self._with_match(picture) for picture in found]
         return found
 
-    def embed(self, texts=(), images=(), minus=(), templates=None) -> np.ndarray:
-        """Returns the unit-length float32 vector (D,) of a question; see `find`."""
-        if not len(texts) and not len(images):
+    def embed(self, texts=(), images=(), minus=(), templates=None, vectors=()) -> np.ndarray:
+        """Returns the unit-length float32 vector (D,) of a question; see `find`.
+
+        `vectors` are embeddings of more pictures.
+        """
+        if not len(texts) and not len(images) and not len(vectors):
             raise ConfigError("there is no question: expected a text or a picture")
         # A string is a sequence of letters, which would be averaged silently.
         texts, minus = _listed(texts), _listed(minus)
         if not all(text.strip() for text in (*texts, *minus)):
             raise ConfigError("a text of the question is empty; expected words")
-        parts = [*self._texts(texts, templates)]
+        parts = [*self._texts(texts, templates), *vectors]
         if len(images):
             how = {"max_patches": self.store.model.max_patches}
             parts += [*self.model.encode_image(images, **how)]
@@ -209,22 +212,32 @@ class Searcher:
             exact: see `find`.
             where: see `find`.
         """
-        for attempt in range(5):
-            self.store.refresh()
-            try:
-                table, scores = self._nearest(vector, top, exact, where)
-                break
-            except Outdated:
-                if attempt == 4:
-                    raise
+        nearest = lambda: self._nearest(vector, top, exact, where)  # noqa: E731
+        table, scores = self.store.newest(nearest)
         order = np.lexsort((table["path"].to_pylist(), -scores))[:top]
-        place = table.schema.get_field_index("mtime")  # datetime has no nanoseconds
-        table = table.set_column(place, "mtime", table["mtime"].cast("int64"))
-        rows = table.select(_COLUMNS).take(pa.array(order, pa.int64())).to_pylist()
-        return [
-            Found(score=float(score), match=None, **{**row, "path": from_stored(row["path"])})
-            for row, score in zip(rows, scores[order], strict=True)
+        return _found(table.take(pa.array(order, pa.int64())), scores[order])
+
+    def latest(self, *, top: int = 20, where: str | None = None) -> list[Found]:
+        """Returns the pictures that were taken last, or changed last; their scores are 0.
+
+        Args:
+            top: how many pictures to return.
+            where: see `find`.
+        """
+        return self.store.newest(lambda: self._latest(top, where))
+
+    def _latest(self, top, where):
+        table = self.store.columns(["path", "taken", "mtime"], where)
+        changed = np.datetime_as_string(table["mtime"].to_numpy(), unit="s")
+        when = [
+            taken or time for taken, time in zip(table["taken"].to_pylist(), changed, strict=True)
         ]
+        order = np.lexsort((table["path"].to_pylist(), when))[::-1][:top]
+        paths = table["path"].take(pa.array(order, pa.int64())).to_pylist()
+        rows = self.store.rows_of(paths)
+        place = {path: i for i, path in enumerate(rows["path"].to_pylist())}
+        found = rows.take(pa.array([place[path] for path in paths], pa.int64()))
+        return _found(found, np.zeros(len(found)))
 
     def _nearest(self, vector, top, exact, where):
         """Returns the `top` nearest rows and those that tie with the last, and their scores."""
@@ -243,6 +256,16 @@ class Searcher:
     def _with_match(self, picture):
         logit = self.model.temperature * picture.score + self.model.bias
         return dataclasses.replace(picture, match=1 / (1 + math.exp(-logit)))
+
+
+def _found(table, scores):
+    """Returns rows of the table of pictures as answers."""
+    place = table.schema.get_field_index("mtime")  # datetime has no nanoseconds
+    table = table.set_column(place, "mtime", table["mtime"].cast("int64"))
+    return [
+        Found(score=float(score), match=None, **{**row, "path": from_stored(row["path"])})
+        for row, score in zip(table.select(_COLUMNS).to_pylist(), scores, strict=True)
+    ]
 
 
 def _listed(texts):

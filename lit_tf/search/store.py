@@ -11,6 +11,8 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import filelock
 import numpy as np
@@ -226,9 +228,30 @@ class Store:
         """How many pictures there are."""
         return self._table.count_rows()
 
-    def columns(self, names: list[str]) -> "pa.Table":
-        """Returns some columns of all rows."""
-        return self._table.search().select(names).to_arrow()
+    def columns(self, names: list[str], where: str | None = None) -> "pa.Table":
+        """Returns some columns of all rows, or of those that fit a condition in SQL."""
+        query = self._table.search().select(names)
+        return self._read(query if where is None else query.where(where))
+
+    def rows_of(self, paths: list[str]) -> "pa.Table":
+        """Returns the rows with these stored paths, in any order."""
+        return self._read(self._table.search().where(_are(paths) if paths else "false"))
+
+    def _read(self, query):
+        try:
+            return query.to_arrow()
+        except RuntimeError as e:
+            if "Not found: " in str(e):
+                raise Outdated(f"{self.path} changes all the time; try again") from e
+            raise
+
+    def newest(self, read: Callable) -> Any:
+        """Returns what `read` does with the newest version, even if another run removes it."""
+        for _ in range(5):
+            self.refresh()
+            with contextlib.suppress(Outdated):
+                return read()
+        return read()
 
     def write(self, rows: "pa.Table") -> None:
         """Writes rows in one transaction; a row replaces the one with the same path."""
@@ -243,7 +266,7 @@ class Store:
         olds = list(paths)
         for start in range(0, len(olds), 1000):
             condition = _are(olds[start : start + 1000])
-            rows = self._table.search().where(condition).to_arrow()
+            rows = self.rows_of(olds[start : start + 1000])
             news = pa.array([paths[path] for path in rows["path"].to_pylist()], pa.string())
             place = rows.schema.get_field_index("path")
             rows = rows.set_column(place, rows.schema.field(place), news)
@@ -263,7 +286,7 @@ class Store:
     def merge_files(self) -> None:
         """Merges small files, brings indices up to date, and removes old versions.
 
-        A query that reads an old version meanwhile has to be asked again; see `nearest`.
+        Who reads an old version meanwhile has to read again; see `newest`.
         """
         self._table.optimize(cleanup_older_than=datetime.timedelta(milliseconds=1))
         self._unmerged = 0
@@ -321,10 +344,8 @@ class Store:
         if where is not None:
             query = query.where(where, prefilter=True)
         try:
-            return query.to_arrow()
+            return self._read(query)
         except (ValueError, RuntimeError) as e:
-            if "Not found: " in str(e):
-                raise Outdated(f"{self.path} changes all the time; ask again") from e
             if where is None:
                 raise
             raise DataError(f"the condition {where!r} does not work: {e}") from e

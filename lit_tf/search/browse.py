@@ -1,0 +1,217 @@
+"""A local page to search an index with: what `lit-tf browse` serves.
+
+Only this machine reaches the server, and only whoever has the token in its address. Requests with
+the host or the origin of another page are refused. A picture is served if it was in an answer and
+still is in the index.
+"""
+
+import collections
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+import secrets
+import socket
+import threading
+
+import numpy as np
+import PIL.Image
+
+from lit_tf.errors import ConfigError, LitError, extra
+from lit_tf.images import preprocessing
+from lit_tf.search.copies import copy_pictures
+from lit_tf.search.paths import from_stored, to_stored
+from lit_tf.search.query import Searcher
+
+with extra("search"):
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.middleware import Middleware
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.responses import FileResponse, Response
+    from starlette.routing import Route
+
+_HERE = pathlib.Path(__file__).parent
+_FILES = {"": "browse.html", "browse.js": "browse.js", "browse.css": "browse.css"}
+PAGE = 60  # pictures that the page asks for at once
+_MOST = 3000  # pictures of one answer
+_THUMBNAILS = 5000  # kept in memory, some 40 MB
+# How files begin that every browser shows. Others are shown as JPEGs.
+_SHOWN = {
+    "image/jpeg": rb"\xff\xd8",
+    "image/png": rb"\x89PNG",
+    "image/gif": rb"GIF8",
+    "image/webp": rb"RIFF....WEBP",
+    "image/avif": rb"....ftypavi[fs]",
+}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; "
+    "frame-ancestors 'none'; form-action 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Browser:
+    """The application behind the page.
+
+    Args:
+        searcher: the open index.
+        port: where it is served.
+
+    Attributes:
+        app: the ASGI application.
+        url: the page's address, with the token.
+    """
+
+    def __init__(self, searcher: Searcher, port: int):
+        self._searcher, self._lock = searcher, threading.Lock()
+        self._token = secrets.token_urlsafe(16)
+        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        self._paths: dict[str, str] = {}  # of all pictures in answers, by their id
+        self._thumbnails: collections.OrderedDict[str, bytes] = collections.OrderedDict()
+        self.url = f"http://127.0.0.1:{port}/{self._token}/"
+        routes = [
+            *(Route(f"/{{token}}/{name}", self._file) for name in _FILES),
+            Route("/{token}/find", self._find),
+            Route("/{token}/thumbnail/{id}", self._thumbnail),
+            Route("/{token}/picture/{id}", self._picture),
+            Route("/{token}/copy", self._copy, methods=["POST"]),
+        ]
+        guard = Middleware(BaseHTTPMiddleware, dispatch=self._guard)
+        handlers = {LitError: _say}
+        self.app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+
+    async def _guard(self, request, call_next):
+        """Answers only the page itself."""
+        origin = request.headers.get("origin")
+        ours = request.headers.get("host") in self._hosts
+        ours &= origin is None or origin.removeprefix("http://") in self._hosts
+        ours &= request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        if not ours:
+            return Response("This page answers only itself.", 403)
+        token = request.url.path.split("/")[1]
+        if not secrets.compare_digest(token.encode(), self._token.encode()):
+            return Response("Not found.", 404)
+        response = await call_next(request)
+        response.headers.update(_HEADERS)
+        return response
+
+    async def _file(self, request):
+        return FileResponse(_HERE / _FILES[request.url.path.split("/")[2]])
+
+    def _find(self, request):
+        ask = request.query_params
+        offset = ask.get("offset", "0")
+        offset = min(int(offset), _MOST) if offset.isdecimal() else 0
+        top = min(offset + PAGE, _MOST)
+        with self._lock:  # questions of one typing person come faster than answers
+            found = self._answer(ask, top, _dates(ask.get("from"), ask.get("to")))
+        pictures = [self._shown(picture) for picture in found[offset:]]
+        more = len(found) == top and top < _MOST
+        return _json({"found": pictures, "more": more, "all": self._searcher.store.rows})
+
+    def _answer(self, ask, top, where):
+        """Returns what is found; without words the latest pictures."""
+        texts = [text for text in [ask.get("text", "").strip()] if text]
+        minus = [text for text in [ask.get("minus", "").strip()] if text]
+        like = ask.get("like")
+        if not texts and not like:
+            return self._searcher.latest(top=top, where=where)
+        vectors = []
+        if like:
+            vectors = np.array(self._row(like)["embedding"].to_pylist(), np.float32)
+        vector = self._searcher.embed(texts, minus=minus, vectors=vectors)
+        return self._searcher.answer(vector, top=top, where=where)
+
+    def _shown(self, picture):
+        """Returns what the page is told of a picture; remembers it."""
+        name = hashlib.sha256(os.fsencode(picture.path)).hexdigest()[:32]
+        self._paths[name] = picture.path
+        self._thumbnails[name] = picture.thumbnail
+        self._thumbnails.move_to_end(name)
+        if len(self._thumbnails) > _THUMBNAILS:
+            self._thumbnails.popitem(last=False)
+        facts = {name: getattr(picture, name) for name in ("taken", "width", "height", "score")}
+        return {"id": name, "path": picture.path, **facts}
+
+    def _row(self, name):
+        """Returns the row of a picture that was in an answer and still is in the index."""
+        store, path = self._searcher.store, self._paths.get(name)
+        row = path and store.newest(lambda: store.rows_of([to_stored(path)]))
+        if not row:
+            raise ConfigError("this picture is not in the index")
+        return row
+
+    def _path(self, name):
+        return from_stored(self._row(name)["path"][0].as_py())
+
+    def _thumbnail(self, request):
+        name = request.path_params["id"]
+        data = self._thumbnails.get(name) or self._row(name)["thumbnail"][0].as_py()
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private"})
+
+    def _picture(self, request):
+        path = self._path(request.path_params["id"])
+        try:
+            with open(path, "rb") as file:
+                start = file.read(16)
+        except OSError as e:
+            raise ConfigError(f"the picture cannot be read: {e.strerror}") from e
+        for kind, pattern in _SHOWN.items():
+            if re.match(pattern, start, re.S):
+                return FileResponse(path, media_type=kind)
+        with open(path, "rb") as file:
+            pixels = preprocessing.to_uint8(file.read(), "The picture")
+        made = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(made, "JPEG", quality=90)
+        return Response(made.getvalue(), media_type="image/jpeg")
+
+    async def _copy(self, request):
+        asked = await request.json()
+        paths = [self._path(name) for name in asked["ids"]]
+        failures = await run_in_threadpool(copy_pictures, paths, asked["folder"])
+        reasons = [f"{path}: {reason}" for path, reason in failures]
+        return _json({"copied": len(paths) - len(failures), "failures": reasons})
+
+
+def _say(request, error):
+    return _json({"error": str(error)}, 400)
+
+
+def _json(value, status=200):
+    """Returns a value as JSON in ASCII, since a path may hold bytes that are not UTF-8."""
+    return Response(json.dumps(value), status, media_type="application/json")
+
+
+def _dates(first, last):
+    """Returns the condition in SQL that a picture was taken in a range of days, or None."""
+    conditions = []
+    for day, condition in ((first, "taken >= '{}'"), (last, "taken <= '{}T99'")):
+        if day:
+            if not re.fullmatch(r"\d{4}-\d\d-\d\d", day):
+                raise ConfigError(f"{day!r} is not a day; expected one such as 2020-05-01")
+            conditions.append(condition.format(day))
+    return " AND ".join(conditions) or None
+
+
+def serve(searcher: Searcher, port: int, started) -> None:
+    """Serves the page until Ctrl-C.
+
+    Args:
+        searcher: the open index.
+        port: where to listen, or 0 for a free port.
+        started: a function of the page's address, called once it is served.
+    """
+    try:
+        listening = socket.create_server(("127.0.0.1", port))
+    except OSError as e:
+        raise ConfigError(f"port {port} cannot be used: {e.strerror}; try --port 0") from e
+    browser = Browser(searcher, listening.getsockname()[1])
+    started(browser.url)
+    config = uvicorn.Config(browser.app, log_level="warning", lifespan="off")
+    uvicorn.Server(config).run(sockets=[listening])
