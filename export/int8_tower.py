@@ -15,7 +15,7 @@ import numpy as np
 import lit_tf
 from lit_tf import files
 from lit_tf.checkpoints.download import cache_dir
-from lit_tf.errors import extra
+from lit_tf.errors import ExportError, extra
 from lit_tf.images.stream import IN_FLIGHT
 
 from . import to_tflite
@@ -38,15 +38,19 @@ def int8_images(model: Any) -> Callable:
         NumPy asks for its values. Until then, LiteRT works in other threads.
 
     Raises:
-        ExportError: the quantized tower does not agree with the model.
+        ExportError: the model keeps the shape of images (NaFlex), or the quantized tower does not
+            agree with it.
         MissingPackageError: LiteRT or its quantizer is not installed (extra `lite`).
     """
+    if model.tower("image").config.naflex:
+        raise ExportError(
+            "a NaFlex tower takes images of any shape; expected one of squares (int8)"
+        )
     return _Tower(_cached_graph(model))
 
 
 def _cached_graph(model):
     """Returns the path of the graph, which the first process that needs it makes."""
-    model.tower("image")
     about = f"{lit_tf.__version__} {DYNAMIC_INT8} {model.config} {model.fingerprint('img/')}"
     key = hashlib.sha256(about.encode()).hexdigest()[:32]
     path = cache_dir() / "int8_images" / f"{key}.tflite"
