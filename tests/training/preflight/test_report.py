@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import pickle
 
 import pytest
@@ -24,6 +25,18 @@ def test_flops_of_published_towers_are_the_published_ones():
     assert flops.image_tower(B16) + last_block_saves == pytest.approx(2 * 17.6e9, rel=0.01)
     # 12 layers of 12 width^2 weights, two FLOPs a weight and token, attention apart.
     assert flops.blocks(16, 768, 12, 3072) == pytest.approx(2 * 16 * 12 * 12 * 768**2, rel=0.09)
+
+
+@pytest.mark.parametrize("pool", ["cls", "attention"])
+def test_benchmarks_count_the_products_that_a_tower_computes(pool, monkeypatch):
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[3] / "benchmarks")
+    import towers
+
+    image = dataclasses.replace(B16.image, pool=pool)
+    tokens = image.grid**2 + (pool == "cls")
+    made = towers.flops(towers.products(image, 1, tokens))
+    assert made == flops.image_tower(LitConfig(image=image, text=None))
+    assert towers.flops(towers.products(B16.text, 1, 16)) == flops.text_tower(B16)
 
 
 def test_attention_pooling_costs_less_than_a_block_and_its_query_nothing():
