@@ -15,7 +15,8 @@ INSTALL = install() { $(BIN)/python -m pip install --quiet uv && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python "$$@" || \
 	$(BIN)/python -m pip install --quiet "$$@"; }; install
 
-.PHONY: venv runtimes test quick-tests test-full test-newest lint format demo bench bench-quick
+.PHONY: venv runtimes test quick-tests test-random test-full test-newest lint format demo bench
+.PHONY: bench-quick
 .PHONY: digits-model digits-study digits-pooling docs release clean
 
 # The stamp is newer than setup.py and pyproject.toml when what is installed matches them.
@@ -38,6 +39,16 @@ test: venv
 quick-tests: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 quick-tests: venv
 	$(BIN)/python -m pytest tests -m "not full" $(PARALLEL)
+
+# The quick tests in an order by chance, while something else keeps both cores busy. What it prints
+# first names its seed, for make test-random SEED=...
+SEED ?= $(shell date +%s)
+test-random: export XLA_FLAGS ?= --xla_backend_optimization_level=0
+test-random: venv
+	for core in 1 2; do $(BIN)/python -c "while True: pass" & busy="$$busy $$!"; done; \
+	trap "kill $$busy" EXIT; \
+	$(BIN)/python -m pytest tests -m "not full" $(PARALLEL) \
+		-p randomly --randomly-seed=$(SEED)
 
 test-full: $(VENV)/.installed-full test-newest runtimes
 	$(BIN)/python -m pytest tests

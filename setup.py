@@ -53,7 +53,7 @@ EXTRAS = {
     "dev": [
         *("build", "hypothesis", "pytest", "ruff==0.17.*", "scipy", "setuptools>=77", "wheel"),
         *("ipykernel", "nbclient", "nbformat"),
-        *("pytest-xdist>=3.7", "pandas", "playwright", "mypy"),
+        *("pytest-randomly", "pytest-xdist>=3.7", "pandas", "playwright", "mypy"),
     ],
 }
 _ALL = ("train", "lite", "search", "heif", "tensorstore", "huggingface", "demo", "dev")
