@@ -1,5 +1,7 @@
 """Processes beside the one that runs the tests."""
 
+import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -37,15 +39,24 @@ def finish(process, code=0):
 
 
 def free_ports(count):
-    """Returns ports of this machine that nothing listens on, no two the same."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("localhost", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+    """Returns ports of this machine that nothing listens on, no two the same.
+
+    Systems hand out ports above 32,767, so nobody else gets these in the meantime by chance; test
+    processes begin at different ones.
+    """
+    found = []
+    for _ in range(10_000):
+        if len(found) == count:
+            return found
+        with socket.socket() as s, contextlib.suppress(OSError):
+            port = next(_PORTS)
+            s.bind(("localhost", port))
+            found.append(port)
+    raise OSError("this machine has no free port from 10,000 to 30,000")
+
+
+_PORTS = itertools.cycle(range(10_000, 30_000))
+next(itertools.islice(_PORTS, os.getpid() * 97 % 20_000, None))
 
 
 def worker_environments(count):

@@ -382,7 +382,7 @@ def test_a_checkpoint_here_is_taken_before_the_model_of_its_name(tmp_path, monke
     with pytest.warns(UserWarning, match=r"Write \./uncased"):
         assert resolve(bert.name) == pathlib.Path(bert.name)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert resolve(f"./{bert.name}") == pathlib.Path(bert.name)
 
 

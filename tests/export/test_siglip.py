@@ -84,7 +84,7 @@ def test_float_graphs_answer_the_reference_and_say_why_they_take_no_strings(
     ],
 )
 def test_every_quantization_keeps_the_embeddings(
-    fixtures, fixture_module, tmp_path, name, quantization, least, recwarn
+    fixtures, fixture_module, tmp_path, name, quantization, least
 ):
     model = lit_tf.load(fixtures / f"{name}.npz")
     calibration = fixture_module.images() if quantization == "int8" else None

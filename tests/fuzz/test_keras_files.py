@@ -45,12 +45,12 @@ def test_damaged_keras_files_give_the_same_weights_or_an_error(tmp_path, saved, 
     for case in cases:
         rng = mutations.generator("keras", case)
         path.write_bytes((with_other_config if case % 2 else mutations.damaged)(data, rng))
-        began = time.monotonic()
+        began = time.process_time()
         try:
             model = keras.saving.load_model(path)
         except Exception:  # Keras and zipfile raise what they do; safe mode runs no code
             model = None
-        assert time.monotonic() - began < 10, case
+        assert time.process_time() - began < 10, case
         if model is not None:
             for old, new in zip(weights, model.get_weights(), strict=True):
                 np.testing.assert_array_equal(old, new, err_msg=str(case))

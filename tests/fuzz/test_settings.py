@@ -38,14 +38,14 @@ def test_odd_values_of_settings_are_taken_or_refused_by_name(cases):
         pieces = [PIECES[rng.integers(len(PIECES))] for _ in range(rng.integers(1, 7))]
         text = "".join(p * int(rng.choice([1, 1, 1, 2, 400, 5000])) for p in pieces)
         key = KEYS[rng.integers(len(KEYS))]
-        began = time.monotonic()
+        began = time.process_time()
         try:
             config = load_config("lit_coco", [f"{key}={text}"])
         except ConfigError as error:
             assert key in str(error) and len(str(error)) < 1000, case
         else:
             assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config, case
-        assert time.monotonic() - began < 5, case
+        assert time.process_time() - began < 5, case
 
 
 @each

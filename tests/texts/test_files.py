@@ -58,5 +58,5 @@ def test_names_that_begin_with_numbers_are_no_cause_for_a_warning(tmp_path, line
     path = tmp_path / "names.txt"
     path.write_text("\n".join(lines))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert read_list(path, "class name") == lines

@@ -219,9 +219,9 @@ def test_hostile_headers_end_a_tar_soon_and_by_name(tmp_path, name):
     for front, count in ((b"", 0), (good, 1)):
         path = tmp_path / "0.tar"
         path.write_bytes(front + start + padded(b"12345"))
-        began = time.monotonic()
+        began = time.process_time()
         found = tar.scan(str(path), LIMIT)
-        assert time.monotonic() - began < 2
+        assert time.process_time() - began < 2
         assert found.examples >= count and found.problem
         assert count == 0 or tf.strings.regex_full_match(found.problem, f".*({message}).*")
         assert len(read(path)) == found.examples
