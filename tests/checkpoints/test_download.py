@@ -404,7 +404,7 @@ def test_an_unknown_name_is_met_with_the_nearest_one():
         ("siglip2 b/16 256", "'SigLIP2-B16-256'"),
         ("siglip2_b16_256.npz", "'SigLIP2-B16-256'"),
         ("webli_en_b16_256", "'SigLIP-B16-256'"),
-        ("google/siglip2-giant-opt-patch16-384", "'SigLIP2-g-opt16-384'"),
+        ("google/siglip2-giant-opt-patch16-385", "'SigLIP2-g-opt16-384'"),
         ("SigLIP2", "'SigLIP2-"),
         ("SigLIP2-B16-255", "'SigLIP2-B16-256'"),
     ],
