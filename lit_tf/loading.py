@@ -466,7 +466,7 @@ def find_tokenizer(path, config, vocab):
         path = pathlib.Path(path)
         folder = path.parent if zarr_folder.is_step_name(path.name) else path
         folder = folder if folder.is_dir() else folder.parent
-        if config.layout in huggingface.TOWERS:
+        if kind == "sentencepiece" and huggingface.is_folder(path):
             file = vocabularies.find_huggingface(folder)
         else:
             file = vocabularies.find(folder, path.stem, kind)

@@ -1,6 +1,8 @@
 """Damaged checkpoints: a model or an error that names the file, in bounded time and memory."""
 
 import io
+import pathlib
+import shutil
 import time
 import tracemalloc
 import zipfile
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 import lit_tf
-from lit_tf.errors import CheckpointError
+from lit_tf.errors import CheckpointError, TokenizerError
 
 from . import mutations
 
@@ -114,3 +116,41 @@ def test_a_damaged_checkpoint_is_a_model_or_an_error_that_names_it(fixtures, tmp
         assert time.process_time() - began < 10, case
         assert peak < 1.5 * max(size, path.stat().st_size) + OVERHEAD, (case, peak)
     assert read, "not every damage may be fatal, or nothing is tried behind the first check"
+
+
+CASES = 100
+FOLDERS = ("hf_siglip_tiny", "hf_siglip2_tiny", "oc_siglip_tiny", "hf_naflex_tiny")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("part", range(4))
+def test_a_damaged_folder_of_hugging_face_is_a_model_or_an_error_that_names_it(tmp_path, part):
+    source = pathlib.Path(__file__).parents[1] / "reference" / "huggingface" / FOLDERS[part]
+    originals = {p.name: p.read_bytes() for p in source.iterdir()}
+    folder, read = tmp_path / "damaged", 0
+    shutil.copytree(source, folder)
+    for case in range(CASES):
+        rng = mutations.generator("huggingface", 100 * part + case)
+        for name, data in originals.items():
+            (folder / name).write_bytes(data)
+        name = sorted(originals)[rng.integers(len(originals))]
+        data = originals[name]
+        header = 8 + int.from_bytes(data[:8], "little") if name.endswith("safetensors") else None
+        if header is not None and rng.random() < 0.7:  # most of the file are weights
+            data = mutations.damaged(data[:header], rng) + data[header:]
+        else:
+            data = mutations.damaged(data, rng)
+        (folder / name).write_bytes(data)
+        tracemalloc.start()
+        began = time.monotonic()
+        try:
+            lit_tf.load(folder)
+            read += 1
+        except (CheckpointError, TokenizerError) as e:
+            assert "damaged" in str(e), case
+        finally:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert time.monotonic() - began < 10, case
+        assert peak < 3 * sum(map(len, originals.values())) + OVERHEAD, (case, peak)
+    assert read

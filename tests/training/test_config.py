@@ -48,6 +48,8 @@ def test_lit_coco_takes_any_published_tower_at_its_own_resolution_and_length():
     assert (config.text, config.text_init, config.vocab) == ("B", None, "my.model")
     assert (config.token_length, config.locking) == (64, "Lu")
     assert load_config("lit_coco:img=SigLIP2-B16-256,res=512").model.resolution == 512
+    config = load_config("lit_coco:img=google/siglip-base-patch16-384,txt=bert_base").model
+    assert (config.image_init, config.resolution) == ("google/siglip-base-patch16-384", 384)
     for argument in ("img=SigLIP2-B16-255", "txt=none.npz"):
         with pytest.raises(ConfigError, match="published model"):
             load_config(f"lit_coco:{argument}")

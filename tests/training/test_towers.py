@@ -123,6 +123,16 @@ def test_siglip_towers_start_a_run_and_come_back_for_big_vision(fixtures, tmp_pa
     assert again.tokenizer.lowercase
 
 
+def test_a_run_starts_from_a_folder_of_hugging_faces():
+    folder = str(pathlib.Path(VOCAB).parent / "huggingface" / "hf_siglip2_tiny")
+    assert image_config(folder, 32).pool == "attention"
+    towers = {"image": folder, "image_init": folder, "text": folder, "text_init": folder}
+    for start in (towers, {"init": folder, "image": folder, "text": folder}):
+        config = ModelConfig(**start, resolution=32, token_length=64, locking="LU", bias=-2.71)
+        model = build_model(TrainConfig(model=config, loss=LossConfig(name="sigmoid")))
+        assert model.config.has_bias and model.tokenizer.length == 64
+
+
 def test_a_checkpoint_that_lies_where_the_librarys_hint_says_is_found_by_the_trainer(
     fixtures, tmp_path, monkeypatch
 ):
