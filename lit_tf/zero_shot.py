@@ -7,6 +7,7 @@ embeddings of one class's prompts are averaged and the average is brought back t
 """
 
 import collections
+import functools
 import os
 import re
 import string
@@ -95,8 +96,25 @@ def get_templates(templates: str | os.PathLike | Sequence[str]) -> tuple[str, ..
     return found
 
 
-def list_class_names(class_names: Iterable[str]) -> list[str]:
-    """Returns class names as a list of strings.
+class ClassNames(list[str]):
+    """Class names as they were given, listed once."""
+
+    @functools.cached_property
+    def canonical(self) -> list[str]:
+        """Each class's first comma-separated name, canonicalized."""
+        names = [canonicalize(name, keep=",").split(",")[0] for name in self]
+        for i, name in enumerate(names):
+            if not name.strip():
+                raise DataError(
+                    f"class {i}: nothing is left of the name {self[i]!r} but punctuation"
+                )
+        if not names:
+            raise DataError("no class names: expected at least one")
+        return names
+
+
+def list_class_names(class_names: Iterable[str]) -> ClassNames:
+    """Returns class names as a list of strings, the list itself if it is one already.
 
     Args:
         class_names: any sequence that `lit_tf.sequences.to_list` takes; bytes are UTF-8.
@@ -104,6 +122,8 @@ def list_class_names(class_names: Iterable[str]) -> list[str]:
     Raises:
         DataError: it is not a sequence of strings.
     """
+    if isinstance(class_names, ClassNames):
+        return class_names
     if isinstance(class_names, str | bytes) or getattr(class_names, "ndim", None) == 0:
         raise DataError(f"class names: expected a list, found one string, {class_names!r:.40}")
     try:
@@ -120,7 +140,7 @@ def list_class_names(class_names: Iterable[str]) -> list[str]:
                 raise DataError(f"class {i}: the name is not UTF-8: {e}") from None
         elif not isinstance(name, str):
             raise DataError(f"class {i}: expected a name (str), found {type(name).__name__}")
-    return names
+    return ClassNames(names)
 
 
 def canonical_class_names(class_names: Iterable[str]) -> list[str]:
@@ -132,21 +152,10 @@ def canonical_class_names(class_names: Iterable[str]) -> list[str]:
     Raises:
         DataError: no classes, or a name of which nothing is left.
     """
-    out = []
-    for i, name in enumerate(list_class_names(class_names)):
-        out.append(_first_name(name))
-        if not out[-1].strip():
-            raise DataError(f"class {i}: nothing is left of the name {name!r} but punctuation")
-    if not out:
-        raise DataError("no class names: expected at least one")
-    return out
+    return list_class_names(class_names).canonical
 
 
-def _first_name(name):
-    return canonicalize(name, keep=",").split(",")[0]
-
-
-def checked_class_names(class_names: Iterable[str]) -> list[str]:
+def checked_class_names(class_names: Iterable[str]) -> ClassNames:
     """Returns class names as they are; warns of those that are the same when canonicalized.
 
     Such classes have equal probabilities, and no prediction can tell them apart. This is not
@@ -160,7 +169,7 @@ def checked_class_names(class_names: Iterable[str]) -> list[str]:
         DataError: as for `canonical_class_names`.
     """
     class_names = list_class_names(class_names)
-    counts = collections.Counter(canonical_class_names(class_names))
+    counts = collections.Counter(class_names.canonical)
     if twice := [name for name, count in counts.items() if count > 1]:
         more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
         warnings.warn(
@@ -268,10 +277,11 @@ def warn_of_same_classes(class_names: Sequence[str], class_embeddings: np.ndarra
     Returns:
         The warning, or None.
     """
+    names = list_class_names(class_names)
     pairs = [
-        f"{class_names[first]} and {class_names[other]}"
+        f"{names[first]} and {names[other]}"
         for first, other in _same_rows(class_embeddings)
-        if _first_name(class_names[first]) != _first_name(class_names[other])
+        if names.canonical[first] != names.canonical[other]
     ]
     if not pairs:
         return None

@@ -8,20 +8,31 @@ arguments and unknown fields are refused.
 import ast
 import dataclasses
 import importlib.util
+import inspect
+import math
+import os
 import pathlib
 import re
 import reprlib
 import sys
+import traceback
 import types
 import typing
 import warnings
 
-from lit_tf.contrastive.config import LOSSES, OPTIMIZERS, SOFTMAX, LossConfig, OptimizerConfig
-from lit_tf.errors import ConfigError, nearest
+from lit_tf.contrastive.config import (
+    LOSSES,
+    OPTIMIZERS,
+    SOFTMAX,
+    LossConfig,
+    OptimizerConfig,
+    number,
+)
+from lit_tf.errors import ConfigError, LitError, nearest
 from lit_tf.images.formats import MAX_PIXELS
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
-LOCKINGS = ("Lu", "LU", "Uu", "UU", "uu")
+LOCKINGS = ("Lu", "LU", "Uu", "UU", "uu", "uU")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +68,11 @@ class ModelConfig:
     text: str = "bert_base"
     text_init: str | None = None
     vocab: str | None = None
-    resolution: int = 224
-    token_length: int = 16
-    dropout: float = 0.1
+    resolution: int = number(224, 1)
+    token_length: int = number(16, 1)
+    dropout: float = number(0.1, 0, 0.99)
     locking: str = "LU"
-    temperature: float = 10.0
+    temperature: float = number(10.0, 1e-6, 1e6)
     bias: float | None = None
 
     @property
@@ -106,12 +117,12 @@ class DataConfig:
     image_key: str = "image"
     text_key: str = "captions/text"
     augment: str = ""
-    shuffle_buffer: int = 50_000
-    max_bad_share: float = 0.01
-    max_example_bytes: int = 128 << 20
+    shuffle_buffer: int = number(50_000, 1)
+    max_bad_share: float = number(0.01, 0, 1)
+    max_example_bytes: int = number(128 << 20, 1)
     exif: bool = False
-    max_pixels: int = MAX_PIXELS
-    max_patches: int | None = None
+    max_pixels: int = number(MAX_PIXELS, 1)
+    max_patches: int | None = number(None, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,15 +138,18 @@ class EvalConfig:
         templates: prompt templates.
         batch_size: global batch of the evaluators.
         data_dir: where tfds keeps their data, or None for its default.
+        keep_best: a figure such as "zero_shot/cifar100/accuracy" or "validation/loss", or None. The
+            model with the best one is kept as `best.npz`: the smallest, if its name ends in "loss".
     """
 
-    every: int = 0
+    every: int = number(0, 0)
     zero_shot: tuple[str, ...] = ()
     retrieval: tuple[str, ...] = ()
     validation: str | None = None
     templates: str = "clip_best"
-    batch_size: int = 256
+    batch_size: int = number(256, 1)
     data_dir: str | None = None
+    keep_best: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,13 +180,13 @@ class TrainConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     eval: EvalConfig = EvalConfig()
-    batch_size: int = 4096
-    steps: int = 5000
-    seed: int = 0
+    batch_size: int = number(4096, 1)
+    steps: int = number(5000, 1)
+    seed: int = number(0, 0, 2**31 - 1)
     dtype: str = "bfloat16"
-    steps_per_loop: int = 50
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 3
+    steps_per_loop: int = number(50, 1, 2**31 - 1)
+    checkpoint_every: int = number(1000, 1)
+    keep_checkpoints: int = number(3, 1)
     deterministic: bool = True
 
     @property
@@ -195,17 +209,15 @@ def check(config: TrainConfig) -> None:
 
     def one_of(field, value, allowed):
         if value not in allowed:
-            raise ConfigError(f"{field} is {_short(value)}; expected one of {', '.join(allowed)}")
+            raise ConfigError(
+                f"{field} is {reprlib.repr(value)}; expected one of {', '.join(allowed)}"
+            )
 
     one_of("model.locking", config.model.locking, LOCKINGS)
     one_of("optimizer.name", config.optimizer.name, OPTIMIZERS)
     one_of("loss.name", config.loss.name, LOSSES)
     one_of("dtype", config.dtype, ("bfloat16", "float32"))
-    if config.data.max_pixels < 1:
-        raise ConfigError(f"data.max_pixels is {config.data.max_pixels}; expected at least 1")
-    for field in ("batch_size", "steps", "steps_per_loop", "checkpoint_every", "keep_checkpoints"):
-        if getattr(config, field) < 1:
-            raise ConfigError(f"{field} is {getattr(config, field)}; expected at least 1")
+    _check_ranges(config)
     warmup = config.optimizer.warmup_steps(config.steps)
     if warmup >= config.steps:
         raise ConfigError(
@@ -224,6 +236,24 @@ def check(config: TrainConfig) -> None:
         )
     if config.model.bias is not None and config.loss.name == SOFTMAX:
         raise ConfigError("model.bias is set, but a softmax loss cannot train it; set it to None")
+    if config.batch_size == 1 and config.loss.name == SOFTMAX:
+        raise ConfigError(
+            "batch_size is 1, at which the softmax loss is always 0: it compares the pairs of a "
+            "batch; expected at least 2"
+        )
+
+
+def _check_ranges(part, prefix=""):
+    """Refuses numbers outside of the ranges that their fields declare."""
+    for field in dataclasses.fields(part):
+        value, name = getattr(part, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            _check_ranges(value, f"{name}.")
+        elif "range" in field.metadata and value is not None:
+            low, high = field.metadata["range"]
+            if not low <= value <= high:
+                expected = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+                raise ConfigError(f"{name} is {value}; expected {expected}")
 
 
 def check_batch(config: TrainConfig, replicas: int) -> None:
@@ -276,17 +306,62 @@ def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
     """
     name, _, argument = spec.partition(":")
     path = _config_file(name)
-    module_spec = importlib.util.spec_from_file_location(
-        f"lit_tf.training.configs.{path.stem}", path
-    )
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    values = module.get_config(argument).to_dict()
+    values = _get_config(path, argument).to_dict()
     for override in overrides:
         _override(values, override)
     config = TrainConfig.from_dict(values)
     check(config)
     return config
+
+
+def _get_config(path, argument):
+    """Returns what `get_config` of a file returns. What fails in it is explained with its line.
+
+    The file's package holds its neighbours, and then the shipped configs.
+    """
+    folder = str(path.resolve().parent)
+    package = types.ModuleType("lit_tf_configs")
+    package.__path__ = [folder, str(CONFIGS)]
+    name = f"{package.__name__}.{path.stem.replace('.', '_')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    before, search = set(sys.modules), list(sys.path)
+    sys.modules.update({package.__name__: package, name: module})
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+        takes = inspect.signature(module.get_config).parameters
+        if argument and not takes:
+            raise ConfigError(f"{path}: get_config takes no argument, found {argument!r}")
+        config = module.get_config(*([argument] if takes else []))
+        if not isinstance(config, TrainConfig):
+            raise ConfigError(
+                f"{path}:{module.get_config.__code__.co_firstlineno}: get_config returns a "
+                f"{type(config).__name__}; expected a lit_tf.training.config.TrainConfig"
+            )
+        return config
+    except LitError:
+        raise
+    except Exception as error:
+        raise ConfigError(_located(error, path)) from error
+    finally:
+        sys.path[:] = search
+        for name in set(sys.modules) - before:  # or the next config would get these neighbours
+            file = getattr(sys.modules[name], "__file__", None) or ""
+            if name.startswith(package.__name__) or os.path.dirname(file) == folder:
+                del sys.modules[name]
+
+
+def _located(error, path):
+    """Returns where in a config's file, or in its neighbours, an error arose, and what it is."""
+    folder, where = str(path.resolve().parent), str(path)
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{error.filename}:{error.lineno}"
+    else:
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename.startswith(folder + os.sep):
+                where = f"{frame.filename}:{frame.lineno}"
+    return f"{where}: {type(error).__name__}: {error}"
 
 
 def _config_file(name):
@@ -296,7 +371,7 @@ def _config_file(name):
     if not path.is_file() or path.stem.startswith("_"):
         shipped = sorted(p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith("_"))
         raise ConfigError(
-            f"no config {_short(name)}: neither a Python file nor one of {', '.join(shipped)}"
+            f"no config {reprlib.repr(name)}: neither a Python file nor one of {', '.join(shipped)}"
             f"{nearest(path.stem, shipped)}"
         )
     return path
@@ -306,14 +381,14 @@ def _override(values, override):
     """Sets one field of a config's nested dicts, as "optimizer.lr=3e-4" says."""
     key, equals, text = override.partition("=")
     if not equals:
-        raise ConfigError(f"--set {_short(override)} is not of the form key=value")
+        raise ConfigError(f"--set {reprlib.repr(override)} is not of the form key=value")
     *groups, field = key.split(".")
     place = values
     for group in groups:
         place = place.get(group) if isinstance(place, dict) else None
     if not isinstance(place, dict) or field not in place:
         near = nearest(key[:200], list(_field_names(values)))
-        raise ConfigError(f"unknown config key {_short(key)}{near}")
+        raise ConfigError(f"unknown config key {reprlib.repr(key)}{near}")
     if isinstance(place[field], dict):
         raise ConfigError(f"{key} is a group of {', '.join(place[field])}; set one of them")
     value = _parse(text)
@@ -346,7 +421,7 @@ def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
         key, equals, text = item.partition("=")
         if key not in defaults:
             raise ConfigError(
-                f"unknown config argument {_short(key)}; known: {', '.join(defaults)}"
+                f"unknown config argument {reprlib.repr(key)}; known: {', '.join(defaults)}"
                 f"{nearest(key[:200], defaults)}"
             )
         value = _parse(text) if equals else True
@@ -355,7 +430,7 @@ def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
             value = text
         kind = type(default)
         if default is not None and not _has_type(value, kind):
-            raise ConfigError(f"config argument {_short(item)}: expected {kind.__name__}")
+            raise ConfigError(f"config argument {reprlib.repr(item)}: expected {kind.__name__}")
         values[key] = kind(value) if kind is float else value
     return types.SimpleNamespace(**values)
 
@@ -367,7 +442,7 @@ def parse_sizes(text: str, known: typing.Collection[str]) -> dict[str, int]:
         key, _, value = item.partition("=")
         if key not in known or not re.fullmatch("[0-9]{1,9}", value):
             raise ConfigError(
-                f"tower size {_short(item)}: expected NAME=INTEGER with a name of "
+                f"tower size {reprlib.repr(item)}: expected NAME=INTEGER with a name of "
                 f"{', '.join(known)}"
             )
         sizes[key] = int(value)
@@ -377,6 +452,8 @@ def parse_sizes(text: str, known: typing.Collection[str]) -> dict[str, int]:
 def _parse(text):
     """The Python value that a text denotes; the text itself if it denotes none."""
     constants = {"true": True, "false": False, "none": None}
+    if len(text) > 1000:  # no value of a config is so long a number or so deeply nested
+        return text
     if text.lower() in constants:
         return constants[text.lower()]
     try:
@@ -384,7 +461,7 @@ def _parse(text):
             warnings.simplefilter("ignore")  # Python's, of texts that are nearly its numbers
             return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return text  # the last two: brackets or signs nested too deeply
+        return text
 
 
 def _has_type(value, kind):
@@ -412,20 +489,12 @@ def _from_dict(cls, values, prefix):
     return cls(**made)
 
 
-def _short(value):
-    """Returns a value for an error message; reprlib cannot show an int of over 4300 digits."""
-    try:
-        return reprlib.repr(value)
-    except (ValueError, RecursionError):
-        return f"a {type(value).__name__} that is too large to show"
-
-
 def _coerce(value, kind, name):
     if typing.get_origin(kind) is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if isinstance(items, list | tuple) and all(isinstance(i, str) for i in items):
             return tuple(i for i in items if i)
-        raise ConfigError(f"{name} is {_short(value)}; expected texts joined by commas")
+        raise ConfigError(f"{name} is {reprlib.repr(value)}; expected texts joined by commas")
     options = typing.get_args(kind) or (kind,)
     for option in options:
         if option is type(None):
@@ -434,7 +503,7 @@ def _coerce(value, kind, name):
         elif _has_type(value, option):
             return option(value)
     expected = " or ".join("none" if o is type(None) else o.__name__ for o in options)
-    raise ConfigError(f"{name} is {_short(value)}; expected {expected}")
+    raise ConfigError(f"{name} is {reprlib.repr(value)}; expected {expected}")
 
 
 def _field_names(values, prefix=""):

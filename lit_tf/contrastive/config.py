@@ -4,9 +4,15 @@ It needs no TensorFlow, so `--help` and the refusal of a wrong name are quick.
 """
 
 import dataclasses
+import math
 
 LOSSES = SOFTMAX, SIGMOID = ("softmax", "sigmoid")
 OPTIMIZERS = ADAM, ADAFACTOR = ("adam", "adafactor")
+
+
+def number(default: float | None, low: float, high: float = math.inf):
+    """A field of a config, with its default and the range that its value has to lie in."""
+    return dataclasses.field(default=default, metadata={"range": (low, high)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +28,10 @@ class OptimizerConfig:
     """
 
     name: str = ADAM
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
-    clip: float = 1.0
-    warmup: int | None = None
+    lr: float = number(1e-3, 0)
+    weight_decay: float = number(1e-2, 0)
+    clip: float = number(1.0, 0)
+    warmup: int | None = number(None, 0)
 
     def warmup_steps(self, total_steps: int) -> int:
         """Returns the steps of warmup in a run of `total_steps`."""
@@ -48,5 +54,5 @@ class LossConfig:
     """
 
     name: str = SOFTMAX
-    chunk: int = 0
-    cache_chunk: int = 0
+    chunk: int = number(0, 0)
+    cache_chunk: int = number(0, 0)

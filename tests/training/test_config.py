@@ -163,14 +163,116 @@ def test_a_bare_name_is_a_boolean():
     assert isinstance(args.x, float)
 
 
-def test_a_file_of_ones_own(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "from lit_tf.training.config import TrainConfig, parse_arguments\n"
-        "def get_config(argument=''):\n"
-        "    return TrainConfig(steps=parse_arguments(argument, n=300).n)\n"
+OWN = """
+import dataclasses
+
+from lit_tf.training.config import TrainConfig, parse_arguments
+{imports}
+
+@dataclasses.dataclass
+class Sizes:
+    steps: int = STEPS
+
+def get_config({parameter}):
+    return {returned}
+"""
+
+
+def write_own(folder, imports="STEPS = 300", parameter="argument=''", returned=None):
+    folder.mkdir(exist_ok=True)
+    returned = returned or "TrainConfig(steps=parse_arguments(argument, n=Sizes().steps).n)"
+    text = OWN.format(imports=imports, parameter=parameter, returned=returned)
+    (folder / "mine.v2.py").write_text(text)
+    return str(folder / "mine.v2.py")
+
+
+def test_files_of_ones_own(tmp_path):
+    path = write_own(tmp_path)
+    assert load_config(path).steps == 300 and load_config(f"{path}:n=400").steps == 400
+    path = write_own(tmp_path, parameter="", returned="TrainConfig(steps=Sizes().steps)")
+    assert load_config(path).steps == 300
+    with pytest.raises(ConfigError, match="get_config takes no argument, found 'n=4'"):
+        load_config(f"{path}:n=4")
+
+
+@pytest.mark.parametrize("imports", ["from near import STEPS", "from .near import STEPS"])
+def test_a_file_imports_its_own_neighbours(tmp_path, imports):
+    for steps in (300, 500):  # of the same name in two folders
+        path = write_own(tmp_path / str(steps), imports)
+        (tmp_path / str(steps) / "near.py").write_text(f"STEPS = {steps}")
+        assert load_config(path).steps == steps
+    path = write_own(tmp_path, "from . import lit_coco\nSTEPS = lit_coco.get_config().steps")
+    assert load_config(path).steps == 5000  # a shipped one
+    (tmp_path / "lit_coco.py").write_text(
+        "get_config = lambda: __import__('types').SimpleNamespace(steps=7000)"
     )
-    assert load_config(f"{path}:n=400").steps == 400
+    assert load_config(path).steps == 7000  # unless it has a copy beside it
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"returned": "{'steps': 3}"},
+            r"mine.v2.py:11: get_config returns a dict; expected a lit_tf",
+        ),
+        ({"returned": "TrainConfig(step=3)"}, r"mine.v2.py:12: TypeError: .*'step'"),
+        ({"returned": "TrainConfig(steps='many')"}, "steps is 'many'; expected int"),
+        ({"returned": "TrainConfig(steps=("}, r"mine.v2.py:12: SyntaxError: "),
+        ({"imports": "STEPS = undefined"}, r"mine.v2.py:5: NameError: name 'undefined'"),
+        ({"imports": "import nowhere\nSTEPS = 1"}, r"mine.v2.py:5: ModuleNotFoundError: .*nowhere"),
+        ({"imports": "from near import STEPS"}, r"near.py:2: ZeroDivisionError: "),
+        ({"parameter": "a, b"}, "mine.v2.py: TypeError: .*'b'"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named_with_its_line(tmp_path, change, message):
+    (tmp_path / "near.py").write_text("\nSTEPS = 1 / 0\n")
+    with pytest.raises(ConfigError, match=message):
+        load_config(write_own(tmp_path, **change))
+
+
+def test_a_file_without_get_config_is_refused(tmp_path):
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ConfigError, match="empty.py: .*no attribute 'get_config'"):
+        load_config(str(tmp_path / "empty.py"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        *(("optimizer.clip=-1", "at least 0"), ("optimizer.warmup=-5", "at least 0")),
+        *(("optimizer.lr=-0.001", "at least 0"), ("optimizer.weight_decay=-0.5", "at least 0")),
+        *(("loss.chunk=-8", "at least 0"), ("loss.cache_chunk=-1", "at least 0")),
+        *(("data.shuffle_buffer=0", "at least 1"), ("data.max_bad_share=-1", "0 to 1")),
+        *(("data.max_bad_share=1.5", "0 to 1"), ("data.max_example_bytes=0", "at least 1")),
+        *(("seed=-1", "0 to 2"), ("seed=2147483648", "0 to 2"), ("model.dropout=1.0", "0 to 0.99")),
+        *(("model.temperature=0", "1e-06 to 1e"), ("model.resolution=0", "at least 1")),
+        *(("model.token_length=-1", "at least 1"), ("eval.every=-50", "at least 0")),
+        *(("eval.batch_size=0", "at least 1"), ("steps=0", "at least 1")),
+        *(("keep_checkpoints=0", "at least 1"), ("checkpoint_every=-50", "at least 1")),
+        ("batch_size=1", "at least 2"),
+    ],
+)
+def test_numbers_have_ranges(setting, expected):
+    with pytest.raises(
+        ConfigError, match=f"^{setting.split('=')[0]} is .*; expected {expected}|^batch_size is 1"
+    ):
+        load_config("lit_coco", [setting])
+
+
+def test_every_number_has_a_range_and_zero_stays_where_it_means_something():
+    def numbers(part, prefix=""):
+        for field in dataclasses.fields(part):
+            value = getattr(part, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from numbers(value, f"{prefix}{field.name}.")
+            elif type(value) in (int, float) and "range" not in field.metadata:
+                yield prefix + field.name
+
+    assert not list(numbers(TrainConfig()))
+    zero = "optimizer.clip lr weight_decay warmup".replace(" ", " optimizer.").split()
+    zero += ["loss.chunk", "loss.cache_chunk", "data.max_bad_share", "seed", "eval.every"]
+    load_config("lit_coco", [f"{name}=0" for name in [*zero, "model.dropout"]])
 
 
 def test_a_config_is_checked_once_all_settings_are_in():

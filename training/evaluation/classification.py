@@ -9,6 +9,7 @@ from lit_tf.errors import DataError, extra
 from lit_tf.images.formats import IMAGE_SUFFIXES
 from lit_tf.texts import prompts
 from lit_tf.texts.files import read_class_names
+from lit_tf.zero_shot import list_class_names
 
 from ..data.tar import is_clutter
 from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages
@@ -225,6 +226,7 @@ def _class_folders(folder, given, order):
 
 
 def _checked(data):
+    data.class_names = list_class_names(data.class_names)
     if not len(data.images):
         raise DataError(f"{data.images.name} has no images")
     if len(data.labels) != len(data.images):
