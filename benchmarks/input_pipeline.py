@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_images
 
 from lit_tf.images import preprocessing
 from lit_tf.training.config import DataConfig
-from lit_tf.training.data import make_train_dataset
+from lit_tf.training.data import make_train_dataset, open_source
 
 _BATCH, _BATCHES = 32, 8
 
@@ -60,7 +60,7 @@ def main():
             ("decode, resize, flip, RandAugment(2, 10)", "flip_lr|randaug(2,10)"),
         ):
             datasets[name] = make_train_dataset(
-                DataConfig(source=str(path), augment=augment, shuffle_buffer=64),
+                open_source(DataConfig(source=str(path), augment=augment, shuffle_buffer=64)),
                 lambda texts: tf.zeros([tf.shape(texts)[0], 16], tf.int32),
                 global_batch_size=_BATCH,
                 image_size=224,

@@ -21,7 +21,7 @@ from timing import best_times, verdict
 import lit_tf
 from lit_tf.config import BertConfig, ViTConfig
 from lit_tf.training.config import DataConfig, ModelConfig, TrainConfig
-from lit_tf.training.data import make_train_dataset
+from lit_tf.training.data import make_train_dataset, open_source
 from lit_tf.training.precompute.shards import to_example
 from lit_tf.training.preflight import flops
 from lit_tf.training.step import build_step
@@ -48,7 +48,7 @@ def _write_embeddings(folder):
 
 def _stepper(step, source, augment=""):
     dataset = make_train_dataset(
-        DataConfig(source=str(source), augment=augment, shuffle_buffer=256),
+        open_source(DataConfig(source=str(source), augment=augment, shuffle_buffer=256)),
         lambda texts: tf.fill([tf.shape(texts)[0], 16], 7),
         global_batch_size=_BATCH,
         image_size=224,

@@ -261,20 +261,20 @@ def test_a_saved_model_takes_jpegs_of_any_shape(naflex_file, images, want, tmp_p
 def test_a_run_trains_on_images_that_keep_their_shape(naflex_file, files, want, tmp_path):
     pytest.importorskip("tensorflow_datasets")
     from lit_tf.training.config import DataConfig
-    from lit_tf.training.data import make_train_dataset
+    from lit_tf.training.data import make_train_dataset, open_source
 
     rows = [f"{files / f'{i}.png'},picture {i}" for i in range(5)]
     (tmp_path / "pairs.csv").write_text("\n".join(["image,caption", *rows]))
     model = lit_tf.load(naflex_file)
     data = DataConfig(source=str(tmp_path / "pairs.csv"), shuffle_buffer=1)
     how = {"global_batch_size": 5, "image_size": preparation(model.config, 36), "seed": 0}
-    (batch,) = make_train_dataset(data, model.tokenizer, **how).take(1)
+    (batch,) = make_train_dataset(open_source(data), model.tokenizer, **how).take(1)
     found = model.embed_images(batch["image"])
     nearest = np.argmax(found @ want["36/zimg"].T, axis=1)
     np.testing.assert_allclose(found, want["36/zimg"][nearest], atol=1e-6)
     assert sorted(nearest) == list(range(5))
     augmented = dataclasses.replace(data, augment="flip_lr")
-    (other,) = make_train_dataset(augmented, model.tokenizer, **how).take(1)
+    (other,) = make_train_dataset(open_source(augmented), model.tokenizer, **how).take(1)
     np.testing.assert_array_equal(other["image"]["mask"], batch["image"]["mask"])
     found, flipped = (x["image"]["patches"][..., :3].numpy() for x in (batch, other))
     assert 0.1 < np.abs(found - flipped).max() and np.abs(flipped).max() <= 1

@@ -23,18 +23,7 @@ class HostCall:
             self._bad_step = _metric(-1)
 
     def __call__(self, iterator, steps: int) -> dict:
-        """Takes steps.
-
-        Args:
-            iterator: of a distributed dataset of batches, one a step.
-            steps: how many.
-
-        Returns:
-            What TensorBoard shows: the mean loss of the call, the rest of its last step.
-
-        Raises:
-            TrainingError: the loss or its gradients were not finite.
-        """
+        """Takes steps."""
         self._loss_sum.assign(0.0)
         self._bad_step.assign(-1)
         self.take_steps(iterator, tf.constant(steps))
@@ -62,12 +51,13 @@ class HostCall:
 
         def body(i):
             with tf.name_scope(""):  # or every op's name would begin with "while/"
-                self._strategy.run(self._replica_step, args=(next(iterator),))
+                self._strategy.run(self.replica_step, args=(next(iterator),))
             return i + 1
 
         tf.while_loop(lambda i: i < steps, body, [tf.constant(0)])
 
-    def _replica_step(self, batch):
+    def replica_step(self, batch):
+        """Takes a step in replica context, and keeps what the host wants to know of it."""
         step = tf.identity(self._step.optimizer.iterations)
         metrics = self._step(batch)
         finite = tf.math.is_finite(metrics["loss"]) & tf.math.is_finite(metrics["l2_grads"])

@@ -8,5 +8,5 @@ has to read, and `pipeline` what happens to records that cannot be used.
 """
 
 from .counters import Counters
-from .finding import source_format
 from .pipeline import make_train_dataset, make_validation_dataset
+from .sources import open_source

@@ -110,17 +110,7 @@ def _one_of_all(image, draw, magnitude):
 
 
 def apply(name, image, draw, magnitude):
-    """Applies one operation of RandAugment.
-
-    Args:
-        name: one of `OPERATIONS`.
-        image: uint8 (H, W, 3).
-        draw: float32 (4,), see `rand_augment`; the first is not used.
-        magnitude: strength in [0, 10].
-
-    Returns:
-        uint8 (H, W, 3).
-    """
+    """Applies one of `OPERATIONS` to uint8 (H, W, 3); `draw` is a row of `rand_augment`'s."""
     # Imported here, because training without RandAugment does not need tf-models-official.
     with extra("train"):
         from official.vision.ops import augment

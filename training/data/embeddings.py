@@ -39,9 +39,9 @@ def read_manifest(folder: str) -> dict:
     return manifest
 
 
-def check_embeddings(folder: str, model) -> None:
+def check_embeddings(source, model) -> None:
     """Refuses stored embeddings that were not made by the model's image tower."""
-    manifest = read_manifest(folder)
+    manifest, folder = source.manifest, source.config.source
     side = model.config.image.image_size
     if manifest["resolution"] != side:
         raise DataError(

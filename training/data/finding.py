@@ -1,7 +1,6 @@
 """From the name of a source to its format and its shards."""
 
 import itertools
-import math
 import os
 import re
 
@@ -15,14 +14,18 @@ from .embeddings import MANIFEST
 with extra("train"):
     import braceexpand
 
-_FORMATS = ("tfds", "tar", "tfrecord", "table", "embeddings")
-_SUFFIXES = {"tar": (".tar",), "tfrecord": (".tfrecord", ".tfrecords")}
+_FORMATS = ("tfds", "tar", "tfrecord", "parquet", "table", "embeddings")
+_SUFFIXES = {
+    "tar": (".tar",),
+    "tfrecord": (".tfrecord", ".tfrecords"),
+    "parquet": (".parquet",),
+}
 # How many patterns braces may expand to; the largest published sets have half a million shards.
 _MAX_PATTERNS = 1_000_000
 
 
 def source_format(config) -> str:
-    """Returns "tfds", "tar", "tfrecord", "table" or "embeddings": the format of a source."""
+    """Returns the format of a source, one of `_FORMATS`."""
     format_name = config.format if config.format != "auto" else _guess(config.source)
     if format_name not in _FORMATS:
         raise DataError(f"data.format is {format_name!r}; expected auto, {', '.join(_FORMATS)}")
@@ -49,29 +52,29 @@ def find_shards(source: str, format_name: str) -> list[str]:
 
 def _unbraced(source):
     """Returns the patterns that a pattern with braces expands to: `{00..09}`, `{a,b}`."""
-    spans = re.findall(r"\{(-?\d+)\.\.(-?\d+)[.}]", source)
-    # Counted first, because braceexpand would hold them all in memory.
-    count = math.prod(abs(int(low[:20]) - int(high[:20])) + 1 for low, high in spans)
-    if count > _MAX_PATTERNS:
-        raise DataError(f"{source} stands for {count:,} shards; at most {_MAX_PATTERNS:,} are read")
+    many = re.search(r"\d{8}[.}]", source)  # braceexpand would hold them all in memory
     try:
-        return list(itertools.islice(braceexpand.braceexpand(source, escape=False), _MAX_PATTERNS))
+        found = [] if many else braceexpand.braceexpand(source, escape=False)
+        patterns = list(itertools.islice(found, _MAX_PATTERNS + 1))
     except braceexpand.UnbalancedBracesError:
         return [source]
+    if many or len(patterns) > _MAX_PATTERNS:
+        raise DataError(f"{source} stands for over {_MAX_PATTERNS:,} shards")
+    return patterns
 
 
 def _guess(source):
     if tf.io.gfile.exists(os.path.join(source, MANIFEST)):
         return "embeddings"
-    if tables.is_table(source):
-        return "table"
     for format_name, suffixes in _SUFFIXES.items():
-        if source.endswith(suffixes):
+        if source.lower().endswith(suffixes):
             return format_name
         if tf.io.gfile.isdir(source) and any(
             tf.io.gfile.glob(os.path.join(source, f"*{suffix}")) for suffix in suffixes
         ):
             return format_name
+    if tables.is_table(source):
+        return "table"
     if "://" in source or any(c in source for c in "*?{"):
         raise DataError(
             f"cannot tell the format of {source}: set data.format to {', '.join(_FORMATS[1:])}"
@@ -86,8 +89,8 @@ def _guess(source):
 def _not_a_source(source):
     """Returns why training cannot read a local path, and what it can."""
     reads = (
-        "training reads tars (.tar), TFRecords (.tfrecord), tables of paths and captions (.csv, "
-        ".tsv, .parquet), the folder that `lit-tf precompute` wrote, and tfds datasets by name"
+        "training reads tars (.tar), TFRecords (.tfrecord), Parquet (.parquet), tables of paths "
+        "and captions (.csv, .tsv), what `lit-tf precompute` wrote, and tfds datasets by name"
     )
     if os.path.isdir(source):
         names = sorted(os.listdir(source))[:3]

@@ -18,14 +18,13 @@ from lit_tf.images.preparation import Square
 
 from . import augment, stream
 from .counters import GOOD, Counters, status_of
-from .sources import open_source
 
 # How many bad examples are described, not only named.
 _DESCRIBED = 5
 
 
 def make_train_dataset(
-    data_config,
+    source,
     tokenizer,
     *,
     global_batch_size,
@@ -41,7 +40,7 @@ def make_train_dataset(
     augmentation and captions.
 
     Args:
-        data_config: a `DataConfig`.
+        source: what `open_source` returned.
         tokenizer: function of a string tensor (N,) to int32 (N, length).
         global_batch_size: examples in a step, over all hosts.
         image_size: side of the images, or how they are prepared (`lit_tf.images.preparation`); not
@@ -59,12 +58,12 @@ def make_train_dataset(
         what float32 images would send to the device.
 
     Raises:
-        DataError: the data cannot be found or read. While iterating, too many bad examples appear
-            as a `tf.errors.OpError`, which `counters.raising()` turns into a DataError.
+        tf.errors.OpError: while iterating, if too many examples are bad; `counters.raising()` turns
+            it into a DataError.
         ConfigError: an unknown augmentation, or any augmentation of precomputed embeddings.
     """
-    counters = counters or Counters()
-    source = open_source(data_config)
+    counters, data_config = counters or Counters(), source.config
+    source = source.shuffled(seed)
     counters.lose(source.lost, source.lost + sum(source.lengths))
     host, hosts, batch = _share_of(input_context, global_batch_size)
     per_host = global_batch_size // hosts
@@ -89,15 +88,14 @@ def make_train_dataset(
 
 
 def make_validation_dataset(
-    data_config, tokenizer, *, global_batch_size, image_size, input_context=None, counters=None
+    source, tokenizer, *, global_batch_size, image_size, input_context=None, counters=None
 ):
-    """Returns one pass over a split in its own order, unaugmented, with each example's first text.
+    """Returns one pass over a source in its own order, unaugmented, with each example's first text.
 
     The last examples are left out if they do not fill a batch, because a contrastive loss depends
     on the size of its batch.
     """
-    counters = counters or Counters()
-    source = open_source(data_config)
+    counters, data_config = counters or Counters(), source.config
     counters.lose(source.lost, source.lost + sum(source.lengths))
     host, hosts, batch = _share_of(input_context, global_batch_size)
     pieces = stream.split_evenly(source.lengths, host, hosts)
@@ -134,11 +132,6 @@ def attempt(function, argument, fallback):
     """Returns (function(argument), True), or (fallback, False) if one of its ops fails.
 
     A TensorFlow graph cannot catch an error, but a dataset of one element can skip it.
-
-    Args:
-        function: of tensors to a structure of tensors.
-        argument: its argument.
-        fallback: what to return otherwise, of the same structure.
     """
     dataset = tf.data.Dataset.from_tensors(argument).map(lambda *x: (function(*x), True))
     dataset = dataset.apply(tf.data.Dataset.ignore_errors)

@@ -9,28 +9,16 @@ import tensorflow as tf
 from lit_tf.files import write_text
 
 from . import shards
-from .embeddings import read_manifest
-from .finding import find_shards, source_format
-from .sources import open_source
 
 _NAMED = 5
 
 
-def shard_sizes(config) -> dict[str, int]:
-    """Returns {name: bytes} of the files that a data config names, without opening them.
+def shard_sizes(source) -> dict[str, int]:
+    """Returns {name: bytes} of an open source's files.
 
     Names are relative to the files' common folder. A file that cannot be read has the size -1.
     """
-    format_name = source_format(config)
-    if format_name == "tfds":
-        paths = open_source(config).paths
-    elif format_name == "table":
-        paths = [config.source]
-    elif format_name == "embeddings":
-        entries = read_manifest(config.source)["shards"]
-        paths = [os.path.join(config.source, entry["name"]) for entry in entries]
-    else:
-        paths = find_shards(config.source, format_name)
+    paths = sorted(source.files)
 
     def size(path):
         try:

@@ -5,7 +5,10 @@ from a record to its undecoded image (or its image embeddings) and its texts. Pa
 on any file system that `tf.io.gfile` knows, `gs://` among them.
 """
 
+import contextlib
+import copy
 import functools
+import itertools
 import os
 
 import numpy as np
@@ -25,8 +28,8 @@ _IMAGE_NAMES = {"image": ("jpg", "jpeg", "png", "webp")}
 _TEXT_NAMES = {"captions/text": ("txt",)}
 # A table is divided into parts of so many rows, which are read like shards.
 _TABLE_ROWS = 1000
-# How many samples of a tar cross from Python to tf.data at a time.
-_TAR_CHUNK = 32
+# How many samples cross from Python to tf.data at a time.
+_CHUNK = 32
 
 
 class Source:
@@ -34,16 +37,20 @@ class Source:
 
     Attributes:
         paths: paths of the shards.
+        files: the files that hold them.
         lengths: examples in each that can be read.
         lost: examples that are missing because shards are damaged.
         embeddings: whether records hold image embeddings, not images.
+        config: the `DataConfig` that it was opened by.
     """
 
+    config = None
     embeddings = False
 
     def __init__(self, paths, lengths, lost=0):
         self.paths, self.lengths = list(paths), [int(n) for n in lengths]
         self.lost = lost
+        self.files = list(dict.fromkeys(self.paths))
 
     def read(self, shard, skip):
         """Returns a dataset of a shard's records, dicts of tensors, from number `skip` on."""
@@ -56,6 +63,10 @@ class Source:
         Sources of embeddings return "image_embedding", float32 (views, D), in place of the image.
         """
         raise NotImplementedError
+
+    def shuffled(self, seed: int) -> "Source":
+        """Returns the source in an order drawn from a seed, if all of it is in memory."""
+        return self
 
     def name(self, shard: int, index: int) -> str:
         """Returns an example's name for messages."""
@@ -113,27 +124,15 @@ class TarSource(_PairSource):
     def read(self, shard, skip):
         """See `Source`."""
 
-        def chunks(shard, skip):
-            images, texts = [], []
+        def pairs(shard, skip):
             wanted = tar.extensions((*self._image_names, *self._text_names))
             path = self.paths[shard]
             for sample in tar.samples(path, int(skip), wanted=wanted, limit=self._limit):
-                found = sample_captions(sample.data, self._text_names)[0] or [b""]
-                # All samples of a chunk have equally many captions.
-                if images and (len(images) == _TAR_CHUNK or len(found) != len(texts[0])):
-                    yield np.array(images, object), np.array(texts, object)
-                    images, texts = [], []
+                texts = sample_captions(sample.data, self._text_names)[0]
                 present = (n for n in self._image_names if n in sample.data)
-                images.append(sample.data.get(next(present, None), b""))
-                texts.append(found)
-            if images:
-                yield np.array(images, object), np.array(texts, object)
+                yield sample.data.get(next(present, None), b""), texts
 
-        images, texts = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-        dataset = tf.data.Dataset.from_generator(
-            chunks, args=(shard, skip), output_signature=(images, texts)
-        )
-        return dataset.unbatch().map(lambda image, texts: {"image": image, "texts": texts})
+        return _from_python(pairs, shard, skip)
 
     def parse(self, record):
         """See `Source`."""
@@ -144,19 +143,131 @@ class TarSource(_PairSource):
         return tar.describe(self.paths[shard], index, self._limit, self._text_names)
 
 
-class TableSource(Source):
-    """A CSV or Parquet file of image paths and captions, see `tables`."""
+def _from_python(pairs, shard, skip):
+    """Returns a dataset of what a generator of (encoded image, captions) yields."""
 
-    def __init__(self, path, config):
-        columns = {}
-        if config.image_key not in _IMAGE_NAMES:
-            columns["image_columns"] = (config.image_key,)
-        if config.text_key not in _TEXT_NAMES:
-            columns["caption_columns"] = (config.text_key,)
-        rows = list(tables.read_captions(path, **columns).items())
+    def chunks(shard, skip):
+        images, texts = [], []
+        for image, found in pairs(shard, skip):
+            found = found or [b""]
+            # All samples of a chunk have equally many captions.
+            if images and (len(images) == _CHUNK or len(found) != len(texts[0])):
+                yield np.array(images, object), np.array(texts, object)
+                images, texts = [], []
+            images.append(image)
+            texts.append(found)
+        if images:
+            yield np.array(images, object), np.array(texts, object)
+
+    images, texts = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+    dataset = tf.data.Dataset.from_generator(
+        chunks, args=(shard, skip), output_signature=(images, texts)
+    )
+    return dataset.unbatch().map(lambda image, texts: {"image": image, "texts": texts})
+
+
+def _columns(config):
+    """Returns the columns of images and captions that a config names, for `tables`."""
+    columns = {}
+    if config.image_key not in _IMAGE_NAMES:
+        columns["image_columns"] = (config.image_key,)
+    if config.text_key not in _TEXT_NAMES:
+        columns["caption_columns"] = (config.text_key,)
+    return columns
+
+
+class ParquetSource(Source):
+    """Parquet files with encoded images; every row group is read like a shard."""
+
+    def __init__(self, files, config):
+        self._groups, self._first, self._limit = [], [], config.max_example_bytes
+        self._columns_of = _columns(config)
+        lengths = {}
+
+        def scan(path):
+            try:
+                with tables.open_parquet(path) as file:
+                    tables.parquet_columns(path, file, **self._columns_of)
+                    groups = range(file.num_row_groups)
+                    lengths[path] = [file.metadata.row_group(g).num_rows for g in groups]
+            except DataError as e:
+                return shards.Shard(path, 0, str(e).removeprefix(f"{path}: "), 0.0)
+            return shards.Shard(path, sum(lengths[path]))
+
+        lost = shards.lost_examples(shards.survey(files, scan), config.max_bad_share)
+        paths = [path for path in files for _ in lengths.get(path, ())]
+        for found in map(lengths.get, dict.fromkeys(paths)):
+            self._groups += range(len(found))
+            self._first += np.cumsum([0, *found[:-1]]).tolist()
+        super().__init__(paths, [n for p in dict.fromkeys(paths) for n in lengths[p]], lost)
+        self.files = files
+
+    def read(self, shard, skip):
+        """See `Source`."""
+
+        def pairs(shard, skip):
+            path, group, skip = self.paths[shard], int(self._groups[shard]), int(skip)
+            with tables.open_parquet(path) as file:
+                columns = tables.parquet_columns(path, file, **self._columns_of)
+                batches = file.iter_batches(_CHUNK, row_groups=[group], columns=list(columns))
+                for batch in batches:
+                    images, texts = (batch.column(name) for name in columns)
+                    for i in range(skip, len(batch)):
+                        yield self._image(path, images[i].as_py()), _texts(texts[i].as_py())
+                    skip = max(skip - len(batch), 0)
+
+        return _from_python(pairs, shard, skip)
+
+    def parse(self, record):
+        """See `Source`."""
+        return {"image": record["image"], "texts": record["texts"]}
+
+    def name(self, shard, index):
+        """See `Source`."""
+        return f"{os.path.basename(self.paths[shard])} row {self._first[shard] + index + 1}"
+
+    def _image(self, path, value):
+        """Returns an image's bytes; b"", which cannot be decoded, if there are none."""
+        if isinstance(value, dict):
+            beside = value.get("path")
+            value = value.get("bytes")
+            if value is None and beside:
+                with contextlib.suppress(*shards.READ_ERRORS):
+                    file = os.path.join(os.path.dirname(path), beside)
+                    value = tf.io.gfile.GFile(file, "rb").read()
+        return value if isinstance(value, bytes) and len(value) <= self._limit else b""
+
+
+def _texts(value):
+    """Returns a row's captions in UTF-8."""
+    texts = value if isinstance(value, list) else [value]
+    return [text.encode("utf-8", "replace") for text in texts if isinstance(text, str)]
+
+
+class TableSource(Source):
+    """CSV or Parquet files of image paths and captions, see `tables`."""
+
+    def __init__(self, paths, config):
+        rows = []
+        for path in paths:
+            rows += tables.read_captions(path, **_columns(config)).items()
         self._rows = [rows[i : i + _TABLE_ROWS] for i in range(0, len(rows), _TABLE_ROWS)]
         self._limit = config.max_example_bytes
-        super().__init__([path] * len(self._rows), map(len, self._rows))
+        super().__init__([paths[0]] * len(self._rows), map(len, self._rows))
+        self.files = paths
+
+    @property
+    def rows(self):
+        """{image's path: its captions}."""
+        return dict(itertools.chain(*self._rows))
+
+    def shuffled(self, seed):
+        """Returns the rows in another order: tables are often sorted by class."""
+        rows, other = list(self.rows.items()), copy.copy(self)
+        bits = np.random.Philox(key=[seed % 2**63, 0]).random_raw(len(rows))
+        rows = [rows[i] for i in np.argsort(bits, kind="stable")]
+        other._rows = [rows[i : i + _TABLE_ROWS] for i in range(0, len(rows), _TABLE_ROWS)]
+        return other
 
     def read(self, shard, skip):
         """See `Source`."""
@@ -257,11 +368,7 @@ class TfdsSource(Source):
 
 
 class EmbeddingSource(Source):
-    """What `lit-tf precompute` wrote: image embeddings and texts.
-
-    Attributes:
-        manifest: what is in the folder and how it was made.
-    """
+    """What `lit-tf precompute` wrote: image embeddings and texts."""
 
     embeddings = True
 
@@ -294,8 +401,15 @@ class EmbeddingSource(Source):
 
 
 def open_source(config) -> Source:
-    """Returns the source that a data config describes."""
-    format_name = source_format(config)
+    """Returns the source that a `DataConfig` describes; shards are listed and scanned here."""
+    source = _open(config, source_format(config))
+    if not sum(source.lengths):
+        raise DataError(f"{config.source} holds no examples")
+    source.config = config
+    return source
+
+
+def _open(config, format_name):
     if format_name == "tfds":
         return TfdsSource(
             config.source, config.split, config.data_dir, config.image_key, config.text_key
@@ -303,16 +417,15 @@ def open_source(config) -> Source:
     if format_name == "embeddings":
         return EmbeddingSource(config.source, config)
     if format_name == "table":
-        source = TableSource(config.source, config)
-        if not source.lengths:
-            raise DataError(f"{config.source} has no rows")
-        return source
+        return TableSource([config.source], config)
+    if format_name == "parquet":
+        paths = find_shards(config.source, format_name)
+        images = _columns(config).get("image_columns", tables.IMAGE_COLUMNS)
+        kind = ParquetSource if tables.holds_images(paths[0], images) else TableSource
+        return kind(paths, config)
     scan, kind = (tar.scan, TarSource) if format_name == "tar" else (tfrecord.scan, TFRecordSource)
     scan = functools.partial(scan, limit=config.max_example_bytes)
-    source = kind(shards.survey(find_shards(config.source, format_name), scan), config)
-    if not sum(source.lengths):
-        raise DataError(f"no examples in the {len(source.paths)} shards at {config.source}")
-    return source
+    return kind(shards.survey(find_shards(config.source, format_name), scan), config)
 
 
 def _check_feature(name, features, key, kind):

@@ -1,15 +1,18 @@
 """Tables of image paths and captions: CSV, TSV and Parquet, for training and for evaluation."""
 
 import collections
+import contextlib
 import csv
 import os
+
+import tensorflow as tf
 
 from lit_tf.errors import DataError, extra
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 # Names of these columns in common tables; error messages ask for the first.
-IMAGE_COLUMNS = ("image", "filepath", "image_path", "path")
-CAPTION_COLUMNS = ("caption", "title", "text")
+IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file_name")
+CAPTION_COLUMNS = ("caption", "title", "text", "captions")
 
 
 def is_table(path: str) -> bool:
@@ -61,23 +64,46 @@ def _csv_rows(path, image_columns, caption_columns):
 
 
 def _parquet_rows(path, image_columns, caption_columns):
+    with open_parquet(path) as file:
+        image, caption = parquet_columns(path, file, image_columns, caption_columns)
+        number = 0
+        for batch in file.iter_batches(columns=[image, caption]):
+            images, texts = batch.column(image).to_pylist(), batch.column(caption).to_pylist()
+            for row in zip(images, texts, strict=True):
+                number += 1
+                yield f"row {number}", *row
+
+
+@contextlib.contextmanager
+def open_parquet(path):
+    """Opens a Parquet file, local or remote; what cannot be read in the block is a DataError."""
     with extra("train"):
         import pyarrow
         import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            image = _column(path, names, image_columns)
-            caption = _column(path, names, caption_columns)
-            number = 0
-            for batch in file.iter_batches(columns=[image, caption]):
-                images, texts = batch.column(image).to_pylist(), batch.column(caption).to_pylist()
-                for row in zip(images, texts, strict=True):
-                    number += 1
-                    yield f"row {number}", *row
-    except (OSError, ValueError, pyarrow.ArrowException) as e:
+        place = pyarrow.PythonFile(tf.io.gfile.GFile(path, "rb")) if "://" in path else path
+        with pyarrow.parquet.ParquetFile(place) as file:
+            yield file
+    except (OSError, ValueError, pyarrow.ArrowException, tf.errors.OpError) as e:
         raise DataError(f"{path}: cannot be read as a Parquet file: {str(e)[:300]}") from e
+
+
+def parquet_columns(path, file, image_columns=IMAGE_COLUMNS, caption_columns=CAPTION_COLUMNS):
+    """Returns the names of the columns of images and captions."""
+    names = file.schema_arrow.names
+    return _column(path, names, image_columns), _column(path, names, caption_columns)
+
+
+def holds_images(path: str, image_columns=IMAGE_COLUMNS) -> bool:
+    """Whether a Parquet file holds encoded images, not paths of images.
+
+    They are binary, or a struct with `bytes` and `path`, as Hugging Face's datasets write them.
+    """
+    with open_parquet(path) as file:
+        name = _column(path, file.schema_arrow.names, image_columns)
+        kind = str(file.schema_arrow.field(name).type)
+    return kind.startswith(("struct", "binary", "large_binary", "fixed_size_binary"))
 
 
 def _column(path, names, wanted):

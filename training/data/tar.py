@@ -28,19 +28,12 @@ _OF_NEXT = (b"x", b"X", b"g", b"L", b"K")
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A member of a tar.
-
-    Attributes:
-        name: its path, undecoded.
-        size: bytes of data.
-        offset: where they begin.
-        kind: "file", or why the member is not used: "a hard link", "cut off", ...
-    """
+    """A member of a tar."""
 
     name: bytes
     size: int
     offset: int
-    kind: str = "file"
+    kind: str = "file"  # or why it is not used: "a hard link", "cut off", ...
 
 
 @dataclasses.dataclass

@@ -33,6 +33,10 @@ _BY_HAND = {
 }
 
 
+class NotPreparedError(DataError):
+    """A dataset exists, but its files are not there and could not be fetched."""
+
+
 def open_tfds(name: str, data_dir: str | None = None, split: str | None = None):
     """Returns a tfds builder whose files are there, preparing them (of `split` only) if need be."""
     name = _registered(name)
@@ -65,10 +69,10 @@ def _prepare(builder, name):
     if name.split("/")[0] in _BY_HAND:
         what, source = _BY_HAND[name.split("/")[0]]
         if not tf.io.gfile.exists(os.path.join(manual, what.split(" ")[0])):
-            raise DataError(
+            raise NotPreparedError(
                 f"{name} is not prepared below {root}, and has to be downloaded by hand: put "
-                f"{what}, from {source}, into {manual} and run again; or point --data-dir to a "
-                f"folder that holds {name} prepared by tfds"
+                f"{what}, from {source}, into {manual} and run again; or point --data-dir (in a "
+                f"training config: data_dir) to a folder that holds {name} prepared by tfds"
             )
     reason = _unreachable(builder)
     if not reason:
@@ -78,10 +82,10 @@ def _prepare(builder, name):
         except Exception as e:  # whatever a builder raises: no space, a changed checksum, ...
             reason = next((line for line in str(e).splitlines() if line.strip()), repr(e)).strip()
     instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
-    raise DataError(
+    raise NotPreparedError(
         f"{name} is not prepared below {root} and could not be: {reason}. Prepare it where there "
         f"is a network (`tfds build {name} --data_dir DIR`), copy DIR/{builder.name} and point "
-        "--data-dir to its parent."
+        "--data-dir (in a training config: data_dir) to its parent."
         + (f" By hand, into {manual}: {instructions}" if instructions else "")
     )
 

@@ -16,11 +16,6 @@ class ReplicatedEmbedder:
 
     Each embedding comes with the number of its example. Padding has the number -1. So all batches
     have one static shape, and padding cannot change a result.
-
-    Attributes:
-        batch_size: examples in a global batch.
-        step: the `tf.function` of (int32 (local,): numbers, inputs (local, ...)), per replica, to
-            the numbers and the embeddings of the global batch.
     """
 
     def __init__(
@@ -57,14 +52,7 @@ class ReplicatedEmbedder:
             yield outputs
 
     def embed_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Embeds what this host holds.
-
-        Args:
-            rows: inputs (N, ...), of any number.
-
-        Returns:
-            float32 (N, D), in their order.
-        """
+        """Embeds what this host holds."""
         starts = range(0, len(rows), self.batch_size)
         parts = in_flight((rows[i : i + self.batch_size] for i in starts), self._start)
         return np.concatenate([z[index >= 0] for _, (index, z) in parts])

@@ -11,18 +11,8 @@ from tensorflow.python.distribute.values import PerReplica
 
 
 def distribute(strategy, make_dataset):
-    """Returns a distributed dataset of what `make_dataset` builds.
-
-    Args:
-        strategy: a `tf.distribute` strategy.
-        make_dataset: as for `Strategy.distribute_datasets_from_function`: a function of a
-            `tf.distribute.InputContext` to a dataset of a replica's batches, successive ones for
-            the replicas of a host.
-
-    Returns:
-        An iterable of per-replica batches. Its iterators work in a `tf.function`, too.
-    """
-    if _is_remote(strategy):
+    """Returns a distributed dataset of what `make_dataset` builds."""
+    if is_remote(strategy):
         return FedFromHere(strategy.num_replicas_in_sync, make_dataset)
     return strategy.distribute_datasets_from_function(make_dataset)
 
@@ -36,13 +26,15 @@ class FedFromHere:
             num_input_pipelines=1, input_pipeline_id=0, num_replicas_in_sync=replicas
         )
         # Read one step ahead, so that a host call need not wait for its first batch.
-        self._dataset = make_dataset(context).prefetch(replicas)
+        self.dataset = make_dataset(context).prefetch(replicas)
 
     def __iter__(self):
-        return _Iterator(iter(self._dataset), self._replicas)
+        return BatchIterator(iter(self.dataset), self._replicas)
 
 
-class _Iterator:
+class BatchIterator:
+    """Gives each replica a batch of one iterator, eagerly and in graphs."""
+
     def __init__(self, iterator, replicas):
         self._iterator, self._replicas = iterator, replicas
 
@@ -59,7 +51,7 @@ class _Iterator:
         return tf.nest.map_structure(lambda *parts: PerReplica(parts), *batches)
 
 
-def _is_remote(strategy):
+def is_remote(strategy):
     """Whether any of a TPU's hosts is another machine."""
     if not isinstance(strategy, tf.distribute.TPUStrategy):
         return False  # the workers of other strategies run this program

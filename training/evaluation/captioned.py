@@ -6,10 +6,14 @@ import pathlib
 
 from lit_tf.errors import DataError
 
+from ..config import DataConfig
+from ..data.sources import TableSource, open_source
 from ..data.tables import is_table, read_captions
-from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages
+from .images import PUBLISHED, Decoding, FileImages, Images, SourceImages, TfdsImages
 from .notes import counted, some
 from .recipes import open_recipe
+
+_SHARDS = (".tar", ".tfrecord", ".tfrecords", ".parquet")
 
 
 @dataclasses.dataclass
@@ -35,16 +39,19 @@ def open_captioned(
     """Opens a dataset of images with captions.
 
     Args:
-        argument: NAME[:SPLIT] of tfds, with a feature `captions/text` or `caption`; or the path of
-            a table (CSV, TSV, Parquet) with the columns `image` (a path, relative to the table's
-            folder) and `caption`. Several rows with the same image are captions of one image.
+        argument: NAME[:SPLIT] of tfds, with a feature `captions/text` or `caption`; the path of a
+            table (CSV, TSV, Parquet) with the columns `image` (a path, relative to the table's
+            folder) and `caption`, of which several rows with the same image are captions of one
+            image; or shards as for training: a folder or pattern of tars, TFRecords or Parquet.
         data_dir: tfds's folder.
         decoding: how the images are decoded.
 
     Raises:
         DataError: no such data, or no captions in it.
     """
-    if is_table(argument) or os.path.isfile(argument):
+    if argument.lower().endswith(_SHARDS) or os.path.isdir(argument):
+        data = _of_source(open_source(DataConfig(source=argument)))
+    elif is_table(argument) or os.path.isfile(argument):
         data = _caption_file(argument)
     else:
         data = _captioned_of_tfds(argument, data_dir)
@@ -63,6 +70,20 @@ def _captioned_of_tfds(argument, data_dir):
         captions.append([t.decode("utf-8", "replace") for t in texts])
     images.name = name
     return _with_captions(Captioned(images, captions, standard=standard))
+
+
+def _of_source(source):
+    """Reads the captions of all examples, in order; of a table, several rows may have one image."""
+    if isinstance(source, TableSource):
+        rows = source.rows
+        return _with_captions(Captioned(FileImages(_stem(source), list(rows)), list(rows.values())))
+    images = SourceImages(_stem(source), source)
+    captions = [[text.decode("utf-8", "replace") for text in texts] for texts in images.captions()]
+    return _with_captions(Captioned(images, captions))
+
+
+def _stem(source):
+    return pathlib.Path(source.config.source.rstrip("/")).stem
 
 
 def _caption_feature(builder):

@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--retrieval",
         metavar="A,B",
-        help="datasets to retrieve from: NAME[:SPLIT] of tfds, or tables (.csv, .tsv, .parquet) "
-        "with the columns image and caption",
+        help="datasets to retrieve from: NAME[:SPLIT] of tfds, tables (.csv, .tsv, .parquet) with "
+        "the columns image and caption, or shards as for training (.tar, .tfrecord, .parquet)",
     )
     data.add_argument(
         "--templates",
@@ -199,17 +199,7 @@ def _names(argument, default, other):
 
 @dataclasses.dataclass
 class _Subject:
-    """What is evaluated, with defaults for what the command line leaves open.
-
-    Attributes:
-        encoder: the model's `Encoder`.
-        title: the model's title in the output.
-        published: the model's published name, or None.
-        zero_shot: datasets to classify.
-        retrieval: datasets to retrieve from.
-        templates: prompt templates.
-        data_dir: tfds's folder, or None for its own.
-    """
+    """What is evaluated, with defaults for what the command line leaves open."""
 
     encoder: object
     title: str

@@ -2,11 +2,13 @@
 
 import collections
 import dataclasses
+import sys
 
 import tensorflow as tf
 
 from lit_tf.errors import ConfigError
 
+from ..data.tfds_builders import NotPreparedError
 from . import protocol
 from .captioned import open_captioned
 from .classification import open_classification
@@ -28,15 +30,7 @@ KINDS = {"zero_shot": (open_classification, _zero_shot), "retrieval": (open_capt
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatorSpec:
-    """What an evaluator measures.
-
-    Attributes:
-        kind: "zero_shot" or "retrieval".
-        dataset: as for `open_classification` or `open_captioned`.
-        templates: prompt templates of zero-shot classification.
-        data_dir: tfds's folder, or None for its own.
-        decoding: how images are decoded.
-    """
+    """What an evaluator measures."""
 
     kind: str
     dataset: str
@@ -54,9 +48,6 @@ class Evaluator:
 
     The dataset is opened at once, so a missing one stops the run before it starts. Images are
     embedded again only if the image tower has changed. With a locked tower, they are embedded once.
-
-    Attributes:
-        prefix: the beginning of its figures' names, such as "zero_shot/cifar100".
     """
 
     def __init__(
@@ -89,8 +80,12 @@ def make_evaluators(
     *,
     decoding: Decoding = PUBLISHED,
     max_patches: int | None = None,
+    leave_out: bool = False,
 ):
-    """Returns the evaluators that a run's `EvalConfig` asks for."""
+    """Returns the evaluators that a run's `EvalConfig` asks for.
+
+    With `leave_out`, those whose data is not on this machine are left out, with a line for each.
+    """
     specs = [
         EvaluatorSpec(kind, name, config.templates, config.data_dir, decoding)
         for kind in KINDS
@@ -107,7 +102,14 @@ def make_evaluators(
         "encoder": KerasEncoder(model, strategy, config.batch_size, max_patches),
         "image_cache": protocol.ImageCache(),
     }
-    evaluators = [Evaluator(model, spec, strategy, **shared) for spec in specs]
+    evaluators = []
+    for spec in specs:
+        try:
+            evaluators.append(Evaluator(model, spec, strategy, **shared))
+        except NotPreparedError as error:
+            if not leave_out:
+                raise
+            print(f"eval: {spec.kind} on {spec.dataset} is left out: {error}", file=sys.stderr)
     # Two figures with the same name would show as one. Datasets with the same name (two splits, or
     # two folders) get their names in the config, which are unique.
     names = collections.Counter(evaluator.prefix for evaluator in evaluators)

@@ -12,22 +12,18 @@ from lit_tf.errors import DataError, extra
 from lit_tf.images.decoding import decode_in_dataset
 from lit_tf.images.formats import MAX_PIXELS
 
+from ..data import stream
+from ..data.pipeline import attempt, clean
+
 with extra("train"):
     import tensorflow_datasets as tfds
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How encoded images become pixels.
+    """How encoded images become pixels."""
 
-    Attributes:
-        exif: whether to turn images upright by their EXIF orientation; the published protocol does
-            not.
-        max_pixels: width times height of the largest image that is decoded; larger images count as
-            unreadable.
-    """
-
-    exif: bool = False
+    exif: bool = False  # turn images upright, which the published protocol does not
     max_pixels: int = MAX_PIXELS
 
     def decode(self, data: tf.Tensor) -> tf.Tensor:
@@ -40,13 +36,7 @@ PUBLISHED = Decoding()
 
 
 class Images:
-    """A numbered list of encoded images.
-
-    Attributes:
-        name: the dataset's name in tables.
-        split: which part of it, or "".
-        decoding: how the encoder decodes them.
-    """
+    """A numbered list of encoded images."""
 
     name: str
     split: str
@@ -101,6 +91,48 @@ class FileImages(Images):
     def locate(self, i):
         """Returns the file's path."""
         return self._paths[i]
+
+
+class SourceImages(Images):
+    """The images of a source of training pairs, in its order."""
+
+    split = ""
+
+    def __init__(self, name: str, source):
+        self.name, self._source = name, source
+
+    def __len__(self):
+        return sum(self._source.lengths)
+
+    def identity(self):
+        """Returns the shards; see `Images.identity`."""
+        return ("shards", *self._source.paths)
+
+    def encoded(self, start, stop):
+        """Returns encoded images; see `Images.encoded`. A missing or bad record gives b""."""
+        return self._read(start, stop).map(lambda image, texts: image)
+
+    def captions(self):
+        """Returns the captions of every image, as bytes."""
+        return [texts.tolist() for _, texts in self._read(0, len(self)).as_numpy_iterator()]
+
+    def locate(self, i):
+        """Returns the example's name."""
+        (piece,) = stream.cut(self._source.lengths, i, i + 1)
+        return self._source.name(piece.shard, piece.skip)
+
+    def _read(self, start, stop):
+        pieces = stream.cut(self._source.lengths, start, stop)
+        nothing = (tf.constant(""), tf.zeros([0], tf.string))
+
+        def parse(record):
+            parsed = self._source.parse(record)
+            return parsed["image"], clean(parsed["texts"])
+
+        return stream.read_in_order(self._source, pieces).map(
+            lambda record: attempt(parse, record, nothing)[0],
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
 
 
 class TfdsImages(Images):

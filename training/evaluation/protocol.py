@@ -22,28 +22,16 @@ from .text_cache import TextCache
 
 @dataclasses.dataclass
 class Result:
-    """What an evaluation found.
-
-    Attributes:
-        dataset: the dataset's name.
-        split: which part of it.
-        metrics: {name: share in [0, 1]}, the most important first.
-        images: how many images were evaluated.
-        texts: how many prompts, or captions.
-        notes: what was left out, in words.
-        standard: whether published figures are of this dataset, split and templates.
-        images_per_second: images embedded per second, including reading and decoding; None if they
-            had been embedded before.
-    """
+    """What an evaluation found."""
 
     dataset: str
     split: str
-    metrics: dict[str, float]
+    metrics: dict[str, float]  # shares in [0, 1], the most important first
     images: int
     texts: int
-    notes: list[str]
-    standard: bool
-    images_per_second: float | None
+    notes: list[str]  # what was left out, in words
+    standard: bool  # whether published figures are of this dataset, split and templates
+    images_per_second: float | None  # with reading and decoding; None if stored
 
     def images_of(self, metric: str) -> int:
         """Returns how many images a metric is computed on."""
@@ -56,27 +44,16 @@ class Result:
 
 @dataclasses.dataclass
 class ZeroShotResult(Result):
-    """What zero-shot classification found; `metrics` are accuracies, of all and of groups.
-
-    Attributes:
-        templates: the prompt templates' name.
-        data: the dataset.
-        rows: int (images,), the number of each image in the dataset.
-        labels: the right classes of each of these images.
-        predictions: int (images,), the predicted class of each.
-        confidences: float (images,), the probability of that class; None without a temperature.
-        class_embeddings: float32 (classes, D).
-        groups: {metric: its number of images}, for metrics of only some images.
-    """
+    """What zero-shot classification found; `metrics` are accuracies, of all and of groups."""
 
     templates: str
     data: Classification
-    rows: np.ndarray
-    labels: list[list[int]]
-    predictions: np.ndarray
-    confidences: np.ndarray | None
-    class_embeddings: np.ndarray
-    groups: dict[str, int]
+    rows: np.ndarray  # int (images,), the number of each image in the dataset
+    labels: list[list[int]]  # the right classes of each of these images
+    predictions: np.ndarray  # int (images,)
+    confidences: np.ndarray | None  # float (images,), None without a temperature
+    class_embeddings: np.ndarray  # float32 (classes, D)
+    groups: dict[str, int]  # {metric: its number of images}, of metrics of only some images
 
     def images_of(self, metric):
         """Returns how many images a metric is computed on."""
@@ -115,27 +92,16 @@ class ZeroShotResult(Result):
 
 @dataclasses.dataclass
 class RetrievalResult(Result):
-    """What retrieval found; `metrics` are Recall@1, 5 and 10 in both directions.
-
-    Attributes:
-        data: the dataset.
-        rows: int (images,), the number of each image in the dataset.
-        captions: all captions, in the order of their images.
-        correspondence: int (captions,), the image of each, as an index into `rows`.
-        image_ranks: int (images,), how many captions rank before the image's best own caption.
-        text_ranks: int (captions,), how many images rank before the caption's own image.
-        zimg: float32 (images, D).
-        ztxt: float32 (captions, D).
-    """
+    """What retrieval found; `metrics` are Recall@1, 5 and 10 in both directions."""
 
     data: Captioned
-    rows: np.ndarray
-    captions: list[str]
-    correspondence: np.ndarray
-    image_ranks: np.ndarray
-    text_ranks: np.ndarray
-    zimg: np.ndarray
-    ztxt: np.ndarray
+    rows: np.ndarray  # int (images,), the number of each image in the dataset
+    captions: list[str]  # all of them, in the order of their images
+    correspondence: np.ndarray  # int (captions,), the image of each, as an index into `rows`
+    image_ranks: np.ndarray  # int (images,), captions that rank before the image's best own
+    text_ranks: np.ndarray  # int (captions,), images that rank before the caption's own
+    zimg: np.ndarray  # float32 (images, D)
+    ztxt: np.ndarray  # float32 (captions, D)
 
     def to_dict(self):
         """Returns plain values, for JSON."""
@@ -170,23 +136,7 @@ def zero_shot(
     image_cache: ImageCache | None = None,
     progress: bool = False,
 ) -> ZeroShotResult:
-    """Classifies every image as the class whose averaged prompts it is most similar to.
-
-    Args:
-        encoder: the encoder.
-        data: images, labels and class names.
-        templates: prompt templates, as for `lit_tf.zero_shot.get_templates`; not used for a
-            dataset that has its own prompts.
-        text_cache: where class embeddings are kept between runs.
-        image_cache: where image embeddings are kept within a run.
-        progress: whether to show progress bars.
-
-    Returns:
-        The result, without images that cannot be read or have no label.
-
-    Raises:
-        DataError: no image left, unusable names or templates, or embeddings that are not finite.
-    """
+    """Classifies every image as the class whose averaged prompts it is most similar to."""
     own = data.prompts
     texts, classes, templates = _class_embeddings(encoder, data, templates, text_cache, progress)
     zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
@@ -226,22 +176,7 @@ def retrieval(
     image_cache: ImageCache | None = None,
     progress: bool = False,
 ) -> RetrievalResult:
-    """Finds images by captions and captions by images.
-
-    Args:
-        encoder: the encoder.
-        data: images and captions; every caption is a query.
-        text_cache: where caption embeddings are kept between runs.
-        image_cache: where image embeddings are kept within a run.
-        progress: whether to show progress bars.
-
-    Returns:
-        The result, without images that cannot be read or have no captions, and without their
-        captions.
-
-    Raises:
-        DataError: no pair left, or embeddings that are not finite.
-    """
+    """Finds images by captions and captions by images."""
     zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
     notes = [*data.notes, *_unreadable(data.images, readable), *_uncaptioned(data)]
     rows = np.array([i for i, texts in enumerate(data.captions) if texts and readable[i]], np.int64)

@@ -65,15 +65,7 @@ RECIPES = {
 
 
 class Opened(NamedTuple):
-    """A tfds dataset, opened to be evaluated.
-
-    Attributes:
-        name: the name that the caller gave.
-        builder: its prepared builder.
-        recipe: how it is evaluated.
-        split: which split.
-        standard: whether published figures are of this dataset and split.
-    """
+    """A tfds dataset, opened to be evaluated."""
 
     name: str
     builder: tfds.core.DatasetBuilder

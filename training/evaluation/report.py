@@ -102,16 +102,7 @@ def _spread(indices, count):
 
 
 def confused_pairs(result: ZeroShotResult, count: int) -> list[tuple[int, int, np.ndarray]]:
-    """Returns the most frequent mistakes.
-
-    Args:
-        result: the result of an evaluation.
-        count: how many pairs to return.
-
-    Returns:
-        (right class, predicted class, indices into `result.rows`), the most frequent first, equal
-        ones by class. If an image has several labels, the first is the right class.
-    """
+    """Returns the most frequent mistakes: (right class, predicted class, indices into `rows`)."""
     groups = {}
     for i in np.flatnonzero(~result.right):
         pair = (result.labels[i][0], int(result.predictions[i]))
@@ -121,17 +112,7 @@ def confused_pairs(result: ZeroShotResult, count: int) -> list[tuple[int, int, n
 
 
 def calibration(confidences, right, bins: int = _BINS):
-    """Returns the calibration curve and the expected calibration error (Guo et al., 2017).
-
-    Args:
-        confidences: float (N,) in [0, 1], the probability of each prediction.
-        right: bool (N,).
-        bins: equally wide bins of confidence.
-
-    Returns:
-        [(mean confidence, accuracy, examples)] of every bin that has examples, and the error: the
-        mean distance between confidence and accuracy, weighted by examples.
-    """
+    """Returns the calibration curve and the expected calibration error (Guo et al., 2017)."""
     confidences, right = np.asarray(confidences, np.float64), np.asarray(right)
     place = np.minimum((confidences * bins).astype(int), bins - 1)
     curve, error = [], 0.0

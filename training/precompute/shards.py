@@ -32,7 +32,6 @@ from ..config import DataConfig
 from ..data import augment, stream
 from ..data.counters import GOOD, Counters, status_of
 from ..data.embeddings import MANIFEST, read_manifest
-from ..data.finding import source_format
 from ..data.pipeline import attempt, clean, naming
 from ..data.shard_sizes import differences, read_sizes, shard_sizes, write_sizes
 from ..data.sources import open_source
@@ -90,29 +89,13 @@ class Job:
 def precompute(
     job: Job, *, host: int = 0, hosts: int = 1, progress: bool = True, strategy=None
 ) -> Counters:
-    """Writes this host's share of the shards that are missing, and the manifest after the last.
-
-    Args:
-        job: what to precompute.
-        host: number of this host; it writes the shards host, host + hosts, ...
-        hosts: number of hosts.
-        progress: whether to show a progress bar.
-        strategy: a `tf.distribute` strategy of this process, whose replicas share a batch; by
-            default the current one.
-
-    Returns:
-        What this host met.
-
-    Raises:
-        DataError: the data cannot be read, more of it is bad than `job.data.max_bad_share`, or
-            the folder holds shards made with other settings, or of data that has changed.
-    """
+    """Writes this host's share of the shards that are missing, and the manifest after the last."""
     _check_folder(job)
     counters = Counters()
     todo = [i for i in range(host, job.shards, hosts) if not _done(job, i)]
-    _check_data(job)
+    source = _open(job)
     if todo:
-        writer = ShardWriter(job, strategy)
+        writer = ShardWriter(job, strategy, source)
         bar = tqdm.tqdm(total=len(todo), unit="shard", disable=not progress)
         with bar:
             for number in todo:
@@ -126,7 +109,7 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
     """Writes the shards that are missing as an Apache Beam pipeline."""
     _check_folder(job)
     todo = [i for i in range(job.shards) if not _done(job, i)]
-    _check_data(job)
+    _open(job)
     beam.run(todo, functools.partial(ShardWriter, job), options)
     write_manifest_if_complete(job)
 
@@ -134,9 +117,9 @@ def precompute_with_beam(job: Job, options: list[str]) -> None:
 class ShardWriter:
     """An image tower and a source, opened once, to write any of a job's shards."""
 
-    def __init__(self, job: Job, strategy: tf.distribute.Strategy | None = None):
+    def __init__(self, job: Job, strategy: tf.distribute.Strategy | None = None, source=None):
         self._job = job
-        self._source = open_source(job.data)
+        self._source = source or open_source(job.data)
         if self._source.embeddings:
             raise DataError(f"{job.data.source} holds embeddings already, no images")
         strategy = strategy or tf.distribute.get_strategy()
@@ -150,15 +133,7 @@ class ShardWriter:
         self._embedder = ReplicatedEmbedder(strategy, model.embed_pixels, job.batch_size)
 
     def __call__(self, number: int, counters: Counters | None = None) -> None:
-        """Writes one shard, and beside it the .json that marks it as complete.
-
-        Args:
-            number: which one.
-            counters: count the shard's good and bad examples; None to discard the counts.
-
-        Raises:
-            DataError: too many bad examples.
-        """
+        """Writes one shard, and beside it the .json that marks it as complete."""
         job, source = self._job, self._source
         counters = Counters() if counters is None else counters
         total, path = sum(source.lengths), _path(job, number)
@@ -264,19 +239,20 @@ def _check_folder(job):
         _check_settings(job, path, read_manifest(job.output)["settings"])
 
 
-def _check_data(job):
-    """Refuses a folder that was begun when the data had other files, or of other sizes."""
+def _open(job):
+    """Opens the data; refuses a folder that was begun when it had other files or sizes.
+
+    Whoever has all embeddings may remove the data; then this returns None.
+    """
     path = os.path.join(job.output, SHARDS)
     known = read_sizes(path)
-    finished = tf.io.gfile.exists(os.path.join(job.output, MANIFEST))
     try:
-        if finished and (known is None or source_format(job.data) == "tfds"):
-            return  # and tfds does not have to prepare its dataset again
-        sizes = shard_sizes(job.data)
+        source = open_source(job.data)
     except DataError:
-        if finished:  # then the data need not be there any more
-            return
+        if tf.io.gfile.exists(os.path.join(job.output, MANIFEST)):
+            return None
         raise
+    sizes = shard_sizes(source)
     if known is None:
         tf.io.gfile.makedirs(job.output)
         write_sizes(path, sizes)
@@ -286,6 +262,7 @@ def _check_data(job):
             "Embeddings of both would repeat some pairs and lack others; choose another folder or "
             "remove this one"
         )
+    return source
 
 
 def _path(job, number):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lit_tf.training.config import DataConfig
-from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset
+from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset, open_source
 from lit_tf.training.data.captions import sample_captions
 
 from . import shards
@@ -58,7 +58,7 @@ def test_training_draws_one_caption_of_a_list(tmp_path):
     write(tmp_path / "0.tar", [["0", " ", "100"], "1", ["2", "102", "202"], ["3", "103"]])
     config = DataConfig(source=f"{tmp_path}/0.tar", text_key="json/c", shuffle_buffer=4)
     dataset = make_train_dataset(
-        config, shards.tokenize, global_batch_size=4, image_size=16, seed=0
+        open_source(config), shards.tokenize, global_batch_size=4, image_size=16, seed=0
     )
     drawn = set()
     for batch in dataset.take(30):
@@ -73,7 +73,7 @@ def test_captions_that_are_no_texts_are_counted_and_named(tmp_path):
     config = DataConfig(source=f"{tmp_path}/0.tar", text_key="json/c", max_bad_share=0.5)
     counters = Counters()
     batches = make_validation_dataset(
-        config, shards.tokenize, global_batch_size=8, image_size=16, counters=counters
+        open_source(config), shards.tokenize, global_batch_size=8, image_size=16, counters=counters
     )
     (batch,) = batches
     assert np.array_equal(*shards.numbers(batch)) and counters.empty_captions == 3

@@ -12,7 +12,7 @@ import tensorflow as tf
 from lit_tf.errors import ConfigError, DataError
 from lit_tf.images import preprocessing
 from lit_tf.training.config import DataConfig
-from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset
+from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset, open_source
 from lit_tf.training.data.counters import CORRUPT_IMAGE, EMPTY_CAPTION, GOOD, MISSING
 
 from . import shards
@@ -37,7 +37,7 @@ def config(folder):
 
 def batches(config, start=0, count=1, size=8, seed=1, image_size=16, **kwargs):
     dataset = make_train_dataset(
-        config,
+        open_source(config),
         shards.tokenize,
         global_batch_size=size,
         image_size=image_size,
@@ -58,7 +58,7 @@ def context(replicas, host=0, hosts=1):
 
 def test_shapes_are_static_and_images_uint8(config):
     dataset = make_train_dataset(
-        config, shards.tokenize, global_batch_size=8, image_size=16, seed=0
+        open_source(config), shards.tokenize, global_batch_size=8, image_size=16, seed=0
     )
     assert dataset.element_spec == {
         # A quarter of float32's bytes from host to device, where the step normalizes.
@@ -191,7 +191,11 @@ def test_bad_examples_are_replaced_counted_and_named(tmp_path, form, starts):
     # One pass and no more: the endless batches are prefetched, and counted before they are taken.
     list(
         make_validation_dataset(
-            config, shards.tokenize, global_batch_size=8, image_size=16, counters=counters
+            open_source(config),
+            shards.tokenize,
+            global_batch_size=8,
+            image_size=16,
+            counters=counters,
         )
     )
     assert counters.scalars() == {
@@ -253,7 +257,12 @@ def test_a_shard_that_shrinks_during_a_run_costs_its_examples_and_shifts_no_othe
     config = DataConfig(source=f"{tmp_path}/*.{form}", shuffle_buffer=64, max_bad_share=0.5)
     counters = Counters()
     dataset = make_train_dataset(
-        config, shards.tokenize, global_batch_size=8, image_size=16, seed=1, counters=counters
+        open_source(config),
+        shards.tokenize,
+        global_batch_size=8,
+        image_size=16,
+        seed=1,
+        counters=counters,
     )
     path = tmp_path / f"2.{form}"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 7])
@@ -281,7 +290,7 @@ def test_a_corrupt_record_costs_the_rest_of_its_shard_only(tmp_path):
 def test_validation_is_one_ordered_pass_of_full_batches(config):
     counters = Counters()
     dataset = make_validation_dataset(
-        config, shards.tokenize, global_batch_size=16, image_size=16, counters=counters
+        open_source(config), shards.tokenize, global_batch_size=16, image_size=16, counters=counters
     )
     found = [shards.numbers(batch)[1] for batch in dataset]
     assert list(itertools.chain(*found)) == list(range(96))

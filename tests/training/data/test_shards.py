@@ -147,7 +147,7 @@ def test_what_is_lost_and_what_is_bad_count_together(tmp_path, form):
         with counters.raising():
             list(
                 make_validation_dataset(
-                    config(tmp_path, form, max_bad_share=share),
+                    open_source(config(tmp_path, form, max_bad_share=share)),
                     shards.tokenize,
                     global_batch_size=20,
                     image_size=16,

@@ -22,7 +22,7 @@ def digits(tmp_path_factory):
 def test_tfds_pairs_with_nested_captions_resume_exactly(digits):
     def batches(start, count):
         dataset = make_train_dataset(
-            digits,
+            open_source(digits),
             shards_of_text,
             global_batch_size=32,
             image_size=32,

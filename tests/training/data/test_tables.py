@@ -51,7 +51,7 @@ def test_training_and_evaluation_read_the_same_pairs(folder, form):
     assert read_captions(path) == expected
     assert open_captioned(path).captions == list(expected.values())
     (batch,) = make_validation_dataset(
-        DataConfig(source=path), shards.tokenize, global_batch_size=2, image_size=16
+        open_source(DataConfig(source=path)), shards.tokenize, global_batch_size=2, image_size=16
     )
     assert shards.numbers(batch) == ([0, 1], [0, 1])
 
@@ -83,7 +83,7 @@ def test_files_that_are_missing_count_as_bad_and_are_named(folder):
     counters = Counters()
     list(
         make_validation_dataset(
-            DataConfig(source=path),
+            open_source(DataConfig(source=path)),
             shards.tokenize,
             global_batch_size=4,
             image_size=16,
@@ -110,7 +110,7 @@ def test_files_that_are_missing_count_as_bad_and_are_named(folder):
         ),
         ("a.csv", b'image,caption\nx.png,"a\ny.png,b\nz.png,"c"\n', "UTF-8, line 4: ',' expected"),
         ("a.csv", b'image,caption\nx.png,"a\ny.png,b\n', "UTF-8, line 3: unexpected end"),
-        ("a.csv", b"image,caption\n", "has no rows"),
+        ("a.csv", b"image,caption\n", "holds no examples"),
         ("a.csv", None, "cannot be read as a CSV file"),
         ("a.parquet", b"PAR1" + b"x" * 100, "cannot be read as a Parquet file"),
         ("a.parquet", b"", "cannot be read as a Parquet file"),
@@ -152,7 +152,7 @@ def test_braces_are_expanded_all_and_within_bounds(tmp_path):
     with pytest.raises(DataError, match="2 of 3 shards found .* missing is .*02.tar"):
         find_shards(f"{tmp_path}/{{00..02}}.tar", "tar")
     for span in ("{0..99999999}", "{0..9999}{0..9999}", "{0..99999999999999999999999}"):
-        with pytest.raises(DataError, match="stands for .* shards; at most 1,000,000 are read"):
+        with pytest.raises(DataError, match="stands for over 1,000,000 shards"):
             find_shards(f"{tmp_path}/{span}.tar", "tar")
 
 
@@ -181,3 +181,18 @@ def test_what_macos_adds_to_archives_is_skipped(tmp_path):
     assert open_source(DataConfig(source=f"{tmp_path}/0.tar")).lengths == [3]
     assert tar.is_clutter(".DS_Store") and tar.is_clutter("a/.DS_Store")
     assert not tar.is_clutter("a/b.jpg") and not tar.is_clutter("MACOSX/_b.jpg")
+
+
+def test_tables_sorted_by_class_are_shuffled_wholly_and_the_same_again(tmp_path):
+    rows = [f"{i}.png,class {i // 100}" for i in range(5000)]
+    (tmp_path / "sorted.csv").write_text("image,caption\n" + "\n".join(rows) + "\n")
+    source = open_source(DataConfig(source=str(tmp_path / "sorted.csv")))
+
+    def order(seed):
+        shuffled = source.shuffled(seed)
+        places = [(shard, i) for shard, n in enumerate(shuffled.lengths) for i in range(n)]
+        return [int(shuffled.name(*place).rpartition("/")[2][:-4]) for place in places]
+
+    assert sorted(order(1)) == list(range(5000)) and order(1) == order(1) != order(2)
+    assert len({i // 100 for i in order(1)[:500]}) == 50
+    assert source.name(0, 0).endswith("/0.png")

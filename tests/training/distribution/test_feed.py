@@ -42,12 +42,12 @@ def test_pipelines_of_a_tpu_run_on_its_hosts_only_if_that_is_here():
         with tf.Graph().as_default():
             return tf.distribute.TPUStrategy(Hosts(*hosts))
 
-    assert not feed._is_remote(strategy("job:localhost/task:0"))  # as eager tensors are called
+    assert not feed.is_remote(strategy("job:localhost/task:0"))  # as eager tensors are called
     for elsewhere in (TWO, TWO[:1], ("job:localhost/task:0", "job:worker/task:1")):
-        assert feed._is_remote(strategy(*elsewhere)), elsewhere
+        assert feed.is_remote(strategy(*elsewhere)), elsewhere
     fed = feed.distribute(strategy(*TWO), make_dataset)
     assert isinstance(fed, feed.FedFromHere)
-    assert not feed._is_remote(tf.distribute.OneDeviceStrategy("CPU:0"))
+    assert not feed.is_remote(tf.distribute.OneDeviceStrategy("CPU:0"))
 
 
 def test_one_pipeline_feeds_replicas_what_their_own_would():
@@ -66,14 +66,18 @@ def test_the_loop_takes_batches_from_here_for_a_tpu_of_two_hosts():
 
     with tf.Graph().as_default():
         strategy = tf.distribute.TPUStrategy(Hosts(*TWO))
-        with strategy.scope():
-            call = HostCall(strategy, Step())
         seen = []
-        call._replica_step = lambda batch: seen.append(batch["x"])
-        dataset = feed.FedFromHere(REPLICAS, make_dataset)._dataset
+
+        class Call(HostCall):
+            def replica_step(self, batch):
+                seen.append(batch["x"])
+
+        with strategy.scope():
+            call = Call(strategy, Step())
+        dataset = feed.FedFromHere(REPLICAS, make_dataset).dataset
         iterator = tf.compat.v1.data.make_one_shot_iterator(dataset)
         loop = call.take_steps.get_concrete_function(
-            feed._Iterator(iterator, REPLICAS), tf.compat.v1.placeholder(tf.int32, [])
+            feed.BatchIterator(iterator, REPLICAS), tf.compat.v1.placeholder(tf.int32, [])
         )
     assert seen and seen[0].shape == [3]
     nodes = [n for f in loop.graph.as_graph_def().library.function for n in f.node_def]

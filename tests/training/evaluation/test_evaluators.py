@@ -7,7 +7,8 @@ import pytest
 
 import lit_tf
 from lit_tf.errors import ConfigError, DataError
-from lit_tf.training.evaluation import evaluators
+from lit_tf.training.evaluation import evaluators, protocol
+from lit_tf.training.evaluation.encoders import KerasEncoder
 
 from . import tiny_datasets
 
@@ -29,10 +30,9 @@ def own_model(fixtures):
 def test_figures_follow_the_text_tower_and_images_are_embedded_once(own_model, tiny, monkeypatch):
     found = evaluators.make_evaluators(own_model, Config(tiny.data_dir))
     embedded = []
-    encoder = type(found[0]._encoder)
-    original = encoder.embed_images
+    original = KerasEncoder.embed_images
     monkeypatch.setattr(
-        encoder,
+        KerasEncoder,
         "embed_images",
         lambda self, images, progress=False: (
             embedded.append(images.name) or original(self, images, progress)
@@ -85,8 +85,9 @@ def test_folders_of_one_name_keep_their_images_and_their_figures_apart(own_model
     found = evaluators.make_evaluators(own_model, Config(None, zero_shot=folders, retrieval=()))
     figures = [e.run() for e in found]
     assert [set(f) for f in figures] == [{f"zero_shot/{f}/accuracy"} for f in folders]
-    z = [e._images.get(e._encoder, e.data.images, False).z for e in found]
-    np.testing.assert_array_equal(z[1], found[1]._encoder.embed_images(found[1].data.images).z)
+    cache, encoder = protocol.ImageCache(), KerasEncoder(own_model, batch_size=8)
+    z = [cache.get(encoder, e.data.images, False).z for e in found]
+    np.testing.assert_array_equal(z[1], encoder.embed_images(found[1].data.images).z)
     assert not np.allclose(z[0], z[1])
 
 

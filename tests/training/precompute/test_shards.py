@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
+from lit_tf.cli import main
 from lit_tf.errors import ConfigError, DataError
 from lit_tf.training.config import DataConfig
-from lit_tf.training.data import Counters, make_train_dataset
+from lit_tf.training.data import Counters, make_train_dataset, open_source
 from lit_tf.training.data.embeddings import read_manifest
 from lit_tf.training.precompute.shards import (
     Job,
@@ -56,7 +57,7 @@ def contents(folder):
 
 def trained_on(folder, start=0, count=1, **kwargs):
     dataset = make_train_dataset(
-        DataConfig(source=str(folder), shuffle_buffer=16),
+        open_source(DataConfig(source=str(folder), shuffle_buffer=16)),
         shards.tokenize,
         global_batch_size=8,
         image_size=0,
@@ -94,11 +95,21 @@ def test_a_killed_run_continues_and_ends_with_the_same_shards(whole, tmp_path):
     (tmp_path / "embeddings-00003-of-00004.tfrecord").write_bytes(b"stale")
     assert not write_manifest_if_complete(job)
     with pytest.raises(DataError, match="has not finished"):
-        trained = DataConfig(source=str(tmp_path), format="embeddings")
-        make_train_dataset(trained, None, global_batch_size=8, image_size=0, seed=0)
+        open_source(DataConfig(source=str(tmp_path), format="embeddings"))
     counters = precompute(job, progress=False)
     assert 0 < counters.examples < COUNT  # shard 2 was not computed again
     assert contents(tmp_path) == contents(whole.output)
+
+
+def test_the_command_takes_the_config_of_the_run_to_come(whole, tmp_path, capsys):
+    side = lit_tf.load(whole.checkpoint).config.image.image_size
+    sets = [f"data.source={whole.data.source}", "data.max_bad_share=0.1", "eval.batch_size=8"]
+    sets += [f"model.image_init={whole.checkpoint}", f"model.resolution={side}"]
+    sets += ["data.augment=flip_lr"]  # of several views only
+    command = ["precompute", str(tmp_path / "e"), "--config", "digits", "--shards", "4"]
+    assert main([*command, *(f"--set={setting}" for setting in sets)]) == 0
+    assert "complete, without augmentation" in capsys.readouterr().out
+    assert contents(tmp_path / "e") == contents(whole.output)
 
 
 def test_hosts_together_write_what_one_writes(whole, tmp_path):
@@ -212,7 +223,7 @@ def test_other_settings_in_the_same_folder_are_refused(whole):
         dataclasses.replace(whole, views=2)
     with pytest.raises(ConfigError, match="precomputed embeddings have no pixels"):
         make_train_dataset(
-            DataConfig(source=whole.output, augment="flip_lr"),
+            open_source(DataConfig(source=whole.output, augment="flip_lr")),
             shards.tokenize,
             global_batch_size=8,
             image_size=0,
