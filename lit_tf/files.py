@@ -72,13 +72,13 @@ def put_in_place(partial, path):
     Raises:
         OSError: the file cannot be renamed.
     """
-    _sync(partial)
+    sync(partial)
     os.replace(partial, path)
     with contextlib.suppress(OSError):  # the rename outlives a power failure, if the system can
-        _sync(os.path.dirname(path) or ".")
+        sync(os.path.dirname(path) or ".")
 
 
-def _sync(path):
+def sync(path):
     """Returns when a file, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -22,6 +22,7 @@ from lit_tf.checkpoints import (
     layouts,
     npz,
     record,
+    run,
     tf1_bert,
     zarr_folder,
 )
@@ -57,8 +58,9 @@ def load(
             Face, or any repository there, `hf://OWNER/NAME[@REVISION]`; or the path or URL of a
             file of any published layout, the folder of a TF1 BERT checkpoint, or the folder that
             big_vision's trainer writes: `NAME.bv-000001000`, or `NAME.bv` for the newest step; or
-            a folder of Hugging Face's or open_clip's with a SigLIP, or its `.safetensors` file. A
-            ViT or BERT alone gives a model with one tower.
+            `WORKDIR/checkpoints/ckpt-30` of a training run; or a folder of Hugging Face's or
+            open_clip's with a SigLIP, or its `.safetensors` file. A ViT or BERT alone gives a model
+            with one tower.
         vocab: path of the vocabulary, also a `tokenizer.json`; by default NAME.txt, NAME.model or
             vocab.txt beside the file, or what a folder of Hugging Face's holds.
         resolution: side of the images in pixels, a multiple of the patch; the position embedding is
@@ -90,8 +92,8 @@ def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
     """Returns a checkpoint of any published layout under canonical names, without reading arrays.
 
     Args:
-        path: a local `.npz` file, the folder or prefix of a TF1 BERT checkpoint, or a folder
-            `NAME.bv-000001000` of big_vision's trainer.
+        path: a local `.npz` file, the folder or prefix of a TF1 BERT checkpoint, a folder
+            `NAME.bv-000001000` of big_vision's trainer, or `WORKDIR/checkpoints/ckpt-30` of a run.
 
     Returns:
         The checkpoint, to be closed or used as a context manager.
@@ -100,7 +102,9 @@ def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
         CheckpointError: it is not a checkpoint of a known layout.
     """
     path = pathlib.Path(path)
-    if tf1_bert.is_tf1_bert(path):
+    if prefix := tf1_bert.find_prefix(path):
+        if own := run.open_run(prefix):
+            return own
         arrays = tf1_bert.read_tf1_bert(path)
         readers: dict[str, Callable[[], np.ndarray]] = {
             k: functools.partial(arrays.__getitem__, k) for k in arrays

@@ -30,7 +30,7 @@ TRAINING = (
     ("config", "configs", "known_towers", "towers", "step"),
     ("precompute",),
     ("evaluation",),
-    ("host_call", "workdir", "loop", "train", "cli"),
+    ("host_call", "checkpoints", "workdir", "loop", "train", "cli"),
     ("preflight",),
     ("digits",),
 )

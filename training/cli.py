@@ -11,8 +11,10 @@ from lit_tf.commands.outputs import check_output_files, check_output_folder
 from .config import add_config, load_config
 from .names import AUTO, STRATEGIES
 
-# EX_TEMPFAIL of sysexits.h: SIGTERM stopped the run after a checkpoint; run it again to resume.
+# EX_TEMPFAIL of sysexits.h: SIGTERM stopped the run after a checkpoint, or another worker is gone;
+# run it again to resume.
 PREEMPTED = 75
+INTERRUPTED = 130  # Ctrl-C did, as shells have it; whoever repeats 75 should not go on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +46,16 @@ def run(args) -> int:
     # Before anything else touches TensorFlow's runtime.
     strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
     print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)
-    from .loop import Preempted
+    from .loop import Preempted, WorkerLost
     from .train import train
 
     try:
         figures = train(config, args.workdir, strategy=strategy)
     except Preempted as stop:
         print(f"lit-tf: {stop}; run the same command again to resume")
+        return INTERRUPTED if stop.interrupted else PREEMPTED
+    except WorkerLost as lost:
+        print(f"lit-tf: {lost}; start all workers again to resume from the last checkpoint")
         return PREEMPTED
     if not strategies.is_chief(strategy):
         return 0  # only the chief prints; it also wrote final.npz

@@ -10,15 +10,27 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lit_tf.contrastive.collectives import Collectives
-from lit_tf.contrastive.step import all_parameters
 from lit_tf.errors import DataError, TrainingError
 
+from .checkpoints import Checkpoints, steps_in
 from .distribution import strategies
 from .host_call import HostCall
 
 
 class Preempted(Exception):
-    """SIGTERM stopped the run, and a checkpoint has been written."""
+    """SIGTERM or Ctrl-C stopped the run, and a checkpoint has been written.
+
+    Attributes:
+        interrupted: whether it was Ctrl-C, after which nothing should start the run again.
+    """
+
+    def __init__(self, message: str = "", interrupted: bool = False):
+        super().__init__(message)
+        self.interrupted = interrupted
+
+
+class WorkerLost(Exception):
+    """Another worker of this run is gone, which no collective can go on without."""
 
 
 class Loop:
@@ -29,20 +41,19 @@ class Loop:
 
     Attributes:
         evaluated: {name: figure} of the last evaluation.
+        best: a `checkpoints.Best`, to which every evaluation is offered, or None.
     """
 
     def __init__(self, config, strategy, step, workdir):
         self._config, self._strategy, self._step, self._workdir = config, strategy, step, workdir
-        self.evaluated = {}
-        self._terminated = self._evaluating = False
+        self.evaluated, self.best = {}, None
+        self._signal = None
+        self._evaluating = False
         self._multi_worker = strategies.has_workers(strategy)
         self._saved = None  # the step of the last checkpoint
-        self._checkpoint = make_checkpoint(step)
-        self._manager, self._writers = None, {}
-        if strategies.is_chief(strategy):  # replicas agree: one copy of the variables is enough
-            self._manager = tf.train.CheckpointManager(
-                self._checkpoint, f"{workdir}/checkpoints", max_to_keep=config.keep_checkpoints
-            )
+        # Replicas agree: one copy of the variables is enough.
+        self._chief, self._writers = strategies.is_chief(strategy), {}
+        self._checkpoints = Checkpoints(workdir, step, config.keep_checkpoints)
 
     @property
     def steps_taken(self) -> int:
@@ -50,28 +61,23 @@ class Loop:
         return int(self._step.optimizer.iterations.numpy())
 
     def restore(self) -> int:
-        """Restores the last checkpoint, if there is one; returns the step to go on from."""
-        path = tf.train.latest_checkpoint(f"{self._workdir}/checkpoints")
-        if path is not None:
-            try:
-                with self._strategy.scope():
-                    status = self._checkpoint.restore(path)
-                status.assert_existing_objects_matched()
-            except (AssertionError, ValueError, tf.errors.OpError) as error:
-                raise TrainingError(
-                    f"{path} cannot be restored into this run: {str(error).splitlines()[0]}; "
-                    "was it written with another config? Choose another --workdir"
-                ) from error
-            self._saved = self.steps_taken
-        return self._saved or 0
+        """Restores the newest checkpoint, if there is one; returns the step to go on from."""
+        with self._strategy.scope():
+            path = self._checkpoints.restore()
+        if path is None:
+            return 0
+        self._saved = self.steps_taken
+        if self._chief:
+            print(f"resumed from step {self._saved} ({path})", file=sys.stderr)
+        return self._saved
 
     def run(self, dataset, evaluators=(), counters=None):
         """Trains to the end on a dataset that begins with the batch of the restored step."""
         total, step = self._config.steps, self.steps_taken
-        bar = tqdm(total=total, initial=step, unit="step", disable=self._manager is None)
+        bar = tqdm(total=total, initial=step, unit="step", disable=not self._chief)
         with (
             bar,
-            _on_sigterm(self._terminate),
+            _handling(self._terminate),
             counters.raising() if counters is not None else contextlib.nullcontext(),
         ):
             if step and self._evaluation_is_due(step):  # the run may have stopped before it
@@ -123,6 +129,9 @@ class Loop:
         finally:
             self._evaluating = False
         self.evaluated = figures
+        if self.best is not None:
+            with self._explaining_write_errors():
+                self.best.offer(figures, self.steps_taken, writes=self._chief)
         self._write_summaries("eval", figures)
         if not bar.disable:  # a disabled bar's `write` still writes, on every worker
             line = ", ".join(f"{k} {v:.4f}" for k, v in figures.items())
@@ -130,7 +139,7 @@ class Loop:
 
     def _write_summaries(self, part, figures):
         """Writes {name: figure} for TensorBoard, into the workdir's folder `part`."""
-        if self._manager is None:
+        if not self._chief:
             return
         with self._explaining_write_errors():
             if part not in self._writers:
@@ -143,28 +152,38 @@ class Loop:
     def _save(self):
         # Not twice: overwriting the last whole checkpoint would put it at risk.
         step = self.steps_taken
-        if self._manager is not None and step != self._saved:
+        if self._chief and step != self._saved:
             with self._explaining_write_errors():
-                self._manager.save(checkpoint_number=step)
+                self._checkpoints.save(step)
         self._saved = step
 
     def _stop(self):
         self._save()
-        raise Preempted(f"stopped at step {self.steps_taken}, checkpoint written")
+        raise Preempted(
+            f"stopped at step {self.steps_taken}, checkpoint written",
+            interrupted=self._signal == signal.SIGINT,
+        )
 
     def _terminate(self, signum, frame):
-        del signum, frame
-        self._terminated = True
+        del frame
+        self._signal = signum
+        if signum == signal.SIGINT:
+            print(
+                "stopping after the steps in progress, with a checkpoint; Ctrl-C again stops at "
+                "once, without",
+                file=sys.stderr,
+            )
+            signal.signal(signum, signal.default_int_handler)
         # An evaluation may take longer than a machine has left, and changes nothing that is in a
         # checkpoint. (Several workers have to agree first, which they do after a host call.)
         if self._evaluating and not self._multi_worker:
             raise Preempted
 
     def _preempted(self):
-        """Whether any worker got SIGTERM. All workers get the same answer after the same call."""
+        """Whether any worker is to stop. All workers get the same answer after the same call."""
         if not self._multi_worker:
-            return self._terminated
-        flags = self._any_flag(tf.constant(int(self._terminated)))
+            return self._signal is not None
+        flags = self._any_flag(tf.constant(int(self._signal is not None)))
         return bool(self._strategy.experimental_local_results(flags)[0].numpy())
 
     @tf.function(autograph=False)
@@ -190,37 +209,29 @@ class Loop:
             for leftover in tf.io.gfile.glob(f"{folder}/*_temp"):
                 with contextlib.suppress(tf.errors.OpError):
                     tf.io.gfile.rmtree(leftover)
+            steps = steps_in(folder)
+            last = self._checkpoints.path(steps[-1]) if steps else None
             raise TrainingError(
                 f"cannot write to {self._workdir}: {str(error).splitlines()[0]}. The last whole "
-                f"checkpoint is {tf.train.latest_checkpoint(folder)}; make room and run the same "
-                "command again"
+                f"checkpoint is {last}; make room and run the same command again"
             ) from error
 
 
-def make_checkpoint(step) -> tf.train.Checkpoint:
-    """Returns a checkpoint of every parameter and all optimizer state, by their own names.
-
-    (Not of the model object: TensorFlow saves only attributes of kinds that it knows, and silently
-    leaves out the rest.)
-    """
-    return tf.train.Checkpoint(
-        model=all_parameters(step.model), optimizer=dict(step.optimizer.variables)
-    )
-
-
 @contextlib.contextmanager
-def _on_sigterm(handler):
-    """Handles SIGTERM within the context; does nothing outside of the main thread."""
+def _handling(handler):
+    """Handles SIGTERM and Ctrl-C within the context; does nothing outside of the main thread."""
+    before = {}
     try:
-        before = signal.signal(signal.SIGTERM, handler)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, handler)
     except ValueError:  # not the main thread, where signals are not ours to handle
-        yield
-        return
+        pass
     try:
         yield
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            if old is not None:
+                signal.signal(number, old)
 
 
 def validation_loss(strategy, step, dataset, batch_size, counters):

@@ -54,18 +54,6 @@ def tower_sizes(name: str) -> tuple[type, dict[str, int]]:
     Reads no file. Sizes that the name leaves open are not in the result: the side of an image, the
     length of a text if the name does not give it, and the rows of the token table, which depend on
     the vocabulary.
-
-    Args:
-        name: "B/16" or any other of `TRANSFORMERS` with a patch size, "patch_size=8,width=96,..."
-            (with ",pool=attention" at its end for attention pooling), "bert_base", "bert_large",
-            "bert:width=128,...", "transformer:width=192,...", or "B" for a transformer of that
-            size.
-
-    Returns:
-        (`ViTConfig`, `BertConfig` or `TextTransformerConfig`, {field of it: size}).
-
-    Raises:
-        ConfigError: there is no such tower or size.
     """
     variant, _, patch = name.partition("/")
     kind, _, sizes = name.partition(":")

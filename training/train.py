@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 import sys
@@ -13,25 +15,28 @@ import tensorflow as tf
 import lit_tf
 from lit_tf import loading
 from lit_tf.checkpoints import record
-from lit_tf.errors import ConfigError, DataError, TrainingError
-from lit_tf.files import parse_object, replacing_path, write_text
+from lit_tf.errors import ConfigError, TrainingError
+from lit_tf.files import replacing_path
 from lit_tf.images.preparation import preparation
 
+from .checkpoints import Best
 from .config import TrainConfig, check_batch
-from .data import Counters, make_train_dataset, make_validation_dataset, source_format
+from .data import Counters, make_train_dataset, make_validation_dataset, open_source
 from .data.embeddings import check_embeddings
 from .data.shard_sizes import shard_sizes
+from .data.sources import TfdsSource
 from .distribution import strategies
+from .distribution.agreement import check_agreement
 from .distribution.feed import distribute
 from .evaluation.evaluators import make_evaluators
 from .evaluation.images import Decoding
-from .loop import Loop, validation_loss
+from .loop import Loop, WorkerLost, validation_loss
 from .step import build_step
 from .towers import build_model
-from .workdir import note_shards, taken
+from .workdir import PLACES, Beginning, flat, taken
 
-# Fields that may change when a run is resumed.
-_FREE = ("eval", "steps_per_loop", "checkpoint_every", "keep_checkpoints")
+# What workers may each have their own of: where things are, and what changes nothing together.
+_OWN = (*PLACES, "eval.data_dir", "name", "data.max_bad_share", "keep_checkpoints")
 
 
 def train(config: TrainConfig, workdir, *, strategy=None):
@@ -49,7 +54,8 @@ def train(config: TrainConfig, workdir, *, strategy=None):
 
     Raises:
         LitError: something is wrong with the config, data, checkpoints or the run itself.
-        loop.Preempted: SIGTERM stopped the run; a checkpoint has been written.
+        loop.Preempted: SIGTERM or Ctrl-C stopped the run; a checkpoint has been written.
+        loop.WorkerLost: another worker of the run is gone.
     """
     strategy = strategy or tf.distribute.get_strategy()
     workdir = os.fspath(workdir)
@@ -57,76 +63,146 @@ def train(config: TrainConfig, workdir, *, strategy=None):
     if config.deterministic:
         keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
-    precomputed = source_format(config.data) == "embeddings"
-    if precomputed and not config.model.lock_image:
-        raise ConfigError(
-            f"{config.data.source} holds precomputed image embeddings, which only a locked tower "
-            f"can use; model.locking is {config.model.locking!r}"
-        )
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_naming_lost_workers(strategy))
+        shared = {k: v for k, v in flat(config.to_dict()).items() if k not in _OWN}
+        versions = {"lit_tf's version": lit_tf.__version__, "TensorFlow's version": tf.__version__}
+        check_agreement(strategy, {**versions, **shared})
+        source, held_out = _open_data(config)
         if strategies.is_chief(strategy):  # the other workers wait for the chief
             with _writing_to(workdir):
                 stack.enter_context(taken(workdir))
-        return _train(config, workdir, strategy, precomputed)
+        return _train(config, workdir, strategy, source, held_out)
 
 
-def _train(config, workdir, strategy, precomputed):
-    chief = strategies.is_chief(strategy)
-    _write_config(config, workdir, chief)
+def _train(config, workdir, strategy, source, held_out):
+    chief, sizes = strategies.is_chief(strategy), shard_sizes(source)
+    check_agreement(strategy, {"the data's shards": sizes, "the data's lengths": source.lengths})
+    with _writing_to(workdir):
+        beginning = Beginning(workdir, config)
+        beginning.check_data(sizes)
+    if chief:
+        print(json.dumps(config.to_dict(), indent=2), file=sys.stderr)
+        for line in _warnings(config, source):
+            print(line, file=sys.stderr)
     with strategy.scope():
         model = build_model(config)
         step = build_step(config, model)
     if chief and (lost := record.sentence(loading.written_config(model), "final.npz")):
         print(lost, file=sys.stderr)
+    start = _start(config, strategy, model, beginning)
     loop = Loop(config, strategy, step, workdir)
-    start = loop.restore()
+    first_step = loop.restore()
+    if strategies.has_workers(strategy):
+        check_agreement(strategy, {"the parameters": model.fingerprint()})
     if chief:
         with _writing_to(workdir):
-            changes = note_shards(workdir, shard_sizes(config.data), start)
-        if changes:
-            print(f"data: {changes}", file=sys.stderr)
-    if precomputed:  # by the tower that final.npz will hold
-        for data in filter(None, (config.data, _held_out(config))):
-            check_embeddings(data.source, model)
-    counters, validation_counters = Counters(), Counters()
-    # Everything that is read is opened here, so that what is missing is refused now.
-    evaluators = [
-        e.run
-        for e in make_evaluators(
-            model,
-            config.eval,
-            strategy,
-            decoding=Decoding(config.data.exif, config.data.max_pixels),
-            max_patches=config.data.max_patches,
-        )
-    ]
-    if config.eval.validation:
-        batches = _validation_batches(config, strategy, model, validation_counters)
-        evaluators.append(
-            validation_loss(strategy, step, batches, config.batch_size, validation_counters)
-        )
-    batches = _train_batches(config, strategy, model, start, counters)
-    loop.run(batches, evaluators, counters)
+            beginning.write(sizes, start)
+    for stored in (source, held_out):
+        if stored is not None and stored.embeddings:  # by the tower that final.npz will hold
+            check_embeddings(stored, model)
+    counters = {"data": Counters(), "eval.validation": Counters()}
+    evaluators = _evaluators(
+        config, strategy, model, step, source, held_out, counters["eval.validation"]
+    )
+    if config.eval.keep_best:
+        save = functools.partial(_save_model, model, workdir, "best")
+        loop.best = Best(workdir, config.eval.keep_best, first_step, save)
+    batches = _train_batches(
+        strategy,
+        source,
+        seed=config.seed,
+        start_step=first_step,
+        counters=counters["data"],
+        **_batch_options(config, model),
+    )
+    loop.run(batches, evaluators, counters["data"])
     if chief:
-        _save_final(model, workdir)
-    _report(strategy, {"data": counters, "eval.validation": validation_counters})
+        _save_model(model, workdir, "final")
+    _report(strategy, counters)
     return loop.evaluated
 
 
-def _train_batches(config, strategy, model, start, counters):
+@contextlib.contextmanager
+def _naming_lost_workers(strategy):
+    """Says which worker is gone, where TensorFlow says that a collective has failed."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if gone := strategies.lost_worker(strategy, error):
+            raise WorkerLost(f"{gone} is gone, so this run cannot go on") from error
+        raise
+
+
+def _start(config, strategy, model, beginning):
+    """Compares towers and vocabulary with those that the run began with; returns their digests."""
+    vocabulary = hashlib.sha256(model.tokenizer.to_bytes()).hexdigest()
+    check_agreement(strategy, {"the vocabulary": vocabulary})
+    hosts = len(strategies.listed_workers()) if strategies.has_workers(strategy) else 1
+    return beginning.check_start(model.fingerprint(), vocabulary, hosts)
+
+
+def _warnings(config, source):
+    """Yields what a run should know of its settings."""
+    if (
+        "randaug" in config.data.augment
+        and config.model.resolution <= 128
+        and not source.embeddings
+    ):
+        yield (
+            "data.augment: randaug moves pixels as far as in images of 224 pixels, so at "
+            f"{config.model.resolution} it paints many of them one colour (at 96, a third)"
+        )
+    if config.batch_size > sum(source.lengths):
+        yield (
+            f"batch_size is {config.batch_size}, but the data has {sum(source.lengths)} examples: "
+            "a batch holds copies of a pair, which the loss takes for different pairs"
+        )
+
+
+def _batch_options(config, model):
+    return {
+        "tokenizer": model.tokenizer,
+        "global_batch_size": config.batch_size,
+        "image_size": preparation(model.config, config.data.max_patches),
+    }
+
+
+def _evaluators(config, strategy, model, step, source, held_out, counters):
+    """Returns the evaluators. Whatever they read is opened here, so what is missing shows now.
+
+    Who trains on pairs of his own need not have the datasets that a shipped config evaluates on.
+    """
+    decoding = Decoding(config.data.exif, config.data.max_pixels)
+    own = not isinstance(source, TfdsSource)
+    patches = config.data.max_patches
+    made = make_evaluators(
+        model, config.eval, strategy, decoding=decoding, max_patches=patches, leave_out=own
+    )
+    check_agreement(strategy, {"the evaluators": [e.prefix for e in made]})
+    prefixes, evaluators = [e.prefix for e in made], [e.run for e in made]
+    if held_out is not None:
+        make = functools.partial(
+            make_validation_dataset, held_out, counters=counters, **_batch_options(config, model)
+        )
+        batches = distribute(strategy, lambda context: make(input_context=context))
+        prefixes.append("validation")
+        evaluators.append(validation_loss(strategy, step, batches, config.batch_size, counters))
+    best = config.eval.keep_best
+    if best and not any(best.startswith(f"{prefix}/") for prefix in prefixes):
+        raise ConfigError(
+            f"eval.keep_best is {best!r}; expected a figure of an evaluator"
+            f"{': ' if prefixes else ', but there are none'}"
+            f"{', '.join(f'{prefix}/...' for prefix in prefixes)}"
+        )
+    return evaluators
+
+
+def _train_batches(strategy, source, **options):
     """The endless training batches from a step on, for the strategy's replicas."""
 
     def make(context):
-        batches = make_train_dataset(
-            config.data,
-            model.tokenizer,
-            global_batch_size=config.batch_size,
-            image_size=preparation(model.config, config.data.max_patches),
-            seed=config.seed,
-            start_step=start,
-            input_context=context,
-            counters=counters,
-        )
+        batches = make_train_dataset(source, input_context=context, **options)
         # Without this, tf.distribute would expect that several workers run out of data at different
         # times, and give up the batches' static shape.
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
@@ -134,28 +210,19 @@ def _train_batches(config, strategy, model, start, counters):
     return distribute(strategy, make)
 
 
-def _validation_batches(config, strategy, model, counters):
-    """The batches of one pass over the held-out data, for the strategy's replicas."""
-
-    def make(context):
-        return make_validation_dataset(
-            _held_out(config),
-            model.tokenizer,
-            global_batch_size=config.batch_size,
-            image_size=preparation(model.config, config.data.max_patches),
-            input_context=context,
-            counters=counters,
+def _open_data(config):
+    """Opens the data of training and of the validation loss, which is None if there is none."""
+    source = open_source(config.data)
+    if source.embeddings and not config.model.lock_image:
+        raise ConfigError(
+            f"{config.data.source} holds precomputed image embeddings, which only a locked tower "
+            f"can use; model.locking is {config.model.locking!r}"
         )
-
-    return distribute(strategy, make)
-
-
-def _held_out(config):
-    """The data of the validation loss, or None."""
     if not config.eval.validation:
-        return None
-    field = "split" if source_format(config.data) == "tfds" else "source"
-    return dataclasses.replace(config.data, **{field: config.eval.validation})
+        return source, None
+    field = "split" if isinstance(source, TfdsSource) else "source"
+    held_out = dataclasses.replace(config.data, **{field: config.eval.validation})
+    return source, open_source(held_out)
 
 
 def _report(strategy, counters):
@@ -169,25 +236,6 @@ def _report(strategy, counters):
             print(f"{who}{what}: {counted.report()}", file=sys.stderr)
 
 
-def _write_config(config, workdir, chief):
-    """Prints the config and writes it; refuses a folder that belongs to another run."""
-    path = f"{workdir}/config.json"
-    text = json.dumps(config.to_dict(), indent=2)
-    with _writing_to(workdir):
-        if tf.io.gfile.exists(path) and tf.train.latest_checkpoint(f"{workdir}/checkpoints"):
-            old, new = _read_config(path), json.loads(text)
-            changed = [k for k in new if k not in _FREE and old.get(k) != new[k]]
-            if changed:
-                raise TrainingError(
-                    f"{workdir} holds a run with another config (different: "
-                    f"{', '.join(changed)}); choose another --workdir, or the same config to resume"
-                )
-        if chief:
-            print(text, file=sys.stderr)
-            tf.io.gfile.makedirs(workdir)
-            write_text(path, text + "\n")
-
-
 @contextlib.contextmanager
 def _writing_to(workdir):
     """Explains errors of reading and writing a workdir."""
@@ -197,25 +245,17 @@ def _writing_to(workdir):
         raise TrainingError(f"cannot write to {workdir}: {str(error).splitlines()[0]}") from error
 
 
-def _read_config(path):
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return parse_object(file.read(), path)
-    except DataError as error:
-        raise TrainingError(f"{path} is damaged: expected the JSON of a config") from error
-
-
-def _save_final(model, workdir):
-    """Writes final.npz and its vocabulary, local or remote, each whole or not at all."""
+def _save_model(model, workdir, name):
+    """Writes NAME.npz and what belongs beside it, local or remote, each whole or not at all."""
     try:
         with tempfile.TemporaryDirectory() as local:
             remote = "://" in workdir
-            lit_tf.save_npz(model, f"{local if remote else workdir}/final.npz")
-            for name in os.listdir(local):
-                with replacing_path(f"{workdir}/{name}") as new:
-                    tf.io.gfile.copy(f"{local}/{name}", new)
+            lit_tf.save_npz(model, f"{local if remote else workdir}/{name}.npz")
+            for file in os.listdir(local):
+                with replacing_path(f"{workdir}/{file}") as new:
+                    tf.io.gfile.copy(f"{local}/{file}", new)
     except (OSError, tf.errors.OpError) as error:
-        raise TrainingError(f"cannot write {workdir}/final.npz: {error}") from error
+        raise TrainingError(f"cannot write {workdir}/{name}.npz: {error}") from error
 
 
 def main(argv=None) -> int:

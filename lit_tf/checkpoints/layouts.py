@@ -39,7 +39,7 @@ class CanonicalCheckpoint:
     """A checkpoint under canonical names; each array is read only when it is asked for.
 
     Attributes:
-        layout: `vit_jax`, `big_vision`, `augreg` or `tf1_bert`.
+        layout: `vit_jax`, `big_vision`, `augreg`, `tf1_bert`, or `run` for a training run's.
         source: the checkpoint's name in error messages.
         shapes: {canonical name: shape}.
         dtypes: names of the dtypes found in the file.

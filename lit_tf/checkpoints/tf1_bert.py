@@ -37,11 +37,6 @@ _NORMS = {
 }
 
 
-def is_tf1_bert(path) -> bool:
-    """Returns whether `path` is a folder or prefix of a TensorFlow checkpoint."""
-    return _find_prefix(path) is not None
-
-
 def read_tf1_bert(path, max_length: int = 512) -> "Tf1Bert":
     """Opens the checkpoint of an original BERT release; longer tables of positions are cut."""
     return Tf1Bert(path, max_length)
@@ -57,7 +52,7 @@ class Tf1Bert(collections.abc.Mapping):
 
     def __init__(self, path, max_length: int = 512):
         """Opens `path`; see `read_tf1_bert`."""
-        prefix = _find_prefix(path)
+        prefix = find_prefix(path)
         if prefix is None:
             raise CheckpointError(
                 f"{path}: no TensorFlow checkpoint; expected a folder with bert_model.ckpt.index "
@@ -163,7 +158,7 @@ class Tf1Bert(collections.abc.Mapping):
         return out
 
 
-def _find_prefix(path):
+def find_prefix(path):
     """Returns the checkpoint's prefix as a string, or None if there is none at `path`."""
     path = pathlib.Path(path)
     if path.is_dir():

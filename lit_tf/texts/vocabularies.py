@@ -14,7 +14,12 @@ def names(stem: str, kind: str | None = None) -> list[str]:
 
 def beside(checkpoint: pathlib.Path, kind: str) -> pathlib.Path:
     """Returns the path under which a checkpoint's vocabulary is written."""
-    return checkpoint.with_suffix(_SUFFIXES[kind])
+    return checkpoint.with_suffix(suffix(kind))
+
+
+def suffix(kind: str) -> str:
+    """Returns how the names of vocabularies of a kind end."""
+    return _SUFFIXES[kind]
 
 
 def find(folder: pathlib.Path, stem: str, kind: str) -> pathlib.Path | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lit_tf.checkpoints.tf1_bert import is_tf1_bert, read_tf1_bert
+from lit_tf.checkpoints.tf1_bert import find_prefix, read_tf1_bert
 from lit_tf.errors import CheckpointError
 
 LAYER = "txt/BertEncoder_0/encoder_block/layer_sequence/layers_1"
@@ -74,10 +74,10 @@ def test_positions_are_cut_to_the_models_length_but_never_padded(fixtures, varia
 def test_folder_prefix_and_index_file_name_the_same_checkpoint(fixtures, tmp_path):
     folder = fixtures / "bert_tiny"
     for path in (folder, str(folder / "bert_model.ckpt"), folder / "bert_model.ckpt.index"):
-        assert is_tf1_bert(path)
+        assert find_prefix(path)
         assert len(read_tf1_bert(path)) == 37
-    assert not is_tf1_bert(tmp_path)
-    assert not is_tf1_bert(fixtures / "lit_bert_tiny.npz")
+    assert not find_prefix(tmp_path)
+    assert not find_prefix(fixtures / "lit_bert_tiny.npz")
 
 
 def test_a_folder_without_checkpoint_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import resource
 import signal
 import sys
@@ -10,11 +11,13 @@ import time
 import numpy as np
 import pytest
 
+import lit_tf
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data.tfds_builders import open_tfds
 from lit_tf.training.precompute.shards import Job, precompute
 
 from ..processes import finish, launch, worker, worker_environments
+from .data import shards
 
 
 def start(fixtures, workdir, pause=0.0, dropout=0.1, env=None, **options):
@@ -133,11 +136,11 @@ def digits(tmp_path_factory):
         "embeddings": [f"data.source={job.output}", f"eval.validation={job.output}"],
     }
 
-    def begin(data, workdir, env=None):
+    def begin(data, workdir, env=None, more=()):
         settings = [
             *("steps_per_loop=2", "checkpoint_every=4", "eval.every=8", "data.shuffle_buffer=40"),
             *("eval.zero_shot=digit_pairs/tiny", "eval.retrieval=digit_pairs/tiny"),
-            *(f"eval.data_dir={data_dir}", *sources[data]),
+            *(f"eval.data_dir={data_dir}", *sources[data], *more),
         ]
         config = f"digits:dataset=digit_pairs/tiny,data_dir={data_dir},steps=48,batch_size=16"
         command = [sys.executable, "-m", "lit_tf.training.train", "--config", config]
@@ -178,6 +181,67 @@ def test_two_workers_train_from_the_command_line_with_every_evaluator(digits, tm
     assert not other.strip()  # all have the same figures; one tells
     assert (tmp_path / "final.npz").is_file()
     assert checkpoints(tmp_path)[-1] == "ckpt-48"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        (["optimizer.lr=0.01"], "optimizer.lr .here 0.0"),
+        (["seed=3", "model.dropout=0.2"], "model.dropout .here 0.*, seed .here "),
+        (["data.source={shards}/*.tar"], "the data's shards"),
+        (["model.image_init={other}"], "the parameters"),
+        (["eval.zero_shot="], "eval.zero_shot"),
+    ],
+)
+def test_workers_that_disagree_stop_before_the_first_step(more, field, digits, tmp_path):
+    other = lit_tf.load("LiT-digits")
+    other.canonical_variables()["img/embedding/bias"].assign_add(np.full(96, 1e-6, np.float32))
+    lit_tf.save_npz(other, tmp_path / "other.npz")
+    for i in range(2):
+        shards.write_tar(tmp_path / f"{i}.tar", shards.pairs(30, first=30 * i))
+    places = {"shards": tmp_path, "other": tmp_path / "other.npz"}
+    more = [setting.format(**places) for setting in more]
+    common = [f"data.source={tmp_path}/0.tar"] if "shards" in field else []
+    processes = [
+        digits("images", tmp_path / "run", env, [*common, "eval.validation=none", *own])
+        for env, own in zip(worker_environments(2), ((), more), strict=True)
+    ]
+    for process in processes:
+        _, err = finish(process, code=2)
+        assert re.search(f"error: the workers disagree on {field}", err), err[-2000:]
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.full
+def test_a_lost_worker_is_named_in_one_line_and_the_run_to_be_repeated(digits, tmp_path):
+    processes = [digits("images", tmp_path, env) for env in worker_environments(2)]
+    wait_for("checkpoints/ckpt-8.index", tmp_path, processes[0])
+    kill(processes[1])
+    out, err = finish(processes[0], code=75)
+    assert "lit-tf: worker 1 is gone" in out and "start all workers again" in out
+    assert "Graph execution error" not in err
+
+
+@pytest.mark.full
+def test_ctrl_c_and_a_run_that_starts_from_its_checkpoint(digits, tmp_path):
+    process = digits("images", tmp_path / "run")
+    wait_for("checkpoints/ckpt-8.index", tmp_path / "run", process)
+    process.send_signal(signal.SIGINT)
+    out, err = finish(process, code=130)
+    step = int(out.split("stopped at step ")[1].split(",")[0])
+    assert "run the same command again to resume" in out and "Ctrl-C again stops at once" in err
+    # Another learning rate is another run; the command that the refusal says starts it.
+    _, err = finish(digits("images", tmp_path / "run", more=["optimizer.lr=0.002"]), code=2)
+    command = re.search("--workdir NEW (.*)", err)[1].replace("--set ", "").split()
+    assert f"checkpoints/ckpt-{step}" in command[0]
+    _, err = finish(digits("images", tmp_path / "new", more=["optimizer.lr=0.002", *command]))
+    began, end = tmp_path / "run/checkpoints" / f"ckpt-{step}", tmp_path / "new/final.npz"
+    assert lit_tf.load(began).fingerprint("img/") == lit_tf.load(end).fingerprint("img/")
+    # What changes no number may change, and the run says where it goes on.
+    free = ["name=other", "data.max_bad_share=0.2", "eval.every=0", "keep_checkpoints=1"]
+    _, err = finish(digits("images", tmp_path / "run", more=free))
+    assert f"resumed from step {step} " in err
 
 
 def checkpoints(workdir):

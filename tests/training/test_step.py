@@ -11,8 +11,9 @@ from lit_tf.contrastive.collectives import Collectives
 from lit_tf.contrastive.step import all_parameters
 from lit_tf.errors import TrainingError
 from lit_tf.images import preprocessing
+from lit_tf.training.checkpoints import Checkpoints, steps_in
 from lit_tf.training.config import EvalConfig, OptimizerConfig, TrainConfig
-from lit_tf.training.loop import Loop, Preempted, make_checkpoint
+from lit_tf.training.loop import Loop, Preempted
 
 from .reference_runs import build_step
 
@@ -36,7 +37,9 @@ class Replica(Collectives):
 
 def test_every_variable_is_in_the_checkpoint(fixtures, tmp_path):
     step = build_step(fixtures, rule="adafactor")
-    path = make_checkpoint(step).save(str(tmp_path / "ckpt"))
+    checkpoints = Checkpoints(str(tmp_path), step, keep=1)
+    checkpoints.save(0)
+    path = checkpoints.path(0)
     saved = {
         tuple(shape)
         for name, shape in tf.train.list_variables(path)
@@ -52,7 +55,7 @@ def test_every_variable_is_in_the_checkpoint(fixtures, tmp_path):
     before = {k: v.numpy() for k, v in step.optimizer.variables.items()}
     for variable in expected:
         variable.assign(tf.ones_like(variable))
-    make_checkpoint(step).restore(path).assert_existing_objects_matched()
+    assert checkpoints.restore() == path
     for name, value in before.items():
         np.testing.assert_array_equal(step.optimizer.variables[name].numpy(), value)
 
@@ -156,12 +159,23 @@ def test_sigterm_breaks_off_an_evaluation_and_writes_the_checkpoint_that_is_miss
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_checkpoint_of_another_model_is_refused(fixtures, tmp_path):
-    config = run_config(steps=10, checkpoint_every=2)
-    strategy = tf.distribute.get_strategy()
+def test_ctrl_c_writes_a_checkpoint_and_is_told_from_sigterm(fixtures, fixture_module, tmp_path):
     step = build_step(fixtures)
-    loop = Loop(config, strategy, step, str(tmp_path))
-    loop._manager.save(checkpoint_number=2)
-    other = build_step(fixtures, rule="adafactor")
-    with pytest.raises(TrainingError, match="another config"):
-        Loop(config, strategy, other, str(tmp_path)).restore()
+    images, tokens = fixture_module.train_batches(steps=6)
+    dataset = tf.data.Dataset.from_tensor_slices({"image": images, "tokens": tokens})
+    loop = Loop(
+        run_config(steps=6, checkpoint_every=6, eval=EvalConfig(every=2)),
+        tf.distribute.get_strategy(),
+        step,
+        str(tmp_path),
+    )
+
+    def figure():
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Preempted, match="stopped at step 2, checkpoint written") as stop:
+        loop.run(dataset, [figure])
+    assert stop.value.interrupted and signal.getsignal(signal.SIGINT) == before
+    assert steps_in(str(tmp_path / "checkpoints")) == [2]

@@ -1,5 +1,6 @@
 """`train()` from a config to final.npz: what a run leaves behind, and what it refuses to start."""
 
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from lit_tf.contrastive.step import all_parameters, trainable_parameters
 from lit_tf.errors import ConfigError, DataError, LitError, TrainingError
 from lit_tf.training import train as train_module
 from lit_tf.training.config import DataConfig, load_config
-from lit_tf.training.data import Counters, make_validation_dataset
+from lit_tf.training.data import Counters, make_validation_dataset, open_source
 from lit_tf.training.data.counters import CORRUPT_IMAGE, GOOD
 from lit_tf.training.data.tfds_builders import open_tfds
 from lit_tf.training.loop import validation_loss
@@ -131,7 +132,7 @@ def test_checkpoints_come_at_the_multiples_and_at_the_end(finished):
 # --- locking -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("locking", ["Lu", "LU", "Uu", "UU", "uu"])
+@pytest.mark.parametrize("locking", ["Lu", "LU", "Uu", "UU", "uu", "uU"])
 def test_locking_decides_what_trains_what_has_slots_and_where_it_starts(
     locking, fixtures, fixture_module
 ):
@@ -234,8 +235,64 @@ def test_a_damaged_config_is_called_that(content, finished, config, no_step, tmp
 
 
 def test_a_workdir_of_another_run_is_refused(finished, config, no_step):
-    with pytest.raises(TrainingError, match="another config .different: .*steps"):
+    with pytest.raises(TrainingError, match="another config: .*steps is 4 and was 6"):
         train(config(), finished[0])
+
+
+def test_a_run_says_what_is_odd_about_its_settings(config, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(train_module.Loop, "run", lambda *arguments: None)
+    odd = ("data.augment=randaug(2,10)", "batch_size=2048", "optimizer.warmup=0")
+    train(config(*odd), tmp_path)
+    said = capsys.readouterr().err
+    assert "at 48 it paints many of them one colour" in said
+    assert "batch_size is 2048, but the data has 320 examples: a batch holds copies" in said
+
+
+def test_a_checkpoint_of_a_run_is_read_like_any_other(finished, tmp_path, capsys):
+    from lit_tf.cli import main
+
+    path = str(finished[0] / "checkpoints" / "ckpt-6")
+    final = lit_tf.load(finished[0] / "final.npz")
+    for place in (path, f"{path}.index"):
+        assert lit_tf.load(place).fingerprint() == final.fingerprint()
+    assert lit_tf.load(path).config.to_dict() == {**final.config.to_dict(), "layout": "run"}
+    assert main(["info", path]) == 0 and "vocabulary   245 tokens" in capsys.readouterr().out
+    assert main(["convert", path, str(tmp_path / "out.npz")]) == 0
+    assert (tmp_path / "out.npz").read_bytes() == (finished[0] / "final.npz").read_bytes()
+
+
+def test_the_best_model_by_a_figure_is_kept(config, tmp_path):
+    best = ("eval.keep_best=validation/loss", "eval.validation=validation", "eval.every=2")
+    train(config(*best), tmp_path)
+    losses = scalars(tmp_path / "eval")["validation/loss"]
+    about = json.loads((tmp_path / "best.json").read_text())
+    assert about["value"] == pytest.approx(min(losses.values()), rel=1e-6)
+    assert losses[about["step"]] == min(losses.values())
+    best, final = (lit_tf.load(tmp_path / f"{name}.npz") for name in ("best", "final"))
+    assert best.tokenizer is not None
+    assert (best.fingerprint() == final.fingerprint()) == (about["step"] == 4)
+
+
+def test_a_figure_that_no_evaluator_has_is_refused(config, no_step, tmp_path):
+    with pytest.raises(ConfigError, match="'accuracy'; expected a figure of .*, but there are"):
+        train(config("eval.keep_best=accuracy"), tmp_path)
+    with pytest.raises(ConfigError, match="of an evaluator: validation/...$"):
+        train(config("eval.keep_best=loss", "eval.validation=validation"), tmp_path)
+
+
+def test_with_pairs_of_ones_own_evaluators_without_data_are_left_out(
+    config, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(train_module.Loop, "run", lambda *arguments: None)
+    shards.write_tar(tmp_path / "0.tar", shards.pairs(20))
+    missing = ("eval.zero_shot=imagenet2012", "eval.data_dir=/nowhere")
+    train(config(*missing, f"data.source={tmp_path}/0.tar"), tmp_path / "run")
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("eval:")]
+    assert line.startswith("eval: zero_shot on imagenet2012 is left out: imagenet2012 is not prep")
+    with pytest.raises(DataError, match="imagenet2012 is not prepared"):
+        train(config(*missing), tmp_path / "other")
+    with pytest.raises(DataError, match="no dataset 'cifar1000'"):
+        train(config("eval.zero_shot=cifar1000", f"data.source={tmp_path}/0.tar"), tmp_path / "x")
 
 
 # --- what goes wrong, or is gone on with, while it runs ------------------------------------------
@@ -243,6 +300,8 @@ def test_a_workdir_of_another_run_is_refused(finished, config, no_step):
 
 class Told:
     """An evaluator that counts its runs, and may fail."""
+
+    prefix = "told"
 
     def __init__(self, monkeypatch, error=None):
         self.runs, self._error = 0, error
@@ -293,7 +352,7 @@ def test_bad_validation_data_is_counted_by_pass_and_too_much_of_it_refused(tmp_p
         path, counters = tmp_path / f"{len(bad)}.tfrecord", Counters()
         shards.write_tfrecord(path, shards.pairs(32, bad_images=bad))
         dataset = make_validation_dataset(
-            DataConfig(source=str(path)),
+            open_source(DataConfig(source=str(path))),
             lambda texts: tf.cast(shards.tokenize(texts), tf.float32),
             global_batch_size=8,
             image_size=16,

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 
 import tensorflow as tf
 
@@ -11,31 +12,18 @@ from lit_tf.errors import TrainingError
 from ..names import AUTO, MIRRORED, MULTI_WORKER, ONE_DEVICE, STRATEGIES, TPU
 
 _GOOGLE_PCI_VENDOR = "0x1ae0"
+# What collectives end with when a worker has gone.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError)
+_LOST += (tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 
 def make_strategy(name: str = AUTO, *, tpu: str | None = None) -> tf.distribute.Strategy:
     """Builds a strategy. Call it first: before any tensor, dataset or model is made.
 
     (Connecting to a TPU discards what the runtime made before, and MultiWorkerMirroredStrategy
-    refuses to start after it.)
-
-    Args:
-        name: one of
-            "tpu": the TPU that `tpu` names;
-            "mirrored": all GPUs of this machine, or its logical CPU devices if it has no GPU;
-            "multi_worker": the workers in `TF_CONFIG`, one process each;
-            "one_device": the first GPU, or else the CPU;
-            "auto": "tpu" if `tpu` or the environment names one or this is a TPU VM,
-            "multi_worker" if `TF_CONFIG` lists several workers, "mirrored" for several GPUs,
-            else "one_device".
-        tpu: the TPU's name or gRPC address; "local" for the TPU VM that this runs on; None for
-            TPU_NAME of the environment, else the local one. A pod slice goes by its name.
-
-    Returns:
-        The strategy.
-
-    Raises:
-        TrainingError: the name is unknown or there is no such accelerator.
+    refuses to start after it.) "auto" takes a TPU if there is one, several workers if `TF_CONFIG`
+    lists them, all GPUs if there are several, else one device. `tpu` is a name, a gRPC address, or
+    "local" for the TPU VM that this runs on.
     """
     if name not in STRATEGIES:
         raise TrainingError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
@@ -94,6 +82,16 @@ def _on_tpu_vm(root="/"):
         except OSError:  # a device that went away
             pass
     return False
+
+
+def lost_worker(strategy: tf.distribute.Strategy, error: BaseException) -> str | None:
+    """Returns the task that an error says is gone, such as "worker 1", or None if it says none."""
+    if not has_workers(strategy) or not isinstance(error, _LOST):
+        return None
+    tasks = re.findall(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)", str(error))
+    resolver = strategy.cluster_resolver
+    mine = resolver.task_type, str(resolver.task_id)
+    return next((f"{job} {task}" for job, task in tasks if (job, task) != mine), "another worker")
 
 
 def summary(strategy: tf.distribute.Strategy) -> str:
