@@ -35,6 +35,18 @@ export class Engine {
   // Forgets models of other exports.
   forgetOthers = () => this.#ask("forgetOthers");
 
+  // Starts again with or without WebGPU, after what is being read; without it, if that fails.
+  useGpu = (gpu) => {
+    const start = (gpu) => {
+      this.gpu = gpu;
+      this.start();
+      return this.ready;
+    };
+    const started = this.#last.then(() => start(gpu)).catch(() => start(false));
+    this.#last = started.catch(() => {});
+    return started;
+  };
+
   start = () => {
     this.worker?.terminate();
     this.#fail("the model was started again");
@@ -45,7 +57,7 @@ export class Engine {
       event.preventDefault();
       this.#fail(event.message || "the model's worker could not be started");
     };
-    this.ready = this.#ask("open", this.manifest);
+    this.ready = this.#ask("open", { manifest: this.manifest, gpu: this.gpu });
     this.ready.catch(() => {}); // main.js says so
     for (const go of this.#restarts.splice(0)) go();
   };

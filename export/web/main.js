@@ -44,11 +44,25 @@ async function start() {
   let tries = 0;
   working(async () => {
     if (tries++) engine.start();
-    const runtime = await engine.ready;
+    const { runtime } = await engine.ready;
     await example;
+    offerGpu(engine);
     tellAbout(manifest);
     const idle = self.requestIdleCallback ?? setTimeout;
     idle(() => keepAll(registration, engine, runtime));
+  }, "The model could not be started");
+}
+
+// Offers to run pictures by WebGPU. The answers pass the same test there.
+function offerGpu(engine) {
+  const [box, result] = [$("#gpu input"), $("#gpu small")];
+  $("#gpu").hidden = !navigator.gpu;
+  box.onchange = () => working(async () => {
+    status("Starting", null);
+    const wanted = box.checked, { gpu } = await engine.useGpu(wanted);
+    box.checked = gpu;
+    result.textContent = gpu ? "The self-test passed there."
+      : wanted ? "It does not work in this browser. The CPU goes on." : "";
   }, "The model could not be started");
 }
 

@@ -20,14 +20,17 @@ from lit_tf.errors import ExportError
 from lit_tf.files import put_in_place
 
 # The builds of LiteRT.js that a browser may choose: with threads, with relaxed SIMD, and for older
-# browsers. A fourth is for WebGPU, for which int8 graphs do not compile.
+# browsers. A fourth runs parts of a graph by WebGPU, and others run whole graphs there.
 BUILDS = ("threaded_internal", "internal", "compat_internal")
 
 # Changes to LiteRT.js's script. Import maps do not apply to workers, so its one bare import gets a
-# path. It asks for a WebGPU device even if the graphs run on the CPU, which costs memory.
+# path. It asks for a WebGPU device even if the graphs run on the CPU, which costs memory: now only
+# where the page's worker sets `gpu`.
 CHANGES = {
     '"@litertjs/wasm-utils"': '"./wasm-utils.js"',
-    "webGpuDevice = await createDefaultWebGpuDevice();": "webGpuDevice = null;",
+    "webGpuDevice = await createDefaultWebGpuDevice();": (
+        "webGpuDevice = self.gpu ? await createDefaultWebGpuDevice() : null;"
+    ),
 }
 
 # A change to the sentencepiece library. Its glue makes functions out of strings, which the page's
@@ -73,7 +76,7 @@ CORE = Package(
     "2.5.3",
     "PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWoyJQ==",
     "Apache-2.0, Google; https://github.com/google-ai-edge/LiteRT. Changed: one "
-    "import has a path, and no WebGPU device is asked for.",
+    "import has a path, and a WebGPU device is asked for on demand only.",
 )
 UTILS = Package(
     "@litertjs/wasm-utils",

@@ -5,10 +5,11 @@ let manifest, litert, store, pixels, tokenizer, get, runtime;
 let tokenize, imageGraph, textGraph, vectors;
 
 const handlers = {
-  // Loads runtime and image tower, and compares an answer with the stored one. Returns the names of
-  // the runtime's files that this browser uses.
+  // Loads runtime and image tower, and compares an answer with the stored one. Returns {runtime: names
+  // of the runtime's files that this browser uses, gpu: whether pictures run there}.
   async open(given) {
-    manifest = given;
+    manifest = given.manifest;
+    self.gpu = given.gpu && Boolean(navigator.gpu); // litert.js reads it
     // All of them now: a later export may replace the files while the page is open.
     const names = ["store.js", "pixels.js", "tokenizer.js", "fetching.js"];
     [store, pixels, tokenizer, { get }] = await Promise.all(names.map((name) => import(PAGE + name)));
@@ -22,20 +23,23 @@ const handlers = {
     };
     litert = await import(runtime + "litert.js");
     await litert.loadLiteRt(runtime + "wasm/", { threads });
-    imageGraph = await openTower("image", async (graph) => {
+    const accelerators = self.gpu ? ["webgpu", "wasm"] : ["wasm"];
+    imageGraph = await openTower("image", accelerators, async (graph) => {
       const { image, image_embedding } = manifest.self_test;
       const blob = await get(PAGE + image, (response) => response.blob());
       check("picture", await embed(graph, await pixels.open(blob)), image_embedding);
     });
     const asked = performance.getEntriesByType("resource").map(({ name }) => name);
-    return asked.filter((url) => url.includes("/wasm/")).map((url) => url.slice(store.SITE.length));
+    const used = asked.filter((url) => url.includes("/wasm/"));
+    const runtimeFiles = used.map((url) => url.slice(store.SITE.length));
+    return { runtime: runtimeFiles, gpu: imageGraph.accelerator === "webgpu" };
   },
 
   // Returns a picture's embedding, a small copy to show, and how long it took.
   async image(blob) {
     const start = performance.now(), picture = await openPicture(blob);
     try {
-      const embedding = await embed(imageGraph, picture);
+      const embedding = await embed(imageGraph.graph, picture);
       const thumbnail = await pixels.thumbnail(picture, 320);
       return { embedding, thumbnail, ms: performance.now() - start };
     } finally {
@@ -55,7 +59,8 @@ const handlers = {
     if (!classes) {
       textGraph ??= await openText();
       const { ids, cut } = tokenize(text);
-      return { embedding: await run(textGraph, Int32Array.from(ids)), cut: cut ? ids.length : 0 };
+      const embedding = await run(textGraph.graph, Int32Array.from(ids));
+      return { embedding, cut: cut ? ids.length : 0 };
     }
     vectors ??= await openClasses();
     const at = classes.indexOf(text) * width;
@@ -81,18 +86,24 @@ const read = (path, progress = (progress) => postMessage({ progress })) =>
 
 const keepFile = (path, data) => store.keepModel(manifest.files[path].sha256, data);
 
-// Compiles a tower, and keeps its file only if it passes its test.
-async function openTower(tower, test) {
+// Compiles a tower for the first accelerator that passes the test; returns {graph, accelerator}. Its
+// file is kept only if one does.
+async function openTower(tower, accelerators, test) {
   const path = `model/${tower}_encoder.tflite`, data = await read(path);
-  try {
-    const graph = await litert.loadAndCompile(data, { accelerator: "wasm" });
-    await test(graph);
-    await keepFile(path, data);
-    return graph;
-  } catch (error) {
-    await store.dropModel(manifest.files[path].sha256);
-    throw error;
+  let failed;
+  for (const accelerator of accelerators) {
+    try {
+      const graph = await litert.loadAndCompile(data, { accelerator });
+      if (accelerator === "webgpu" && !graph.isFullyAccelerated) throw new Error("not wholly there");
+      await test(graph);
+      await keepFile(path, data);
+      return { graph, accelerator };
+    } catch (error) {
+      failed = error;
+    }
   }
+  await store.dropModel(manifest.files[path].sha256);
+  throw failed;
 }
 
 async function openText() {
@@ -105,7 +116,8 @@ async function openText() {
     differs(`the words of "${text}"`);
   }
   await keepFile(file, vocabulary);
-  return openTower("text", async (graph) =>
+  // Not by WebGPU, which does not read a table of tokens.
+  return openTower("text", ["wasm"], async (graph) =>
     check("sentence", await run(graph, Int32Array.from(texts[0].ids)), text_embedding));
 }
 
@@ -122,7 +134,7 @@ async function embed(graph, picture) {
 
 async function run(graph, data, shape = [1, data.length]) {
   const input = new litert.Tensor(data, shape), [output] = await graph.run([input]);
-  const answer = output.toTypedArray().slice();
+  const answer = (await output.data()).slice();
   input.delete();
   output.delete();
   return answer;

@@ -45,6 +45,17 @@ def browser():
         browser.close()
 
 
+@pytest.fixture
+def gpu_browser(browser):
+    """The same with WebGPU, on a GPU that the CPU emulates."""
+    arguments = [each for each in ARGUMENTS if each != "--disable-gpu"]
+    arguments += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    kind = browser.browser_type
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    with kind.launch(executable_path=path, args=arguments) as browser:
+        yield browser
+
+
 @pytest.fixture(scope="session")
 def serve():
     """A function that serves a site; returns its `Site`."""
