@@ -2,8 +2,10 @@
 
 import contextlib
 import difflib
+import numbers
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 
 class LitError(Exception):
@@ -85,6 +87,13 @@ def plain(error: BaseException | str) -> str:
     """Returns an error's message in one line, without what TensorFlow says of its own graph."""
     noise = r"\{\{(?:function_)?node [^}]*\}\}|\[\[[^]]*\]\]|\[Op:\w+\](?: name:)?"
     return " ".join(re.sub(noise, "", str(error)).split())
+
+
+def positive_integer(value: Any, name: str, error: type[LitError] = LitError) -> int:
+    """Returns an integer of any type, NumPy's too, if it is at least 1; else raises the error."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise error(f"{name} must be a positive integer, found {value!r}")
+    return int(value)
 
 
 def nearest(

@@ -137,7 +137,7 @@ def test_a_square_model_has_no_patches_to_choose_and_this_one_no_resolution(nafl
     with pytest.raises(ImageError, match="takes square images of one size; only NaFlex"):
         square.encode_image([np.zeros((4, 4, 3), np.uint8)], max_patches=16)
     with pytest.raises(ConfigError, match="NaFlex model takes images of any shape"):
-        lit_tf.load(naflex_file, resolution=128)
+        lit_tf.load(naflex_file, resolution=64)
 
 
 def test_bad_numbers_of_patches_and_bad_inputs_are_named(model, images):
@@ -230,7 +230,7 @@ def test_commands_take_max_patches(naflex_file, files, want, tmp_path, capsys):
     np.testing.assert_allclose(found, want["144/zimg"] @ ztxt.T, atol=1e-6)
     assert main([*embed, "--max-patches", "0"]) == 2
     assert "max_patches must be a positive integer" in capsys.readouterr().err
-    assert main([*embed, "--resolution", "128"]) == 2
+    assert main([*embed, "--resolution", "64"]) == 2
 
 
 def test_an_index_records_its_number_of_patches(naflex_file, files, tmp_path, capsys):

@@ -81,18 +81,24 @@ def decode_image(
         ImageError: `data` is not the bytes of an image, or those of one that is too large.
         tf.errors.InvalidArgumentError: the same, when a graph runs.
     """
-    if not tf.is_tensor(data) and not isinstance(data, bytes | bytearray | memoryview):
-        raise ImageError(f"decode_image takes the bytes of one image, found {type(data).__name__}")
-    data = tf.convert_to_tensor(data if tf.is_tensor(data) else bytes(data))
-    if data.dtype != tf.string or data.shape.rank not in (0, None):
-        raise ImageError(
-            f"decode_image takes the bytes of one image, found {data.dtype.name} {data.shape}; "
-            "pixels go to lit_tf.images.preprocess"
-        )
+    if not isinstance(data, bytes):
+        kind = (data.dtype, data.shape.rank) if tf.is_tensor(data) else type(data).__name__
+        if kind not in ((tf.string, 0), (tf.string, None)):
+            raise ImageError(
+                f"decode_image takes the bytes of one image, found {kind}; pixels go to "
+                "lit_tf.images.preprocess"
+            )
+    data = tf.convert_to_tensor(data)
     if tf.executing_eagerly():
         return tf.constant(decode(data.numpy(), name, max_pixels, exif=exif))
+
+    def refused(data, *_):
+        message = [name, "cannot be decoded: expected JPEG, PNG or WebP"]
+        with tf.control_dependencies([tf.debugging.Assert(False, message)]):
+            return tf.zeros([0, 0, 3], tf.uint8)
+
     jpeg = _upright_jpeg if exif else _jpeg
-    return _decode_by_format(data, max_pixels, name, (jpeg, _png, _webp, _refused))
+    return _decode_by_format(data, max_pixels, name, (jpeg, _png, _webp, refused))
 
 
 def decode_in_dataset(
@@ -100,26 +106,22 @@ def decode_in_dataset(
 ) -> tf.Tensor:
     """Returns what `decode` does, uint8 (H, W, 3), for the maps of `tf.data`.
 
-    JPEGs and PNGs are decoded in the graph, in parallel; the others in Python. The published
-    protocols of training and evaluation do not turn images by their EXIF orientation.
+    JPEGs and PNGs are decoded in the graph, in parallel; the others, and with `exif` all, in
+    Python. The published protocols of training and evaluation turn nothing.
     """
 
-    def turned(decoder):
-        def decode_and_turn(data, header, limit):
-            # Not numpy_function: when eager, it cuts zeros off the end of a string.
-            found = tf.py_function(lambda data: orientation(data.numpy()), [data], tf.int64)
-            return turn_upright(decoder(data, header, limit), tf.ensure_shape(found, []))
+    def decoded(data, limit):
+        return decode(data.numpy(), max_pixels=int(limit), exif=exif)
 
-        return decode_and_turn if exif else decoder
+    def in_python(data, *_):
+        # Not numpy_function: when eager, it cuts zeros off the end of a string.
+        return tf.ensure_shape(
+            tf.py_function(decoded, [data, max_pixels], tf.uint8), [None, None, 3]
+        )
 
-    def in_python(data, header, limit):
-        def by_pillow(data, limit):
-            return decode(data.numpy(), max_pixels=int(limit), exif=exif)
-
-        return tf.py_function(by_pillow, [data, limit.max_pixels], tf.uint8)
-
-    decoders = (turned(_jpeg), turned(_png), in_python)
-    return _decode_by_format(data, max_pixels, "The image", decoders)
+    if exif:
+        return in_python(data)
+    return _decode_by_format(data, max_pixels, "The image", (_jpeg, _png, in_python))
 
 
 # --- Pillow --------------------------------------------------------------------------------------
@@ -189,31 +191,23 @@ def _reason(error: tf.errors.OpError) -> str:
 
 def _decode_by_format(data, max_pixels, name, decoders):
     """Decodes by the first decoder whose magic the data has, else by the last."""
-    data = tf.convert_to_tensor(data)
     header = tf.io.decode_raw(data, tf.uint8, fixed_length=_HEADER)
-    limit = _Limit(tf.cast(max_pixels, tf.int64), tf.convert_to_tensor(name))
     magic = tf.constant(_MAGIC[: len(decoders) - 1], tf.uint8)  # (formats, 2, 12)
     known = tf.reduce_all((header[:12] & magic[:, 0]) == magic[:, 1], axis=1)
     kind = tf.argmax(tf.concat([known, [True]], 0), output_type=tf.int32)  # the first that is true
-    branches = [lambda decode=decode: decode(data, header, limit) for decode in decoders]
-    return tf.ensure_shape(tf.switch_case(kind, branches), [None, None, 3])
 
-
-class _Limit:
-    """The largest image, and how errors call this one."""
-
-    def __init__(self, max_pixels, name):
-        self.max_pixels, self.name = max_pixels, name
-
-    def checked(self, data, height, width):
+    def checked(height, width):
         """Returns `data`, to be decoded only if that many pixels are allowed."""
         # As floats: a product of two declared sizes may not fit an integer.
         pixels = tf.cast(width, tf.float64) * tf.cast(height, tf.float64)
-        words = [self.name, "cannot be decoded:", width, "x", height, "pixels are more than the"]
-        words += [self.max_pixels, "allowed (max_pixels)"]
-        small = pixels <= tf.cast(self.max_pixels, tf.float64)
+        words = [name, "cannot be decoded:", width, "x", height, "pixels are more than the"]
+        words += [max_pixels, "allowed (max_pixels)"]
+        small = pixels <= tf.cast(max_pixels, tf.float64)
         with tf.control_dependencies([tf.debugging.Assert(small, words)]):
             return tf.identity(data)
+
+    branches = [lambda decode=decode: decode(data, header, checked) for decode in decoders]
+    return tf.ensure_shape(tf.switch_case(kind, branches), [None, None, 3])
 
 
 def _decode(data, channels=3):
@@ -247,23 +241,23 @@ def _with_adobe(data):
     )
 
 
-def _jpeg(data, header, limit):
-    return _decode(_with_adobe(limit.checked(data, *_jpeg_size(data))))
+def _jpeg(data, header, checked):
+    return _decode(_with_adobe(checked(*_jpeg_size(data))))
 
 
-def _upright_jpeg(data, header, limit):
-    return turn_upright(_jpeg(data, header, limit), jpeg_orientation(data))
+def _upright_jpeg(data, header, checked):
+    return turn_upright(_jpeg(data, header, checked), jpeg_orientation(data))
 
 
 def _png_size(header):
     return _number(header, 20, 4, big=True), _number(header, 16, 4, big=True)
 
 
-def _png(data, header, limit):
-    return _decode(limit.checked(data, *_png_size(header)))
+def _png(data, header, checked):
+    return _decode(checked(*_png_size(header)))
 
 
-def _webp(data, header, limit):
+def _webp(data, header, checked):
     lossy, lossless = _number(header, 26, 4), _number(header, 21, 4)
     sizes = {  # by the fourth letter of the first chunk's name: height and width
         " ": (lossy // 0x10000 & 0x3FFF, lossy & 0x3FFF),
@@ -272,7 +266,7 @@ def _webp(data, header, limit):
     }
     kinds = tf.constant([ord(letter) for letter in sizes], tf.uint8)
     height, width = tf.unstack(tf.gather(list(sizes.values()), tf.argmax(kinds == header[15])))
-    data = limit.checked(data, height, width)
+    data = checked(height, width)
     # TensorFlow decodes an animation to four channels. If the header does not declare alpha, it
     # writes them into the memory of three. So a bit of the extended header is set.
     animated = (header[15] == ord("X")) & (header[20] & 2 > 0)
@@ -280,9 +274,3 @@ def _webp(data, header, limit):
     parts = (tf.strings.substr(data, 0, 20), flags, tf.strings.substr(data, 21, _REST))
     data = tf.cond(animated, lambda: tf.strings.join(parts), lambda: tf.identity(data))
     return _decode(data, channels=0)[..., :3]
-
-
-def _refused(data, header, limit):
-    message = [limit.name, "cannot be decoded: expected JPEG, PNG or WebP"]
-    with tf.control_dependencies([tf.debugging.Assert(False, message)]):
-        return tf.zeros([0, 0, 3], tf.uint8)

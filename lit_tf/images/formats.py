@@ -6,7 +6,7 @@ HEIC with the package pillow-heif, which is the extra `heif`.
 
 import importlib.util
 
-from lit_tf.errors import ImageError
+from lit_tf.errors import ImageError, positive_integer
 
 FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 # Endings of files, in lower case: what is read always, and what needs a module to be there.
@@ -31,13 +31,5 @@ MAX_PIXELS = 178_956_970
 
 
 def check_max_pixels(max_pixels: int) -> int:
-    """Returns a limit on pixels if it is a positive integer.
-
-    Raises:
-        ImageError: it is not.
-    """
-    # Any integer type, NumPy's too; but True is not a number of pixels.
-    whole = hasattr(max_pixels, "__index__") and not isinstance(max_pixels, bool)
-    if not whole or not 1 <= max_pixels < 2**63:
-        raise ImageError(f"max_pixels must be a positive integer, found {max_pixels!r}")
-    return int(max_pixels)
+    """Returns a limit on pixels; raises ImageError if it is not a positive integer."""
+    return positive_integer(max_pixels, "max_pixels", ImageError)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.errors import ImageError
+from lit_tf.errors import ImageError, positive_integer
 from lit_tf.images.preprocessing import normalize
 
 MAX_PATCHES = 256  # by default, as in the original
@@ -19,24 +19,17 @@ _LEAST, _MOST, _EPSILON, _HALVINGS = 1e-6, 100.0, 1e-5, 26
 
 
 def check_max_patches(max_patches: Any, naflex: bool) -> int | None:
-    """Returns how many patches a model's images may have; None for a model of square images.
-
-    Raises:
-        ImageError: it is not a positive integer, or the model's images are square.
-    """
+    """Returns how many patches a model's images may have; None for a model of square images."""
     if not naflex:
         if max_patches is not None:
             raise ImageError(
                 f"max_patches is {max_patches!r}, but this model takes square images of one size; "
-                "only NaFlex models, such as SigLIP2-B16-NaFlex, take max_patches"
+                "only NaFlex models, such as SigLIP2-B16-NaFlex, take it"
             )
         return None
     if max_patches is None:
         return MAX_PATCHES
-    whole = hasattr(max_patches, "__index__") and not isinstance(max_patches, bool)
-    if not whole or max_patches < 1:
-        raise ImageError(f"max_patches must be a positive integer, found {max_patches!r}")
-    return int(max_patches)
+    return positive_integer(max_patches, "max_patches", ImageError)
 
 
 def target_grid(height: Any, width: Any, patch: int, max_patches: int) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.errors import ImageError
+from lit_tf.errors import ImageError, positive_integer
 from lit_tf.files import printable
 from lit_tf.images.arrays import as_bytes, as_rgb
 from lit_tf.images.decoding import decode, pil_pixels
@@ -36,9 +36,7 @@ def resize_uint8(image: tf.Tensor | np.ndarray, size: int, crop: bool = False) -
     Raises:
         ImageError: these are not pixels, or `size` is not a positive integer.
     """
-    if not hasattr(size, "__index__") or isinstance(size, bool) or size < 1:
-        raise ImageError(f"the size must be a positive integer, found {size!r}")
-    image = _pixels(image)
+    size, image = positive_integer(size, "size", ImageError), _pixels(image)
     batch = image.shape[:-3]
     if crop:
         sides = tf.shape(image)[-3:-1]  # height, width
@@ -145,13 +143,13 @@ def to_pixels(image: Any, name: str, max_pixels: int) -> np.ndarray | tf.Tensor:
         name = f"{name} ({printable(image)})"
         image = _read(image, name)
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _decoded(bytes(image), name, max_pixels)
+        return decode(bytes(image), name, max_pixels)
     if hasattr(image, "convert") and hasattr(image, "mode"):  # PIL's, without importing it
         return pil_pixels(image, name, max_pixels)
     if tf.is_tensor(image) and hasattr(image, "numpy"):
         image = image.numpy()
         if isinstance(image, bytes):
-            return _decoded(image, name, max_pixels)
+            return decode(image, name, max_pixels)
     if not hasattr(image, "__array__") and not isinstance(image, (list, tuple)):
         raise ImageError(
             f"{name} is {type(image).__name__}; expected an array, the bytes of a {FORMATS}, a "
@@ -162,12 +160,6 @@ def to_pixels(image: Any, name: str, max_pixels: int) -> np.ndarray | tf.Tensor:
     except (ValueError, TypeError) as e:
         raise ImageError(f"{name} is not an array: {e}") from None
     return as_rgb(image, name)
-
-
-def _decoded(data, name, max_pixels):
-    if not data:
-        raise ImageError(f"{name} is empty; expected the bytes of a {FORMATS}.")
-    return decode(data, name, max_pixels)
 
 
 def _read(path, name):
@@ -185,14 +177,7 @@ def _read(path, name):
 
 
 def checked_list(images: Any) -> Iterable[Any]:
-    """Returns what stands for many images; refuses what is one image, or none.
-
-    Args:
-        images: an array (N, H, W, C), or any iterable of what `to_uint8` takes.
-
-    Raises:
-        ImageError: it is not a list of images.
-    """
+    """Returns what stands for many images; ImageError if it is one image, or none."""
     if isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, "convert"):
         raise ImageError(
             f"The images are one {type(images).__name__}; expected a list. For one image, put it "

@@ -17,22 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.errors import ImageError, LitError
+from lit_tf.errors import ImageError, positive_integer
 
 # Batches whose results have not been fetched yet: the device has work while the host reads.
 IN_FLIGHT = 2
 
 
 def check_batch_size(batch_size: int) -> int:
-    """Returns a batch size.
-
-    Raises:
-        LitError: it is not a positive integer.
-    """
-    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
-    if not whole or batch_size < 1:
-        raise LitError(f"batch_size must be a positive integer, found {batch_size!r}")
-    return int(batch_size)
+    """Returns a batch size; raises LitError if it is not a positive integer."""
+    return positive_integer(batch_size, "batch_size")
 
 
 class Embedded(NamedTuple):
@@ -57,24 +50,11 @@ def embed_stream(
     failed: Callable[[Any, ImageError], None] | None = None,
     stack: Callable[[list], Any] = np.stack,
 ) -> Iterator[Embedded]:
-    """Embeds a stream of images with any function of a batch.
+    """Yields batches of embeddings of a stream of images, none empty; see `LitModel.embed_stream`.
 
-    Args:
-        items: what to embed; taken lazily, at most two batches ahead.
-        read: a function of an item to (a prepared image, any value that travels along). It runs in
-            several threads, and raises ImageError if the item is not an image.
-        embed: a function of a batch of n <= batch_size to float32 (n, D), an array or a tensor,
-            which may still be on its way.
-        batch_size: how many images `embed` gets at once.
-        failed: called with (item, error) for each item that is not an image, in their order; the
-            stream goes on without it. By default the error is raised.
-        stack: makes a batch of a list of prepared images.
-
-    Yields:
-        Batches of at most `batch_size` images, none empty.
-
-    Raises:
-        ImageError: an item cannot be read and `failed` is None.
+    `read` maps an item to (a prepared image, any value that travels along), in several threads.
+    `embed` maps what `stack` makes of up to `batch_size` of them to (n, D), perhaps still on its
+    way. Without `failed`, the ImageError of an item is raised.
     """
     readable = _readable(read_ahead(items, read, 2 * batch_size), failed)
     batches = iter(lambda: list(itertools.islice(readable, batch_size)), [])
@@ -87,15 +67,9 @@ def embed_stream(
 
 
 def read_ahead(items: Iterable, read: Callable, ahead: int) -> Iterator[tuple[Any, Any]]:
-    """Reads items in several threads, in their order and a bounded number ahead.
+    """Reads items in several threads, at most `ahead` before they are asked for.
 
-    Args:
-        items: what to read; taken lazily.
-        read: a function of an item.
-        ahead: how many items may be read, or being read, before they are asked for.
-
-    Yields:
-        (item, what `read` returned), or (item, the ImageError that it raised).
+    Yields, in their order, (item, what `read` returned, or the ImageError that it raised).
     """
     items = iter(items)
     waiting: collections.deque = collections.deque()
@@ -122,15 +96,7 @@ def read_ahead(items: Iterable, read: Callable, ahead: int) -> Iterator[tuple[An
 
 
 def in_flight(batches: Iterable, embed: Callable) -> Iterator[tuple[Any, Any]]:
-    """Starts a batch before the results of the one before are fetched.
-
-    Args:
-        batches: the batches.
-        embed: a function of a batch to tensors, or a structure of them.
-
-    Yields:
-        (batch, the results as arrays).
-    """
+    """Yields (batch, what `embed` makes of it, as arrays); the next batch is started before."""
     pending: collections.deque = collections.deque()
     allowed = 1
 

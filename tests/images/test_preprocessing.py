@@ -42,7 +42,9 @@ def rgb():
 
 def batches(images, batch_size, size, crop=False):
     """Batches as a tower of this size gets them, float (n, size, size, 3)."""
-    config = types.SimpleNamespace(image=types.SimpleNamespace(image_size=size), crop=crop)
+    config = types.SimpleNamespace(
+        image=types.SimpleNamespace(image_size=size, naflex=False), crop=crop
+    )
     model = types.SimpleNamespace(config=config, image_function=lib.normalize)
     stream = LitModel.embed_stream(model, lib.checked_list(images), batch_size)
     return [batch.embeddings for batch in stream]
@@ -267,7 +269,7 @@ BAD = {
     "strings": (np.array([["a"]]), "is an array of str"),
     "ragged": ([[1, 2], [3]], "is not an array"),
     "PIL's 32 bits": (PIL.Image.new("I", (8, 8), 70_000), "is int32 with values from 70000"),
-    "no bytes": (b"", "is empty"),
+    "no bytes": (b"", r"cannot be decoded \(0 bytes\): expected JPEG"),
     "text": (b"not an image", r"cannot be decoded \(12 bytes\): expected JPEG, PNG"),
     "half a JPEG": (JPEG[: len(JPEG) // 2], "cannot be decoded"),
     "start of a JPEG": (JPEG[:20], "cannot be decoded"),
