@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from lit_tf import zero_shot
 from lit_tf.checkpoints.registry import published_vocabulary
 from lit_tf.config import LitConfig
+from lit_tf.contrastive.fit import ContrastiveModel
 from lit_tf.errors import CheckpointError, ExportError, ImageError, LitError, TokenizerError
 from lit_tf.images import preprocessing, stream
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
@@ -37,7 +38,7 @@ def normalize(z: tf.Tensor) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable("lit_tf")
-class LitModel(layers.Freezable, keras.Model):
+class LitModel(layers.Freezable, ContrastiveModel):
     """Locked-image text tuning: an image tower and a text tower with one embedding space.
 
     Example:

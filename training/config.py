@@ -21,8 +21,8 @@ import typing
 import warnings
 
 from lit_tf.contrastive.config import (
+    LOCKINGS,
     LOSSES,
-    OPTIMIZERS,
     SOFTMAX,
     LossConfig,
     OptimizerConfig,
@@ -32,7 +32,6 @@ from lit_tf.errors import ConfigError, LitError, nearest
 from lit_tf.images.formats import MAX_PIXELS
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
-LOCKINGS = ("Lu", "LU", "Uu", "UU", "uu", "uU")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ class ModelConfig:
         token_length: tokens of a text.
         dropout: dropout rate of a BERT in training.
         locking: two letters, image tower first: L locked, U tuned from pre-trained, u from scratch
-            (the paper's section 3.2).
+            (the paper's section 3.2); LH tunes the text tower's head, temperature and bias alone.
         temperature: where the temperature starts, if not with `init`. It trains unclipped.
         bias: where the logits' bias starts, or None for none. For the sigmoid loss.
     """
@@ -214,16 +213,11 @@ def check(config: TrainConfig) -> None:
             )
 
     one_of("model.locking", config.model.locking, LOCKINGS)
-    one_of("optimizer.name", config.optimizer.name, OPTIMIZERS)
-    one_of("loss.name", config.loss.name, LOSSES)
+    if ":" not in config.loss.name:  # else "module:function"
+        one_of("loss.name", config.loss.name, LOSSES)
     one_of("dtype", config.dtype, ("bfloat16", "float32"))
     _check_ranges(config)
-    warmup = config.optimizer.warmup_steps(config.steps)
-    if warmup >= config.steps:
-        raise ConfigError(
-            f"warmup of {warmup} steps does not fit in a run of {config.steps}; "
-            "set optimizer.warmup, or more steps"
-        )
+    config.optimizer.check(config.steps)
     if config.checkpoint_every % config.steps_per_loop:
         raise ConfigError(
             f"checkpoint_every ({config.checkpoint_every}) is not a multiple of steps_per_loop "
@@ -490,6 +484,13 @@ def _from_dict(cls, values, prefix):
 
 
 def _coerce(value, kind, name):
+    if typing.get_args(kind)[:1] == (tuple[str, float],):
+        try:
+            return tuple((str(pattern), float(factor)) for pattern, factor in value)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f'{name} is {reprlib.repr(value)}; expected pairs, as in [("txt/head/.*", 10.0)]'
+            ) from None
     if typing.get_origin(kind) is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if isinstance(items, list | tuple) and all(isinstance(i, str) for i in items):

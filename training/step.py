@@ -6,13 +6,11 @@ from lit_tf.contrastive.step import ReplicaStep, trainable_parameters
 
 def build_step(config, model, collectives=None) -> ReplicaStep:
     """Builds the optimizer and the step of a run. Call it in the strategy's scope."""
-    lock_image = config.model.lock_image
-    parameters = trainable_parameters(model, lock_image=lock_image)
+    parameters = trainable_parameters(model, config.model.locking)
     return ReplicaStep(
         model,
         Optimizer(parameters, config.optimizer, config.steps),
         config.loss,
-        lock_image=lock_image,
         seed=config.seed,
         collectives=collectives,
     )

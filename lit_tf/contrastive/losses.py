@@ -9,15 +9,26 @@ cross-entropy. Sigmoid as in "Sigmoid Loss for Language Image Pre-Training" (arX
 section 3.2), its chunks over replicas (section 3.3) included.
 """
 
+import importlib
+import os
+import sys
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from lit_tf.contrastive.collectives import Collectives
 from lit_tf.contrastive.config import SIGMOID, SOFTMAX
+from lit_tf.errors import ConfigError
 
 
-def _own_rows(global_batch: int, local_batch: int, collectives: Collectives) -> tf.Tensor:
+def _rows(x):
+    """Returns the size of a batch: a number, or a tensor where one replica's batches differ."""
+    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+
+
+def _own_rows(local_batch: int, collectives: Collectives) -> tf.Tensor:
     """Returns the numbers in the global batch of this replica's examples, int32 (local batch,)."""
-    if global_batch == local_batch:
+    if collectives.num_replicas == 1:
         return tf.range(local_batch)
     return collectives.replica_id() * local_batch + tf.range(local_batch)
 
@@ -46,15 +57,15 @@ def softmax_loss(
         A float32 scalar; the sum over replicas is the loss.
     """
     del b
-    local = zimg.shape[0]
+    local = _rows(zimg)
     all_zimg, all_ztxt = collectives.gather(zimg), collectives.gather(ztxt)
-    total = all_zimg.shape[0]
-    own = _own_rows(total, local, collectives)
+    total = _rows(all_zimg)
+    own = _own_rows(local, collectives)
     scale = tf.exp(tf.reshape(t, []))
     if chunk:
         share = _chunked_cross_entropy(zimg, all_ztxt, scale, own, chunk)
         share += _chunked_cross_entropy(ztxt, all_zimg, scale, own, chunk)
-        return share / (2 * total)
+        return share / tf.cast(2 * total, tf.float32)
 
     share = 0.0
     for rows, columns in ((zimg, all_ztxt), (ztxt, all_zimg)):
@@ -62,7 +73,7 @@ def softmax_loss(
         share += tf.reduce_sum(
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels=own, logits=logits)
         )
-    return share / (2 * total)
+    return share / tf.cast(2 * total, tf.float32)
 
 
 def _chunked_cross_entropy(rows, columns, scale, labels, chunk):
@@ -143,19 +154,19 @@ def sigmoid_loss(
     Returns:
         A float32 scalar; the sum over replicas is the loss.
     """
-    local = zimg.shape[0]
+    local = _rows(zimg)
     all_ztxt = collectives.gather(ztxt)
-    total = all_ztxt.shape[0]
-    own = _own_rows(total, local, collectives)
+    total = _rows(all_ztxt)
+    own = _own_rows(local, collectives)
     scale = tf.exp(tf.reshape(t, []))
     bias = tf.zeros([]) if b is None else tf.reshape(b, [])
-    chunk = chunk or local
-    if chunk == total:
+    if (chunk and chunk == total) or (not chunk and collectives.num_replicas == 1):
         pair_sign = 2 * tf.eye(total) - 1
         logits = scale * tf.matmul(zimg, all_ztxt, transpose_b=True) + bias
-        return -tf.reduce_sum(tf.math.log_sigmoid(pair_sign * logits)) / total
+        pairs = tf.reduce_sum(tf.math.log_sigmoid(pair_sign * logits))
+        return -pairs / tf.cast(total, tf.float32)
 
-    return _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk) / total
+    return _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk or local) / total
 
 
 def _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk):
@@ -211,3 +222,43 @@ def _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk):
 
 
 LOSS_FUNCTIONS = {SOFTMAX: softmax_loss, SIGMOID: sigmoid_loss}
+
+
+def loss_function(name: str | Callable) -> Callable:
+    """Returns a loss by its name, by "module:function", or that function itself, as a share.
+
+    One's own function takes unit-length embeddings (global batch, width) of images and texts, t and
+    b, and returns the loss over the global batch, a scalar.
+
+    Raises:
+        ConfigError: there is no such module, function or loss.
+    """
+    if isinstance(name, str) and ":" not in name:
+        return LOSS_FUNCTIONS[name]
+    own = _imported(name) if isinstance(name, str) else name
+
+    def share(zimg, ztxt, t, b=None, *, collectives, chunk=0):
+        if chunk:
+            raise ConfigError("loss.chunk is for softmax and sigmoid, not for a loss of one's own")
+        loss = own(collectives.gather(zimg), collectives.gather(ztxt), t, b)
+        if loss.shape.rank != 0:
+            raise ConfigError(f"the loss {name} returns {loss.shape}; expected a scalar")
+        # Every replica computes it whole.
+        return loss / collectives.num_replicas
+
+    return share
+
+
+def _imported(name):
+    """Returns the function "module:function", where the module may lie in the current folder."""
+    module, _, function = name.partition(":")
+    sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except ImportError as e:
+        raise ConfigError(f"loss {name!r}: {e}") from None
+    finally:
+        sys.path.remove(os.getcwd())
+    if not callable(found):
+        raise ConfigError(f"loss {name!r}: {module} has no function {function!r}")
+    return found

@@ -6,11 +6,13 @@ momentum differently. So the update rules are written out here. State is plain `
 """
 
 import math
+import re
 
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.contrastive.config import ADAFACTOR, ADAM
+from lit_tf.contrastive.config import ADAFACTOR, ADAM, KERNELS, factor
+from lit_tf.errors import ConfigError
 
 
 def warmup_cosine(step: tf.Tensor, *, total_steps: int, warmup_steps: int) -> tf.Tensor:
@@ -147,29 +149,49 @@ class Optimizer:
         parameters: {canonical name: trainable tf.Variable}.
         config: a `config.OptimizerConfig`. Its learning rate multiplies the rule's update. Its
             weight decay times the parameter is added after that, so it does not depend on the
-            learning rate, and only for parameters named `kernel`.
+            learning rate, and by default only for parameters named `kernel`.
         total_steps: steps of the whole run.
 
     Attributes:
         config: the config.
         parameters: the parameters.
-        iterations: steps taken so far, an int64 scalar variable.
+        iterations: steps taken so far, an integer scalar variable.
         variables: {name: tf.Variable} of all state, `iterations` included.
     """
 
-    def __init__(self, parameters, config, total_steps: int):
+    def __init__(self, parameters, config, total_steps: int, iterations=None):
         self.parameters, self.config = dict(parameters), config
         self._total_steps = total_steps
-        self.iterations = tf.Variable(
-            0,
-            dtype=tf.int64,
-            trainable=False,
-            name="iterations",
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
+        self._lr_mult = {k: factor(k, config.lr_mults, 1.0) for k in parameters}
+        self._wd_mult = {k: factor(k, config.wd_mults, 0.0) for k in parameters}
+        self._refuse_unmatched(config)
+        self.iterations = iterations
+        if iterations is None:
+            self.iterations = tf.Variable(
+                0,
+                dtype=tf.int64,
+                trainable=False,
+                name="iterations",
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
         shapes = {k: v.shape.as_list() for k, v in self.parameters.items()}
         self._rule = RULES[config.name](shapes)
         self.variables = {"iterations": self.iterations, **self._rule.variables}
+
+    def _refuse_unmatched(self, config):
+        """Raises ConfigError for a pattern that matches no parameter: it would change nothing."""
+        for field in ("lr_mults", "wd_mults"):
+            for pattern, _ in getattr(config, field):
+                used = any(re.fullmatch(pattern, name) for name in self.parameters)
+                if not used and pattern != KERNELS[0]:
+                    raise ConfigError(
+                        f"optimizer.{field}: {pattern!r} matches no parameter that trains, such "
+                        f"as {', '.join(list(self.parameters)[-3:])}"
+                    )
+
+    def scale_loss(self, loss):
+        """Returns the loss as it is; Keras's optimizers may scale it up for float16."""
+        return loss
 
     def update(self, gradients, collectives) -> tf.Tensor:
         """Moves the parameters, in replica context; returns the schedule's multiplier, a scalar."""
@@ -183,8 +205,10 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             update, state = self._rule.update(name, gradients[name], steps_before)
             update = self.config.lr * update
-            if name.split("/")[-1] == "kernel":
-                update += self.config.weight_decay * parameter
+            if self._lr_mult[name] != 1:
+                update = self._lr_mult[name] * update
+            if decay := self.config.weight_decay * self._wd_mult[name]:
+                update += decay * parameter
             for variable, value in [(parameter, parameter - multiplier * update), *state]:
                 variables.append(variable)
                 values.append(value)

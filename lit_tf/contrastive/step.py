@@ -9,20 +9,26 @@ import tensorflow as tf
 
 from lit_tf.contrastive import gradient_cache
 from lit_tf.contrastive.collectives import Collectives
-from lit_tf.contrastive.losses import LOSS_FUNCTIONS
+from lit_tf.contrastive.config import trains
+from lit_tf.contrastive.losses import loss_function
 from lit_tf.contrastive.optimizers import clip_by_global_norm
-
-# The class token's position row is a constant of the model: zeros in all that training starts from.
-_NEVER_TRAINED = ("img/cls_pos_embedding",)
 
 
 class ReplicaStep:
-    """A train step, to be called in replica context with a replica's share of the batch."""
+    """A train step, to be called in replica context with a replica's share of the batch.
 
-    def __init__(self, model, optimizer, loss, *, lock_image=True, seed=0, collectives=None):
+    What the optimizer's parameters do not hold is locked. A locked tower runs without dropout, and
+    the image tower then outside the tape. `observe` is called with what the loss is computed of.
+    """
+
+    def __init__(self, model, optimizer, loss, *, seed=0, collectives=None, observe=None):
         self.model, self.optimizer = model, optimizer
         self.collectives = collectives or Collectives()
-        self._loss_config, self._lock_image, self._seed = loss, lock_image, seed
+        self._loss_config, self._seed, self._observe = loss, seed, observe
+        self._loss = loss_function(loss.name)
+        names = optimizer.parameters
+        self._lock_image = not any(name.startswith("img/") for name in names)
+        self._lock_text = not any(n.startswith("txt/") and "/head/" not in n for n in names)
 
     def __call__(self, batch):
         """Takes one step.
@@ -60,7 +66,8 @@ class ReplicaStep:
             zimg = self.embed_images(images) if locked is None else locked  # (local batch, width)
             ztxt = self.embed_tokens(tokens, seed)  # (local batch, width)
             share = self.loss_share(zimg, ztxt)
-        gradients = tape.gradient(share, variables, unconnected_gradients="zero")
+            target = self.optimizer.scale_loss(share)
+        gradients = tape.gradient(target, variables, unconnected_gradients="zero")
         return share, dict(zip(parameters, map(tf.convert_to_tensor, gradients), strict=True))
 
     def loss_share(self, zimg, ztxt):
@@ -68,9 +75,11 @@ class ReplicaStep:
 
         The temperature exp(t) is not clipped, neither here nor anywhere else.
         """
+        if self._observe:
+            self._observe(zimg, ztxt)
         variables = self.model.canonical_variables()
         t, b = variables["t"].value, variables.get("b")
-        return LOSS_FUNCTIONS[self._loss_config.name](
+        return self._loss(
             zimg,
             ztxt,
             t,
@@ -99,7 +108,8 @@ class ReplicaStep:
 
     def embed_tokens(self, tokens, seed=None):
         """Returns unit-length embeddings (n, width) of tokens; with a seed, under dropout."""
-        return self.model.embed_tokens(tokens, training=seed is not None, dropout_seed=seed)
+        training = seed is not None and not self._lock_text
+        return self.model.embed_tokens(tokens, training=training, dropout_seed=seed)
 
     def _cached(self, images, tokens, locked, seed):
         """`loss_and_gradients` with only a chunk of the batch in the towers at a time."""
@@ -126,13 +136,9 @@ class ReplicaStep:
         return fold_in(seed, self.collectives.replica_id())
 
 
-def trainable_parameters(model, *, lock_image: bool) -> dict[str, tf.Variable]:
+def trainable_parameters(model, locking: str) -> dict[str, tf.Variable]:
     """Returns {canonical name: tf.Variable} of what training may change."""
-    return {
-        name: variable
-        for name, variable in all_parameters(model).items()
-        if name not in _NEVER_TRAINED and not (lock_image and name.startswith("img/"))
-    }
+    return {name: v for name, v in all_parameters(model).items() if trains(name, locking)}
 
 
 def all_parameters(model) -> dict[str, tf.Variable]:

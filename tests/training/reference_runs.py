@@ -60,13 +60,12 @@ def build_step(
     from lit_tf.training.config import LossConfig, OptimizerConfig
 
     model = build_model(folder, bias=loss == "sigmoid", dropout=dropout, dtype=dtype)
-    parameters = trainable_parameters(model, lock_image=lock_image)
+    parameters = trainable_parameters(model, "LU" if lock_image else "UU")
     config = OptimizerConfig(rule, lr=1e-3, weight_decay=1e-2, clip=1.0, warmup=3)
     return ReplicaStep(
         model,
         Optimizer(parameters, config, total_steps),
         LossConfig(loss, **chunks),
-        lock_image=lock_image,
         seed=seed,
         collectives=collectives,
     )
