@@ -70,12 +70,72 @@ def heat_map(path, similarities, images, texts, title=None, match=None):
     drawing.colorbar(colours, ax=axes, fraction=0.14 / columns, aspect=30)
     if title:
         drawing.suptitle(title, fontsize=12, parse_math=False)
+    _save(drawing, path)
+
+
+def attention_map(model, image, text, path=None):
+    """Returns which parts of a picture speak for a text; with a path, draws them over the picture.
+
+    By the gradient-weighted attention of all layers (`ViT.relevance`, arXiv:2103.15679). It is an
+    explanation of the model's answer, not a proof of what the model looked at.
+
+    Args:
+        model: a `LitModel` with both towers and a vocabulary.
+        image: as for `encode_image`: a path, bytes, an array or a PIL image.
+        text: a string.
+        path: where to write the drawing; the suffix tells the format (.png, .pdf, .svg).
+
+    Returns:
+        float32 (rows, columns) of the patches, at least 0.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        LitError: the picture cannot be written.
+    """
+    from lit_tf.images import preprocessing
+
+    pixels = preprocessing.to_uint8(image)
+    seen = preprocessing.resized_on_cpu(pixels, model.config.image.image_size, model.config.crop)
+    (direction,) = model.encode_text([text])
+    tower = model.tower("image")
+    relevance = tower.relevance(preprocessing.normalize(seen[None]), direction).numpy()
+    relevance = relevance.astype(np.float32).reshape(tower.config.grid, tower.config.grid)
+    if path is not None:
+        _draw_over(path, seen if model.config.crop else pixels, relevance, text)
+    return relevance
+
+
+def _draw_over(path, pixels, relevance, text):
+    """Draws the picture alone, and under the relevance of its patches."""
+    with extra("demo"):
+        from matplotlib import figure
+    height, width = pixels.shape[:2]
+    drawing = figure.Figure((8, 4 * height / width + 0.6), layout="constrained")
+    for number, axes in enumerate(drawing.subplots(1, 2)):
+        axes.imshow(_shrink(pixels), extent=(0, width, height, 0), interpolation="antialiased")
+        if number:
+            least = relevance / max(relevance.max(), 1e-12)
+            axes.imshow(
+                least,
+                extent=(0, width, height, 0),
+                cmap="inferno",
+                alpha=0.25 + 0.5 * least,
+                interpolation="bilinear",
+            )
+        axes.axis("off")
+    drawing.suptitle(
+        "\n".join(textwrap.wrap(" ".join(text.split()), 70, max_lines=2)), parse_math=False
+    )
+    _save(drawing, path)
+
+
+def _save(drawing, path):
+    """Writes a drawing; wide texts are not cut off."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # no font here has every script
         try:
             with files.replacing(path) as f:
                 kind = pathlib.PurePath(path).suffix[1:] or "png"
-                # tight: wide texts are not cut off
                 drawing.savefig(f, format=kind, dpi=150, bbox_inches="tight")
         except (OSError, ValueError) as e:  # ValueError: no such format
             raise LitError(f"{os.fspath(path)} cannot be written: {e}") from None

@@ -195,6 +195,10 @@ def test_summary_shows_both_towers_with_their_shapes(model):
     text = "\n".join(lines)
     assert "image_tower (ViT)" in text and "text_tower (Bert)" in text
     assert "(None, 48)" in text and "?" not in text
+    lines.clear()
+    model.summary(expand_nested=True, print_fn=lambda line, **_: lines.append(line))
+    text = "\n".join(lines)
+    assert "block_2 (PreNormBlock)" in text and "head (Dense)" in text
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16"])

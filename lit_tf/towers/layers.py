@@ -142,6 +142,13 @@ class CanonicalLayer(Freezable, keras.layers.Layer):
             'quantization="int8")'
         )
 
+    def enable_lora(self, *args, **kwargs):
+        """Refuses: a checkpoint has no place for low-rank parts."""
+        raise LitError(
+            "the layers of lit_tf have no LoRA. Freeze what stays (trainable = False), or tune "
+            'the head alone: model.compile(optimizer, locking="LH")'
+        )
+
     def canonical_variables(self) -> dict[str, keras.Variable]:
         """Returns {name: variable} of this layer and all below it, names joined by '/'."""
         out = {}
@@ -214,6 +221,20 @@ class Attention(CanonicalLayer):
         """
         return current_ops().attention(self, queries, keys, padding, dropout_rate, dropout_seed)
 
+    def attention_weights(self, queries, keys, padding=None):
+        """Returns softmax(q k^T / sqrt(head_dim)), (batch, heads, queries, keys)."""
+        q, k = self._split(self.query(queries)), self._split(self.key(keys))
+        logits = tf.einsum("bqhd,bkhd->bhqk", q * self.head_dim**-0.5, k)
+        return tf.nn.softmax(logits if padding is None else logits + tf.cast(padding, q.dtype))
+
+    def weigh(self, weights, keys):
+        """Returns (batch, queries, width): what `call` makes of the weights."""
+        y = tf.einsum("bhqk,bkhd->bqhd", weights, self._split(self.value(keys)))
+        return self.out(tf.reshape(y, (-1, weights.shape[2], self.num_heads * self.head_dim)))
+
+    def _split(self, x):
+        return tf.reshape(x, (-1, x.shape[1], self.num_heads, self.head_dim))
+
 
 class Mlp(CanonicalLayer):
     """Two linear maps with a GELU between them (the tanh approximation, in all towers)."""
@@ -265,7 +286,10 @@ class PreNormBlock(CanonicalLayer):
         queries = y
         if position is not None:
             x, queries = x[:, position : position + 1], y[:, position : position + 1]
-        x += self.attention(queries, y, padding)
+        return self.complete(x + self.attention(queries, y, padding))
+
+    def complete(self, x):
+        """Maps the block's first sum (batch, tokens, width) to the same shape."""
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -384,6 +408,15 @@ class Tower(CanonicalLayer):
         self.depth = depth
         for i in range(depth):
             setattr(self, f"block_{i}", make_block(f"block_{i}"))
+
+    @property
+    def layers(self):
+        """The parts, as `summary(expand_nested=True)` shows them."""
+        return [part for part in vars(self).values() if isinstance(part, CanonicalLayer)]
+
+    def __dir__(self):
+        """Without `layers`: Keras would save the parts under that name too."""
+        return [name for name in super().__dir__() if name != "layers"]
 
     @property
     def blocks(self):

@@ -71,7 +71,10 @@ class AttentionPooling(CanonicalLayer):
     def call(self, x, padding=None):
         """Maps (batch, tokens, width) to (batch, 1, width); `padding` is as in Attention."""
         # The query is the same for all images, so it is projected once.
-        y = current_ops().attention_of_probe(self.attention, self.probe, x, padding)
+        return self.complete(current_ops().attention_of_probe(self.attention, self.probe, x, padding))
+
+    def complete(self, y):
+        """Maps what was attended to, (batch, 1, width), to the same shape."""
         return y + self.mlp(self.mlp_norm(y))
 
 
@@ -202,34 +205,153 @@ class ViT(Tower):
         NaFlex takes {"patches": float (batch, L, 3 patch^2), "coordinates": int32 (batch, L, 2), y
         and x, "mask": int32 (batch, L), 0 for padding}; without padding it needs no mask.
         """
+        x = self.representation(images)
+        return x if self.head is None else self.head(x)
+
+    def representation(self, images):
+        """Returns (batch, width): what the head, if there is one, is applied to."""
+        x, padding = self._sequence(images)
+        for i, block in enumerate(self.blocks):
+            # Of the last block only the class token is read, where there is one.
+            only = 0 if i == self.depth - 1 and self.pooling is None else None
+            x = block(x, padding, position=only)
+        x = self.encoder_norm(x)
+        x = x if self.pooling is None else self.pooling(x, padding)
+        return tf.reshape(x, (-1, self.config.width))
+
+    def _sequence(self, images):
+        """Returns what the first block reads, (batch, tokens, width), and the padding of logits."""
         if self.config.naflex:
             x = self.embedding(images["patches"])  # (batch, L, width)
             positions = interpolated_positions(self.pos_embedding, images["coordinates"])
             mask = images.get("mask")
             padding = mask if mask is None else (1 - tf.cast(mask, tf.float32)) * MASKED
-            x = self._pooled_by_attention(x, positions, padding)
-        else:
-            x = self.embedding(images)  # (batch, patches, width)
-            pooled = self.pooling is not None
-            x = self._pooled_by_attention(x, self.pos_embedding) if pooled else self._class_token(x)
-        return x if self.head is None else self.head(x)
-
-    def _pooled_by_attention(self, x, positions, padding=None):
-        """Maps patches and positions (batch, patches, width) to (batch, width)."""
-        if padding is not None:
-            padding = padding[:, tf.newaxis, tf.newaxis]  # (batch, 1, 1, patches)
-        x += tf.cast(positions, x.dtype)
-        for block in self.blocks:
-            x = block(x, padding)
-        x = self.pooling(self.encoder_norm(x), padding)
-        return tf.reshape(x, (-1, self.config.width))
-
-    def _class_token(self, x):
-        """Maps patches (batch, patches, width) to (batch, width)."""
+            padding = padding if mask is None else padding[:, tf.newaxis, tf.newaxis]
+            return x + tf.cast(positions, x.dtype), padding  # (batch, 1, 1, L)
+        x = self.embedding(images)  # (batch, patches, width)
+        if self.pooling is not None:
+            return x + tf.cast(self.pos_embedding, x.dtype), None
         cls = tf.cast(self.cls, x.dtype) + tf.cast(self.cls_pos_embedding, x.dtype)
         table = tf.concat([cls, tf.cast(self.pos_embedding, x.dtype)], axis=1)
         # The class token is a row of zeros plus its row of the table.
-        x = current_ops().zeros_first(x) + table  # (batch, 1 + patches, width)
-        for i, block in enumerate(self.blocks):
-            x = block(x, position=0 if i == self.depth - 1 else None)
-        return tf.reshape(self.encoder_norm(x), (-1, self.config.width))
+        return current_ops().zeros_first(x) + table, None  # (batch, 1 + patches, width)
+
+    # --- looking inside ------------------------------------------------------------------------
+
+    def tokens(self, images):
+        """Returns what the last block says of every patch, normalized, before it is pooled.
+
+        Args:
+            images: float (N, image_size, image_size, 3) in [-1, 1]; or a `keras.Input` of them, for
+                a functional model.
+
+        Returns:
+            (N, patches, width), row by row.
+        """
+        if isinstance(images, keras.KerasTensor):
+            return Inside(self, "tokens")(images)
+        x, padding = self._sequence(self._checked(images))
+        for block in self.blocks:
+            x = block(x, padding)
+        return self.encoder_norm(x)[:, self._first :]
+
+    @property
+    def _first(self):
+        """The number of the first patch among the tokens."""
+        return 1 if self.pooling is None else 0
+
+    def attention(self, images):
+        """Returns how much the last block's class token, or the pooling head, attends to patches.
+
+        Args:
+            images: as for `tokens`.
+
+        Returns:
+            (N, heads, patches). With a class token the sum is below 1: it attends to itself too.
+        """
+        if isinstance(images, keras.KerasTensor):
+            return Inside(self, "attention")(images)
+        weights, _ = self._attended(self._checked(images))
+        return weights[-1][:, :, 0, self._first :]
+
+    def relevance(self, images, direction):
+        """Returns how much each patch speaks for a direction of the embedding space.
+
+        The attention of each layer, times the gradient of the cosine by it; what is positive,
+        averaged over the heads, is followed back through the layers ("Generic Attention-model
+        Explainability", arXiv:2103.15679, equations 5 and 6).
+
+        Args:
+            images: float (N, image_size, image_size, 3) in [-1, 1].
+            direction: float (D,), such as the embedding of a text.
+
+        Returns:
+            (N, patches), at least 0.
+        """
+        with tf.GradientTape() as tape:
+            weights, z = self._attended(self._checked(images), tape)
+            z = tf.cast(z if self.head is None else self.head(z), tf.float32)
+            cosines = tf.linalg.matvec(tf.math.l2_normalize(z, axis=-1), direction)
+        relevance = tf.eye(weights[0].shape[-1], batch_shape=[len(weights[0])])
+        for w, gradient in zip(weights, tape.gradient(cosines, weights), strict=True):
+            own = tf.reduce_mean(tf.nn.relu(tf.cast(w * gradient, tf.float32)), axis=1)
+            below = tf.matmul(own, relevance)  # a pooling head has no row of its own to add to
+            relevance = below if w.shape[2] == 1 else relevance + below
+        return relevance[:, 0, self._first :]
+
+    def _checked(self, images):
+        self.check(images)
+        if self.config.naflex:
+            return {**images, "patches": tf.cast(images["patches"], self.compute_dtype)}
+        return tf.cast(images, self.compute_dtype)
+
+    def _attended(self, images, tape=None):
+        """Returns every layer's attention (batch, heads, queries, keys), and the representation."""
+        (x, padding), weights = self._sequence(images), []
+
+        def attend(layer, queries, keys):
+            weights.append(layer.attention_weights(queries, keys, padding))
+            if tape is not None:
+                tape.watch(weights[-1])
+            return layer.weigh(weights[-1], keys)
+
+        for block in self.blocks:
+            y = block.attention_norm(x)
+            x = block.complete(x + attend(block.attention, y, y))
+        x = self.encoder_norm(x)
+        if self.pooling is not None:
+            probe = tf.repeat(tf.cast(self.pooling.probe, x.dtype), len(x), axis=0)
+            x = self.pooling.complete(attend(self.pooling.attention, probe, x))
+        return weights, x[:, 0]
+
+
+@keras.saving.register_keras_serializable("lit_tf")
+class Inside(keras.layers.Layer):
+    """A method of a ViT, `tokens` or `attention`, as a layer of a functional Keras model."""
+
+    def __init__(self, tower, method, **kwargs):
+        super().__init__(dtype=tower.dtype_policy, **kwargs)
+        self.tower, self.method, self.built = tower, method, True
+
+    def call(self, images):
+        """Maps images to what the method returns."""
+        return getattr(self.tower, self.method)(images)
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of what the method returns."""
+        c = self.tower.config
+        return (
+            input_shape[0],
+            *{"tokens": (c.grid**2, c.width)}.get(self.method, (c.num_heads, c.grid**2)),
+        )
+
+    def get_config(self):
+        """Returns what `from_config` needs."""
+        tower = keras.saving.serialize_keras_object(self.tower)
+        return {**super().get_config(), "tower": tower, "method": self.method}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the layer, with its tower."""
+        config = {k: v for k, v in config.items() if k != "dtype"}
+        return cls(keras.saving.deserialize_keras_object(config.pop("tower")), **config)

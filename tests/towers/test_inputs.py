@@ -84,6 +84,7 @@ def test_keras_functions_that_would_lose_something_say_what_to_do(model, tmp_pat
         (lambda: model.save(tmp_path / "x.h5"), "ends in .keras"),
         (lambda: model.quantize("int8"), r"lit_tf\.export\.tflite"),
         (lambda: around.quantize("int8"), r"lit_tf\.export\.tflite"),
+        (lambda: model.text_tower.head.enable_lora(4), 'locking="LH"'),
         (lambda: model.with_dtype("int8_from_float32"), "expected floats.*tflite"),
         (lambda: lit_tf.LitModel(model.config, dtype="int8_from_float32"), "expected floats"),
     )

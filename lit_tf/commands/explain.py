@@ -1,0 +1,39 @@
+"""`lit-tf explain`: which parts of a picture speak for a text."""
+
+import argparse
+
+from lit_tf.commands import common, outputs
+from lit_tf.errors import extra
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `lit-tf explain`."""
+    common.add_model(parser)
+    parser.add_argument("image", metavar="IMAGE", help="an image file")
+    parser.add_argument("text", metavar="TEXT", help='what to look for, such as "a dog"')
+    parser.add_argument(
+        "--plot", required=True, metavar="OUT.png", help="where to draw the parts over the picture"
+    )
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws the parts; prints the cosine of picture and text."""
+    inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), args.image]
+    outputs.check_output_files([args.plot], inputs)
+    with extra("demo"):
+        import matplotlib  # noqa: F401  rather missing now than after the work
+    from lit_tf import plots
+
+    model = common.load(args)
+    relevance = plots.attention_map(model, args.image, args.text, args.plot)
+    cosine = float((model.encode_image([args.image]) @ model.encode_text([args.text]).T)[0, 0])
+    if args.json:
+        common.print_json({"cosine": cosine, "relevance": relevance.tolist()})
+        return 0
+    print(f"cosine {cosine:.3f}; {args.plot} shows which parts of the picture speak for the text")
+    print(
+        "(by gradient-weighted attention, arXiv:2103.15679: an explanation of the model's answer, "
+        "not a proof)"
+    )
+    return 0
