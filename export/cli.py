@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
     shared = {
-        "classes": commands.class_names(args.classes) if args.classes else None,
+        "classes": _classes(args.classes) if args.classes else None,
         "templates": args.templates,
         "source": source,
     }
@@ -146,6 +146,11 @@ def run(args: argparse.Namespace) -> int:
     if args.web:
         print(f"To look at it: lit-tf serve-web {shlex.quote(args.out)}")
     return 0
+
+
+def _classes(value):
+    names, classifier = commands.classes_or_classifier(value)
+    return names if classifier is None else classifier
 
 
 def _inputs(args):

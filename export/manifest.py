@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import lit_tf
 from lit_tf.errors import ExportError
+from lit_tf.few_shot import Classifier
 from lit_tf.files import disk_error, parse_object, printable, replacing_folder, sha256
 from lit_tf.zero_shot import checked_class_names, class_embeddings, get_templates
 
@@ -19,18 +20,29 @@ NAME = "lit_manifest.json"
 
 
 def read_classes(model, classes, templates) -> tuple[list[str], np.ndarray]:
-    """Returns class names without outer spaces, and their embeddings float32 (C, D).
+    """Returns class names without outer spaces, and what `similarities` takes of them.
 
     Args:
         model: a model with both towers and a tokenizer.
-        classes: names.
+        classes: names, or a `lit_tf.few_shot.Classifier`.
         templates: as `lit_tf.zero_shot.get_templates` takes them.
 
     Raises:
         DataError: there are no classes, or one of them is not a name.
     """
+    if isinstance(classes, Classifier):
+        classes.check(model)
+        rows = np.concatenate([classes.weights, classes.bias[None]]).T / model.temperature
+        return list(classes.names), rows.astype(np.float32)
     classes = [name.strip() for name in checked_class_names(classes)]
     return classes, class_embeddings(model.encode_text, classes, templates)
+
+
+def similarities(zimg, rows):
+    """Returns (N, C): images (N, D) times classes (C, D), or (C, D + 1) with a bias at the end."""
+    width = zimg.shape[1]
+    cosines = tf.matmul(zimg, rows[:, :width], transpose_b=True)
+    return cosines + rows[:, width] if rows.shape[1] > width else cosines
 
 
 def write(folder, model, artefact: str, source=None, classes=None, templates=None, **more) -> None:

@@ -155,7 +155,8 @@ class Served(tf.Module):
 
         @_function(tf.TensorSpec([None], tf.string, "image_bytes"))
         def classify(image_bytes):
-            logits = self._logits(self.encode_image_bytes(image_bytes), embeddings)
+            z = self.encode_image_bytes(image_bytes)
+            logits = self.temperature * manifest.similarities(z, embeddings)
             scores, order = tf.math.top_k(tf.nn.softmax(logits), k=tf.shape(names)[0])
             return {"classes": tf.gather(names, order), "scores": scores}
 
@@ -254,7 +255,8 @@ def saved_model(
         path: the folder; replaced only by a complete and verified one.
         parts: some of `image`, `text` (strings and tokens) and `tokens` (without a tokenizer, so
             the graph needs TensorFlow alone).
-        classes: class names to bake in as a constant, in place of the text tower.
+        classes: class names to bake in as a constant, in place of the text tower; or a
+            `lit_tf.few_shot.Classifier`.
         templates: prompt templates for `classes`, as `lit_tf.zero_shot.get_templates` takes them.
         dtype: None for the model's own precision, or a Keras dtype policy such as `bfloat16`.
         source: the checkpoint's path, whose digest the manifest records.
@@ -348,7 +350,7 @@ def _parity(model, exported, folder, signatures, baked, max_patches):
             expected["compare/match"] = tf.sigmoid(logits).numpy()
     if "classify" in signatures:
         inputs["classify"] = {"image_bytes": encoded}
-        scores = tf.nn.softmax(exported.temperature * zimg @ baked[1].T).numpy()
+        scores = tf.nn.softmax(exported.temperature * manifest.similarities(zimg, baked[1])).numpy()
         expected["classify/scores"] = -np.sort(-scores, axis=-1)
     try:
         got = verify.run_in_process("saved_model", folder, inputs)

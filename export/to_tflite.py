@@ -51,7 +51,7 @@ def tflite(
         batch: the fixed batch size of the graphs, for which 1 is best on a GPU or NPU; None for
             any, chosen at run time.
         min_runtime: the oldest TFLite that the graphs are for. With `2.14`, graphs are slower.
-        classes: class names for `zero_shot.tflite`.
+        classes: class names for `zero_shot.tflite`, or a `lit_tf.few_shot.Classifier`.
         templates: prompt templates for `classes`.
         calibration: images (anything `encode_image` takes) to measure activations on.
         source: the checkpoint's path, whose digest the manifest records.
@@ -196,7 +196,7 @@ def write_image_graph(
         if baked is None:
             return {"embedding": z}
         with tf.name_scope(quantize.KEPT_FLOAT):
-            similarity = tf.matmul(z, tf.constant(temperature * baked[1]), transpose_b=True)
+            similarity = manifest.similarities(z, temperature * baked[1])
         return {"probabilities": tf.nn.softmax(similarity)}
 
     signature = "encode_image" if baked is None else "zero_shot"
@@ -209,7 +209,7 @@ def write_image_graph(
         sample = np.concatenate([sample, pixels[:16]])
     want = model.embed_images(preprocessing.normalize(tf.constant(sample))).numpy()
     if baked is not None:
-        want = tf.nn.softmax(temperature * want @ baked[1].T).numpy()
+        want = tf.nn.softmax(temperature * manifest.similarities(want, baked[1])).numpy()
     return _measure(file, {signature: {"image": sample}}, want, quantization)
 
 

@@ -29,10 +29,15 @@ COMMANDS = {
     "info": ("what a checkpoint holds, and what it lacks", "lit_tf.commands.info"),
     "embed": ("embeddings of images or texts, into a file", "lit_tf.commands.embed"),
     "classify": ("which class fits each image", "lit_tf.commands.classify"),
+    "adapt": (
+        "a classifier out of a few of one's own pictures, one folder per class",
+        "lit_tf.commands.adapt",
+    ),
     "compare": (
         "which text fits which image; with --plot as a picture",
         "lit_tf.commands.compare",
     ),
+    "explain": ("which parts of a picture speak for a text", "lit_tf.commands.explain"),
     "index": ("an index of the pictures in folders", "lit_tf.commands.index"),
     "search": ("find indexed pictures by words, or by pictures", "lit_tf.commands.search"),
     "browse": ("a local page to search indexed pictures with", "lit_tf.commands.browse"),

@@ -94,6 +94,8 @@ def attention_map(model, image, text, path=None):
     """
     from lit_tf.images import preprocessing
 
+    if model.tower("image").config.naflex:
+        raise LitError("attention_map is not for NaFlex models, whose patches are not a square")
     pixels = preprocessing.to_uint8(image)
     seen = preprocessing.resized_on_cpu(pixels, model.config.image.image_size, model.config.crop)
     (direction,) = model.encode_text([text])

@@ -17,7 +17,7 @@ LIBRARY = (
     ("images",),
     ("texts",),
     ("checkpoints",),
-    ("zero_shot", "retrieval", "plots"),
+    ("zero_shot", "few_shot", "retrieval", "plots"),
     ("contrastive",),
     ("model",),
     ("loading",),

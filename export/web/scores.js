@@ -4,7 +4,8 @@ export const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
 
 // Returns {cosine, among: probability among these texts, match: sigmoid or null} for every text.
 export function score(image, texts, { temperature, bias }) {
-  const cosines = texts.map((text) => dot(image, text));
+  // A class of `lit-tf adapt` has its bias at the end of its vector.
+  const cosines = texts.map((text) => dot(image, text) + (text[image.length] ?? 0));
   const logits = cosines.map((cosine) => temperature * cosine + (bias ?? 0));
   const most = Math.max(...logits);
   const odds = logits.map((logit) => Math.exp(logit - most));

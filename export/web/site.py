@@ -59,7 +59,8 @@ def web(
     Args:
         model: a `LitModel` with both towers and a vocabulary.
         out_dir: the folder; replaced only by a complete and verified one.
-        classes: class names. With them, the page classifies and does not need the text tower.
+        classes: class names, or a `lit_tf.few_shot.Classifier`. With them, the page classifies and
+            does not need the text tower.
         templates: prompt templates for `classes`.
         quantization: `dynamic_int8`, `float16` or `none`, as for `tflite`. Browsers run
             `dynamic_int8` fastest.

@@ -55,7 +55,7 @@ const handlers = {
   // Returns the embedding of a class, or of a text, and how many tokens the model reads if the text
   // has more. The text tower is loaded for the first.
   async text(text) {
-    const { classes, embedding_dim: width } = manifest;
+    const { classes } = manifest;
     if (!classes) {
       textGraph ??= await openText();
       const { ids, cut } = tokenize(text);
@@ -63,7 +63,7 @@ const handlers = {
       return { embedding, cut: cut ? ids.length : 0 };
     }
     vectors ??= await openClasses();
-    const at = classes.indexOf(text) * width;
+    const width = vectors.length / classes.length, at = classes.indexOf(text) * width;
     return { embedding: vectors.slice(at, at + width), cut: 0 };
   },
 

@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         required=True,
         metavar="A,B,C|FILE",
-        help="names of the classes: separated by commas, or a file with one per line",
+        help="names of the classes: separated by commas, or a file with one per line; or a "
+        "classifier NAME.npz of `lit-tf adapt`",
     )
     parser.add_argument(
         "--templates",
@@ -35,17 +36,21 @@ def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf classify`."""
     from lit_tf.zero_shot import make_prompts
 
-    classes = common.class_names(args.classes)
+    classes, classifier = common.classes_or_classifier(args.classes)
     if args.top < 1:
         raise ConfigError(f"--top is {args.top}; expected at least 1")
     paths = common.matching_files(args.images)
     model = common.load(args)
-    with common.progress("image", paths) as images:
-        how = common.limits(args)
-        logits = model.class_logits(images, classes, args.templates, args.batch_size, **how)
-    common.report_cut(model, make_prompts(classes, args.templates)[0])
+    if classifier is not None:
+        classifier.check(model)
+        logits, match = classifier.logits(common.encode_images(model, paths, args)), None
+    else:
+        with common.progress("image", paths) as images:
+            how = common.limits(args)
+            logits = model.class_logits(images, classes, args.templates, args.batch_size, **how)
+        common.report_cut(model, make_prompts(classes, args.templates)[0])
+        match = common.match(model, logits)
     probabilities = common.softmax(logits)
-    match = common.match(model, logits)
     order = (-probabilities).argsort(axis=1, kind="stable")
     if args.json:
         results = [

@@ -295,6 +295,16 @@ def texts(items):
     return out
 
 
+def classes_or_classifier(value):
+    """Returns (class names, None), or (its names, a `few_shot.Classifier`) of a NAME.npz."""
+    if not value.endswith(".npz"):
+        return class_names(value), None
+    from lit_tf import few_shot
+
+    classifier = few_shot.load(value)
+    return list(classifier.names), classifier
+
+
 def class_names(value):
     """Returns class names, given either separated by commas or as a file with one per line.
 

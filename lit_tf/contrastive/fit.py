@@ -234,6 +234,8 @@ class ContrastiveModel(keras.Model):
             return
         if self.image_tower is None or self.text_tower is None:
             raise ConfigError("this model has one tower only; contrastive training needs both")
+        if self.config.image.naflex:
+            raise ConfigError("fit takes images of one size; NaFlex models cannot be tuned by it")
         if locking not in LOCKINGS:
             raise ConfigError(f"locking is {locking!r}; expected one of {', '.join(LOCKINGS)}")
         if labelled := [name for name in _OF_LABELS if kwargs.get(name) is not None]:

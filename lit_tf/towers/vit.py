@@ -71,7 +71,9 @@ class AttentionPooling(CanonicalLayer):
     def call(self, x, padding=None):
         """Maps (batch, tokens, width) to (batch, 1, width); `padding` is as in Attention."""
         # The query is the same for all images, so it is projected once.
-        return self.complete(current_ops().attention_of_probe(self.attention, self.probe, x, padding))
+        return self.complete(
+            current_ops().attention_of_probe(self.attention, self.probe, x, padding)
+        )
 
     def complete(self, y):
         """Maps what was attended to, (batch, 1, width), to the same shape."""

@@ -50,6 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the columns image and caption, or shards as for training (.tar, .tfrecord, .parquet)",
     )
     data.add_argument(
+        "--few-shot",
+        metavar="A,B",
+        help="datasets for few-shot accuracy on frozen features: NAME or NAME:TRAIN:TEST of tfds, "
+        "or folders with the folders train and test",
+    )
+    data.add_argument(
+        "--shots",
+        default="1,5,10,25",
+        metavar="A,B",
+        help="examples of each class (default: 1,5,10,25)",
+    )
+    data.add_argument(
         "--templates",
         metavar="NAME|FILE",
         help="prompt templates: clip_paper (81, default), clip_best (8), class_name_only, or a "
@@ -99,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     # Imported here, because `lit-tf --help` does not need TensorFlow.
     from ..distribution import strategies
-    from . import protocol
+    from . import few_shot, protocol
     from .captioned import open_captioned
     from .classification import open_classification
     from .images import Decoding
@@ -107,8 +119,9 @@ def run(args: argparse.Namespace) -> int:
 
     subject = _open(args)
     encoder, data_dir = subject.encoder, args.data_dir or subject.data_dir
-    zero_shot = _names(args.zero_shot, subject.zero_shot, args.retrieval)
-    retrieval = _names(args.retrieval, subject.retrieval, args.zero_shot)
+    zero_shot = _names(args.zero_shot, subject.zero_shot, args.retrieval or args.few_shot)
+    retrieval = _names(args.retrieval, subject.retrieval, args.zero_shot or args.few_shot)
+    shots = _shots(args.shots)
     if args.class_names and len(zero_shot) != 1:
         raise ConfigError("--class-names belongs to one dataset: give exactly one --zero-shot")
     decoding = Decoding(args.exif, check_max_pixels(args.max_pixels))
@@ -119,13 +132,15 @@ def run(args: argparse.Namespace) -> int:
         for name in zero_shot
     ]
     captioned = [open_captioned(name, **how) for name in retrieval]
-    photos = [path for data in (*labelled, *captioned) for path in data.images.paths]
+    few = [few_shot.open_few_shot(name, **how) for name in _names(args.few_shot, (), None)]
+    photos = [path for data in (*labelled, *captioned, *sum(few, ())) for path in data.images.paths]
     check_output_files([args.json, args.report], photos)
 
     templates = args.templates or subject.templates
     shared = {"text_cache": TextCache(), "progress": True}
     results = [protocol.zero_shot(encoder, data, templates, **shared) for data in labelled]
     results += [protocol.retrieval(encoder, data, **shared) for data in captioned]
+    results += [few_shot.measure(encoder, data, shots, progress=True) for data in few]
     if encoder.strategy is None or strategies.is_chief(encoder.strategy):
         _show(args, subject, results)  # every worker has the same figures, so only one prints
     return 0
@@ -156,7 +171,7 @@ def _inputs(args):
         found.append(args.config.partition(":")[0])
         init = load_config(args.config).model.init
         found += commands.checkpoint_files(init) if init else []
-    for names in (args.zero_shot, args.retrieval):
+    for names in (args.zero_shot, args.retrieval, args.few_shot):
         found += names.split(",") if names else []
     for folder in filter(None, (args.saved_model, args.tflite)):
         # All files of an export. Other JSON and HTML files may be earlier outputs of this command.
@@ -195,6 +210,14 @@ def _names(argument, default, other):
     if not names:
         raise ConfigError("expected the names of datasets, joined by commas")
     return names
+
+
+def _shots(argument):
+    """Returns the numbers of `--shots`."""
+    shots = argument.split(",")
+    if not all(s.isdecimal() and int(s) for s in shots):
+        raise ConfigError(f"--shots is {argument!r}; expected whole numbers, as in 1,5,10,25")
+    return [int(s) for s in shots]
 
 
 @dataclasses.dataclass

@@ -65,7 +65,7 @@ class Encoder:
             for index, pixels in batches.as_numpy_iterator():
                 yield index, self._embed_pixels(pixels)
 
-        return _collect(len(images), results(), f"{images.name} images", "img", progress)
+        return collect(len(images), results(), f"{images.name} images", "img", progress)
 
     def embed_texts(self, texts: list[str], progress: bool = False) -> np.ndarray:
         """Embeds M texts; returns float32 (M, D)."""
@@ -82,7 +82,7 @@ class Encoder:
                 batch = batch + [""] * (self.batch_size - len(batch))
                 yield index, self._embed_strings(batch)
 
-        z = _collect(len(rows), results(), "texts", "text", progress).z
+        z = collect(len(rows), results(), "texts", "text", progress).z
         return z[[row_of[text] for text in texts]]
 
     def fingerprint(self, tower: str) -> str:
@@ -140,7 +140,7 @@ def _static_batches(dataset, none, count, batch_size, context):
     return dataset.batch(batch_size, drop_remainder=True).prefetch(IN_FLIGHT)
 
 
-def _collect(count, results, what, unit, progress):
+def collect(count, results, what, unit, progress):
     """Collects (numbers, embeddings) into one array, ordered by number."""
     z, readable = None, np.zeros(count, bool)
     start, first = time.perf_counter(), 0
@@ -197,7 +197,7 @@ class KerasEncoder(Encoder):
             return image_batches(images, self.prepare, batch_size, context)
 
         results = self._embedders["image"].run(batches)
-        return _collect(len(images), results, f"{images.name} images", "img", progress)
+        return collect(len(images), results, f"{images.name} images", "img", progress)
 
     def embed_texts(self, texts, progress=False):
         """Embeds texts; see `Encoder.embed_texts`."""
@@ -216,7 +216,7 @@ class KerasEncoder(Encoder):
             none = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int32), filler))
             return _static_batches(some, none, count, batch_size, context)
 
-        embedded = _collect(count, self._embedders["text"].run(batches), "texts", "text", progress)
+        embedded = collect(count, self._embedders["text"].run(batches), "texts", "text", progress)
         return embedded.z[places]
 
     def fingerprint(self, tower):

@@ -61,6 +61,8 @@ def _section(result):
     kind, view = "zero_shot", _zero_shot
     if isinstance(result, RetrievalResult):
         kind, view = "retrieval", _retrieval
+    elif not isinstance(result, ZeroShotResult):
+        kind, view = "few_shot", lambda result: {}
     section = {k: getattr(result, k) for k in ("dataset", "split", "images", "texts", "notes")}
     return {**section, "kind": kind, "view": view(result)}
 
