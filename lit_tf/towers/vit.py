@@ -348,12 +348,13 @@ class Inside(keras.layers.Layer):
         )
 
     def get_config(self):
-        """Returns what `from_config` needs."""
-        tower = keras.saving.serialize_keras_object(self.tower)
-        return {**super().get_config(), "tower": tower, "method": self.method}
+        """Returns what `from_config` needs; Keras then knows a tower that others share."""
+        return {**super().get_config(), "tower": self.tower, "method": self.method}
 
     @classmethod
     def from_config(cls, config):
         """Rebuilds the layer, with its tower."""
         config = {k: v for k, v in config.items() if k != "dtype"}
-        return cls(keras.saving.deserialize_keras_object(config.pop("tower")), **config)
+        tower = config.pop("tower")
+        tower = keras.saving.deserialize_keras_object(tower) if isinstance(tower, dict) else tower
+        return cls(tower, **config)

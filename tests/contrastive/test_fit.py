@@ -179,7 +179,7 @@ def test_float16_scales_the_loss_and_not_what_is_learned():
         model.fit(batches(), verbose=0)
     found = models[1].canonical_variables()
     for name, variable in models[0].canonical_variables().items():
-        np.testing.assert_allclose(found[name].numpy(), variable.numpy(), atol=2e-3)
+        np.testing.assert_allclose(found[name].numpy(), variable.numpy(), atol=2e-2)
 
 
 def test_kerass_own_training_stays_possible():
