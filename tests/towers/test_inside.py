@@ -49,8 +49,8 @@ def test_relevance_equals_the_papers_rule_by_finite_differences(pool, images, mo
     layers = [vit.block_0.attention, *([vit.pooling.attention] if vit.pooling else [])]
     plain, changes = Attention.attention_weights, {}
 
-    def weights(layer, queries, keys):
-        return plain(layer, queries, keys) + changes.get(id(layer), 0.0)
+    def weights(layer, queries, keys, padding):
+        return plain(layer, queries, keys, padding) + changes.get(id(layer), 0.0)
 
     monkeypatch.setattr(Attention, "attention_weights", weights)
     maps, _ = vit._attended(tf.constant(x))
