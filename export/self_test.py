@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from lit_tf.images import preprocessing
 
-from . import samples
+from . import manifest, samples
 
 NAME = "self_test.json"
 RESIZING = "bilinear with half-pixel centres, not antialiased, truncated to bytes"
@@ -33,7 +33,7 @@ def write(folder, model, files, baked=None) -> None:
         folder: the exported folder.
         model: the `LitModel` in float32, whose answers are the expected ones.
         files: the records of the graphs in the manifest, by file.
-        baked: names and embeddings (C, D) of the classes of `zero_shot.tflite`, or None.
+        baked: what `manifest.read_classes` returned for `zero_shot.tflite`, or None.
     """
     test: dict = {"about": "arrays are in base64: little-endian, row by row"}
     test |= {} if model.image_tower is None else _pictures(model)
@@ -48,7 +48,8 @@ def write(folder, model, files, baked=None) -> None:
         (name,) = found["inputs"]
         expected = answers["image" if name == "image" else "text"]
         if "probabilities" in found["outputs"]:
-            expected = tf.nn.softmax(model.temperature * expected @ baked[1].T).numpy()
+            rows = manifest.similarities(expected, baked[1])
+            expected = tf.nn.softmax(model.temperature * rows).numpy()
         test["graphs"][file] = {
             "signature": found["signature"],
             "input": name,
