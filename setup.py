@@ -22,6 +22,7 @@ EXTRAS = {
         "jinja2>=3.1",  # the HTML report
         "matplotlib>=3.7",  # and its plots
     ],
+    "onnx": ["tf2onnx>=1.16", "onnxruntime>=1.18"],
     "lite": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.5"],
     "tpu": [f"tensorflow-tpu{TF_TRAIN}"],
     # The TPU compiler, for machines without a TPU. Its ahead-of-time interface is not a stable one:
@@ -56,7 +57,7 @@ EXTRAS = {
         *("pytest-randomly", "pytest-xdist>=3.7", "pandas", "playwright", "mypy"),
     ],
 }
-_ALL = ("train", "lite", "search", "heif", "tensorstore", "huggingface", "demo", "dev")
+_ALL = ("train", "lite", "onnx", "search", "heif", "tensorstore", "huggingface", "demo", "dev")
 EXTRAS["all"] = sorted({requirement for name in _ALL for requirement in EXTRAS[name]})
 
 setup(

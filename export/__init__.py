@@ -2,6 +2,7 @@
 
 lit_tf.export.saved_model(model, "serving/1")
 lit_tf.export.tflite(model, "device", quantization="dynamic_int8")
+lit_tf.export.onnx(model, "onnx")
 lit_tf.export.web(model, "site")
 """
 
@@ -11,6 +12,7 @@ import typing
 # Loaded when first asked for, because `lit-tf export --help` does not need TensorFlow.
 _HOMES = {
     "int8_images": "int8_tower",
+    "onnx": "to_onnx",
     "saved_model": "to_saved_model",
     "tflite": "to_tflite",
     "web": "web.site",
@@ -19,6 +21,7 @@ __all__ = sorted(_HOMES)
 
 if typing.TYPE_CHECKING:  # the same names, for type checkers
     from .int8_tower import int8_images
+    from .to_onnx import onnx
     from .to_saved_model import saved_model
     from .to_tflite import tflite
     from .web.site import web

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--saved-model", action="store_true", help="a SavedModel, to serve")
     kind.add_argument("--tflite", action="store_true", help="TFLite graphs, for devices")
+    kind.add_argument("--onnx", action="store_true", help="ONNX graphs, in float32")
     kind.add_argument("--web", action="store_true", help="a web page that runs the model itself")
     parser.add_argument("--vocab", metavar="FILE", help="the vocabulary, if not beside CKPT")
     parser.add_argument("--resolution", type=int, help="side of the images in pixels")
@@ -95,9 +96,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 _FACE = ("title", "description", "author", "preview", "address")
 # The options that only some kinds of export take.
 _OPTIONS = {
-    "saved_model": ("parts", "dtype", "no_exif", "max_patches"),
-    "tflite": ("quantization", "batch", "min_runtime", "calibration", "strict"),
-    "web": ("quantization", "images", "texts", "runtime", *_FACE),
+    "onnx": (),
+    "saved_model": ("parts", "dtype", "no_exif", "max_patches", "classes"),
+    "tflite": ("quantization", "batch", "min_runtime", "calibration", "strict", "classes"),
+    "web": ("quantization", "images", "texts", "runtime", "classes", *_FACE),
 }
 
 
@@ -111,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     import lit_tf
     from lit_tf.checkpoints import download
 
-    from . import saved_model, tflite, web
+    from . import onnx, saved_model, tflite, web
 
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
@@ -126,6 +128,8 @@ def run(args: argparse.Namespace) -> int:
         more = {"parts": parts, "dtype": args.dtype, "max_pixels": args.max_pixels}
         more |= {"exif": not args.no_exif, "max_patches": args.max_patches}
         measured = saved_model(model, args.out, **more, **shared)
+    elif args.onnx:
+        measured = onnx(model, args.out, source=source)
     elif args.web:
         given = {"texts": commands.texts(args.texts)} if args.texts else {}
         images = commands.matching_files(args.images or ())
@@ -143,6 +147,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _print(measured)
     print(f"Wrote and verified {os.path.abspath(args.out)}")
+    if args.saved_model and not os.path.basename(os.path.abspath(args.out)).isdecimal():
+        print("TensorFlow Serving takes numbered folders only: name one OUT/1 for it")
     if args.web:
         print(f"To look at it: lit-tf serve-web {shlex.quote(args.out)}")
     return 0

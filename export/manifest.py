@@ -22,13 +22,7 @@ NAME = "lit_manifest.json"
 def read_classes(model, classes, templates) -> tuple[list[str], np.ndarray]:
     """Returns class names without outer spaces, and what `similarities` takes of them.
 
-    Args:
-        model: a model with both towers and a tokenizer.
-        classes: names, or a `lit_tf.few_shot.Classifier`.
-        templates: as `lit_tf.zero_shot.get_templates` takes them.
-
-    Raises:
-        DataError: there are no classes, or one of them is not a name.
+    Classes are names, or a `lit_tf.few_shot.Classifier`.
     """
     if isinstance(classes, Classifier):
         classes.check(model)
@@ -118,14 +112,7 @@ def _put(folder, manifest):
 
 @contextlib.contextmanager
 def replacing_export(path):
-    """Yields a new folder, which replaces an old export when the block ends.
-
-    Args:
-        path: a folder that `lit-tf export` wrote, an empty folder, or one that does not exist yet.
-
-    Raises:
-        ExportError: `path` is anything else, which stays unchanged; or the disk is full.
-    """
+    """Yields a new folder, which replaces an old export (or nothing) when the block ends."""
     path = pathlib.Path(path).resolve()  # if it is a link, its target is replaced
     if path.exists() and (not path.is_dir() or any(path.iterdir())) and not (path / NAME).is_file():
         raise ExportError(

@@ -100,20 +100,16 @@ def quantized(
     batch: int = 1,
     min_runtime: str = MIN_RUNTIMES[-1],
 ) -> bytes:
-    """Returns a graph with its weights, or weights and activations, quantized.
+    """Returns a float TFLite graph with its weights, or weights and activations, quantized.
 
     Args:
-        graph: a float TFLite graph.
+        graph: the file's bytes.
         quantization: `none`, `float16`, `dynamic_int8` or `int8`.
         calibration: {signature: {argument: array (N, ...)}}, which `int8` needs.
         means: from `input_means`, to correct biases in `dynamic_int8`; None to leave them.
-        last_block: number of the block of a text transformer that stays float16 in `int8`; 0 for
-            none.
+        last_block: the block of a text transformer that stays float16 in `int8`; 0 for none.
         batch: how many examples to calibrate on at once.
         min_runtime: the oldest TFLite that has to read the graph rightly.
-
-    Raises:
-        MissingPackageError: ai-edge-quantizer is not installed.
     """
     if quantization == NONE:
         return bytes(graph)
@@ -141,13 +137,7 @@ def quantized(
 
 
 def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarray]:
-    """Returns the mean input (fan_in,) of every FULLY_CONNECTED of a float graph, in order.
-
-    Args:
-        graph: a float TFLite graph.
-        calibration: {signature: {argument: array (N, ...)}}, one of each.
-        batch_size: how many inputs to run at once.
-    """
+    """Returns the mean input (fan_in,) of every FULLY_CONNECTED of a float graph, in order."""
     with extra("lite"):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 

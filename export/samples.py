@@ -27,12 +27,7 @@ CALIBRATION_NAMES = (
 
 
 def sample_images(size: int, count: int = 6) -> list[np.ndarray]:
-    """Returns uint8 pictures (H, W, 3) of several sizes: waves, edges, a little noise.
-
-    Args:
-        size: side of the model's images; the pictures are about as large.
-        count: how many.
-    """
+    """Returns uint8 pictures (H, W, 3) of several sizes: waves, edges, a little noise."""
     out = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
@@ -48,12 +43,9 @@ def sample_images(size: int, count: int = 6) -> list[np.ndarray]:
 
 
 def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarray:
-    """Returns int32 tokens (N, L): random ones, and the sample texts if there is a tokenizer.
+    """Returns int32 tokens (N, L): `count` random ones, after the sample texts if it tokenizes.
 
-    Args:
-        model: the model.
-        count: how many random rows.
-        calibration: whether to return other rows: random ones of another seed, and as many prompts.
+    For calibration, the rows are others.
     """
     rng = np.random.default_rng(18 if calibration else 17)
     text, length = model.config.text, model.config.token_length

@@ -27,13 +27,9 @@ ODD_TEXTS = [
 
 
 def write(folder, model, files, baked=None) -> None:
-    """Writes `self_test.json`.
+    """Writes `self_test.json` for graphs whose records in the manifest are `files`.
 
-    Args:
-        folder: the exported folder.
-        model: the `LitModel` in float32, whose answers are the expected ones.
-        files: the records of the graphs in the manifest, by file.
-        baked: what `manifest.read_classes` returned for `zero_shot.tflite`, or None.
+    `baked` is what `manifest.read_classes` returned for `zero_shot.tflite`, or None.
     """
     test: dict = {"about": "arrays are in base64: little-endian, row by row"}
     test |= {} if model.image_tower is None else _pictures(model)

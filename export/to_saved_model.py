@@ -15,7 +15,7 @@ from lit_tf.images.preparation import preparation
 from lit_tf.loading import dtype_policy
 from lit_tf.model import LitModel
 
-from . import manifest, samples, verify
+from . import manifest, samples, verify, warmup
 
 PARTS = ("image", "text", "tokens")
 # Largest difference from the Keras model's embeddings; other precisions must reach a cosine.
@@ -298,8 +298,9 @@ def saved_model(
         classes = baked and baked[0]
         common = dict(source=source, classes=classes, templates=templates)
         manifest.write(folder, model, "saved_model", **common, **record)
-        parity = _parity(model, exported, folder, served.by_name, baked, max_patches)
-        manifest.add(folder, parity=parity)
+        parity, inputs = _parity(model, exported, folder, served.by_name, baked, max_patches)
+        manifest.add(folder, parity=parity, warmup=warmup.write(folder, inputs, served.by_name))
+        warmup.keep_extras(path, folder)
     return parity
 
 
@@ -322,7 +323,7 @@ def _spec(info):
 
 
 def _parity(model, exported, folder, signatures, baked, max_patches):
-    """Compares the folder's answers in a fresh process with the Keras model's."""
+    """Compares the folder's answers in a fresh process with Keras's; returns inputs, too."""
     inputs, expected = {}, {}
     if model.image_tower is not None and "encode_image" in signatures:
         pictures = samples.sample_images(model.config.image.image_size)
@@ -375,4 +376,4 @@ def _parity(model, exported, folder, signatures, baked, max_patches):
                 f"{json.dumps(model.config.to_dict())}"
             )
         parity[key] = {"max_abs_difference": difference}
-    return parity
+    return parity, inputs

@@ -137,14 +137,7 @@ def tflite(
 
 
 def convert(function: Callable, tower: tf.Module, signature: str, custom: bool = False) -> bytes:
-    """Returns a float TFLite graph of a function of one tower.
-
-    Args:
-        function: a `tf.function` with an input signature.
-        tower: the tower whose variables the function reads.
-        signature: the function's name in the graph.
-        custom: whether operations that are not TFLite's own are allowed.
-    """
+    """Returns a float TFLite graph of a `tf.function` of one tower, named `signature`."""
     module = tf.Module()
     module.weights = [v.value for v in tower.variables]
     module.function = function
@@ -167,22 +160,10 @@ def write_vocabulary(tokenizer, folder) -> str:
 def write_image_graph(
     model, file, quantization, pixels=None, baked=None, batch=None, min_runtime=MIN_RUNTIMES[-1]
 ) -> dict:
-    """Writes and verifies the graph of the image tower.
+    """Writes and verifies the graph of the image tower; returns its record in the manifest.
 
-    Args:
-        model: a `LitModel` in float32.
-        file: where to write.
-        quantization: as in `tflite`.
-        pixels: uint8 (N, R, R, 3) to calibrate on, or None.
-        baked: names and embeddings of classes, for a graph that returns probabilities; or None.
-        batch: the batch size of the graph, None for any.
-        min_runtime: as in `tflite`.
-
-    Returns:
-        The file's record in the manifest.
-
-    Raises:
-        ExportError: the graph does not agree with the model.
+    It is calibrated on `pixels`, uint8 (N, R, R, 3). With `baked`, names and embeddings of classes,
+    it returns probabilities.
     """
     size = model.config.image.image_size
     temperature = model.temperature
@@ -216,22 +197,9 @@ def write_image_graph(
 def write_text_graphs(
     model, folder, quantization, tokenize=None, batch=None, min_runtime=MIN_RUNTIMES[-1]
 ) -> dict:
-    """Writes and verifies the graphs of the text tower.
+    """Writes and verifies the graphs of the text tower; returns {file: its record}.
 
-    Args:
-        model: a `LitModel` in float32.
-        folder: where to write.
-        quantization: as in `tflite`.
-        tokenize: a function from strings (N,) to tokens that TFLite can run, to write a graph that
-            takes strings too; or None.
-        batch: the batch size of the graphs, None for any.
-        min_runtime: as in `tflite`.
-
-    Returns:
-        {file: its record in the manifest}.
-
-    Raises:
-        ExportError: a graph does not agree with the model.
+    With `tokenize`, a function from strings (N,) to tokens that TFLite can run, one takes strings.
     """
     length, out = model.config.token_length, {}
     tokens = samples.sample_tokens(model)

@@ -60,18 +60,9 @@ def read_inputs(path):
 
 
 def run_in_process(kind, path, inputs):
-    """Runs an artefact in a fresh process.
+    """Runs an artefact in a fresh process; returns {"signature/output": array}.
 
-    Args:
-        kind: `saved_model` or `tflite`.
-        path: its folder or file.
-        inputs: {signature: {argument: array or list of bytes}}.
-
-    Returns:
-        {"signature/output": array}.
-
-    Raises:
-        RuntimeError: the process failed; the message ends with the end of its error output.
+    Raises a RuntimeError with the end of the error output if the process fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         given, got = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
@@ -101,15 +92,10 @@ def _saved_model(path, inputs):
 
 
 def delegated(interpreter, plain):
-    """Returns how XNNPACK divides a graph.
+    """Returns how XNNPACK divides a graph, whose operations without delegates are `plain`.
 
-    Args:
-        interpreter: one with the delegate and allocated tensors.
-        plain: the operations of the same graph without delegates.
-
-    Returns:
-        {"nodes": how many in all, "in_xnnpack": how many run there, "partitions": how many XNNPACK
-        has, "left": {operation: how many run outside}}.
+    {"nodes": how many in all, "in_xnnpack": how many run there, "partitions": how many XNNPACK has,
+    "left": {operation: how many run outside}}.
     """
     operations = interpreter._get_ops_details()
     # If a tensor has two producers, the later one is the delegate that replaced the earlier one.

@@ -14,14 +14,18 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.unknown_fields import UnknownFieldSet
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 import lit_tf
 from lit_tf import files
 from lit_tf.cli import main
 from lit_tf.commands.startup import UNUSED_BY_KERAS
 from lit_tf.errors import ConfigError, ExportError
-from lit_tf.export import manifest, samples, saved_model, to_saved_model, verify
+from lit_tf.export import manifest, samples, saved_model, to_saved_model, verify, warmup
 from lit_tf.export.to_saved_model import is_text, operations
+from lit_tf.files import sha256
 
 from ..processes import finish, launch, worker
 
@@ -138,6 +142,43 @@ def test_graphs_without_strings_hold_no_tensorflow_text_operation(exported, tmp_
         assert json.loads((tmp_path / part / "lit_manifest.json").read_text())["needs"] == [
             "tensorflow"
         ]
+
+
+def fields(data):
+    """Returns [(number, value)] of a protocol buffer."""
+    return [(field.field_number, field.data) for field in UnknownFieldSet(Empty.FromString(data))]
+
+
+def test_warm_up_requests_fit_the_signatures(exported):
+    folder = exported("lit_bert_tiny")[1]
+    served, sent = tf.saved_model.load(folder).signatures, set()
+    for record in tf.data.TFRecordDataset(str(folder / warmup.FILE)):
+        ((_, log),) = fields(record.numpy())  # predict_log
+        ((_, request),) = fields(log)
+        ((_, spec), *inputs) = fields(request)
+        ((number, name),) = fields(spec)
+        arguments = {}
+        for _, entry in inputs:
+            (_, key), (_, value) = fields(entry)
+            arguments[key.decode()] = tf.constant(tf.make_ndarray(TensorProto.FromString(value)))
+        assert number == 3 and served[name.decode()](**arguments)
+        sent.add(name.decode())
+    assert sent == set(served)
+
+
+def test_what_others_put_into_assets_extra_is_kept(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        (folder / "assets.extra").mkdir(parents=True)
+        (folder / warmup.FILE).write_text(folder.name)
+    (old / "assets.extra/more").write_text("theirs")
+    (old / manifest.NAME).write_text(json.dumps({"warmup": sha256(old / warmup.FILE)}))
+    warmup.keep_extras(old, new)
+    assert (new / warmup.FILE).read_text() == "new"
+    assert (new / "assets.extra/more").read_text() == "theirs"
+    (old / warmup.FILE).write_text("of real traffic")
+    warmup.keep_extras(old, new)
+    assert (new / warmup.FILE).read_text() == "of real traffic"
 
 
 @pytest.mark.parametrize(
