@@ -15,10 +15,10 @@ import numpy as np
 import lit_tf
 from lit_tf import files
 from lit_tf.checkpoints.download import cache_dir
-from lit_tf.errors import ExportError, extra
+from lit_tf.errors import extra
 from lit_tf.images.stream import IN_FLIGHT
 
-from . import to_tflite
+from . import samples, to_tflite
 from .names import DYNAMIC_INT8
 
 
@@ -42,10 +42,7 @@ def int8_images(model: Any) -> Callable:
             agree with it.
         MissingPackageError: LiteRT or its quantizer is not installed (extra `lite`).
     """
-    if model.tower("image").config.naflex:
-        raise ExportError(
-            "a NaFlex tower takes images of any shape; expected one of squares (int8)"
-        )
+    samples.check_squares(model)
     return _Tower(_cached_graph(model))
 
 

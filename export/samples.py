@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_tf.errors import ImageError
+from lit_tf.errors import ExportError, ImageError
 from lit_tf.images import preprocessing
 from lit_tf.images.formats import MAX_PIXELS
 from lit_tf.zero_shot import get_templates
@@ -72,6 +72,15 @@ def sample_prompts(count: int) -> list[str]:
         templates[i % len(templates)].format(CALIBRATION_NAMES[i % len(CALIBRATION_NAMES)])
         for i in range(count)
     ]
+
+
+def check_squares(model) -> None:
+    """Raises an ExportError if the model's images keep their shape: no graph here takes those."""
+    if model.tower("image").config.naflex:
+        raise ExportError(
+            "a NaFlex tower takes images of any shape; expected a tower of squares (export a "
+            "SavedModel, or another model)"
+        )
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:

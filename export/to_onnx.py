@@ -40,6 +40,7 @@ def onnx(
     files, tokenizing = {}, None
     with manifest.replacing_export(out_dir) as folder:
         if model.image_tower is not None:
+            samples.check_squares(model)
             size = model.config.image.image_size
             pixels = samples.resized(model, samples.sample_images(size))
             files["image_encoder.onnx"] = _write(

@@ -165,6 +165,7 @@ def write_image_graph(
     It is calibrated on `pixels`, uint8 (N, R, R, 3). With `baked`, names and embeddings of classes,
     it returns probabilities.
     """
+    samples.check_squares(model)
     size = model.config.image.image_size
     temperature = model.temperature
 
