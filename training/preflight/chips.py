@@ -68,16 +68,8 @@ def parse_topology(name: str) -> Topology:
     """Returns the topology of a name such as "v4:2x2x4", or raises TrainingError."""
     match = re.fullmatch(r"(v\d[a-z]?):(\d+(?:x\d+)+)", name)
     chip = CHIPS.get(match[1]) if match else None
-    if chip is None:
-        raise TrainingError(
-            f"unknown topology {name!r}; expected CHIP:SHAPE with a chip of {', '.join(CHIPS)}, "
-            "such as v4:2x2x4 or v5e:4x8"
-        )
-    shape = tuple(int(n) for n in match[2].split("x"))
-    if len(shape) != chip.dimensions or 0 in shape:
-        example = "x".join("2" * chip.dimensions)
-        raise TrainingError(
-            f"topology {name!r}: {chip.name} slices have {chip.dimensions} dimensions, as in "
-            f"{chip.name}:{example}"
-        )
+    shape = tuple(int(n) for n in match[2].split("x")) if match else ()
+    if chip is None or len(shape) != chip.dimensions or 0 in shape:
+        examples = ", ".join(f"{c.name}:{'x'.join('2' * c.dimensions)}" for c in CHIPS.values())
+        raise TrainingError(f"there is no topology {name!r}; expected CHIP:SHAPE as in {examples}")
     return Topology(name, chip, shape)

@@ -1,7 +1,7 @@
 """The TPU compiler on a machine without a TPU: StableHLO in, memory and cost out."""
 
 import dataclasses
-import importlib.metadata
+import importlib.util
 import json
 import pathlib
 import re
@@ -13,42 +13,27 @@ from lit_tf.errors import TrainingError
 
 from .chips import Topology
 
-# What this was shown to work with; libtpu's ahead-of-time interface is not a stable one.
-KNOWN_TO_WORK = {"jax": "0.10.2", "jaxlib": "0.10.2", "libtpu": "0.0.52"}
 _SCRIPT = pathlib.Path(__file__).with_name("libtpu_compile.py")
+_INSTALL = (
+    "pip install 'lit_tf[tpu-preflight]' brings the versions that this was shown to work with"
+)
 
 
 class DoesNotFit(TrainingError):
-    """The program needs more memory than the chip has.
-
-    Attributes:
-        needed: bytes, as the compiler counts them.
-        available: bytes that the compiler may use.
-    """
+    """The program needs more memory (`needed`, in bytes) than the chip has (`available`)."""
 
     def __init__(self, needed: int, available: int):
         self.needed, self.available = needed, available
-        super().__init__(
-            f"needs {needed / 2**30:.2f} GiB of a chip's memory, of which the compiler may use "
-            f"{available / 2**30:.2f} GiB"
-        )
-
-    def __reduce__(self):
-        return DoesNotFit, (self.needed, self.available)
+        super().__init__(needed, available)
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
     """What the compiler made of a program, for one chip.
 
-    Attributes:
-        arguments: bytes of parameters, optimizer state and inputs, as laid out on the chip.
-        outputs: bytes of results that do not replace an argument.
-        temporaries: bytes of activations and scratch at their peak.
-        code: bytes of the program itself.
-        flops: floating-point operations by the compiler's cost analysis, loops counted once.
-        bytes_accessed: bytes read and written by the same analysis; a copy counts several times.
-        seconds: how long the compiler took.
+    `arguments`, `outputs` (which replace no argument), `temporaries` and `code` are bytes of its
+    memory. `flops` and `bytes_accessed` are counts of the compiler's cost analysis: loops count
+    once, copies several times. `seconds` is how long the compiler took.
     """
 
     arguments: int
@@ -67,48 +52,32 @@ class Compiled:
 
 def check_installed() -> None:
     """Raises TrainingError, with what to install, if the compiler is missing."""
-    try:
-        for package in KNOWN_TO_WORK:
-            importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise TrainingError(
-            f"{error.name} is not installed; the TPU compiler comes with "
-            "pip install 'lit_tf[tpu-preflight]'"
-        ) from error
+    for package in ("jax", "libtpu"):
+        if importlib.util.find_spec(package) is None:
+            raise TrainingError(f"the TPU compiler needs {package}: {_INSTALL}")
 
 
-def compile_stablehlo(stablehlo: str, topology: Topology, *, replicas: int) -> Compiled:
-    """Compiles a program's text for that many replicas on a slice, one replica a chip.
+def compile_stablehlo(stablehlo: str, topology: Topology) -> Compiled:
+    """Compiles a program's text for a slice, one replica a chip.
 
     Raises:
         DoesNotFit: it needs more memory than there is.
         TrainingError: the compiler refuses it.
     """
-    check_installed()
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        paths = {name: str(folder / name) for name in ("stablehlo", "result")}
-        (folder / "stablehlo").write_text(stablehlo)
-        job = {
-            "topology": topology.name,
-            "config": topology.chip.config,
-            "replicas": replicas,
-            **paths,
-        }
-        (folder / "job").write_text(json.dumps(job))
+        program, result = pathlib.Path(folder, "program"), pathlib.Path(folder, "result")
+        program.write_text(stablehlo)
+        arguments = [program, topology.name, topology.chip.config or "", topology.chips, result]
         process = subprocess.run(
-            [sys.executable, str(_SCRIPT), str(folder / "job")],
+            [sys.executable, *map(str, (_SCRIPT, *arguments))],
             capture_output=True,
             text=True,
             errors="replace",
-            check=False,
         )
-        if not (folder / "result").exists():
+        if not result.exists():
             last = (process.stderr.strip().splitlines() or ["no message"])[-1]
-            raise TrainingError(
-                f"the TPU compiler ended with code {process.returncode}: {last}; {_versions()}"
-            )
-        answer = json.loads((folder / "result").read_text())
+            raise TrainingError(f"the TPU compiler ended with code {process.returncode}: {last}")
+        answer = json.loads(result.read_text())
     if "error" in answer:
         raise compiler_error(**answer)
     return Compiled(**answer)
@@ -117,22 +86,12 @@ def compile_stablehlo(stablehlo: str, topology: Topology, *, replicas: int) -> C
 def compiler_error(error: str, kind: str) -> TrainingError:
     """Returns the exception for what the compiler's process says; of kind "interface" or other."""
     if kind == "interface":
-        return TrainingError(
-            f"this version of the TPU compiler has another interface ({error}); {_versions()}"
-        )
+        return TrainingError(f"this TPU compiler has another interface ({error}); {_INSTALL}")
     number = r"\(?([\d.]+)([KMGTP])\)?"
-    memory = re.search(rf"Used {number} of {number} hbm", error) or re.search(
-        rf"{number} exceeds available HBM {number}", error
-    )
-    if memory:
-        return DoesNotFit(_bytes(memory[1], memory[2]), _bytes(memory[3], memory[4]))
+    for sentence in (f"Used {number} of {number} hbm", f"{number} exceeds available HBM {number}"):
+        if memory := re.search(sentence, error):
+            return DoesNotFit(_bytes(memory[1], memory[2]), _bytes(memory[3], memory[4]))
     return TrainingError(f"the TPU compiler refuses the program: {' '.join(error.split())[:400]}")
-
-
-def _versions():
-    known = ", ".join(f"{name} {version}" for name, version in KNOWN_TO_WORK.items())
-    found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in KNOWN_TO_WORK)
-    return f"installed: {found}; known to work: {known}"
 
 
 def _bytes(number, unit):

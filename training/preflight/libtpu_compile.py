@@ -1,14 +1,11 @@
 """Compiles a StableHLO file with libtpu, ahead of time; run as a script, in a process of its own.
 
-    python libtpu_compile.py JOB.json
+    python libtpu_compile.py PROGRAM TOPOLOGY CHIP_CONFIG REPLICAS RESULT
 
-JOB.json holds {"stablehlo", "topology", "config", "replicas", "result"}: the program's path, what
-to compile it for, and where the answer goes: the fields of `compiler.Compiled`, or {"error",
-"kind": "compiler" or "interface"}.
-
-The compiler needs jax and libtpu, but not TensorFlow. It runs in a process of its own because
-TensorFlow and jax share libraries that neither expects to share, and because a compiler that ends
-its process must not end the preflight's.
+RESULT gets the fields of `compiler.Compiled`, or {"error", "kind": "compiler" or "interface"}. The
+compiler needs jax and libtpu, but not TensorFlow. It runs in a process of its own because the two
+share libraries that neither expects to share, and because a compiler that ends its process must not
+end the preflight's.
 """
 
 import json
@@ -18,18 +15,18 @@ import sys
 import time
 
 
-def main(job):
-    """Compiles what the job names; writes its result file whatever happens."""
+def main(program, topology, config, replicas, result):
+    """Compiles a program; writes the result file whatever happens."""
     try:
-        answer = _compile(job)
+        answer = _compile(pathlib.Path(program).read_text(), topology, config, int(replicas))
     except (ImportError, AttributeError, TypeError) as error:
         answer = {"error": f"{type(error).__name__}: {error}", "kind": "interface"}
     except Exception as error:  # whatever the compiler says is the answer
         answer = {"error": str(error), "kind": "compiler"}
-    pathlib.Path(job["result"]).write_text(json.dumps(answer))
+    pathlib.Path(result).write_text(json.dumps(answer))
 
 
-def _compile(job):
+def _compile(program, topology, config, replicas):
     # There is no TPU here, so there is no metadata server to ask.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -41,13 +38,10 @@ def _compile(job):
     from jax.experimental import topologies
     from jax.extend.mlir import ir
 
-    options = {"chip_config_name": job["config"]} if job["config"] else {}
+    options = {"chip_config_name": config} if config else {}
     devices = topologies.get_topology_desc(
-        platform="tpu", topology_name=job["topology"], **options
+        platform="tpu", topology_name=topology, **options
     ).devices
-    replicas = job["replicas"]
-    if len(devices) < replicas:
-        raise ValueError(f"{job['topology']} has {len(devices)} devices, {replicas} wanted")
     compile_options = xla_client.CompileOptions()
     compile_options.num_replicas = replicas
     compile_options.num_partitions = 1
@@ -56,7 +50,7 @@ def _compile(job):
     )
     start = time.monotonic()
     with mlir.make_ir_context():
-        module = ir.Module.parse(pathlib.Path(job["stablehlo"]).read_text())
+        module = ir.Module.parse(program)
         executable = devices[0].client.compile(
             module, xla_client.DeviceList(tuple(devices[:replicas])), compile_options
         )
@@ -75,4 +69,4 @@ def _compile(job):
 
 
 if __name__ == "__main__":
-    main(json.loads(pathlib.Path(sys.argv[1]).read_text()))
+    main(*sys.argv[1:])

@@ -3,30 +3,18 @@
 import dataclasses
 
 from .chips import GIB, Topology
-from .compiler import Compiled
+from .compiler import Compiled, DoesNotFit
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
     """One program on one topology, per chip unless it says otherwise.
 
-    Attributes:
-        title: what was compiled: the config's spec, or the function of the model.
-        topology: name of the slice.
-        chips: how many chips run it together.
-        batch_size: global batch.
-        fits: whether it fits in a chip's memory.
-        memory: {"chip": what it has, "total": what the program takes, and of that "parameters",
-            "optimizer", "inputs", "outputs", "temporaries" (activations among them), "program"}, in
-            bytes. Of a program that does not fit, "total" and "chip" as the compiler counts them.
-        model_flops: what the model needs for a step, all chips together (see `flops`).
-        program_flops: what the compiled program does in a step, by the compiler's cost analysis.
-        program_bytes: what it reads and writes, by the same analysis.
-        flops_seconds: the time of the FLOPs at the chip's peak.
-        bytes_seconds: the time of the bytes at its memory's bandwidth.
-        roofline_seconds: the longer of the two.
-        roofline_mfu: model FLOPs over what the chips could have done in `roofline_seconds`.
-        compile_seconds: how long the compiler took.
+    `memory` is {"chip": what it has, "total": what the program takes, and its parts} in bytes.
+    `model_flops` is what the model needs for a step, all chips together; `program_flops` and
+    `program_bytes` are the compiler's own counts, and `flops_seconds` and `bytes_seconds` their
+    times at the chip's peak and at its memory's bandwidth. `roofline_seconds` is the longer one,
+    `roofline_mfu` the share of the peak that the model's FLOPs then are.
     """
 
     title: str
@@ -46,77 +34,62 @@ class Report:
 
 
 def make_report(
-    title: str,
-    topology: Topology,
-    batch_size: int,
-    compiled: Compiled,
-    *,
-    sizes: dict,
-    model_flops: int,
+    title: str, topology: Topology, batch_size: int, program, compiled: Compiled
 ) -> Report:
-    """Sums up a compiled program; `sizes` and `model_flops` as `programs.Program` has them."""
-    chip = topology.chip
-    at_peak = model_flops / topology.chips / chip.peak_flops
+    """Sums up what the compiler made of a `programs.Program`."""
+    chip, sizes = topology.chip, program.sizes
+    at_peak = program.model_flops / topology.chips / chip.peak_flops
     # The compiler counts the body of a loop once, but what the model needs is certain.
     flops_seconds = max(at_peak, compiled.flops / chip.peak_flops)
     bytes_seconds = compiled.bytes_accessed / chip.bandwidth
-    roofline_seconds = max(flops_seconds, bytes_seconds)
+    parts = {
+        **sizes,
+        "inputs": max(0, compiled.arguments - sum(sizes.values())),
+        "outputs": compiled.outputs,
+        "temporaries": compiled.temporaries,
+        "program": compiled.code,
+    }
     return Report(
-        title=title,
-        topology=topology.name,
-        chips=topology.chips,
-        batch_size=batch_size,
-        fits=compiled.memory <= chip.memory,
-        memory={
-            "chip": chip.memory,
-            "total": compiled.memory,
-            **sizes,
-            "inputs": max(0, compiled.arguments - sum(sizes.values())),
-            "outputs": compiled.outputs,
-            "temporaries": compiled.temporaries,
-            "program": compiled.code,
-        },
-        model_flops=model_flops,
+        title,
+        topology.name,
+        topology.chips,
+        batch_size,
+        compiled.memory <= chip.memory,
+        {"chip": chip.memory, "total": compiled.memory, **parts},
+        program.model_flops,
         program_flops=compiled.flops,
         program_bytes=compiled.bytes_accessed,
         flops_seconds=flops_seconds,
         bytes_seconds=bytes_seconds,
-        roofline_seconds=roofline_seconds,
-        roofline_mfu=at_peak / roofline_seconds,
+        roofline_seconds=max(flops_seconds, bytes_seconds),
+        roofline_mfu=at_peak / max(flops_seconds, bytes_seconds),
         compile_seconds=compiled.seconds,
     )
 
 
-def does_not_fit(title, topology, batch_size, error, *, sizes, model_flops) -> Report:
-    """The report of a program that the compiler refused for lack of memory (a `DoesNotFit`)."""
-    return Report(
-        title=title,
-        topology=topology.name,
-        chips=topology.chips,
-        batch_size=batch_size,
-        fits=False,
-        memory={"chip": error.available, "total": error.needed, **sizes},
-        model_flops=model_flops,
-    )
+def does_not_fit(
+    title: str, topology: Topology, batch_size: int, program, error: DoesNotFit
+) -> Report:
+    """The report of a program that the compiler refused for lack of memory."""
+    memory = {"chip": error.available, "total": error.needed, **program.sizes}
+    chips, flops = topology.chips, program.model_flops
+    return Report(title, topology.name, chips, batch_size, False, memory, flops)
 
 
 def as_text(report: Report) -> str:
     """Returns the report for a person to read."""
-    memory = report.memory
-    share = memory["total"] / memory["chip"]
+    total, has = report.memory["total"], report.memory["chip"]
+    parts = [part for part in report.memory.items() if part[0] not in ("chip", "total")]
     lines = [
-        f"{report.title}",
+        report.title,
         f"  on {report.topology}: {report.chips} chips, global batch {report.batch_size:,}, "
         f"{report.batch_size // report.chips:,} per chip",
         "",
-        f"  memory per chip     {_gib(memory['total'])} of {_gib(memory['chip'])} ({share:.0%})",
+        f"  memory per chip     {_gib(total)} of {_gib(has)} ({total / has:.0%})",
+        *(f"    {name:<17} {_gib(size)}" for name, size in parts),
     ]
-    for name in ("parameters", "optimizer", "inputs", "outputs", "temporaries", "program"):
-        if name in memory:
-            lines.append(f"    {name:<17} {_gib(memory[name])}")
     if not report.fits:
-        lines += ["", f"  DOES NOT FIT: {share:.2f} times what the chip has"]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", f"  DOES NOT FIT: {total / has:.2f} times what the chip has"])
     lines += [
         f"  model FLOPs         {report.model_flops / report.chips / 1e12:10.2f} T per chip; the "
         f"program does {report.program_flops / 1e12:.2f} T",
@@ -136,15 +109,14 @@ COLUMNS = ("config", "topology", "batch per chip", "memory per chip", "roofline"
 def as_row(report: Report) -> tuple[str, ...]:
     """Returns the report as cells of `COLUMNS`."""
     memory = report.memory
-    cells = (
+    seconds, mfu = f"{1e3 * report.roofline_seconds:.3g} ms", f"{report.roofline_mfu:.0%}"
+    return (
         f"`{report.title}`",
         f"{report.topology} ({report.chips})",
         f"{report.batch_size // report.chips:,}",
         f"{memory['total'] / GIB:.1f} of {memory['chip'] / GIB:.1f} GiB",
+        *((seconds, mfu) if report.fits else ("does not fit", "-")),
     )
-    if not report.fits:
-        return (*cells, "does not fit", "-")
-    return (*cells, f"{1e3 * report.roofline_seconds:.3g} ms", f"{report.roofline_mfu:.0%}")
 
 
 def failed_row(title: str, topology: str, error: Exception) -> tuple[str, ...]:
@@ -153,19 +125,14 @@ def failed_row(title: str, topology: str, error: Exception) -> tuple[str, ...]:
     return (f"`{title}`", topology, "-", "-", f"does not compile: {reason}", "-")
 
 
-def markdown_head() -> str:
-    """Returns the first two lines of a table in Markdown."""
-    return "\n".join(map(markdown_row, (COLUMNS, ("---",) * len(COLUMNS))))
+def first_row(cells: tuple[str, ...]) -> str:
+    """Returns the head of a table in Markdown, and its first row."""
+    return "\n".join(map(markdown_row, (COLUMNS, ("---",) * len(COLUMNS), cells)))
 
 
 def markdown_row(cells: tuple[str, ...]) -> str:
     """Returns a line of a table in Markdown."""
-    return "| " + " | ".join(cells) + " |"
-
-
-def as_markdown(reports: list[Report]) -> str:
-    """Returns a table of reports, as Markdown."""
-    return "\n".join([markdown_head(), *(markdown_row(as_row(r)) for r in reports)])
+    return f"| {' | '.join(cells)} |"
 
 
 def _gib(size):
