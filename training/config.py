@@ -288,16 +288,7 @@ def add_config(parser) -> None:
 
 
 def load_config(spec: str, overrides: typing.Sequence[str] = ()) -> TrainConfig:
-    """Returns the resolved config of a `--config` and its `--set`s.
-
-    Args:
-        spec: "NAME", "NAME.py" or "path/to/file.py", with optional ":key=value,flag". NAME is one
-            of the shipped configs.
-        overrides: "field=value" or "part.field=value", as in "optimizer.lr=3e-4".
-
-    Raises:
-        ConfigError: no such config, argument or field, or a value of a wrong type.
-    """
+    """Returns the resolved config of a `--config` and its `--set`s."""
     name, _, argument = spec.partition(":")
     path = _config_file(name)
     values = _get_config(path, argument).to_dict()
@@ -400,16 +391,7 @@ def _kinds(groups, field):
 
 
 def parse_arguments(argument: str, **defaults) -> types.SimpleNamespace:
-    """Parses big_vision's "key=value,flag" against the arguments that a config knows.
-
-    Args:
-        argument: what stands after the config's colon; a bare name means True.
-        **defaults: the known arguments; a value takes the type of its default, unless that is
-            None.
-
-    Raises:
-        ConfigError: an unknown argument, or a value of a wrong type.
-    """
+    """Parses big_vision's "key=value,flag" against the arguments that a config knows."""
     values = dict(defaults)
     for item in filter(None, (argument or "").split(",")):
         key, equals, text = item.partition("=")

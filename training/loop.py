@@ -18,11 +18,7 @@ from .host_call import HostCall
 
 
 class Preempted(Exception):
-    """SIGTERM or Ctrl-C stopped the run, and a checkpoint has been written.
-
-    Attributes:
-        interrupted: whether it was Ctrl-C, after which nothing should start the run again.
-    """
+    """SIGTERM or Ctrl-C stopped the run, and a checkpoint has been written."""
 
     def __init__(self, message: str = "", interrupted: bool = False):
         super().__init__(message)
@@ -38,10 +34,6 @@ class Loop:
 
     Only the chief writes and shows anything. The other workers compute the same figures, because
     every worker has to take part in every collective.
-
-    Attributes:
-        evaluated: {name: figure} of the last evaluation.
-        best: a `checkpoints.Best`, to which every evaluation is offered, or None.
     """
 
     def __init__(self, config, strategy, step, workdir):

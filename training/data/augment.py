@@ -86,16 +86,9 @@ def flip_lr(image, uniform):
 
 
 def rand_augment(image, uniform, magnitude):
-    """RandAugment (arXiv:1909.13719) as in big_vision, with given random numbers.
+    """RandAugment (arXiv:1909.13719) as in big_vision on uint8 (H, W, 3).
 
-    Args:
-        image: uint8 (H, W, 3).
-        uniform: float32 (layers, 4) in [0, 1): which operation; which sign; where a cutout lies,
-            vertically and horizontally.
-        magnitude: strength in [0, 10].
-
-    Returns:
-        uint8 (H, W, 3).
+    `uniform`, float32 (layers, 4) in [0, 1), draws operation, sign and a cutout's place.
     """
     shape = image.shape
     for layer in range(uniform.shape[0]):

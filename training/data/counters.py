@@ -31,14 +31,6 @@ class Counters:
 
     Pass one to `make_train_dataset`, write `scalars()` to TensorBoard, and iterate inside
     `raising()`, which turns the pipeline's failure back into its `DataError`.
-
-    Attributes:
-        examples: examples taken from the source, good and bad.
-        corrupt_images: those whose image cannot be decoded.
-        empty_captions: those whose captions are all blank.
-        missing: records that a damaged shard should hold and does not.
-        named: descriptions of the first bad examples.
-        error: the `DataError` that stopped the pipeline, or None.
     """
 
     def __init__(self):

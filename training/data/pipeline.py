@@ -37,30 +37,10 @@ def make_train_dataset(
     """Returns the endless training batches of this host, from a step on.
 
     Batch k is a pure function of (data, seed, k) and the number of hosts, including its order,
-    augmentation and captions.
-
-    Args:
-        source: what `open_source` returned.
-        tokenizer: function of a string tensor (N,) to int32 (N, length).
-        global_batch_size: examples in a step, over all hosts.
-        image_size: side of the images, or how they are prepared (`lit_tf.images.preparation`); not
-            used for precomputed embeddings.
-        seed: integer.
-        start_step: step whose batch comes first.
-        input_context: the `tf.distribute.InputContext` that `distribute_datasets_from_function`
-            passes. With it, batches have a replica's size, and successive ones go to the host's
-            replicas. Without it, a batch is the global batch.
-        counters: `Counters` to count in; new ones by default.
-
-    Returns:
-        A `tf.data.Dataset` of statically shaped {"image": uint8 (B, side, side, 3), or
-        "image_embedding": float32 (B, D), "tokens": int32 (B, length)}. Bytes take a quarter of
-        what float32 images would send to the device.
-
-    Raises:
-        tf.errors.OpError: while iterating, if too many examples are bad; `counters.raising()` turns
-            it into a DataError.
-        ConfigError: an unknown augmentation, or any augmentation of precomputed embeddings.
+    augmentation and captions. With an input context, batches have a replica's size, and successive
+    ones go to the host's replicas. Elements are {"image": uint8 (B, side, side, 3), a quarter of
+    float32, or "image_embedding": float32 (B, D), "tokens": int32 (B, length)}. Too many bad
+    examples end the dataset with an error that `counters.raising()` turns into a DataError.
     """
     counters, data_config = counters or Counters(), source.config
     source = source.shuffled(seed)

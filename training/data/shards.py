@@ -37,23 +37,14 @@ class Damaged(Exception):
 
 @dataclasses.dataclass
 class Shard:
-    """One shard.
-
-    Attributes:
-        path: its path.
-        examples: examples that can be read, from the front.
-        problem: why it is not a whole shard, to complete "SHARD ...", or None.
-        read: share of its bytes that could be read.
-        expected: examples that it should have held; `examples` if it is whole.
-        source: where `expected` comes from, in words.
-    """
+    """One shard."""
 
     path: str
-    examples: int
-    problem: str | None = None
-    read: float = 1.0
-    expected: int = 0
-    source: str = ""
+    examples: int  # that can be read, from the front
+    problem: str | None = None  # why it is not a whole shard, to complete "SHARD ..."
+    read: float = 1.0  # share of its bytes
+    expected: int = 0  # examples that it should have held
+    source: str = ""  # where `expected` comes from, in words
 
     @property
     def lost(self) -> int:

@@ -35,17 +35,11 @@ _CHUNK = 32
 class Source:
     """Shards of records, TFRecords unless `read` says otherwise.
 
-    Attributes:
-        paths: paths of the shards.
-        files: the files that hold them.
-        lengths: examples in each that can be read.
-        lost: examples that are missing because shards are damaged.
-        embeddings: whether records hold image embeddings, not images.
-        config: the `DataConfig` that it was opened by.
+    `lengths` counts the examples of each that can be read, `lost` those that damaged shards lack.
     """
 
-    config = None
-    embeddings = False
+    config = None  # the `DataConfig` that it was opened by
+    embeddings = False  # whether records hold image embeddings, not images
 
     def __init__(self, paths, lengths, lost=0):
         self.paths, self.lengths = list(paths), [int(n) for n in lengths]

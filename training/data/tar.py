@@ -38,20 +38,13 @@ class Member:
 
 @dataclasses.dataclass
 class Sample:
-    """Successive members with the same key.
+    """Successive members with the same key."""
 
-    Attributes:
-        key: what precedes the first dot of the members' names, folder included.
-        members: their extensions, in lower case, with the reason if a member cannot be used.
-        data: {extension: bytes} of the members that were asked for. Empty if an extension comes
-            twice, because it is then unknown which image and text belong together.
-        cut: whether the shard breaks off inside this sample.
-    """
-
-    key: bytes
-    members: list[str] = dataclasses.field(default_factory=list)
+    key: bytes  # what precedes the first dot of the members' names, folder included
+    members: list[str] = dataclasses.field(default_factory=list)  # extensions, and why not used
+    # {extension: bytes}. Empty if an extension comes twice: it is then unknown what belongs together.
     data: dict[str, bytes] = dataclasses.field(default_factory=dict)
-    cut: bool = False
+    cut: bool = False  # whether the shard breaks off inside this sample
     _repeated: bool = False
     _seen: set[str] = dataclasses.field(default_factory=set)
 

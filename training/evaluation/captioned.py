@@ -18,14 +18,7 @@ _SHARDS = (".tar", ".tfrecord", ".tfrecords", ".parquet")
 
 @dataclasses.dataclass
 class Captioned:
-    """Images with captions.
-
-    Attributes:
-        images: the images.
-        captions: the captions of each image.
-        notes: what was left out, in words.
-        standard: whether published figures are of this dataset and split.
-    """
+    """Images with captions."""
 
     images: Images
     captions: list[list[str]]
@@ -36,19 +29,7 @@ class Captioned:
 def open_captioned(
     argument: str, *, data_dir: str | None = None, decoding: Decoding = PUBLISHED
 ) -> Captioned:
-    """Opens a dataset of images with captions.
-
-    Args:
-        argument: NAME[:SPLIT] of tfds, with a feature `captions/text` or `caption`; the path of a
-            table (CSV, TSV, Parquet) with the columns `image` (a path, relative to the table's
-            folder) and `caption`, of which several rows with the same image are captions of one
-            image; or shards as for training: a folder or pattern of tars, TFRecords or Parquet.
-        data_dir: tfds's folder.
-        decoding: how the images are decoded.
-
-    Raises:
-        DataError: no such data, or no captions in it.
-    """
+    """Opens a dataset of images with captions."""
     if argument.lower().endswith(_SHARDS) or os.path.isdir(argument):
         data = _of_source(open_source(DataConfig(source=argument)))
     elif is_table(argument) or os.path.isfile(argument):

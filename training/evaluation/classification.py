@@ -22,17 +22,7 @@ with extra("train"):
 
 @dataclasses.dataclass
 class Classification:
-    """Images with labels.
-
-    Attributes:
-        images: the images.
-        labels: the right classes of each image, in [0, len(class_names)); may be empty.
-        class_names: the names of the classes in tables.
-        prompts: the dataset's own prompts, or None if its names are put into templates.
-        notes: what was left out, in words.
-        standard: whether published figures are of this dataset and split.
-        folders: the folder of each class, if names were given to class folders.
-    """
+    """Images with labels."""
 
     images: Images
     labels: list[list[int]]
@@ -51,20 +41,7 @@ def open_classification(
     class_order: str | None = None,
     decoding: Decoding = PUBLISHED,
 ) -> Classification:
-    """Opens a dataset of images with labels.
-
-    Args:
-        argument: NAME[:SPLIT] of tfds, or the path of a folder that holds one folder per class.
-        data_dir: tfds's folder.
-        class_names: a file with one name per line, in the order of the labels, or "imagenet"; by
-            default the names in the dataset (in a folder, the sorted names of its folders). For
-            class folders, lines may be FOLDER<tab>NAME.
-        class_order: one of `names.CLASS_ORDERS`: that of the folders to which the names belong.
-        decoding: how the images are decoded.
-
-    Raises:
-        DataError: no such data, or labels and names that do not match.
-    """
+    """Opens a dataset of images with labels."""
     given = _given_names(class_names)
     if os.path.isdir(argument):
         data = _class_folders(argument, given, class_order)

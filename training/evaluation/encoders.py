@@ -26,30 +26,15 @@ from .images import Images
 
 
 class Embedded(NamedTuple):
-    """Embeddings of a whole dataset.
+    """Embeddings of a whole dataset."""
 
-    Attributes:
-        z: float32 (N, D), unit length; zeros for an example that could not be read.
-        readable: bool (N,), which examples could be read.
-        per_second: examples embedded per second, including reading and decoding, but not the first
-            batch, which compiles, unless it is the only one.
-    """
-
-    z: np.ndarray
-    readable: np.ndarray
-    per_second: float
+    z: np.ndarray  # float32 (N, D), unit length; zeros for an example that could not be read
+    readable: np.ndarray  # bool (N,)
+    per_second: float  # with reading and decoding, but without the first batch, which compiles
 
 
 class Encoder:
-    """Turns images and texts into unit-length embeddings.
-
-    Attributes:
-        name: its name in tables.
-        prepare: how images become what is embedded; see `lit_tf.images.preparation`.
-        batch_size: images embedded at a time.
-        temperature: the factor of similarities before a softmax; None if unknown.
-        strategy: the distribution strategy it embeds under, or None.
-    """
+    """Turns images and texts into unit-length embeddings."""
 
     name: str
     prepare: Square | Patches

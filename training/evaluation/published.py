@@ -13,13 +13,7 @@ _WAYS = {"img2txt/Recall@1": "i2t", "txt2img/Recall@1": "t2i"}
 
 
 def published_name(name_or_path: str, resolution: int | None = None) -> str | None:
-    """Returns the name of the published model that a name or a file name means, or None.
-
-    Args:
-        name_or_path: a name, a path or an address.
-        resolution: side of the images that will be measured, or None for the checkpoint's own. The
-            published figures are for the checkpoint's own, so at another the answer is None.
-    """
+    """Returns the name of the published model that a name or a file name means, or None."""
     model = registry.find_published(str(name_or_path))
     if model is None:
         stem = pathlib.PurePosixPath(str(name_or_path)).name.removesuffix(".npz")

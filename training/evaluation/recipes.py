@@ -14,32 +14,17 @@ with extra("train"):
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """A dataset's own prompts, which replace names in templates.
-
-    Attributes:
-        texts: the complete prompts.
-        labels: the class of each prompt.
-        class_names: the names of the classes in tables.
-        groups: {name: classes} whose accuracy is also measured alone (always among all classes).
-    """
+    """A dataset's own prompts, which replace names in templates."""
 
     texts: list[str]
     labels: list[int]
     class_names: list[str]
-    groups: dict[str, list[int]]
+    groups: dict[str, list[int]]  # {name: classes} whose accuracy is also measured alone
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to evaluate a tfds dataset, if its features do not determine it.
-
-    Attributes:
-        split: the split that published figures are of.
-        label: the feature that holds an image's label or labels.
-        imagenet_names: whether the labels are ImageNet's, with CLIP's display names.
-        subset: the name of the subset of ImageNet's classes that may be predicted.
-        prompts: a function from the split to the `Prompts` of a dataset that has its own.
-    """
+    """How to evaluate a tfds dataset, if its features do not determine it."""
 
     split: str = "test"
     label: str = "label"

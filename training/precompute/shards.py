@@ -43,19 +43,7 @@ SHARDS = "shards.json"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What to precompute.
-
-    Attributes:
-        checkpoint: name or path of the image tower's checkpoint.
-        data: the images and texts; `data.augment` is what makes views differ.
-        output: folder to write to.
-        resolution: side of the images, or None for the tower's own.
-        shards: files to write.
-        views: embeddings per image.
-        batch_size: images at a time.
-        seed: of the augmentation.
-        dtype: compute precision of the tower; embeddings are stored in float32.
-    """
+    """What to precompute."""
 
     checkpoint: str
     data: DataConfig

@@ -103,8 +103,3 @@ def test_splits_of_one_dataset_have_names_of_their_own(own_model, tiny):
 def test_a_dataset_named_twice_is_refused(own_model):
     with pytest.raises(ConfigError, match="'cifar100, cifar100'.*twice"):
         evaluators.make_evaluators(own_model, Config(None, zero_shot=("cifar100",) * 2))
-
-
-def test_unknown_kind_is_refused():
-    with pytest.raises(ConfigError, match="zero_shot, retrieval"):
-        evaluators.EvaluatorSpec("fewshot", "cifar100")
