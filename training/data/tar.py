@@ -42,7 +42,7 @@ class Sample:
 
     key: bytes  # what precedes the first dot of the members' names, folder included
     members: list[str] = dataclasses.field(default_factory=list)  # extensions, and why not used
-    # {extension: bytes}. Empty if an extension comes twice: it is then unknown what belongs together.
+    # Empty if an extension comes twice: it is then unknown what belongs together.
     data: dict[str, bytes] = dataclasses.field(default_factory=dict)
     cut: bool = False  # whether the shard breaks off inside this sample
     _repeated: bool = False
