@@ -30,6 +30,10 @@ from . import runtime as web_runtime
 PAGE = pathlib.Path(__file__).parent
 # Sentences that show what the page does, for any model.
 TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing", "a page of text")
+DESCRIPTION = (
+    "Which sentence fits which picture? The model runs in your browser: your pictures and words "
+    "stay on your machine."
+)
 # Bytes of the largest file: Cloudflare Pages refuses more than 25 MiB, GitHub Pages 100 MiB.
 LARGEST = 24 * 2**20
 
@@ -106,24 +110,10 @@ def web(
         for name in ("model", "runtime", "page", "licences"):
             (folder / name).mkdir()
         web_runtime.write(folder / "runtime", tarballs)
-        names = None
-        files = {"image_encoder.tflite": _image_tower(model, folder, quantization)}
-        if classes is None:
-            files |= _text_tower(model, folder, quantization)
-        else:
-            names, embeddings = manifest.read_classes(model, classes, templates)
-            (folder / "model" / "classes.bin").write_bytes(embeddings.astype("<f4").tobytes())
-            files["classes.bin"] = {}
-        self_test = _self_test(model, folder, classes is None)
-        files = {
-            f"model/{name}": {**record, **_file(folder / "model" / name)}
-            for name, record in files.items()
-        }
+        names, files, self_test = _model(model, folder, classes, templates, quantization)
         page = {
             "title": title or model.name,
-            "description": description
-            or "Which sentence fits which picture? The model runs in "
-            "your browser: your pictures and words stay on your machine.",
+            "description": description or DESCRIPTION,
             "author": author or "",
             "preview": _preview(folder / "page", preview),
             "address": address and address.rstrip("/") + "/",
@@ -152,16 +142,25 @@ def web(
     return files
 
 
-def _image_tower(model, folder, quantization):
+def _model(model, folder, classes, templates, quantization):
+    """Writes the model; returns names of classes or None, the records of its files, a self-test."""
+    graphs, names = folder / "model", None
     # LiteRT.js refuses an open batch size.
-    file = folder / "model" / "image_encoder.tflite"
-    return to_tflite.write_image_graph(model, file, quantization, batch=1)
-
-
-def _text_tower(model, folder, quantization):
-    name = to_tflite.write_vocabulary(model.tokenizer, folder / "model")
-    graphs = to_tflite.write_text_graphs(model, folder / "model", quantization, batch=1)
-    return {**graphs, name: {}}
+    image = to_tflite.write_image_graph(
+        model, graphs / "image_encoder.tflite", quantization, batch=1
+    )
+    files = {"image_encoder.tflite": image}
+    if classes is None:
+        vocabulary = to_tflite.write_vocabulary(model.tokenizer, graphs)
+        files |= to_tflite.write_text_graphs(model, graphs, quantization, batch=1)
+        files[vocabulary] = {}
+    else:
+        names, embeddings = manifest.read_classes(model, classes, templates)
+        (graphs / "classes.bin").write_bytes(embeddings.astype("<f4").tobytes())
+        files["classes.bin"] = {}
+    self_test = _self_test(model, folder, classes is None)
+    files = {f"model/{name}": {**record, **_file(graphs / name)} for name, record in files.items()}
+    return names, files, self_test
 
 
 def tokenizing(tokenizer):
