@@ -37,7 +37,8 @@ export async function keep(registration, engine, runtime) {
   if (navigator.connection?.saveData) return false;
   const model = await engine.keep();
   await registration?.update().catch(() => {});
-  if (!registration || !(await works(registration))) {
+  await (registration && works(registration)); // an update may fail, and the one before goes on
+  if (!registration?.active) {
     await engine.forgetOthers();
     return false;
   }

@@ -12,7 +12,7 @@ const optional = async (work) => {
   } catch {} // no room, or storage denied
 };
 
-addEventListener("install", () => skipWaiting());
+addEventListener("install", (event) => event.waitUntil(install()));
 addEventListener("activate", (event) => event.waitUntil(clients.claim()));
 addEventListener("message", (event) => event.waitUntil(keep(event)));
 addEventListener("fetch", (event) => {
@@ -23,6 +23,16 @@ addEventListener("fetch", (event) => {
   const first = path === "" || path === "index.html";
   event.respondWith((first ? start() : answer(event, path)).then(withHeaders));
 });
+
+// Where an older export is kept, it stays until all files of this one are on the server.
+async function install() {
+  const older = await optional(() => caches.match(scope));
+  const wanted = (path) => !path.includes("/wasm/") && !path.includes("/examples/");
+  for (const path of older ? Object.keys(FILES).filter(wanted) : []) {
+    if (!(await checked(path)).ok) throw new Error(`${path} is missing`);
+  }
+  await skipWaiting();
+}
 
 // The page itself, index.html, is kept last: where it is kept, everything is, and it starts without
 // the server. This file, when it changes, brings the next export. Else the server's page is the best,

@@ -148,6 +148,12 @@ def test_an_open_page_and_a_returning_visitor_use_one_export(site, serve, visit,
     new = changed(site, tmp_path / "new", title="Another")
     second = page_folder(new).name
     served.folder = new
+    served.fault = lambda path: 404 if path.endswith("/compare.js") else None  # not yet there
+    for _ in range(2):
+        assert visitor.open().inner_text("h1") == "LiT-digits"
+        visitor.wait_offline()
+        visitor.page.close()
+    served.fault = lambda path: None
     visitor.open()
     visitor.wait_offline()  # with the old one; the new service worker is there
     visitor.page.close()
