@@ -24,11 +24,6 @@ def choose(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
     """Returns the numbers of the first `shots` examples of each class, in a random order.
 
     Classes with fewer examples give all. More shots with one seed keep those of fewer.
-
-    Args:
-        labels: int (N,).
-        shots: examples of each class.
-        seed: of the order.
     """
     labels = np.asarray(labels)
     rng = np.random.default_rng(seed)
@@ -37,14 +32,7 @@ def choose(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
 
 
 def least_squares(features: np.ndarray, labels: np.ndarray, classes: int, l2: float = L2):
-    """Returns weights (D + 1, classes) of whitened features and a constant; mean, deviation (D,).
-
-    Args:
-        features: float (N, D).
-        labels: int (N,) in [0, classes).
-        classes: how many there are.
-        l2: regularization.
-    """
+    """Returns weights (D + 1, classes) of whitened features and a constant; mean, deviation."""
     x = np.asarray(features, np.float64)
     mean, deviation = x.mean(axis=0), x.std(axis=0) + _EPSILON
     x = _whitened(x, mean, deviation)
@@ -151,11 +139,7 @@ class Classifier:
 
 
 def load(path: str | os.PathLike) -> Classifier:
-    """Reads what `Classifier.save` wrote.
-
-    Raises:
-        DataError: it is not such a file.
-    """
+    """Reads what `Classifier.save` wrote."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = tuple(str(name) for name in stored["names"])
@@ -215,8 +199,10 @@ def adapt(
         parts = [(zimg, labels, *_checked(*held_out, "held out"))]
     alone = not parts  # one picture of each class: none can be held out
     parts = parts or [(zimg, labels, zimg, labels)]
-    scores = [(_scores(texts, x, y, z, l2), of_z) for x, y, z, of_z in parts]
-    (by_name, by_picture), answers = _joined(scores)
+    by_name = np.concatenate([z @ texts for _, _, z, _ in parts])
+    learned = [(z, *_linear(x, y, classes, l2)) for x, y, z, _ in parts]
+    by_picture = np.concatenate([z @ weights + bias for z, weights, bias in learned])
+    answers = np.concatenate([of_z for *_, of_z in parts])
     spread = _spread(by_name) / _spread(by_picture)
     if alone:  # the pictures get what the names get wrong
         share = 1 - (by_name.argmax(axis=1) == answers).mean()
@@ -249,18 +235,6 @@ def _folds(labels):
     alone = np.bincount(labels)[labels] == 1
     masks = [(numbers % _FOLDS == fold) & ~alone for fold in range(_FOLDS)]
     return [mask for mask in masks if mask.any()]
-
-
-def _scores(texts, zimg, labels, others, l2):
-    """Returns the logits (M, C) of other pictures by names, and by the given pictures."""
-    weights, bias = _linear(zimg, labels, texts.shape[1], l2)
-    return others @ texts, others @ weights + bias
-
-
-def _joined(scores):
-    """Joins [((by name, by picture), labels), ...] of the folds."""
-    both, answers = zip(*scores, strict=True)
-    return tuple(np.concatenate(part) for part in zip(*both, strict=True)), np.concatenate(answers)
 
 
 def _spread(logits):

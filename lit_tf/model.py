@@ -142,11 +142,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         return z
 
     def logits(self, zimg: tf.Tensor, ztxt: tf.Tensor) -> tf.Tensor:
-        """Returns float32 (N, M): temperature * zimg @ ztxt.T + bias, of (N, D) and (M, D).
-
-        Raises:
-            LitError: a tower is missing, and with it the temperature.
-        """
+        """Returns float32 (N, M): temperature * zimg @ ztxt.T + bias, of (N, D) and (M, D)."""
         if self.t is None:
             raise LitError("this model has one tower only, so there is no temperature")
         logits = tf.matmul(zimg, ztxt, transpose_b=True) * tf.exp(tf.convert_to_tensor(self.t))
@@ -226,11 +222,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         return out
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Refuses: Keras's export would leave out the vocabulary and the decoding of images.
-
-        Raises:
-            ExportError: always; it names the functions that export a model whole.
-        """
+        """Refuses: Keras's export would leave out the vocabulary and the decoding of images."""
         raise ExportError(
             f"model.export({os.fspath(filepath)!r}) is Keras's own export, which would leave out "
             "the vocabulary and the reading of images. Use lit_tf.export.saved_model(model, dir) "
@@ -238,11 +230,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         )
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Saves the model with its vocabulary as Keras does, in a file NAME.keras.
-
-        Raises:
-            CheckpointError: the name does not end in .keras.
-        """
+        """Saves the model with its vocabulary as Keras does, in a file NAME.keras."""
         if not str(filepath).endswith(".keras"):
             raise CheckpointError(
                 f"model.save({os.fspath(filepath)!r}): expected a name that ends in .keras. "
@@ -251,22 +239,14 @@ class LitModel(layers.Freezable, ContrastiveModel):
         super().save(filepath, *args, **kwargs)
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
-        """Refuses: Keras quantizes its own layers only, and would leave this model as it is.
-
-        Raises:
-            ExportError: always; it names the function that quantizes.
-        """
+        """Refuses: Keras quantizes its own layers only, and would leave this model as it is."""
         raise ExportError(
             "Keras cannot quantize a LitModel. Use lit_tf.export.tflite(model, dir, "
             'quantization="int8")'
         )
 
     def tower(self, kind: str) -> keras.layers.Layer:
-        """Returns the `image` or `text` tower.
-
-        Raises:
-            LitError: the model has no such tower.
-        """
+        """Returns the `image` or `text` tower."""
         tower = self.image_tower if kind == "image" else self.text_tower
         if tower is None:
             raise LitError(f"this model has no {kind} tower; it was read from a checkpoint without")
@@ -391,11 +371,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         return self.encode_tokens(self.tokenize(texts), batch_size)
 
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns int32 tokens (N, L) of strings.
-
-        Raises:
-            TokenizerError: the model has no vocabulary, or a text is not a string.
-        """
+        """Returns int32 tokens (N, L) of strings."""
         _only_eagerly(
             "encode_text, tokenize",
             "model.embed_tokens(model.tokenizer(texts)) takes a tensor of strings",

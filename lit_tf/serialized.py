@@ -17,7 +17,6 @@ PACKAGE = "lit_tf"  # as in register_keras_serializable
 CLASSES = {
     "LitModel": "lit_tf.model",
     "ViT": "lit_tf.towers.vit",
-    "Inside": "lit_tf.towers.vit",
     "Bert": "lit_tf.towers.bert",
     "TextTransformer": "lit_tf.towers.text_transformer",
     "TrainerOptimizer": "lit_tf.contrastive.fit",

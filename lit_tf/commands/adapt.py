@@ -1,7 +1,6 @@
 """`lit-tf adapt`: a classifier of a handful of one's own pictures, mixed with their names."""
 
 import argparse
-import os
 import pathlib
 
 import numpy as np
@@ -16,17 +15,13 @@ _MANY = 4  # held-out pictures a class; of fewer, the share is chosen by cross-v
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf adapt`."""
     common.add_model(parser)
-    parser.add_argument("folder", metavar="FOLDER", help="one folder of pictures for each class")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="one folder of pictures per class, with its name"
+    )
     parser.add_argument(
         "--shots", type=int, default=20, metavar="N", help="pictures of each class (default 20)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of their choice (default 0)")
-    parser.add_argument(
-        "--class-names",
-        metavar="FILE",
-        help="what the classes are called, one per line, in the order of the folders' names; by "
-        "default the folders' names",
-    )
     parser.add_argument(
         "--templates", default="clip_best", metavar="NAME|FILE", help="as for classify"
     )
@@ -43,12 +38,6 @@ def run(args: argparse.Namespace) -> int:
     if args.out and not args.out.endswith(".npz"):
         raise ConfigError(f"--out {args.out}: expected a name that ends in .npz")
     names, paths, labels = _pictures(args.folder)
-    if args.class_names:
-        names = common.class_names(args.class_names) if "," not in args.class_names else []
-        if len(names) != labels.max() + 1:
-            raise DataError(
-                f"--class-names has {len(names)} names, but there are {labels.max() + 1} folders"
-            )
     inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), *paths]
     outputs.check_output_files([args.out], inputs)
     from lit_tf import few_shot, zero_shot
@@ -91,23 +80,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _pictures(folder):
     """Returns class names, the paths of all pictures, and their labels int64 (N,)."""
-    root = pathlib.Path(folder)
-    if not root.is_dir():
-        raise DataError(f"{folder} is not a folder")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "@")))
-    paths, labels, names = [], [], []
-    for path in folders:
-        found = sorted(
-            os.path.join(where, name)
-            for where, _, files in os.walk(path)
-            for name in files
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+    found = {}
+    for path in sorted(pathlib.Path(folder).glob("[!.@]*/**/[!.]*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            found.setdefault(path.relative_to(folder).parts[0], []).append(str(path))
+    if len(found) < 2:
+        raise DataError(
+            f"{folder} holds {len(found)} folders with pictures; expected one for each class"
         )
-        if not found:
-            raise DataError(f"{path} holds no picture ({', '.join(IMAGE_SUFFIXES)})")
-        labels += [len(names)] * len(found)
-        names.append(path.name)
-        paths += found
-    if len(names) < 2:
-        raise DataError(f"{folder} holds {len(names)} folders; expected one for each class")
-    return names, paths, np.array(labels)
+    counts = [len(paths) for paths in found.values()]
+    return list(found), sum(found.values(), []), np.repeat(np.arange(len(found)), counts)

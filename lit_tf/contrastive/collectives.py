@@ -25,14 +25,7 @@ class Collectives:
         return tf.cast(context.replica_id_in_sync_group, tf.int32)
 
     def all_reduce(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Sums tensors over the replicas. Not differentiable; `gather` brings its own gradient.
-
-        Args:
-            values: dense tensors, of the same shapes on every replica.
-
-        Returns:
-            The sums, in the same order.
-        """
+        """Sums tensors over the replicas. Not differentiable; `gather` brings its own gradient."""
         if self.num_replicas == 1:
             return list(values)
         context = tf.distribute.get_replica_context()
@@ -56,12 +49,6 @@ class Collectives:
         The gradient is the transpose: the gradients of all replicas' losses by a row are summed,
         and the sum goes to the replica that the row came from. (A gather without it still trains,
         but on wrong gradients: each replica would see only its own share of the loss.)
-
-        Args:
-            x: (local batch, ...), the same shape on every replica.
-
-        Returns:
-            (replicas * local batch, ...), the same on every replica.
         """
         replicas = self.num_replicas
         if replicas == 1:

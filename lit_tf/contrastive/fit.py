@@ -39,33 +39,19 @@ class TrainerOptimizer(keras.optimizers.Optimizer):
         super().build([])
         self.rule = Optimizer(parameters, self.config, self.steps, self.iterations.value)
 
-    @property
-    def learning_rate(self):
-        """The learning rate at the schedule's top."""
-        return self._get_current_learning_rate()
-
-    @learning_rate.setter
-    def learning_rate(self, value):
-        raise ConfigError("the learning rate follows the schedule of the OptimizerConfig")
-
     def save_own_variables(self, store):
-        """Writes the state by name, as float32 where it is bfloat16."""
+        """Writes the state by name, as float32."""
         for name, variable in self.rule.variables.items():
-            whole = variable.dtype.is_integer
-            store[_key(name)] = (variable if whole else tf.cast(variable, tf.float32)).numpy()
+            store[name.replace("/", ".")] = tf.cast(variable, tf.float32).numpy()
 
     def load_own_variables(self, store):
         """Reads what `save_own_variables` wrote."""
         for name, variable in self.rule.variables.items():
-            variable.assign(tf.cast(store[_key(name)][()], variable.dtype))
+            variable.assign(tf.cast(store[name.replace("/", ".")][()], variable.dtype))
 
     def get_config(self):
         """Returns what the constructor takes."""
         return {"config": dataclasses.asdict(self.config), "steps": self.steps, "name": self.name}
-
-
-def _key(name):
-    return name.replace("/", ".")
 
 
 class _KerasRule:
@@ -74,6 +60,16 @@ class _KerasRule:
     def __init__(self, optimizer, parameters):
         self.parameters, self.iterations = parameters, optimizer.iterations.value
         self.scale_loss = optimizer.scale_loss
+
+
+def refuse_labels(**given: Any) -> None:
+    """Raises DataError where labels, weights or a split are given."""
+    names = ("y", "class_weight", "sample_weight", "validation_split")
+    if wrong := [name for name in names if given.get(name) is not None]:
+        raise DataError(
+            f"{wrong[0]}: contrastive training takes neither labels nor weights, nor does it split "
+            'data: each image of a batch {"image": ..., "tokens": ...} belongs to its own text'
+        )
 
 
 class Fitting:
@@ -104,11 +100,8 @@ class Fitting:
         """Returns a batch as the step takes it: two tensors, strings as tokens."""
         if isinstance(batch, tuple | list):
             batch, *labels = batch
-        if any(part is not None for part in labels):
-            raise DataError(
-                "contrastive training takes neither labels nor weights: each image of a batch "
-                'belongs to its own text. Batches are {"image": ..., "tokens": ...}'
-            )
+        labels = [part for part in labels if part is not None]
+        refuse_labels(y=labels or None)
         keys = sorted(batch) if isinstance(batch, Mapping) else []
         image, text = ([k for k in keys if k in known] for known in (_IMAGES, _TEXTS))
         if len(keys) != 2 or not (image and text):
@@ -251,8 +244,8 @@ class ContrastiveModel(keras.Model):
         with self.distribute_strategy.scope():
             jit_compile = False if jit_compile == "auto" else jit_compile
             super().compile(optimizer, None, jit_compile=jit_compile, **kwargs)
-            scaled = self.optimizer is not optimizer and self.dtype_policy.name == "mixed_float16"
-            if scaled and (isinstance(optimizer, TrainerOptimizer) or config.cache_chunk):
+            inner = getattr(self.optimizer, "inner_optimizer", None)  # of a LossScaleOptimizer
+            if inner and (isinstance(inner, TrainerOptimizer) or config.cache_chunk):
                 raise ConfigError("mixed_float16 needs a Keras optimizer and no cache_chunk")
             self.fitting = Fitting(self, config, locking, seed)
         self._given = {"optimizer": self.optimizer, "loss": loss, "locking": locking, "seed": seed}
@@ -309,9 +302,7 @@ class ContrastiveModel(keras.Model):
             DataError: batches of another kind, or labels or weights.
         """
         if self.fitting is not None:
-            self._refuse(y, kwargs)
-            if kwargs.get("validation_split"):
-                raise DataError("validation_split: give validation_data instead")
+            refuse_labels(y=y, **kwargs)
             x = self._batches(x, batch_size, kwargs.pop("shuffle", True))
             if kwargs.get("validation_data") is not None:
                 held_out = self._batches(kwargs["validation_data"], batch_size, False)
@@ -322,17 +313,9 @@ class ContrastiveModel(keras.Model):
     def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any):
         """Measures loss and retrieval in the batch; arguments are those of `fit`."""
         if self.fitting is not None and not kwargs.get("_use_cached_eval_dataset"):
-            self._refuse(y, kwargs)
+            refuse_labels(y=y, **kwargs)
             x, batch_size = self._batches(x, batch_size, False), None
         return super().evaluate(x, y, batch_size, **kwargs)
-
-    def _refuse(self, y, kwargs):
-        given = {"y": y, **{k: kwargs.get(k) for k in ("class_weight", "sample_weight")}}
-        if wrong := [name for name, value in given.items() if value is not None]:
-            raise DataError(
-                f"{wrong[0]}: contrastive training takes neither labels nor weights: each image of "
-                "a batch belongs to its own text"
-            )
 
     def _batches(self, x, batch_size, shuffle):
         x = x[0] if isinstance(x, tuple) and len(x) == 1 else x

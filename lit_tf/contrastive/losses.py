@@ -44,17 +44,10 @@ def softmax_loss(
 ) -> tf.Tensor:
     """This replica's share of the softmax contrastive loss over the global batch.
 
-    Args:
-        zimg: unit-length image embeddings, float32 (local batch, width).
-        ztxt: unit-length text embeddings of the same examples, float32 (local batch, width).
-        t: logarithm of the temperature, float32 scalar or (1,); not clipped.
-        b: ignored, because a bias common to all logits does not change a softmax.
-        collectives: how to reach the other replicas.
-        chunk: how many rows of logits to hold at a time; has to divide the local batch. 0 holds
-            all rows and leaves the gradient to autodiff. The numbers are the same.
-
-    Returns:
-        A float32 scalar; the sum over replicas is the loss.
+    Embeddings are unit-length float32 (local batch, width) of the same examples; `t` is the
+    temperature's logarithm, not clipped. `b` is ignored: it would not change a softmax. `chunk`
+    rows of logits are held at a time, a divisor of the local batch. With 0 all are, and autodiff
+    makes the gradient; the numbers are the same.
     """
     del b
     local = _rows(zimg)
@@ -77,20 +70,10 @@ def softmax_loss(
 
 
 def _chunked_cross_entropy(rows, columns, scale, labels, chunk):
-    """Sum of the rows' softmax cross-entropies, `chunk` rows of logits at a time.
+    """Sum of the softmax cross-entropies of rows (local, width) with columns (global, width).
 
     The gradient of a chunk is known as soon as its softmax is, so the forward pass accumulates it.
     Nothing is kept for the backward pass, and nothing is computed twice.
-
-    Args:
-        rows: (local, width).
-        columns: (global, width).
-        scale: temperature, a scalar.
-        labels: the column that belongs to each row, int32 (local,).
-        chunk: rows at a time, a divisor of local.
-
-    Returns:
-        A scalar.
     """
     local, width = rows.shape
     total = columns.shape[0]
@@ -141,18 +124,8 @@ def sigmoid_loss(
     """This replica's share of the sigmoid loss over all pairs of the global batch.
 
     The replica's images meet the texts of one replica at a time, so that it holds
-    (local batch x local batch) logits, or with `chunk` (local batch x chunk).
-
-    Args:
-        zimg: unit-length image embeddings, float32 (local batch, width).
-        ztxt: unit-length text embeddings of the same examples, float32 (local batch, width).
-        t: logarithm of the temperature, float32 scalar or (1,); not clipped.
-        b: bias added to the logits, float32 scalar or (1,), or None for none.
-        collectives: how to reach the other replicas.
-        chunk: how many texts to meet at a time, a divisor of the local batch; 0 for one replica's.
-
-    Returns:
-        A float32 scalar; the sum over replicas is the loss.
+    (local batch x local batch) logits, or with `chunk` (local batch x chunk). Arguments are as in
+    `softmax_loss`; `b` is added to the logits.
     """
     local = _rows(zimg)
     all_ztxt = collectives.gather(ztxt)
@@ -173,17 +146,6 @@ def _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk):
     """Sum of the negative log-sigmoids of all pairs, `chunk` texts at a time.
 
     The gradient is accumulated on the way forward, as in `_chunked_cross_entropy`.
-
-    Args:
-        zimg: (local, width).
-        all_ztxt: (global, width).
-        scale: temperature, a scalar.
-        bias: bias of the logits, a scalar.
-        own: the text that belongs to each image, int32 (local,).
-        chunk: texts at a time, a divisor of global.
-
-    Returns:
-        A scalar.
     """
     total, width = all_ztxt.shape
 
@@ -225,14 +187,7 @@ LOSS_FUNCTIONS = {SOFTMAX: softmax_loss, SIGMOID: sigmoid_loss}
 
 
 def loss_function(name: str | Callable) -> Callable:
-    """Returns a loss by its name, by "module:function", or that function itself, as a share.
-
-    One's own function takes unit-length embeddings (global batch, width) of images and texts, t and
-    b, and returns the loss over the global batch, a scalar.
-
-    Raises:
-        ConfigError: there is no such module, function or loss.
-    """
+    """Returns a loss by its name, or one's own: a function, or "module:function" (`LossConfig`)."""
     if isinstance(name, str) and ":" not in name:
         return LOSS_FUNCTIONS[name]
     own = _imported(name) if isinstance(name, str) else name

@@ -16,16 +16,9 @@ from lit_tf.errors import ConfigError
 
 
 def warmup_cosine(step: tf.Tensor, *, total_steps: int, warmup_steps: int) -> tf.Tensor:
-    """Linear warmup from 0, then half a cosine to 0.
+    """Returns a float32 scalar in [0, 1]: linear warmup from 0, then half a cosine to 0.
 
-    Args:
-        step: steps taken so far, an integer scalar (0 at the first step).
-        total_steps: steps of the whole run.
-        warmup_steps: steps after which the multiplier has reached its top.
-
-    Returns:
-        A float32 scalar in [0, 1]:
-        `0.5 (1 + cos(pi clip((step - warmup) / (total - warmup), 0, 1))) * min(1, step / warmup)`.
+    `0.5 (1 + cos(pi clip((step - warmup) / (total - warmup), 0, 1))) * min(1, step / warmup)`
     """
     step = tf.cast(step, tf.float32)
     progress = (step - warmup_steps) / float(total_steps - warmup_steps)
@@ -48,11 +41,7 @@ def clip_by_global_norm(gradients, clip: float):
 
 
 class Adam:
-    """Adam, bias-corrected, with epsilon outside the root (arXiv:1412.6980, algorithm 1).
-
-    Args:
-        shapes: {name: shape} of the parameters to come.
-    """
+    """Adam, bias-corrected, with epsilon outside the root (arXiv:1412.6980, algorithm 1)."""
 
     # Decay of the first and the second moment, and what is added to the root of the second.
     _B1, _B2, _EPSILON = 0.9, 0.999, 1e-8
@@ -80,9 +69,6 @@ class Adafactor:
     The second moment is factored over the two largest dimensions if the smaller of them has at
     least 32 entries; otherwise it is kept whole. The momentum is stored as bfloat16. No update
     clipping, no scaling by the parameter's size.
-
-    Args:
-        shapes: {name: shape} of the parameters to come.
     """
 
     # 0.9 and its product as JAX rounds them: the state and its decay are bfloat16, the sum float32.
@@ -143,20 +129,8 @@ class Optimizer:
     """Update rule, learning rate, weight decay and schedule, in big_vision's order.
 
     Build it within the strategy's scope. It holds state for the given parameters only, so a locked
-    tower costs none.
-
-    Args:
-        parameters: {canonical name: trainable tf.Variable}.
-        config: a `config.OptimizerConfig`. Its learning rate multiplies the rule's update. Its
-            weight decay times the parameter is added after that, so it does not depend on the
-            learning rate, and by default only for parameters named `kernel`.
-        total_steps: steps of the whole run.
-
-    Attributes:
-        config: the config.
-        parameters: the parameters.
-        iterations: steps taken so far, an integer scalar variable.
-        variables: {name: tf.Variable} of all state, `iterations` included.
+    tower costs none. The learning rate multiplies the rule's update. Weight decay times the
+    parameter is added after that, so it does not depend on the learning rate.
     """
 
     def __init__(self, parameters, config, total_steps: int, iterations=None):

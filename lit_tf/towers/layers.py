@@ -47,11 +47,7 @@ def current_ops():
 
 
 def dtype_policy(dtype) -> keras.dtype_policies.DTypePolicy:
-    """Returns what Keras makes of a dtype: `float32`, `bfloat16`, `mixed_bfloat16`, ...
-
-    Raises:
-        ConfigError: it is not a dtype policy of floats.
-    """
+    """Returns what Keras makes of a dtype: `float32`, `bfloat16`, `mixed_bfloat16`, ..."""
     try:
         policy = keras.dtype_policies.get(dtype)
     except (TypeError, ValueError) as e:

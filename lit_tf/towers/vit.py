@@ -241,17 +241,7 @@ class ViT(Tower):
     # --- looking inside ------------------------------------------------------------------------
 
     def tokens(self, images):
-        """Returns what the last block says of every patch, normalized, before it is pooled.
-
-        Args:
-            images: float (N, image_size, image_size, 3) in [-1, 1]; or a `keras.Input` of them, for
-                a functional model.
-
-        Returns:
-            (N, patches, width), row by row.
-        """
-        if isinstance(images, keras.KerasTensor):
-            return Inside(self, "tokens")(images)
+        """Returns (N, patches, width): what is said of every patch, row by row, before pooling."""
         x, padding = self._sequence(self._checked(images))
         for block in self.blocks:
             x = block(x, padding)
@@ -263,32 +253,19 @@ class ViT(Tower):
         return 1 if self.pooling is None else 0
 
     def attention(self, images):
-        """Returns how much the last block's class token, or the pooling head, attends to patches.
+        """Returns (N, heads, patches): what the last class token, or the pooling head, attends to.
 
-        Args:
-            images: as for `tokens`.
-
-        Returns:
-            (N, heads, patches). With a class token the sum is below 1: it attends to itself too.
+        With a class token the sum is below 1: it attends to itself too.
         """
-        if isinstance(images, keras.KerasTensor):
-            return Inside(self, "attention")(images)
         weights, _ = self._attended(self._checked(images))
         return weights[-1][:, :, 0, self._first :]
 
     def relevance(self, images, direction):
-        """Returns how much each patch speaks for a direction of the embedding space.
+        """Returns (N, patches): how much each speaks for a direction (D,), as of a text.
 
         The attention of each layer, times the gradient of the cosine by it; what is positive,
         averaged over the heads, is followed back through the layers ("Generic Attention-model
         Explainability", arXiv:2103.15679, equations 5 and 6).
-
-        Args:
-            images: float (N, image_size, image_size, 3) in [-1, 1].
-            direction: float (D,), such as the embedding of a text.
-
-        Returns:
-            (N, patches), at least 0.
         """
         with tf.GradientTape() as tape:
             weights, z = self._attended(self._checked(images), tape)
@@ -325,36 +302,3 @@ class ViT(Tower):
             probe = tf.repeat(tf.cast(self.pooling.probe, x.dtype), len(x), axis=0)
             x = self.pooling.complete(attend(self.pooling.attention, probe, x))
         return weights, x[:, 0]
-
-
-@keras.saving.register_keras_serializable("lit_tf")
-class Inside(keras.layers.Layer):
-    """A method of a ViT, `tokens` or `attention`, as a layer of a functional Keras model."""
-
-    def __init__(self, tower, method, **kwargs):
-        super().__init__(dtype=tower.dtype_policy, **kwargs)
-        self.tower, self.method, self.built = tower, method, True
-
-    def call(self, images):
-        """Maps images to what the method returns."""
-        return getattr(self.tower, self.method)(images)
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of what the method returns."""
-        c = self.tower.config
-        return (
-            input_shape[0],
-            *{"tokens": (c.grid**2, c.width)}.get(self.method, (c.num_heads, c.grid**2)),
-        )
-
-    def get_config(self):
-        """Returns what `from_config` needs; Keras then knows a tower that others share."""
-        return {**super().get_config(), "tower": self.tower, "method": self.method}
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuilds the layer, with its tower."""
-        config = {k: v for k, v in config.items() if k != "dtype"}
-        tower = config.pop("tower")
-        tower = keras.saving.deserialize_keras_object(tower) if isinstance(tower, dict) else tower
-        return cls(tower, **config)

@@ -53,9 +53,9 @@ def test_another_image_tower_is_refused(fixtures, pictures, classifier, capsys):
 
 
 def test_folders_without_classes_are_refused(checkpoint, tmp_path, capsys):
-    for place, message in ((tmp_path / "no", "is not a folder"), (tmp_path, "holds 0 folders")):
+    for place in (tmp_path / "no", tmp_path):
         assert main(["adapt", str(checkpoint), str(place)]) == 2
-        assert message in capsys.readouterr().err
+        assert "holds 0 folders with pictures" in capsys.readouterr().err
 
 
 def test_exports_answer_as_the_classifier_does(fixtures, classifier, pictures, tmp_path):

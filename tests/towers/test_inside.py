@@ -3,7 +3,6 @@
 import json
 import pathlib
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -70,19 +69,6 @@ def test_relevance_equals_the_papers_rule_by_finite_differences(pool, images, mo
         relevance = below if len(below) == 1 else relevance + below
     answer = vit.relevance(x, direction.astype(np.float32))
     np.testing.assert_allclose(answer[0], relevance[0, -4:], rtol=2e-2, atol=1e-5)
-
-
-def test_tokens_and_attention_go_into_functional_models(images, tmp_path):
-    vit = tower("cls")
-    x = keras.Input((24, 24, 3))
-    segments = keras.layers.Dense(4)(vit.tokens(x))
-    model = keras.Model(x, {"segments": segments, "attention": vit.attention(x)})
-    assert {x.shape for x in model.outputs} == {(None, 2, 9), (None, 9, 4)}
-    out = model.predict(images, verbose=0)
-    np.testing.assert_allclose(out["attention"], vit.attention(images), atol=1e-6)
-    model.save(tmp_path / "x.keras")
-    again = keras.saving.load_model(tmp_path / "x.keras").predict(images, verbose=0)
-    np.testing.assert_allclose(again["segments"], out["segments"], atol=1e-6)
 
 
 def test_explain_draws_the_parts_that_speak_for_the_text(tmp_path, capsys):

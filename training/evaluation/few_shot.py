@@ -51,11 +51,7 @@ def open_few_shot(argument: str, **how) -> tuple[Classification, Classification]
 def measure(
     encoder: KerasEncoder, data: tuple[Classification, Classification], shots=SHOTS, progress=False
 ) -> Result:
-    """Returns the accuracy of every seed and number of shots.
-
-    Raises:
-        ConfigError: the encoder is an exported one, which has no features before its head.
-    """
+    """Returns the accuracy of every seed and number of shots."""
     if not isinstance(encoder, KerasEncoder) or encoder.model.config.image.naflex:
         raise ConfigError(
             "--few-shot reads features before the head: it needs a checkpoint, not NaFlex"
