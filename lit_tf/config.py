@@ -8,6 +8,21 @@ from lit_tf.errors import ConfigError
 POOLINGS = ("cls", "attention")
 
 
+class _Tower:
+    """What the configurations of all towers share."""
+
+    width: int
+    out_dim: int | None
+
+    def __post_init__(self) -> None:
+        _check_positive(self)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the tower's output."""
+        return self.out_dim or self.width
+
+
 def _check_positive(config) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -38,11 +53,6 @@ def side_of_images(grid: int, patch_size: int, pool: str) -> int:
     patches of 14 has 27 of them, which leave 6 pixels over. With attention pooling, files are
     therefore read as the multiple of 32 that has as many patches, if there is one. Another side
     (378) has to be asked for.
-
-    Args:
-        grid: patches along a side.
-        patch_size: side of a patch.
-        pool: as in `ViTConfig`.
     """
     least = grid * patch_size
     rounded = -(-least // 32) * 32
@@ -50,7 +60,7 @@ def side_of_images(grid: int, patch_size: int, pool: str) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class ViTConfig:
+class ViTConfig(_Tower):
     """A Vision Transformer, on square images or (NaFlex) on images of any shape.
 
     Attributes:
@@ -79,7 +89,7 @@ class ViTConfig:
     naflex: bool = False
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        super().__post_init__()
         if self.naflex and (self.pool != "attention" or self.image_size % self.patch_size):
             raise ConfigError(
                 "a NaFlex tower pools by attention, and image_size is a multiple of patch_size; "
@@ -97,22 +107,13 @@ class ViTConfig:
         """Patches along one side."""
         return self.image_size // self.patch_size
 
-    @property
-    def embedding_dim(self) -> int:
-        """Width of the tower's output."""
-        return self.out_dim or self.width
-
 
 @dataclasses.dataclass(frozen=True)
-class BertConfig:
+class BertConfig(_Tower):
     """A BERT encoder with an optional linear head on [CLS].
 
     Attributes:
         vocab_size: rows of the token table.
-        width: width of the residual stream.
-        depth: number of layers.
-        num_heads: attention heads per layer.
-        mlp_dim: hidden width of each layer's MLP.
         max_length: rows of the position table.
         out_dim: width of the linear head, or None without one.
         dropout_rate: used in training only.
@@ -131,25 +132,13 @@ class BertConfig:
 
     kind = "bert"
 
-    def __post_init__(self) -> None:
-        _check_positive(self)
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width of the tower's output."""
-        return self.out_dim or self.width
-
 
 @dataclasses.dataclass(frozen=True)
-class TextTransformerConfig:
+class TextTransformerConfig(_Tower):
     """The plain text transformer of LiT-L16S, LiT-L16Ti and the SigLIP family.
 
     Attributes:
         vocab_size: rows of the token table.
-        width: width of the residual stream.
-        depth: number of blocks.
-        num_heads: attention heads per block.
-        mlp_dim: hidden width of each block's MLP.
         max_length: rows of the position table, which is the number of tokens it takes.
         out_dim: width of the linear head, or None without one.
     """
@@ -163,14 +152,6 @@ class TextTransformerConfig:
     out_dim: int | None = None
 
     kind = "text_transformer"
-
-    def __post_init__(self) -> None:
-        _check_positive(self)
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width of the tower's output."""
-        return self.out_dim or self.width
 
 
 def usual_token_length(text: BertConfig | TextTransformerConfig) -> int:

@@ -53,17 +53,11 @@ class MissingPackageError(LitError, ImportError):
 
 @contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Guards imports of packages that an extra brings: if one fails, the error names the extra.
+    """Guards imports of packages that an extra of `setup.py` brings: an error names the extra.
 
     Example:
         with extra("lite"):
             from ai_edge_litert import interpreter
-
-    Args:
-        name: the extra, as `setup.py` has it.
-
-    Raises:
-        MissingPackageError: a package is missing; says how to install it.
     """
     try:
         yield
@@ -103,17 +97,10 @@ def nearest(
     *,
     shown: Mapping[str, str] | None = None,
 ) -> str:
-    """Returns the end of an error message that names what looks most like an unknown name.
+    """Returns the end of an error message with up to three known names like `name`, or "".
 
-    Args:
-        name: the name that was looked for. Comparing takes about 0.1 ms per candidate, so ask for
-            the first few of many missing names only.
-        known: the names that exist.
-        sentence: what to say, with `{}` where the names belong.
-        shown: how each known name is shown; by default as it is.
-
-    Returns:
-        `sentence` with up to three names, best first, or "" if none looks similar.
+    `sentence` has `{}` where the names belong; `shown` says how each is shown. Comparing takes
+    about 0.1 ms per candidate, so ask for the first few of many missing names only.
     """
     found = difflib.get_close_matches(name, list(known), n=6, cutoff=0.6)
     names = list(dict.fromkeys(shown[n] if shown else n for n in found))[:3]

@@ -26,18 +26,8 @@ _UNFINISHED = ".partial"  # how the names of what is being written end
 def replacing_path(path):
     """Yields the path of a new file, which takes the place of `path` when the block ends.
 
-    Until then, and if the block raises, whatever was at `path` stays.
-
-    Args:
-        path: the file's name, local or an address that `tf.io.gfile` can write, such as gs://.
-            Behind a link, what it points at is replaced.
-
-    Yields:
-        str, a name in the same folder, where the block writes the file.
-
-    Raises:
-        OSError: the local file cannot be written.
-        tf.errors.OpError: the remote file cannot be written.
+    Until then, and if the block raises, whatever was at `path` stays. `path` is local or an address
+    that `tf.io.gfile` can write, such as gs://; behind a link, what it points at is replaced.
     """
     path = os.fspath(path)
     folder, name = os.path.split(path if "://" in path else os.path.realpath(path))
@@ -63,15 +53,7 @@ def replacing_path(path):
 
 
 def put_in_place(partial, path):
-    """Gives a whole local file its final name, in the same file system; replaces the old file.
-
-    Args:
-        partial: the file's present name.
-        path: its final name.
-
-    Raises:
-        OSError: the file cannot be renamed.
-    """
+    """Gives a whole local file its final name, in the same file system; replaces the old file."""
     sync(partial)
     os.replace(partial, path)
     with contextlib.suppress(OSError):  # the rename outlives a power failure, if the system can
@@ -89,18 +71,7 @@ def sync(path):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Opens a file that takes the place of `path` when the block ends, as `replacing_path` does.
-
-    Args:
-        path: the file's name, local or an address that `tf.io.gfile` can write, such as gs://.
-
-    Yields:
-        A new file in the same folder, open for bytes.
-
-    Raises:
-        OSError: the local file cannot be written.
-        tf.errors.OpError: the remote file cannot be written.
-    """
+    """Opens a file, for bytes, that takes the place of `path` as `replacing_path` does."""
     with replacing_path(path) as beside:
         if "://" in beside:
             import tensorflow as tf
@@ -113,32 +84,17 @@ def replacing(path):
 
 
 def write_text(path, text):
-    """Writes a whole file of text in UTF-8, as `replacing` does.
-
-    Args:
-        path: the file's name, local or an address that `tf.io.gfile` can write, such as gs://.
-        text: what the file is to hold.
-    """
+    """Writes a whole file of text in UTF-8, as `replacing` does."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 @contextlib.contextmanager
 def replacing_folder(path):
-    """Yields a new folder beside `path`, which takes the place of `path` when the block ends.
+    """Yields a new local folder, which takes the place of `path` when the block ends.
 
     Until then, and if the block raises, whatever was at `path` stays. What processes that were
     killed have left beside `path` is removed first.
-
-    Args:
-        path: a local folder that may be replaced, or that does not exist yet; behind a link, the
-            folder that it points at.
-
-    Yields:
-        pathlib.Path.
-
-    Raises:
-        OSError: the folder cannot be written.
     """
     path = pathlib.Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,15 +166,7 @@ def _exchange(a, b):
 
 
 def parse_object(text: str | bytes, name) -> dict:
-    """Returns the JSON object of a file that may be damaged.
-
-    Args:
-        text: what the file holds.
-        name: how errors call the file.
-
-    Raises:
-        DataError: it is not JSON, nested too deeply to be read, or not an object.
-    """
+    """Returns the JSON object of a file that may be damaged; `name` is how errors call the file."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as e:
@@ -241,11 +189,7 @@ def disk_error(error: BaseException) -> str | None:
 
 
 def printable(path) -> str:
-    """Returns a path as one line of UTF-8; bytes that are not, and control characters, as escapes.
-
-    Args:
-        path: a path, where bytes that are not UTF-8 are surrogates, as `os.fsdecode` has them.
-    """
+    """Returns a path as one line of UTF-8; undecodable bytes and control characters as escapes."""
     return "".join(
         c
         if c.isprintable()
@@ -258,8 +202,12 @@ def printable(path) -> str:
 
 def sha256(path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
+    return digest(path, hashlib.sha256())
+
+
+def digest(path, made) -> str:
+    """Returns a digest of a file, in hexadecimal; `made` is one of `hashlib`'s, still empty."""
     with open(path, "rb") as file:  # hashlib.file_digest is of Python 3.11
         while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            made.update(block)
+    return made.hexdigest()

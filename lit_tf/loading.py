@@ -105,7 +105,7 @@ def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
     if prefix := tf1_bert.find_prefix(path):
         if own := run.open_run(prefix):
             return own
-        arrays = tf1_bert.read_tf1_bert(path)
+        arrays = tf1_bert.Tf1Bert(path)
         readers: dict[str, Callable[[], np.ndarray]] = {
             k: functools.partial(arrays.__getitem__, k) for k in arrays
         }

@@ -46,21 +46,9 @@ def cache_dir() -> pathlib.Path:
 
 
 def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
-    """Returns the local path of a model's name, a file, or an address; downloads it if need be.
+    """Returns the local path of what `lit_tf.load` takes; downloads it and its vocabulary.
 
-    Args:
-        name_or_path: the name of an embedded, published or upstream model; an address starting with
-            `https://`, `http://` or `gs://`; a repository of Hugging Face, `hf://OWNER/NAME` or a
-            published one's name; or a local file or folder. If the working folder has a checkpoint
-            with a model's name, it is taken instead of the model, with a warning.
-        with_vocab: whether to fetch the vocabulary too.
-
-    Returns:
-        A path that exists. The vocabulary of a downloaded file is beside it.
-
-    Raises:
-        CheckpointError: it is not a known name, an address or a file.
-        DownloadError: it is neither in the cache nor reachable.
+    If the working folder has a checkpoint with a model's name, it is taken, with a warning.
     """
     try:
         name = os.fsdecode(name_or_path)
@@ -128,8 +116,7 @@ def _upstream(model, with_vocab):
         path = cache_dir() / f"{model.name}.npz"
         where = f"Without a network, put {url} into {cache_dir()}"
         return fetch(model.urls, path, where)
-    folder = cache_dir() / model.name
-    return _bert_folder(model.urls, folder, with_vocab)
+    return _bert_folder(model.urls, cache_dir() / model.name, with_vocab)
 
 
 def _bert_folder(urls, folder, with_vocab):
@@ -171,14 +158,7 @@ def _address(url, with_vocab):
 
 
 def _fetch_vocabulary(base, stem, folder, url):
-    """Fetches the vocabulary beside a checkpoint, if there is one.
-
-    Args:
-        base: address of the folder that the checkpoint is in.
-        stem: the checkpoint's name without its suffix.
-        folder: where to put it.
-        url: the checkpoint's address, for messages.
-    """
+    """Fetches the vocabulary of STEM.npz in the folder at `base`; `url` is for messages."""
     for vocab in vocabularies.names(stem):
         try:
             fetch((f"{base}/{urllib.parse.quote(vocab)}",), folder / vocab)
@@ -236,23 +216,12 @@ class _RetryError(Exception):
 
 
 def fetch(urls, path, where="") -> pathlib.Path:
-    """Downloads a file unless it exists already.
+    """Downloads a file from the first address that works, unless it exists; returns `path`.
 
-    If the transfer stops, the received part is kept. A later call continues from there if the
+    If the transfer stops, the received part is kept, and a later call continues from there if the
     server still has the same version. The file appears under its name only when it is complete: it
     has the announced length and MD5 (if the server sends one, as Google's do), and a `.npz` is
-    readable. Two processes may ask for the same file.
-
-    Args:
-        urls: addresses of the same file, tried in order.
-        path: where to put it.
-        where: what the error tells the user to do if no address works.
-
-    Returns:
-        `path`.
-
-    Raises:
-        DownloadError: no address works.
+    readable. Two processes may ask for the same file. `where` ends the error if no address works.
     """
     import filelock  # takes 0.1 s, and most names need no download
 
@@ -291,7 +260,7 @@ def _fetch_one(url, path):
             if attempt == _ATTEMPTS - 1:
                 raise DownloadError(f"{url}: {e}") from e
             time.sleep(_PAUSE * 2**attempt)
-    if md5 and _md5(partial) != md5:
+    if md5 and files.digest(partial, hashlib.md5(usedforsecurity=False)) != md5:
         partial.unlink()
         raise DownloadError(f"{url}: damaged on the way: its MD5 differs from the server's")
     if path.suffix == ".npz":
@@ -363,7 +332,7 @@ def _transfer_http(url, path):
                     stale.unlink()
                 done = 0
             total = None if response.length is None else done + response.length
-            received = _receive(response, partial, done, total, path.name)
+            received = _receive(response.read1, partial, done, total, path.name)
             if total is not None and received != total:
                 raise _RetryError(
                     f"the connection ended after {received:,} of {total:,} bytes, which are kept: "
@@ -393,7 +362,7 @@ def _transfer_http(url, path):
         raise DownloadError(f"{url}: is not an address: {e}") from e
 
 
-def _receive(response, partial, done, total, name):
+def _receive(read, partial, done, total, name):
     """Appends the response to `partial`; returns the bytes it then holds."""
     with (
         open(partial, "ab") as f,
@@ -408,7 +377,7 @@ def _receive(response, partial, done, total, name):
         ) as bar,
     ):
         # read1 returns what has arrived so far, so an interruption loses nothing
-        while chunk := response.read1(_CHUNK):
+        while chunk := read(_CHUNK):
             f.write(chunk)
             bar.update(len(chunk))
         return f.tell()
@@ -424,14 +393,6 @@ def _announced_md5(headers):
     return None
 
 
-def _md5(path):
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as f:
-        while chunk := f.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _transfer_gs(url, path):
     """Receives the missing part of a gs:// address, through TensorFlow's file system."""
     import tensorflow as tf  # imported here, because names and local files do not need it
@@ -445,7 +406,7 @@ def _transfer_gs(url, path):
         done = partial.stat().st_size if partial.exists() else 0
         with tf.io.gfile.GFile(url, "rb") as source:
             source.seek(done)
-            received = _receive(_GFileReader(source), partial, done, stat.length, path.name)
+            received = _receive(source.read, partial, done, stat.length, path.name)
     except tf.errors.NotFoundError as e:
         raise _NotThereError(f"{url}: no such object") from e
     except tf.errors.OpError as e:
@@ -453,14 +414,3 @@ def _transfer_gs(url, path):
     if received != stat.length:
         raise _RetryError(f"{received:,} of {stat.length:,} bytes came")
     return partial
-
-
-class _GFileReader:
-    """Gives a GFile the one method that `_receive` needs."""
-
-    def __init__(self, file):
-        self._file = file
-
-    def read1(self, size):
-        """Returns at most `size` bytes, none at the end."""
-        return self._file.read(size)

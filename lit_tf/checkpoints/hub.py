@@ -16,12 +16,7 @@ _OPEN_CLIP_WEIGHTS = ["open_clip_model.safetensors", "open_clip_pytorch_model.sa
 
 
 def fetch(name: str, with_vocab: bool) -> pathlib.Path:
-    """Returns the local folder of `hf://OWNER/NAME[@REVISION]`, with only the files that are read.
-
-    Raises:
-        DownloadError: the hub is not reachable, or has no such repository or revision.
-        CheckpointError: the repository has no `.safetensors` file.
-    """
+    """Returns the local folder of `hf://OWNER/NAME[@REVISION]`, with the files that are read."""
     repository, _, revision = name.removeprefix(SCHEME).partition("@")
     with extra("huggingface"):
         import huggingface_hub
@@ -36,7 +31,7 @@ def fetch(name: str, with_vocab: bool) -> pathlib.Path:
             get(allow_patterns=["tokenizer.json"])  # Gemma's takes 34 MB, and is not needed then
     except Exception as e:  # of several libraries: bad names, missing repositories, no network
         raise DownloadError(
-            f"{SCHEME}{name.removeprefix(SCHEME)}: cannot be fetched from Hugging Face: "
+            f"{SCHEME}{repository}: cannot be fetched from Hugging Face: "
             f"{' '.join(str(e).split())[:500] or type(e).__name__}"
         ) from e
     if not list(folder.glob("*.safetensors")):

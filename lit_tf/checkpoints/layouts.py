@@ -39,12 +39,11 @@ class CanonicalCheckpoint:
     """A checkpoint under canonical names; each array is read only when it is asked for.
 
     Attributes:
-        layout: `vit_jax`, `big_vision`, `augreg`, `tf1_bert`, or `run` for a training run's.
+        layout: `vit_jax`, `big_vision`, `augreg`, `tf1_bert`, `huggingface`, `open_clip`, or `run`
+            for a training run's.
         source: the checkpoint's name in error messages.
-        shapes: {canonical name: shape}.
         dtypes: names of the dtypes found in the file.
         bare: whether it is a big_vision file whose names lack `params/`.
-        close: closes the file; also called at the end of a `with` block.
         stated: {field: value} of what no array shows, as in `record.FIELDS`.
     """
 
@@ -243,11 +242,8 @@ def to_layout(
 ) -> list[tuple[str, Callable[[], np.ndarray]]]:
     """Returns (key in the file, function that returns the array) in the order of published files.
 
-    Args:
-        variables: {canonical name: function that returns the float32 array}.
-        layout: one of `LAYOUTS`.
-        bare: whether big_vision's names go without `params/`.
-        stacked: whether all blocks of a tower go into one array, layers first.
+    `bare`: big_vision's names go without `params/`. `stacked`: all blocks of a tower go into one
+    array, layers first.
     """
     if layout not in LAYOUTS:
         raise CheckpointError(f"layout {layout!r} cannot be written, expected one of {LAYOUTS}")

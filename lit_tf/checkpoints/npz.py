@@ -18,6 +18,7 @@ import os
 import struct
 import zipfile
 import zlib
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -100,17 +101,14 @@ def check_expansion(stored, unpacked, fault):
         )
 
 
-class _Member:
+class _Member(NamedTuple):
     """What the archive declares about one array, after the checks that need no data."""
 
-    __slots__ = ("info", "offset", "shape", "stored", "fortran")
-
-    def __init__(self, info, offset, shape, stored, fortran):
-        self.info = info  # zipfile.ZipInfo
-        self.offset = offset  # where the data starts within the member
-        self.shape = shape
-        self.stored = stored  # dtype in the file; may have the other byte order
-        self.fortran = fortran
+    info: zipfile.ZipInfo
+    offset: int  # where the data starts within the member
+    shape: tuple[int, ...]
+    stored: np.dtype  # in the file; may have the other byte order
+    fortran: bool
 
 
 class NpzFile:
@@ -118,9 +116,6 @@ class NpzFile:
 
     Opening reads the directory and every array's header, and refuses the file if any of them is
     faulty. `read` reads the data, one array at a time.
-
-    Attributes:
-        path: the file's name, as given.
     """
 
     def __init__(self, path):
@@ -328,9 +323,7 @@ def _one_line(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def open_npz(path):
-    """Opens a `.npz` file for reading: an `NpzFile`, to be closed or used in a `with` block."""
-    return NpzFile(path)
+open_npz = NpzFile
 
 
 def write_npz(path, arrays):

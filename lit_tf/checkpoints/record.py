@@ -57,11 +57,7 @@ def to_bytes(config: LitConfig) -> bytes | None:
 
 
 def read(path: pathlib.Path) -> dict:
-    """Returns {field: value} of a record; {} if there is none, or the JSON is another program's.
-
-    Raises:
-        CheckpointError: the file is damaged, or has an unknown field or a value of a wrong type.
-    """
+    """Returns {field: value} of a record; {} if there is none, or the JSON is another program's."""
     if not path.is_file():
         return {}
     try:

@@ -31,16 +31,10 @@ class PublishedModel:
     """A tuned two-tower model that can be downloaded.
 
     Attributes:
-        name: what `lit_tf.load` takes.
-        family: `LiT`, `SigLIP` or `SigLIP 2`.
         aliases: what else it is called, by big_vision and vit_jax.
         huggingface: its name on Hugging Face's hub, or None.
         urls: addresses of the `.npz` file, all of the same bytes.
-        vocab_url: address of the vocabulary.
-        image: the image tower.
-        text: the text tower.
-        image_size: the name of the image tower's size in `SIZES`.
-        text_size: the name of the text tower's.
+        image_size: the name of the image tower's size in `SIZES`; `text_size` likewise.
         parameters: how many numbers the file's parameters hold.
         figures: {what was measured: per cent}. A dataset's name alone is zero-shot accuracy;
             `coco_captions/i2t` and `coco_captions/t2i` are Recall@1 of retrieval, image to text and
@@ -51,7 +45,6 @@ class PublishedModel:
     name: str
     family: str
     aliases: tuple[str, ...]
-    huggingface: str | None
     urls: tuple[str, ...]
     vocab_url: str
     image: ViTConfig
@@ -60,7 +53,8 @@ class PublishedModel:
     text_size: str
     parameters: int
     figures: dict[str, float]
-    config_arg: str
+    huggingface: str | None = None
+    config_arg: str = ""
 
     @property
     def resolution(self) -> int:
@@ -93,14 +87,7 @@ class PublishedModel:
 
 @dataclasses.dataclass(frozen=True)
 class UpstreamModel:
-    """A checkpoint of one tower, from which tuning starts.
-
-    Attributes:
-        name: what `lit_tf.from_upstream` takes, beside paths.
-        config_arg: what configs call it.
-        tower: `image` or `text`.
-        urls: addresses of the `.npz` file, or of the folder that holds a TF1 BERT checkpoint.
-    """
+    """A checkpoint of one tower (`image` or `text`), from which tuning starts."""
 
     name: str
     config_arg: str
@@ -113,28 +100,25 @@ def _urls(paths):
     return tuple(f"{root}{path}" for path in paths for root in (_STORAGE, "gs://"))
 
 
-def _published(name, family, aliases, url, vocab_url, image, text, parameters, figures, **rest):
+def _published(listed):
     """Returns one entry of the list."""
+    image, text = dict(listed["image"]), dict(listed["text"])
     image_size, text_size = image.pop("size"), text.pop("size")
     kind = BertConfig if text_size.startswith("bert_") else TextTransformerConfig
     return PublishedModel(
-        name=name,
-        family=family,
-        aliases=tuple(aliases),
-        huggingface=rest.get("huggingface"),
-        urls=_urls([url]),
-        vocab_url=f"{_STORAGE}{vocab_url}",
+        urls=_urls([listed["url"]]),
+        vocab_url=_STORAGE + listed["vocab_url"],
+        aliases=tuple(listed["aliases"]),
         image=ViTConfig(**SIZES[image_size], **image),
         text=kind(**SIZES[text_size], **text),
         image_size=image_size,
         text_size=text_size,
-        parameters=parameters,
-        figures=figures,
-        config_arg=rest.get("config_arg", ""),
+        **{k: listed[k] for k in ("name", "family", "parameters", "figures")},
+        **{k: listed[k] for k in ("huggingface", "config_arg") if k in listed},
     )
 
 
-MODELS = {model["name"]: _published(**model) for model in _LISTED["models"]}
+MODELS = {model["name"]: _published(model) for model in _LISTED["models"]}
 UPSTREAM = {
     m["name"]: UpstreamModel(m["name"], m["config_arg"], m["tower"], _urls(m["paths"]))
     for m in _LISTED["upstream"]

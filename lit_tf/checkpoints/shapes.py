@@ -273,20 +273,10 @@ def _text_transformer_config(shapes: Shapes, source: str) -> TextTransformerConf
 def config_from_shapes(
     shapes: Shapes, *, layout: str, source: str, stated: Mapping | None = None
 ) -> LitConfig:
-    """Returns the configuration of the model whose parameters have these shapes.
+    """Returns the configuration of the model whose parameters have these {canonical name: shape}.
 
-    Args:
-        shapes: {canonical name: shape}.
-        layout: the layout that the names were translated from.
-        source: the checkpoint's name in error messages.
-        stated: {field: value} of what no shape shows, as in `record.FIELDS`.
-
-    Returns:
-        The configuration. `canonical_shapes` of it equals `shapes`.
-
-    Raises:
-        CheckpointError: a parameter is missing, has a wrong shape or belongs to no known tower. The
-            message names the key, what was expected and what was found.
+    `stated` is {field: value} of what no shape shows, as in `record.FIELDS`. `canonical_shapes` of
+    the result equals `shapes`; else a CheckpointError names the key, and what was expected.
     """
     stated = stated or {}
     try:

@@ -37,11 +37,6 @@ _NORMS = {
 }
 
 
-def read_tf1_bert(path, max_length: int = 512) -> "Tf1Bert":
-    """Opens the checkpoint of an original BERT release; longer tables of positions are cut."""
-    return Tf1Bert(path, max_length)
-
-
 class Tf1Bert(collections.abc.Mapping):
     """A BERT release's encoder: {canonical name: float32 array}, each read when asked for.
 
@@ -51,7 +46,7 @@ class Tf1Bert(collections.abc.Mapping):
     """
 
     def __init__(self, path, max_length: int = 512):
-        """Opens `path`; see `read_tf1_bert`."""
+        """Opens the folder, or the prefix of its files; longer tables of positions are cut."""
         prefix = find_prefix(path)
         if prefix is None:
             raise CheckpointError(

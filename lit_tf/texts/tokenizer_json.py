@@ -23,9 +23,7 @@ _KNOWN_STEPS = (
 def sentencepiece_model(path: str | os.PathLike) -> bytes:
     """Returns the serialized sentencepiece model with the ids of a `tokenizer.json`.
 
-    Raises:
-        TokenizerError: the file is damaged, or of another kind than T5's unigram model or Gemma's
-            BPE model with byte fallback.
+    It is T5's unigram model or Gemma's BPE model with byte fallback; anything else is refused.
     """
     try:
         size = os.path.getsize(path)

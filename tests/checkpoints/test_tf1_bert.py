@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lit_tf.checkpoints.tf1_bert import find_prefix, read_tf1_bert
+from lit_tf.checkpoints.tf1_bert import Tf1Bert, find_prefix
 from lit_tf.errors import CheckpointError
 
 LAYER = "txt/BertEncoder_0/encoder_block/layer_sequence/layers_1"
@@ -31,7 +31,7 @@ def test_names_and_shapes_are_those_of_a_lit_checkpoint(fixtures, fixture_module
     expected = {
         k: s for k, s in fixture_module.shapes("upstream_init_tiny").items() if "BertEncoder" in k
     }
-    found = read_tf1_bert(fixtures / "bert_tiny", max_length=32)
+    found = Tf1Bert(fixtures / "bert_tiny", max_length=32)
     assert found.shapes == expected
     assert {k: v.shape for k, v in found.items()} == expected
     assert all(v.dtype == np.float32 for v in found.values())
@@ -60,34 +60,34 @@ def test_names_and_shapes_are_those_of_a_lit_checkpoint(fixtures, fixture_module
 def test_every_leaf_comes_from_its_original(fixtures, variables, name, original):
     if not original.startswith("bert/"):
         original = f"bert/encoder/layer_1/{original}"
-    np.testing.assert_array_equal(read_tf1_bert(fixtures / "bert_tiny")[name], variables[original])
+    np.testing.assert_array_equal(Tf1Bert(fixtures / "bert_tiny")[name], variables[original])
 
 
 def test_positions_are_cut_to_the_models_length_but_never_padded(fixtures, variables):
     name = f"{TABLES}_position_ids/embedding"
     original = variables["bert/embeddings/position_embeddings"]
-    cut = read_tf1_bert(fixtures / "bert_tiny", max_length=32)
+    cut = Tf1Bert(fixtures / "bert_tiny", max_length=32)
     np.testing.assert_array_equal(cut[name], original[:32])
-    assert read_tf1_bert(fixtures / "bert_tiny").shapes[name] == (64, 128)
+    assert Tf1Bert(fixtures / "bert_tiny").shapes[name] == (64, 128)
 
 
 def test_folder_prefix_and_index_file_name_the_same_checkpoint(fixtures, tmp_path):
     folder = fixtures / "bert_tiny"
     for path in (folder, str(folder / "bert_model.ckpt"), folder / "bert_model.ckpt.index"):
         assert find_prefix(path)
-        assert len(read_tf1_bert(path)) == 37
+        assert len(Tf1Bert(path)) == 37
     assert not find_prefix(tmp_path)
     assert not find_prefix(fixtures / "lit_bert_tiny.npz")
 
 
 def test_a_folder_without_checkpoint_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"bert_model\.ckpt\.index"):
-        read_tf1_bert(tmp_path)
+        Tf1Bert(tmp_path)
 
 
 def test_float16_comes_back_as_float32(tmp_path, variables):
     half = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in variables.items()}
-    found = read_tf1_bert(write(tmp_path / "b", half))
+    found = Tf1Bert(write(tmp_path / "b", half))
     assert {v.dtype.name for v in found.values()} == {"float32"}
 
 
@@ -127,7 +127,7 @@ def changed(variables, **changes):
 def test_what_is_missing_or_misshapen_is_named(tmp_path, variables, changes, words):
     folder = write(tmp_path / "b", changed(variables, **changes))
     with pytest.raises(CheckpointError) as e:
-        read_tf1_bert(folder)
+        Tf1Bert(folder)
     for word in (str(folder), *words):
         assert word in str(e.value)
 
@@ -135,7 +135,7 @@ def test_what_is_missing_or_misshapen_is_named(tmp_path, variables, changes, wor
 def test_another_models_checkpoint_is_refused(tmp_path):
     folder = write(tmp_path / "b", {"resnet/kernel": np.zeros(3, np.float32)})
     with pytest.raises(CheckpointError, match="no BERT.*resnet/kernel"):
-        read_tf1_bert(folder)
+        Tf1Bert(folder)
 
 
 @pytest.mark.parametrize("file", ["bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"])
@@ -151,5 +151,5 @@ def test_damaged_files_are_refused(tmp_path, variables, file, damage):
         cut = {"empty": 0, "cut": len(content) // 2, "flipped": len(content)}[damage]
         (folder / file).write_bytes(content[:cut])
     with pytest.raises(CheckpointError) as e:
-        dict(read_tf1_bert(folder))
+        dict(Tf1Bert(folder))
     assert str(folder) in str(e.value) and "\n" not in str(e.value)

@@ -129,6 +129,7 @@ def test_a_damaged_folder_of_hugging_face_is_a_model_or_an_error_that_names_it(t
     originals = {p.name: p.read_bytes() for p in source.iterdir()}
     folder, read = tmp_path / "damaged", 0
     shutil.copytree(source, folder)
+    lit_tf.load(folder)  # imports take long
     for case in range(CASES):
         rng = mutations.generator("huggingface", 100 * part + case)
         for name, data in originals.items():
