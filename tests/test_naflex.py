@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import lit_tf
 from lit_tf.cli import main
-from lit_tf.errors import CheckpointError, ConfigError, ImageError
+from lit_tf.errors import CheckpointError, ConfigError, ExportError, ImageError
 from lit_tf.images import naflex
 from lit_tf.images.preparation import preparation
 from lit_tf.towers.vit import interpolated_positions
@@ -242,6 +242,12 @@ def test_an_index_records_its_number_of_patches(naflex_file, files, tmp_path, ca
     assert "max_patches 36, not 144" in capsys.readouterr().err
     found = lit_tf.search.open(db).image([str(files / "2.png")])
     assert found[0].path.endswith("2.png") and found[0].score > 0.9999
+
+
+def test_what_naflex_lacks_is_said(model, tmp_path):
+    with pytest.raises(ExportError, match="NaFlex tower takes images of any shape"):
+        lit_tf.export.tflite(model, tmp_path / "x")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_saved_model_takes_jpegs_of_any_shape(naflex_file, images, want, tmp_path):
