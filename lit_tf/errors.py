@@ -55,9 +55,9 @@ class MissingPackageError(LitError, ImportError):
 def extra(name: str) -> Iterator[None]:
     """Guards imports of packages that an extra of `setup.py` brings: an error names the extra.
 
-    Example:
-        with extra("lite"):
-            from ai_edge_litert import interpreter
+    Examples:
+        >>> with extra("lite"):
+        ...     from ai_edge_litert import interpreter
     """
     try:
         yield

@@ -41,11 +41,11 @@ def normalize(z: tf.Tensor) -> tf.Tensor:
 class LitModel(layers.Freezable, ContrastiveModel):
     """Locked-image text tuning: an image tower and a text tower with one embedding space.
 
-    Example:
-        model = lit_tf.load("LiT-B16B_2")
-        zimg = model.encode_image(["cat.jpg"])            # (1, 768)
-        ztxt = model.encode_text(["a cat", "a dog"])      # (2, 768)
-        probabilities = model.classify(["cat.jpg"], ["cat", "dog"])
+    Examples:
+        >>> model = lit_tf.load("LiT-B16B_2")
+        >>> zimg = model.encode_image(["cat.jpg"])            # (1, 768)
+        >>> ztxt = model.encode_text(["a cat", "a dog"])      # (2, 768)
+        >>> probabilities = model.classify(["cat.jpg"], ["cat", "dog"])
 
     Args:
         config: what the towers are made of.
@@ -491,9 +491,9 @@ class LitModel(layers.Freezable, ContrastiveModel):
         Unlike `classify`'s, these probabilities do not sum to 1: several texts may fit an image, or
         none. Needs a model with a bias, such as SigLIP, which was trained by the sigmoid loss.
 
-        Example:
-            model = lit_tf.load("SigLIP2-B16-256")
-            model.match(["cat.jpg"], ["a cat", "a sleeping cat", "a dog"])  # (1, 3)
+        Examples:
+            >>> model = lit_tf.load("SigLIP2-B16-256")
+            >>> model.match(["cat.jpg"], ["a cat", "a sleeping cat", "a dog"])  # (1, 3)
 
         Args:
             images: as for `encode_image`.

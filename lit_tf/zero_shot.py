@@ -40,7 +40,7 @@ def canonicalize(text: str, keep: str = "") -> str:
         keep: a string whose exact occurrences survive, such as "{}" in a template or "," between
             class names. A lone "{" is punctuation even where "{}" is kept.
 
-    Example:
+    Examples:
         >>> canonicalize("A photo of  my_{}.", keep="{}")
         'a photo of my {}'
     """
@@ -256,7 +256,7 @@ def class_embeddings(
     Raises:
         DataError: unusable names or templates, or embeddings that are not finite.
 
-    Example:
+    Examples:
         >>> z = class_embeddings(model.encode_text, ["cat", "dog"], "clip_best")
         >>> predict(model.encode_image(images), z)
     """

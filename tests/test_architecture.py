@@ -109,7 +109,7 @@ def test_a_wing_imports_only_those_above_it(folder, wings):
 
 
 def test_docstrings_sections_are_indented_by_four_spaces():
-    section = re.compile(r"^( *)(Args|Returns|Raises|Yields|Attributes|Example):\n\1 {2}\S", re.M)
+    section = re.compile(r"^( *)(Args|Returns|Raises|Yields|Attributes|Examples):\n\1 {2}\S", re.M)
     wrong = [
         str(path.relative_to(ROOT))
         for folder in (*PACKAGES, "recipes", "benchmarks", "examples")

@@ -200,9 +200,9 @@ class ContrastiveModel(keras.Model):
     ) -> None:
         """Prepares `fit`: contrastive training, by default with the image tower locked.
 
-        Example:
-            model.compile(keras.optimizers.Adam(1e-4))
-            model.fit({"image": pixels, "tokens": texts}, batch_size=64)  # uint8, strings
+        Examples:
+            >>> model.compile(keras.optimizers.Adam(1e-4))
+            >>> model.fit({"image": pixels, "tokens": texts}, batch_size=64)  # uint8, strings
 
         Args:
             optimizer: a Keras optimizer, or the trainer's `contrastive.config.OptimizerConfig`,

@@ -66,10 +66,10 @@ def open(path: str | os.PathLike, model=None) -> "Searcher":
 class Searcher:
     """Finds pictures in an index.
 
-    Example:
-        pictures = lit_tf.search.open("pictures.lance")
-        for found in pictures.text("a dog on a beach", top=5):
-            print(found.score, found.path)
+    Examples:
+        >>> pictures = lit_tf.search.open("pictures.lance")
+        >>> for found in pictures.text("a dog on a beach", top=5):
+        ...     print(found.score, found.path)
 
     Args:
         store: the index.

@@ -165,7 +165,7 @@ class _Tokenizer(tf.Module):
 class BertTokenizer(_Tokenizer):
     """BERT's lower-casing WordPiece: [CLS], the text's pieces, zeros.
 
-    Example:
+    Examples:
         >>> tokenizer = BertTokenizer("LiT-B16B_2.txt")
         >>> tokenizer(["a photo of a cat"])  # int32 (1, 16)
     """
@@ -219,7 +219,7 @@ class SentencePieceTokenizer(_Tokenizer):
     Any other is T5's kind: LiT and SigLIP end a text with `</s>` and pad with `</s>` too. Of these
     two only SigLIP lower-cases, which no file says.
 
-    Example:
+    Examples:
         >>> tokenizer = SentencePieceTokenizer("LiT-L16Ti.model")
         >>> tokenizer(["a photo of a cat"])  # int32 (1, 16)
 

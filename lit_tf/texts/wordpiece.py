@@ -210,7 +210,7 @@ def _shorten(text, limit=40):
 class WordPiece:
     """Texts to ids, equal to `lit_tf.texts.tokenizers.BertTokenizer` on every string.
 
-    Example:
+    Examples:
         >>> from lit_tf.texts.wordpiece import WordPiece, read_vocabulary
         >>> encode = WordPiece(read_vocabulary(open("LiT-B16B_2.txt", "rb").read())).encode
         >>> encode("a photo of a cat")  # 16 ids: [CLS], five words, zeros

@@ -37,9 +37,10 @@ class Table(CanonicalLayer):
 class Bert(TextTower):
     """BERT encoder with an optional linear head on [CLS]; tokens equal to 0 are padding.
 
-    Example:
-        tower = Bert(BertConfig(vocab_size=30522, width=768, depth=12, num_heads=12, mlp_dim=3072))
-        z = tower(tokens)  # int32 (batch, 16) -> (batch, 768)
+    Examples:
+        >>> sizes = {"width": 768, "depth": 12, "num_heads": 12, "mlp_dim": 3072}
+        >>> tower = Bert(BertConfig(vocab_size=30522, **sizes))
+        >>> z = tower(tokens)  # int32 (batch, 16) -> (batch, 768)
 
     Without a seed, variables stay at zero, to be filled.
     """

@@ -104,10 +104,10 @@ def interpolated_positions(table, coordinates):
 class ViT(Tower):
     """Vision Transformer: patches, pre-norm blocks, final norm, pooling, optional linear head.
 
-    Example:
-        tower = ViT(ViTConfig(patch_size=16, image_size=224, width=768, depth=12, num_heads=12,
-                              mlp_dim=3072))
-        z = tower(images)  # float (batch, 224, 224, 3) in [-1, 1] -> (batch, 768)
+    Examples:
+        >>> tower = ViT(ViTConfig(patch_size=16, image_size=224, width=768, depth=12, num_heads=12,
+        ...                       mlp_dim=3072))
+        >>> z = tower(images)  # float (batch, 224, 224, 3) in [-1, 1] -> (batch, 768)
 
     Without a seed, variables stay at zero, to be filled.
     """
