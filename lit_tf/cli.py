@@ -83,11 +83,7 @@ class _Version(argparse.Action):
 
 
 def build_parser(command: str | None) -> argparse.ArgumentParser:
-    """Returns the parser, complete for one subcommand only.
-
-    Args:
-        command: the subcommand whose module is imported and asked for its arguments; None for none.
-    """
+    """Returns the parser, complete for one subcommand only."""
     parser = argparse.ArgumentParser(
         prog="lit-tf",
         description="LiT (Locked-image text Tuning) for TensorFlow.",
@@ -121,15 +117,7 @@ def _make_printable():
 
 
 def main(argv=None) -> int:
-    """Runs the command line.
-
-    Args:
-        argv: the arguments, by default those of the process.
-
-    Returns:
-        The exit code: 0, 2 for an error that the user can put right, 1 for one that is ours, 130
-        for Ctrl-C.
-    """
+    """Runs the command line; returns its exit code, also of errors and of Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
     _make_printable()
     lighten_keras()

@@ -5,15 +5,7 @@ from typing import Any
 
 
 def to_list(values: Any) -> list[Any]:
-    """Returns the items of any sequence as a list.
-
-    Args:
-        values: a list, tuple, generator or other iterable; a series or index of pandas; an array of
-            Arrow or NumPy; an eager tensor.
-
-    Raises:
-        TypeError: it is not a sequence. Its message completes a sentence that ends in "which".
-    """
+    """Returns the items of any sequence as a list; a TypeError completes "..., which"."""
     if isinstance(values, Mapping):
         raise TypeError("maps keys to values")
     if hasattr(values, "columns"):  # whose items would be their names

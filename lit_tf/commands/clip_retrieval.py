@@ -22,13 +22,6 @@ def check_folder(folder: str | os.PathLike) -> None:
     """Raises an error if `write` could not write a folder; to be called before any work.
 
     All partitions that stand in a folder belong to one collection, so an older one must not.
-
-    Args:
-        folder: expected to be empty, or not to exist in a folder that does.
-
-    Raises:
-        ConfigError: the folder cannot be written, or is not empty.
-        MissingPackageError: pyarrow is not installed.
     """
     with extra("search"):
         import pyarrow  # noqa: F401
@@ -40,18 +33,7 @@ def check_folder(folder: str | os.PathLike) -> None:
 
 
 def write(folder: str | os.PathLike, kind: str, embeddings: np.ndarray, names: list[str]) -> None:
-    """Writes embeddings and what they belong to.
-
-    Args:
-        folder: a new or empty folder.
-        kind: "image" or "text".
-        embeddings: float32 (N, D).
-        names: the N images' paths, or the texts.
-
-    Raises:
-        ConfigError: the folder cannot be written, or is not empty.
-        MissingPackageError: pyarrow is not installed.
-    """
+    """Writes embeddings (N, D) of a kind, "image" or "text", and the N paths or texts."""
     with extra("search"):
         import pyarrow as pa
         import pyarrow.parquet

@@ -161,20 +161,7 @@ class LeftOut(list):
 
 
 def encode_readable_images(model, paths, args, left_out):
-    """Embeds the image files that can be read; with `--strict` all, or none.
-
-    Args:
-        model: the model.
-        paths: the files.
-        args: what `add_model` and `add_strict` added.
-        left_out: a `LeftOut` that gets the others.
-
-    Returns:
-        The paths of the N readable files, and float32 embeddings (N, D).
-
-    Raises:
-        ImageError: no file can be read, or with `--strict` one cannot.
-    """
+    """Returns the paths of the N images that can be read, and float32 embeddings (N, D)."""
     import numpy as np
 
     model.tower("image")
@@ -235,14 +222,7 @@ def progress(unit, items=None, total=None):
 
 
 def matching_files(patterns):
-    """Returns the files that match patterns, sorted within each pattern.
-
-    Args:
-        patterns: paths, glob patterns, or either at an address such as gs://bucket/*.jpg.
-
-    Raises:
-        ImageError: a pattern matches nothing.
-    """
+    """Returns the files that match patterns, sorted within each pattern."""
     paths = []
     for pattern in patterns:
         if os.path.exists(pattern):
@@ -263,11 +243,7 @@ def matching_files(patterns):
 
 
 def read_texts(path):
-    """Returns the lines of a UTF-8 file; `-` is standard input.
-
-    Raises:
-        DataError: there are no lines, or they cannot be read.
-    """
+    """Returns the lines of a UTF-8 file; `-` is standard input."""
     from lit_tf.texts.files import read_lines
 
     if path == "-":
@@ -284,11 +260,7 @@ def read_texts(path):
 
 
 def texts(items):
-    """Returns texts as given, with `@FILE` replaced by the lines of the file.
-
-    Raises:
-        DataError: a file holds no lines, or cannot be read.
-    """
+    """Returns texts as given, with `@FILE` replaced by the lines of the file."""
     out = []
     for item in items:
         out += read_texts(item[1:]) if item.startswith("@") else [item]
@@ -306,11 +278,7 @@ def classes_or_classifier(value):
 
 
 def class_names(value):
-    """Returns class names, given either separated by commas or as a file with one per line.
-
-    Raises:
-        DataError: there are no names, or the file cannot be read.
-    """
+    """Returns class names, given either separated by commas or as a file with one per line."""
     # A single class is useless, so one value that looks like a file's name is taken for a file.
     is_path = "," not in value and (os.sep in value or re.search(r"\.[A-Za-z]{2,5}$", value))
     if is_path or os.path.isfile(value):
@@ -374,13 +342,7 @@ def _without_nan(value):
 
 
 def print_table(rows, right=(), *, ruled=False):
-    """Prints rows of strings in columns.
-
-    Args:
-        rows: equally many cells each.
-        right: numbers of the columns that are right-aligned.
-        ruled: draw a line below the first row.
-    """
+    """Prints rows of strings in columns, some of which are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
         cells = [

@@ -11,14 +11,9 @@ from lit_tf.images.formats import IMAGE_SUFFIXES
 def check_output_files(outputs: Iterable, inputs: Iterable = ()) -> None:
     """Refuses files that cannot be written, or whose writing would destroy an input.
 
-    Args:
-        outputs: the files to be written, local or addresses; None is skipped.
-        inputs: what is read: paths, addresses, or 0 for standard input. None, and what does not
-            exist, such as a model's name, is skipped. In a folder, images are protected.
-
-    Raises:
-        ConfigError: an output cannot be written, or is one of the inputs or another output by its
-            identity as a file, whatever the names and links are.
+    They are compared by their identity as files, whatever the names and links are. Inputs are
+    paths, addresses, or 0 for standard input; None, and what does not exist, such as a model's
+    name, is skipped. In a folder, images are protected.
     """
     outputs = [os.fspath(path) for path in outputs if path is not None]
     for path in outputs:
@@ -43,16 +38,7 @@ def check_output_files(outputs: Iterable, inputs: Iterable = ()) -> None:
 
 
 def check_output_folder(path, inputs: Iterable = (), *, replaced: bool = False) -> None:
-    """Refuses a folder whose writing would destroy an input.
-
-    Args:
-        path: the folder to be written.
-        inputs: see `check_output_files`.
-        replaced: whether the folder is replaced with all that is in it.
-
-    Raises:
-        ConfigError: the output is an input, or would be replaced with an input in it.
-    """
+    """Refuses a folder that is an input or, if it is replaced as a whole, holds one."""
     path, inputs = os.fspath(path), list(inputs)
     if "://" not in path and os.path.islink(os.path.realpath(path)):
         raise ConfigError(f"{printable(path)} cannot be written: it is a link to itself")

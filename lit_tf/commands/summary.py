@@ -12,23 +12,7 @@ from lit_tf.texts import vocabularies
 
 
 def summarize(name_or_path, *, vocab=None) -> dict:
-    """Returns what a checkpoint holds and what it lacks, in plain values, ready for JSON.
-
-    Args:
-        name_or_path: as for `lit_tf.load`.
-        vocab: path of the vocabulary; by default the one beside the file.
-
-    Returns:
-        A dict: `path`, `layout`, `dtypes` (names), `config` (`LitConfig.to_dict()`), `parameters`,
-        `tower_parameters` ({"image": n, "text": n}), `embedding_dim`, `temperature` and `bias`
-        (floats or None), `tokenizer` (kind or None), `vocabulary` (number of its pieces, or None),
-        `missing` (sentences; empty where nothing is).
-
-    Raises:
-        CheckpointError: the file is damaged, incomplete or of no known layout.
-        DownloadError: a published file is neither in the cache nor reachable.
-        TokenizerError: the vocabulary cannot be used with it.
-    """
+    """Returns what a checkpoint holds and what it lacks, in plain values, ready for JSON."""
     path = download.resolve(name_or_path, with_vocab=vocab is None)
     with open_checkpoint(path) as checkpoint:
         config = config_of(checkpoint)

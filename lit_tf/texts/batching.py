@@ -8,14 +8,9 @@ import numpy as np
 
 
 def distinct_by_length(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the distinct rows of tokens, short ones first, and the place of each given row.
+    """Returns the distinct rows of tokens (N, L), short ones first, and each row's place (N,).
 
-    Args:
-        tokens: int (N, L), filled up with zeros at the end.
-
-    Returns:
-        rows (M, L), M <= N, and places int64 (N,), such that `rows[places]` equals `tokens`, and
-        `embed(rows)[places]` equals `embed(tokens)`.
+    So `rows[places]` equals `tokens`, and `embed(rows)[places]` equals `embed(tokens)`.
     """
     rows, places = np.unique(tokens, axis=0, return_inverse=True)
     # The position after the last token; L where there is none, as Bert.without_padding has it.

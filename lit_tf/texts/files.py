@@ -12,11 +12,7 @@ _LEADING_NUMBER = re.compile(r"\(?(\d{1,9})[\s.,:;)_-]+\S")
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
-    """Returns the lines of a UTF-8 file without their ends.
-
-    Raises:
-        DataError: the file cannot be read or is not UTF-8.
-    """
+    """Returns the lines of a UTF-8 file without their ends."""
     try:
         with open(path, encoding="utf-8-sig") as file:  # Windows likes to begin with a mark
             # Not splitlines(), which ends lines at form feeds and Unicode's separators, too.
@@ -30,13 +26,6 @@ def read_list(path: str | os.PathLike, what: str) -> list[str]:
 
     A file in another format would silently put numbers and marks into every prompt.
     Lines that may be numbered ("0 cat", "1 dog") are taken as they are, with a warning.
-
-    Args:
-        path: a UTF-8 file; a byte order mark and Windows' line ends are taken off.
-        what: "class name" or "template".
-
-    Raises:
-        DataError: the file cannot be read, or holds a table, a numbered list, JSON or NUL bytes.
     """
     lines = [line for line in map(str.strip, read_lines(path)) if line]
     found = None
@@ -60,11 +49,7 @@ def read_list(path: str | os.PathLike, what: str) -> list[str]:
 
 
 def read_class_names(path: str | os.PathLike) -> list[str] | dict[str, str]:
-    """Returns the names in a file: in their order, or {folder: name} of lines FOLDER<tab>NAME.
-
-    Raises:
-        DataError: as for `read_list`, or a folder stands there twice.
-    """
+    """Returns the names in a file: in their order, or {folder: name} of lines FOLDER<tab>NAME."""
     rows = [[cell.strip() for cell in line.split("\t")] for line in read_lines(path)]
     rows = [row for row in rows if any(row)]
     if not rows or not all(len(row) == 2 and all(row) for row in rows):

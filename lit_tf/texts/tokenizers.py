@@ -28,19 +28,7 @@ KINDS = ("bert", "sentencepiece")
 
 
 def check_texts(texts: Any) -> tf.Tensor:
-    """Returns texts as a string tensor, refusing by its index what is not a text.
-
-    Args:
-        texts: a string tensor, eager or symbolic, of shape (N,) or (); a string; or any
-            sequence of N strings that `lit_tf.sequences.to_list` takes. Bytes count as strings if
-            they are UTF-8.
-
-    Returns:
-        A string tensor of shape (N,) or ().
-
-    Raises:
-        TokenizerError: if anything in it is not a text.
-    """
+    """Returns texts as a string tensor, refusing by its index what is not a text."""
     if tf.is_tensor(texts) or isinstance(texts, tf.Variable):
         if isinstance(texts, (tf.RaggedTensor, tf.SparseTensor)) or texts.dtype != tf.string:
             raise TokenizerError(
@@ -361,34 +349,14 @@ def sentencepiece_message():
 def tokenizer_from_bytes(
     kind: str, data: bytes, length: int = 16, lowercase: bool = False
 ) -> "BertTokenizer | SentencePieceTokenizer":
-    """Makes a tokenizer of a vocabulary file's bytes.
-
-    Args:
-        kind: "bert" or "sentencepiece".
-        data: what the tokenizer's `to_bytes()` returned, or the file's content.
-        length: how many ids a text becomes.
-        lowercase: as for `SentencePieceTokenizer`; `bert` always lower-cases.
-
-    Raises:
-        TokenizerError: if the kind is unknown or the bytes are not a vocabulary of that kind.
-    """
+    """Makes a tokenizer of a vocabulary file's bytes."""
     return _make(kind, bytes(data), length, lowercase)
 
 
 def load_tokenizer(
     path: str | os.PathLike, kind: str | None = None, length: int = 16, lowercase: bool = False
 ) -> "BertTokenizer | SentencePieceTokenizer":
-    """Reads a vocabulary file.
-
-    Args:
-        path: `NAME.txt` (bert) or `NAME.model` (sentencepiece), local or gs://.
-        kind: "bert" or "sentencepiece"; read off the name where it is not given.
-        length: how many ids a text becomes.
-        lowercase: as for `SentencePieceTokenizer`; `bert` always lower-cases.
-
-    Raises:
-        TokenizerError: if the file cannot be read, or is not a vocabulary of that kind.
-    """
+    """Reads NAME.txt (bert) or NAME.model (sentencepiece), local or gs://; `kind` if given."""
     if kind is None:
         kind = vocabularies.kind_of(os.fspath(path))
         if kind is None:

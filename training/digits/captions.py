@@ -50,9 +50,7 @@ _SHARES = (0.75, 0.12, 0.13)
 def held_out(kind, split):
     """Returns phrasings that no training caption uses: every third for validation, others to test.
 
-    Args:
-        kind: "pair", "words" (the number in words), "ink", "paper" or "full" (pair, ink and paper).
-        split: "validation", for choosing settings, or "test", for what is reported.
+    A kind is "pair", "words" (the number in words), "ink", "paper" or "full" (all three).
     """
     phrasings = PHRASINGS["held_out"][kind]
     validation = phrasings[::3]

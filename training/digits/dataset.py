@@ -39,11 +39,7 @@ _CHUNK = 1000
 
 
 def pair_prompts(split: str) -> Prompts:
-    """Returns the 100 ordered pairs of digits, in phrasings that no training caption uses.
-
-    Args:
-        split: "validation" or "test", or a part of one.
-    """
+    """Returns the 100 ordered pairs of digits, in phrasings that no training caption uses."""
     phrasings = captions.held_out("pair", "validation" if "validation" in split else "test")
     return Prompts(
         texts=[
@@ -106,14 +102,7 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
     ]
 
     def for_split(self, split: str) -> "DigitPairs":
-        """Returns the builder that has a split, or part of one, and no more than need be.
-
-        Args:
-            split: as for `tfds.load`.
-
-        Raises:
-            DataError: there is no such split.
-        """
+        """Returns the builder that has a split, or part of one, and no more than need be."""
         names = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"\[.*?\]", "", split)))
         if not names or names - set(SPLITS):
             raise DataError(
@@ -127,26 +116,22 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         # Not dataset_info_from_configs(): it looks below lit_tf/, where an editable install has
         # no training/.
+        f = tfds.features
+        features = {
+            "image": f.Image(shape=(render.HEIGHT, render.WIDTH, 3), encoding_format="png"),
+            "captions": f.Sequence({"id": np.int64, "text": f.Text()}),
+            "label": f.ClassLabel(names=[f"{n:02d}" for n in range(100)]),
+            "left": f.ClassLabel(names=list(captions.DIGITS)),
+            "right": f.ClassLabel(names=list(captions.DIGITS)),
+            "ink": f.ClassLabel(names=list(render.INKS)),
+            "paper": f.ClassLabel(names=list(render.PAPERS)),
+            "digits": f.Tensor(shape=(2,), dtype=np.int64),
+        }
         return tfds.core.DatasetInfo(
             builder=self,
             description=_DESCRIPTION,
             citation=_CITATION,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(
-                        shape=(render.HEIGHT, render.WIDTH, 3), encoding_format="png"
-                    ),
-                    "captions": tfds.features.Sequence(
-                        {"id": np.int64, "text": tfds.features.Text()}
-                    ),
-                    "label": tfds.features.ClassLabel(names=[f"{n:02d}" for n in range(100)]),
-                    "left": tfds.features.ClassLabel(names=list(captions.DIGITS)),
-                    "right": tfds.features.ClassLabel(names=list(captions.DIGITS)),
-                    "ink": tfds.features.ClassLabel(names=list(render.INKS)),
-                    "paper": tfds.features.ClassLabel(names=list(render.PAPERS)),
-                    "digits": tfds.features.Tensor(shape=(2,), dtype=np.int64),
-                }
-            ),
+            features=f.FeaturesDict(features),
         )
 
     def _split_generators(self, dl_manager):
@@ -170,24 +155,19 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
             images = render.draw(left, right, ink, paper, rng, augment)
             for i, pair in enumerate(chunk.tolist()):
                 described = (*pair, inks[ink[i]], papers[paper[i]])
-                if split == "pretrain":
-                    texts = []
-                elif split == "train":
-                    texts = [
-                        captions.training_caption(*described, rng)
-                        for _ in range(_CAPTIONS_PER_IMAGE)
-                    ]
-                else:
+                texts = []
+                if split == "train":
+                    draws = range(_CAPTIONS_PER_IMAGE)
+                    texts = [captions.training_caption(*described, rng) for _ in draws]
+                elif split != "pretrain":
                     texts = captions.held_out_captions(*described, split)
                 number = start + i
+                first = number * _CAPTIONS_PER_IMAGE
                 yield (
                     number,
                     {
                         "image": images[i],
-                        "captions": [
-                            {"id": number * _CAPTIONS_PER_IMAGE + k, "text": text}
-                            for k, text in enumerate(texts)
-                        ],
+                        "captions": [{"id": first + k, "text": t} for k, t in enumerate(texts)],
                         "label": 10 * pair[0] + pair[1],
                         "left": pair[0],
                         "right": pair[1],

@@ -47,14 +47,7 @@ _TEST_SHARE, _VALIDATION_SHARE = 0.2, 0.1
 
 @functools.cache
 def load_digits():
-    """Returns scikit-learn's digits as ink coverage, upsampled, and their classes.
-
-    Returns:
-        A tuple of coverage, float32 (1797, 32, 32) in [0, 1], and classes, int64 (1797,).
-
-    Raises:
-        MissingPackageError: scikit-learn is not installed.
-    """
+    """Returns scikit-learn's digits: ink coverage, float32 (1797, 32, 32), and classes (1797,)."""
     with extra("train"):
         from scipy import ndimage
 
@@ -83,12 +76,9 @@ def _read_scikit_learns_file():
 
 @functools.cache
 def digit_splits():
-    """Returns which of scikit-learn's digits belong to which split.
+    """Returns {"train" (70 %), "validation" (10 %) and "test" (20 %): sorted int64 indices}.
 
     Stratified by class, drawn once with a fixed seed. A digit is in one split only.
-
-    Returns:
-        A dict from "train" (70 %), "validation" (10 %) and "test" (20 %) to sorted int64 indices.
     """
     _, classes = load_digits()
     rng = np.random.default_rng(2111_07991)
@@ -104,16 +94,7 @@ def digit_splits():
 
 
 def choose_digits(digits, split, rng):
-    """Draws one real image for each wanted digit.
-
-    Args:
-        digits: int array (N,), values 0 to 9.
-        split: "train", "validation" or "test".
-        rng: `np.random.Generator`.
-
-    Returns:
-        int64 (N,): indices into `load_digits()`, all of them from `split`.
-    """
+    """Draws a real image of a split for each of N digits; returns indices into `load_digits()`."""
     _, classes = load_digits()
     pool = digit_splits()[split]
     by_class = [pool[classes[pool] == digit] for digit in range(10)]
@@ -155,19 +136,11 @@ def _place(coverage, center, scale, angle, slant, waves):
 
 
 def draw(left, right, inks, papers, rng, augment=False):
-    """Draws pairs of digits, each shifted and scaled a little.
+    """Draws pairs of digits, each shifted and scaled a little; returns uint8 (N, 32, 64, 3).
 
-    Args:
-        left: int array (N,), indices into `load_digits()` of the digits on the left.
-        right: the same for the right.
-        inks: int array (N,), positions in `INKS`.
-        papers: int array (N,), positions in `PAPERS`.
-        rng: `np.random.Generator`.
-        augment: for training: digits are rotated, slanted, stretched, bent and thinned too, so that
-            a thousand real digits go further. What is measured on is never augmented.
-
-    Returns:
-        uint8 (N, 32, 64, 3).
+    `left` and `right` are indices (N,) into `load_digits()`, `inks` and `papers` positions (N,) in
+    `INKS` and `PAPERS`. To augment, digits are rotated, slanted, stretched, bent and thinned too,
+    so that a thousand real digits go further. What is measured on is never augmented.
     """
     n = len(left)
     sides = [
@@ -204,13 +177,7 @@ def _geometry(n, middle, rng, augment):
 
 
 def _paint(sides, ink_rgb, paper_rgb):
-    """Returns uint8 (n, HEIGHT, WIDTH, 3): digits in their ink on their paper.
-
-    Args:
-        sides: (indices, *`_geometry`) of each digit of the pairs.
-        ink_rgb: float (n, 3).
-        paper_rgb: float (n, 3).
-    """
+    """Returns uint8 (n, HEIGHT, WIDTH, 3) of sides (indices, *`_geometry`) and colours (n, 3)."""
     coverage, _ = load_digits()
     ink = np.zeros((len(ink_rgb), HEIGHT, WIDTH), np.float32)
     for indices, *geometry, thinning in sides:

@@ -50,12 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args) -> int:
-    """Runs `lit-tf tpu-preflight`.
-
-    Returns:
-        0 if everything compiles and fits, 3 if something does not fit, 1 if one of several programs
-        does not compile.
-    """
+    """Runs `lit-tf tpu-preflight`."""
     from . import report
     from .compiler import check_installed
 
@@ -72,12 +67,7 @@ def run(args) -> int:
 
 
 def preflight(spec, topology, overrides=(), what="train", batch=256):
-    """Compiles what a config describes for a slice, and returns the `Report`; `batch` is per chip.
-
-    Raises:
-        ConfigError: the config is wrong, or that many chips cannot share its batch.
-        TrainingError: the program needs an op that TPUs lack, or the compiler refuses it.
-    """
+    """Returns the `Report` of what a config describes on a slice; `batch` is per chip."""
     from ..config import load_config
     from . import programs, report
     from .chips import parse_topology

@@ -58,12 +58,7 @@ def check_installed() -> None:
 
 
 def compile_stablehlo(stablehlo: str, topology: Topology) -> Compiled:
-    """Compiles a program's text for a slice, one replica a chip.
-
-    Raises:
-        DoesNotFit: it needs more memory than there is.
-        TrainingError: the compiler refuses it.
-    """
+    """Compiles a program's text for a slice, one replica a chip."""
     with tempfile.TemporaryDirectory() as folder:
         program, result = pathlib.Path(folder, "program"), pathlib.Path(folder, "result")
         program.write_text(stablehlo)

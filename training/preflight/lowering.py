@@ -52,10 +52,6 @@ def lower(function, arguments) -> str:
     """Returns StableHLO of a function of `tf.TensorSpec`s in any nesting; traces it, runs nothing.
 
     Every operation has the name of the TensorFlow op (and so of the Keras layer) that it came from.
-
-    Raises:
-        TrainingError: the function holds an op that XLA cannot compile; names the op and the layer
-            it was called in.
     """
 
     def program(*flat):  # TensorFlow returns IR for flat arguments only
