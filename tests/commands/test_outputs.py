@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_the_old_output(run, user_files, command, monkeypatch
     def fail(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
-    monkeypatch.setattr(files, "_sync", fail)
+    monkeypatch.setattr(files, "sync", fail)
     for name in ("old.npz", "old.png"):
         pathlib.Path(name).write_bytes(b"old")
     pathlib.Path("old.txt").write_bytes(pathlib.Path("a.txt").read_bytes())
@@ -109,7 +109,7 @@ def test_pages_and_figures_on_a_full_disk_leave_the_old_ones(tmp_path, monkeypat
     ]
     for write in writers:
         with monkeypatch.context() as full:
-            full.setattr(files, "_sync", fail)
+            full.setattr(files, "sync", fail)
             with pytest.raises(OSError, match="No space left"):
                 write()
         assert path.read_text() == "old" and os.listdir(tmp_path) == ["old"]
