@@ -44,7 +44,7 @@ ERRORS = {
     "no images": (["embed", "CKPT", "--images", "no*.jpg", "-o", "OUT"], r"no\*.jpg"),
     "no texts file": (["embed", "CKPT", "--texts", "none.txt", "-o", "OUT"], "none.txt"),
     "empty texts": (["embed", "CKPT", "--texts", "EMPTY", "-o", "OUT"], "no texts"),
-    "no image file": (["classify", "CKPT", "EMPTY", "--classes", "a"], "Image 0 .*cannot be decoded .0 bytes"),
+    "no image file": (["classify", "CKPT", "EMPTY", "--classes", "a"], "Image 0 .*0 bytes"),
     "no folder": (["embed", "CKPT", "--texts", "EMPTY", "-o", "no/x"], "no folder no"),
     "out is folder": (["embed", "CKPT", "--texts", "EMPTY", "-o", "PHOTOS"], "is a folder"),
     "no classes": (["classify", "CKPT", IMAGE, "--classes", " , "], "names no class"),
