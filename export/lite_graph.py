@@ -8,14 +8,6 @@ from lit_tf.errors import extra
 
 
 @functools.cache
-def _schema():
-    with extra("lite"):
-        from ai_edge_litert import schema_py_generated
-
-    return schema_py_generated
-
-
-@functools.cache
 def _utilities():
     with extra("lite"):
         from ai_edge_litert.tools import flatbuffer_utils
@@ -23,16 +15,18 @@ def _utilities():
     return flatbuffer_utils
 
 
-class LiteGraph:
-    """A TFLite graph of one subgraph.
+def _schema():
+    return _utilities().schema_fb
 
-    Args:
-        data: the file's bytes.
-    """
+
+class LiteGraph:
+    """A TFLite graph of one subgraph, from its file's bytes."""
 
     def __init__(self, data: bytes):
         self.model = _utilities().read_model_from_bytearray(bytearray(data))
         (self.main,) = self.model.subgraphs
+        codes = self.model.operatorCodes
+        self.codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in codes]
 
     def to_bytes(self) -> bytes:
         """Returns the file's bytes."""
@@ -41,13 +35,7 @@ class LiteGraph:
     def operations(self, name: str) -> list:
         """Returns the operations of one kind, in order."""
         code = getattr(_schema().BuiltinOperator, name)
-        wanted = [max(c.builtinCode, c.deprecatedBuiltinCode) == code for c in self.codes]
-        return [op for op in self.main.operators if wanted[op.opcodeIndex]]
-
-    @property
-    def codes(self) -> list:
-        """The kinds of operations in the graph."""
-        return self.model.operatorCodes
+        return [op for op in self.main.operators if self.codes[op.opcodeIndex] == code]
 
     def tensor(self, index: int):
         """Returns the tensor of an operation's input or output."""
@@ -107,13 +95,12 @@ class LiteGraph:
         """Inserts an operation at a place among the others."""
         schema = _schema()
         code, op = getattr(schema.BuiltinOperator, name), schema.OperatorT()
-        known = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in self.codes]
-        if code not in known:
+        if code not in self.codes:
             made = schema.OperatorCodeT()
             made.builtinCode, made.deprecatedBuiltinCode = code, min(code, 127)
-            self.codes.append(made)
-            known.append(code)
-        op.opcodeIndex, op.inputs, op.outputs = known.index(code), inputs, [output]
+            self.model.operatorCodes.append(made)
+            self.codes.append(code)
+        op.opcodeIndex, op.inputs, op.outputs = self.codes.index(code), inputs, [output]
         camel = "".join(part.capitalize() for part in name.split("_")) + "Options"
         op.builtinOptionsType = getattr(schema.BuiltinOptions, camel)
         op.builtinOptions = options or getattr(schema, f"{camel}T")()
@@ -128,25 +115,17 @@ def _one_scale(scale):
     return quantization
 
 
-def lookups(graph: LiteGraph) -> list:
-    """Returns the operations that read rows of a constant float table."""
-    return [
-        op
-        for op in graph.operations("GATHER")
-        if graph.is_type(op.inputs[0], "FLOAT32")
-        and graph.constant(op.inputs[0], np.float32) is not None
-    ]
-
-
 def shrink_tables(graph: LiteGraph, most_half: float) -> None:
     """Stores token tables of up to `most_half` entries in float16, and larger ones in int8.
 
     No operation reads int8 rows with a scale for each in the same way everywhere: TFLite up to 2.17
     reads EMBEDDING_LOOKUP's with one scale. So the rows and their scales are read, then multiplied.
     """
-    for op in lookups(graph):
+    for op in graph.operations("GATHER"):
         place, (source, ids), output = graph.main.operators.index(op), op.inputs, op.outputs[0]
-        table = graph.constant(source, np.float32)
+        table = graph.constant(source, np.float32) if graph.is_type(source, "FLOAT32") else None
+        if table is None:
+            continue
         if table.size <= most_half:
             half = graph.add("table/half", table.astype(np.float16))
             graph.compute(source)

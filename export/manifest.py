@@ -40,17 +40,7 @@ def similarities(zimg, rows):
 
 
 def write(folder, model, artefact: str, source=None, classes=None, templates=None, **more) -> None:
-    """Writes `lit_manifest.json`.
-
-    Args:
-        folder: the exported folder.
-        model: the model that was exported.
-        artefact: `saved_model`, `tflite` or `web`.
-        source: the checkpoint's path, or None if the model does not come from a file.
-        classes: names of baked-in classes, or None.
-        templates: the templates that they were embedded with.
-        **more: other fields to record.
-    """
+    """Writes `lit_manifest.json` of an exported folder; `more` are other fields to record."""
     config, image = model.config, model.config.image
     digest = None
     if source is not None and os.path.isfile(source):

@@ -17,38 +17,20 @@ from .names import DYNAMIC_INT8, FLOAT16, INT8, MIN_RUNTIMES, NONE
 # A name scope whose matrix products stay float: similarities, which the temperature multiplies.
 KEPT_FLOAT = "kept_float"
 
-_HEADS = (
-    "the last linear head, and the layers of attention pooling that work on its one token (float16 "
-    "weights): their rounding goes straight into the embedding. The head cost a small text tower "
-    "more than all other layers; the pooling cost a small image tower in int8 a cosine of 0.987 in "
-    "place of 0.999"
-)
-_LAST_BLOCK = (
-    "the last block of a text transformer of several (float16 weights): it works on one token too, "
-    "and cost a small tower a cosine of 0.992 in place of 0.999"
-)
 # A token table of up to this many entries stays float16. It would save little in int8, and each of
 # its few rows matters more (LiT-digits has 31,000 entries, BERT base 23 million).
 _SMALL_TABLE = 1_000_000
-_TABLE = f"a token table of up to {_SMALL_TABLE:,} entries (float16)"
-_WEIGHTLESS = (
-    "LayerNorm, softmax, GELU, residual sums and the two products of attention: they have no "
-    "weights, so they would save no space, and in int8 they cost more accuracy than all the rest"
-)
-_PATCHES = "the patch convolution (float16 weights): it alone would cost more than all other layers"
+# The head and attention pooling's last layers work on one token: their rounding goes straight into
+# the embedding. A head cost a small text tower more than all other layers, the pooling a small
+# image tower in int8 a cosine of 0.987 in place of 0.999, the last block of a text transformer
+# 0.992. What has no weights would save no space, and cost more accuracy than all the rest.
+_HALF = ["patch convolution", "head", "last layers of attention pooling", "small token tables"]
+_WEIGHTLESS = ["LayerNorm", "softmax", "GELU", "sums", "products of attention"]
 STAYS_FLOAT = {
     NONE: ["everything"],
-    FLOAT16: ["all computation; only weights are float16"],
-    DYNAMIC_INT8: [_PATCHES, _HEADS, _TABLE, _WEIGHTLESS],
-    INT8: [
-        _PATCHES,
-        _HEADS,
-        _LAST_BLOCK,
-        _TABLE,
-        _WEIGHTLESS,
-        "text_encoder_strings.tflite: activations (as in dynamic_int8), for no calibrator runs the "
-        "tokenizer's operations",
-    ],
+    FLOAT16: ["all computation"],
+    DYNAMIC_INT8: _HALF + _WEIGHTLESS,
+    INT8: [*_HALF, "last block of a text transformer", *_WEIGHTLESS, "graphs of strings"],
 }
 
 

@@ -98,15 +98,8 @@ def resized(
 ) -> np.ndarray:
     """Returns images of any kind as uint8 (N, R, R, 3), the input of the model's graphs.
 
-    Args:
-        model: the model, whose image size is R.
-        images: what `encode_image` takes.
-        max_pixels: width times height of the largest file or PIL image that is decoded.
-        failed: called with (image, error) for each image that cannot be read; the image is left
-            out. By default the error is raised.
-
-    Raises:
-        ImageError: an image cannot be read and `failed` is None.
+    One that cannot be read is left out after a call of `failed(image, error)`; without `failed`,
+    its ImageError is raised.
     """
     size, crop, out = model.config.image.image_size, model.config.crop, []
     for i, image in enumerate(images):

@@ -29,16 +29,7 @@ def _function(*specs):
 
 
 class Served(tf.Module):
-    """The contents of the SavedModel: the towers' variables, and one function per signature.
-
-    Args:
-        model: the model.
-        parts: which of `PARTS`.
-        classes: None, or (names, float32 embeddings (C, D)).
-        max_pixels: width times height beyond which `image_bytes` are refused.
-        exif: whether JPEGs in `image_bytes` are turned upright.
-        prepare: how the image tower takes images.
-    """
+    """The contents of the SavedModel: the towers' variables, and one function per signature."""
 
     def __init__(self, model, parts, classes, max_pixels, exif, prepare):
         super().__init__()
@@ -198,22 +189,6 @@ def _read_graph(folder):
     return proto.meta_graphs[0]
 
 
-def operations(folder: str | os.PathLike) -> set[str]:
-    """Returns the names of all operations in a SavedModel's graph."""
-    graph = _read_graph(folder).graph_def
-    nodes = [n.op for n in graph.node]
-    for function in graph.library.function:
-        nodes += [n.op for n in function.node_def]
-    return set(nodes)
-
-
-def is_text(operations: Iterable[str]) -> bool:
-    """Returns whether any of the operations is tensorflow-text's."""
-    # By name, because this process's registry may hold tensorflow-text's operations too.
-    marks = ("TFText", "Sentencepiece", "Wordpiece", "CaseFoldUTF8", "NormalizeUTF8", "RegexSplit")
-    return any(mark in op for op in operations for mark in marks)
-
-
 def _check_parts(model, parts, classes):
     parts = tuple(dict.fromkeys(parts))
     unknown = sorted(set(parts) - set(PARTS))
@@ -285,14 +260,13 @@ def saved_model(
     served = Served(exported, parts, baked, max_pixels, exif, prepare)
     with manifest.replacing_export(path) as folder:
         tf.saved_model.save(served, str(folder), signatures=served.by_name)
-        text_ops = is_text(operations(folder))
         record = {
             "parts": list(parts),
             "dtype": exported.dtype_policy.name,
             "max_pixels": max_pixels,
             "exif": exif,
             "max_patches": max_patches,
-            "needs": ["tensorflow", *(["tensorflow_text"] if text_ops else [])],
+            "needs": ["tensorflow", *["tensorflow_text"] * ("text" in parts)],
             "signatures": _signatures(folder, served.by_name),
         }
         classes = baked and baked[0]

@@ -75,13 +75,7 @@ def tflite(
         raise ExportError(f"batch must be a positive integer or None; found {batch!r}")
     options = {"quantization": quantization, "batch": batch, "min_runtime": min_runtime}
     has_image = model.image_tower is not None
-    if calibration is not None:
-        if getattr(calibration, "ndim", 4) != 4:
-            raise ExportError(
-                f"calibration is an array {calibration.shape}; expected (images, height, width, 3) "
-                "or a list of images"
-            )
-        calibration = list(calibration)
+    calibration = None if calibration is None else list(calibration)
     if quantization == INT8 and has_image and not calibration:
         raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
     if classes is not None and (model.t is None or model.tokenizer is None):

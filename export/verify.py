@@ -6,7 +6,7 @@ lit_tf, so it gives the same results as a machine without lit_tf.
     python verify.py saved_model FOLDER INPUTS.npz OUTPUTS.npz
     python verify.py tflite FILE INPUTS.npz OUTPUTS.npz
 
-INPUTS holds one array for every `signature/argument`; `pack` writes strings. OUTPUTS gets
+INPUTS holds one array for every `signature/argument`; none of its strings ends in NUL. OUTPUTS gets
 `signature/output`, and for TFLite also `record`, a JSON text about the graph.
 """
 
@@ -18,46 +18,6 @@ import tempfile
 
 import numpy as np
 
-PACKED = "strings:"
-
-
-def pack(strings):
-    """Returns strings as (bytes laid end to end, their lengths), which NumPy stores unchanged."""
-    lengths = np.array([len(s) for s in strings], np.int64)
-    return np.frombuffer(b"".join(strings), np.uint8), lengths
-
-
-def write_inputs(path, inputs):
-    """Writes {signature: {argument: array, or list of bytes}}."""
-    arrays = {}
-    for signature, arguments in inputs.items():
-        for name, value in arguments.items():
-            key = f"{signature}/{name}"
-            if isinstance(value, list):
-                arrays[f"{PACKED}{key}"], arrays[f"lengths:{key}"] = pack(value)
-            else:
-                arrays[key] = value
-    np.savez(path, **arrays)
-
-
-def read_inputs(path):
-    """Returns what `write_inputs` wrote."""
-    out = {}
-    with np.load(path, allow_pickle=False) as arrays:
-        for key in arrays.files:
-            if key.startswith("lengths:"):
-                continue
-            value = arrays[key]
-            if key.startswith(PACKED):
-                key = key[len(PACKED) :]
-                ends = np.cumsum(arrays[f"lengths:{key}"])
-                data = value.tobytes()
-                starts = [0, *ends[:-1]]
-                value = [data[a:b] for a, b in zip(starts, ends, strict=True)]
-            signature, name = key.rsplit("/", 1)
-            out.setdefault(signature, {})[name] = value
-    return out
-
 
 def run_in_process(kind, path, inputs):
     """Runs an artefact in a fresh process; returns {"signature/output": array}.
@@ -66,7 +26,12 @@ def run_in_process(kind, path, inputs):
     """
     with tempfile.TemporaryDirectory() as folder:
         given, got = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
-        write_inputs(given, inputs)
+        flat = {
+            f"{s}/{name}": v for s, arguments in inputs.items() for name, v in arguments.items()
+        }
+        np.savez(
+            given, **{k: np.array(v, "S") if isinstance(v, list) else v for k, v in flat.items()}
+        )
         command = [sys.executable, os.path.abspath(__file__), kind, str(path), given, got]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
         if done.returncode:
@@ -176,5 +141,10 @@ if __name__ == "__main__":
     kind, artefact, given, got = sys.argv[1:]
     # Keras imports these if they are installed. Without them it starts in half the time.
     sys.modules.update(dict.fromkeys(("matplotlib", "pandas", "sklearn")))
-    run = {"saved_model": _saved_model, "tflite": _tflite}[kind]
-    np.savez(got, **run(artefact, read_inputs(given)))
+    run, inputs = {"saved_model": _saved_model, "tflite": _tflite}[kind], {}
+    with np.load(given, allow_pickle=False) as arrays:
+        for key, value in arrays.items():
+            signature, name = key.rsplit("/", 1)
+            value = value.tolist() if value.dtype.kind == "S" else value
+            inputs.setdefault(signature, {})[name] = value
+    np.savez(got, **run(artefact, inputs))
