@@ -178,27 +178,19 @@ def _read(path, name):
 
 def checked_list(images: Any) -> Iterable[Any]:
     """Returns what stands for many images; ImageError if it is one image, or none."""
-    if isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, "convert"):
-        raise ImageError(
-            f"The images are one {type(images).__name__}; expected a list. For one image, put it "
-            "into a list: [image]."
-        )
+    one = isinstance(images, (str, bytes, bytearray, os.PathLike)) or hasattr(images, "convert")
     if hasattr(images, "to_pylist"):
         return to_list(images)
     shape = getattr(images, "shape", None)
-    # Strings have many types: of NumPy two, of pandas several.
-    if shape is not None and len(shape) == 1 and getattr(images.dtype, "kind", "O") in "OUT":
-        return to_list(images)
-    if shape is not None and images.dtype not in (object, tf.string) and len(shape) != 4:
+    if shape is not None:
+        # Strings have many types: of NumPy two, of pandas several.
+        if len(shape) == 1 and getattr(images.dtype, "kind", "O") in "OUT":
+            return to_list(images)
+        one |= images.dtype not in (object, tf.string) and len(shape) != 4
+    if one or not hasattr(images, "__iter__"):
+        kind = f"one {type(images).__name__}" if shape is None else f"of shape {tuple(shape)}"
         raise ImageError(
-            f"The images have shape {tuple(shape)}; expected (images, height, width, channels). "
-            "For one image, put it into a list: [image]."
+            f"The images are {kind}; expected an array (images, height, width, channels) or a list "
+            "of images. For one image, put it into a list: [image]."
         )
-    try:
-        iter(images)
-    except TypeError:
-        raise ImageError(
-            f"The images are {type(images).__name__}; expected an array (images, height, width, "
-            "channels) or a list of images."
-        ) from None
     return images
