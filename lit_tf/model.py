@@ -28,13 +28,12 @@ from lit_tf.towers.text_transformer import TextTransformer
 from lit_tf.towers.vit import ViT
 
 TOWERS = {"bert": Bert, "text_transformer": TextTransformer}
-NORM_EPSILON = 1e-8  # added to the norm, not inside a root
 
 
 def normalize(z: tf.Tensor) -> tf.Tensor:
     """Returns embeddings (batch, width) divided by (their L2 norm + 1e-8), in float32."""
     z = tf.cast(z, tf.float32)
-    return z / (tf.norm(z, axis=-1, keepdims=True) + NORM_EPSILON)
+    return z / (tf.norm(z, axis=-1, keepdims=True) + 1e-8)
 
 
 @keras.saving.register_keras_serializable("lit_tf")
@@ -193,7 +192,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         return out
 
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Embeds one batch for `predict`; see there why it gives no logits."""
+        """Embeds one batch for `predict`, without its logits, for the reason that `call` gives."""
         out = super().predict_step(data)
         out.pop("logits", None)
         return out
@@ -201,8 +200,6 @@ class LitModel(layers.Freezable, ContrastiveModel):
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
         """Embeds images, tokens or both in batches, and compares all images with all texts.
 
-        Keras would concatenate the logits of each batch, which has compared its own images with
-        its own texts only. So batches give embeddings, and the logits come from all of them.
         Arguments are those of `keras.Model.predict`; `x` is as for `call`, arrays or a dataset.
         """
         predict = super().predict
@@ -316,8 +313,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
             max_patches: as for `encode_image`.
             read: a function of an item to (a prepared image, any value that travels along); see
                 `lit_tf.images.preparation`. By default items are what `encode_image` takes. It runs
-                in several threads, and raises
-                ImageError if the item is not an image.
+                in several threads, and raises ImageError if the item is not an image.
             failed: called with (item, error) for each item that is not an image, in their order;
                 the stream goes on without it. By default the error is raised.
             embed: a function of uint8 (n, side, side, 3) to embeddings (n, D), in place of the
@@ -332,11 +328,8 @@ class LitModel(layers.Freezable, ContrastiveModel):
         """
         max_pixels, batch_size = check_max_pixels(max_pixels), stream.check_batch_size(batch_size)
         prepare = preparation(self.config, max_patches)
-        rest: dict[str, Any] = {
-            "embed": embed or self.image_function,
-            "batch_size": batch_size,
-            "stack": prepare.stack,
-        }
+        rest: dict[str, Any] = {"embed": embed or self.image_function, "batch_size": batch_size}
+        rest["stack"] = prepare.stack
         if read is not None:
             yield from stream.embed_stream(items, read, failed=failed, **rest)
             return
@@ -422,10 +415,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         return self._concatenate(embed(rows[i : i + batch_size]).numpy() for i in starts)[places]
 
     def _concatenate(self, parts):
-        parts = list(parts)
-        if not parts:
-            return np.zeros((0, self.config.embedding_dim), np.float32)
-        return np.concatenate(parts)
+        return np.concatenate([np.zeros((0, self.config.embedding_dim), np.float32), *parts])
 
     def classify(
         self,
@@ -473,8 +463,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         stream.check_batch_size(batch_size)
         class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
-        how: dict[str, Any] = {"max_pixels": max_pixels, "max_patches": max_patches}
-        zimg = self.encode_image(images, batch_size, **how)
+        zimg = self.encode_image(images, batch_size, max_pixels=max_pixels, max_patches=max_patches)
         return self.logits(zimg, classes).numpy()
 
     def match(
@@ -514,8 +503,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
                 "sigmoid(logits) a probability. Use classify, which compares texts with each other"
             )
         ztxt = self.encode_text(texts)
-        how: dict[str, Any] = {"max_pixels": max_pixels, "max_patches": max_patches}
-        zimg = self.encode_image(images, batch_size, **how)
+        zimg = self.encode_image(images, batch_size, max_pixels=max_pixels, max_patches=max_patches)
         return tf.sigmoid(self.logits(zimg, ztxt)).numpy()
 
     def with_dtype(self, dtype: Any) -> "LitModel":
@@ -538,10 +526,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         for prefix, tower in (("img", self.image_tower), ("txt", self.text_tower)):
             if tower is not None:
                 out.update({f"{prefix}/{k}": v for k, v in tower.canonical_variables().items()})
-        if self.t is not None:
-            out["t"] = self.t
-        if self.b is not None:
-            out["b"] = self.b
+        out |= {k: v for k, v in (("t", self.t), ("b", self.b)) if v is not None}
         return dict(sorted(out.items()))
 
     def fingerprint(self, prefix: str = "") -> str:

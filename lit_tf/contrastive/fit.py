@@ -1,6 +1,7 @@
 """`compile`, `fit` and `evaluate` of a two-tower model: Keras's loops around the trainer's step."""
 
 import dataclasses
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,14 +55,6 @@ class TrainerOptimizer(keras.optimizers.Optimizer):
         return {"config": dataclasses.asdict(self.config), "steps": self.steps, "name": self.name}
 
 
-class _KerasRule:
-    """What a step asks of an optimizer before the update, where a Keras optimizer makes that."""
-
-    def __init__(self, optimizer, parameters):
-        self.parameters, self.iterations = parameters, optimizer.iterations.value
-        self.scale_loss = optimizer.scale_loss
-
-
 def refuse_labels(**given: Any) -> None:
     """Raises DataError where labels, weights or a split are given."""
     names = ("y", "class_weight", "sample_weight", "validation_split")
@@ -77,11 +70,8 @@ class Fitting:
 
     def __init__(self, model, loss: LossConfig, locking: str, seed: int):
         self.optimizer, self.tokenizer, self.loss = model.optimizer, model.tokenizer, loss
-        self.variables = {
-            name: variable
-            for name, variable in model.canonical_variables().items()
-            if variable.trainable and trains(name, locking)
-        }
+        named = model.canonical_variables().items()
+        self.variables = {k: v for k, v in named if v.trainable and trains(k, locking)}
         if not self.variables:
             raise ConfigError("nothing is left to train: all layers are frozen or locked")
         parameters = {name: variable.value for name, variable in self.variables.items()}
@@ -90,7 +80,11 @@ class Fitting:
             rule = self.optimizer.rule
         else:
             self.optimizer.build(list(self.variables.values()))
-            rule = _KerasRule(self.optimizer, parameters)
+            rule = types.SimpleNamespace(  # what a step asks before the update, which Keras makes
+                parameters=parameters,
+                iterations=self.optimizer.iterations.value,
+                scale_loss=self.optimizer.scale_loss,
+            )
         self.step = ReplicaStep(model, rule, loss, seed=seed, observe=self._observe)
         self._loss = keras.metrics.Mean(name="loss")
         self._recalls = [keras.metrics.Mean(name=f"{w}_recall") for w in ("img2txt", "txt2img")]
@@ -137,7 +131,7 @@ class Fitting:
 
     def train(self, batch: Any) -> None:
         """Takes one step, in replica context."""
-        batch = self._checked(self.prepare(batch))
+        batch = self._checked(batch)
         if isinstance(self.optimizer, TrainerOptimizer):
             self._count(batch, self.step(batch)["loss"])
             return
@@ -148,10 +142,11 @@ class Fitting:
 
     def test(self, batch: Any) -> None:
         """Measures one batch, in replica context."""
-        batch = self._checked(self.prepare(batch))
+        batch = self._checked(batch)
         self._count(batch, self.step.loss(batch))
 
     def _checked(self, batch):
+        batch = self.prepare(batch)
         images, tokens = (x.shape[0] for x in batch.values())
         replicas = self.step.collectives.num_replicas
         if tokens is None and (replicas > 1 or self.loss.chunk or self.loss.cache_chunk):

@@ -40,7 +40,7 @@ def loss_and_gradients(towers, inputs, loss_of, parameters, *, width, seed, chun
         )
 
     # 1. Embeddings only.
-    _, *embedded = _loop(local // chunk, embed_chunk, [tf.zeros([local, width]) for _ in towers])
+    _, *embedded = loop(local // chunk, embed_chunk, [tf.zeros([local, width]) for _ in towers])
 
     # 2. The loss, its gradient at the embeddings and at its own parameters.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -62,11 +62,11 @@ def loss_and_gradients(towers, inputs, loss_of, parameters, *, width, seed, chun
         return i + 1, *(g + tf.convert_to_tensor(m) for g, m in zip(gradients, more, strict=True))
 
     own = list(map(tf.convert_to_tensor, own))
-    _, *gradients = _loop(local // chunk, differentiate_chunk, own)
+    _, *gradients = loop(local // chunk, differentiate_chunk, own)
     return share, dict(zip(parameters, gradients, strict=True))
 
 
-def _loop(times, body, state):
+def loop(times, body, state):
     """Runs body(i, *state) `times` times, one after the other (in parallel, all would be held)."""
     return tf.while_loop(
         lambda i, *_: i < times,

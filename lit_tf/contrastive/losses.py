@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from lit_tf.contrastive.collectives import Collectives
 from lit_tf.contrastive.config import SIGMOID, SOFTMAX
+from lit_tf.contrastive.gradient_cache import loop
 from lit_tf.errors import ConfigError
 
 
@@ -28,9 +29,8 @@ def _rows(x):
 
 def _own_rows(local_batch: int, collectives: Collectives) -> tf.Tensor:
     """Returns the numbers in the global batch of this replica's examples, int32 (local batch,)."""
-    if collectives.num_replicas == 1:
-        return tf.range(local_batch)
-    return collectives.replica_id() * local_batch + tf.range(local_batch)
+    rows = tf.range(local_batch)
+    return rows if collectives.num_replicas == 1 else collectives.replica_id() * local_batch + rows
 
 
 def softmax_loss(
@@ -63,9 +63,7 @@ def softmax_loss(
     share = 0.0
     for rows, columns in ((zimg, all_ztxt), (ztxt, all_zimg)):
         logits = scale * tf.matmul(rows, columns, transpose_b=True)  # (local, global)
-        share += tf.reduce_sum(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=own, logits=logits)
-        )
+        share += tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(own, logits))
     return share / tf.cast(2 * total, tf.float32)
 
 
@@ -89,25 +87,17 @@ def _chunked_cross_entropy(rows, columns, scale, labels, chunk):
             logs = tf.nn.log_softmax(logits)
             error = tf.exp(logs) - answers  # d loss / d logits
             loss -= tf.reduce_sum(answers * logs)
+            places = (begin + tf.range(chunk))[:, tf.newaxis]
             d_part = scale * tf.matmul(error, columns)
-            d_rows = tf.tensor_scatter_nd_update(
-                d_rows, (begin + tf.range(chunk))[:, tf.newaxis], d_part
-            )
+            d_rows = tf.tensor_scatter_nd_update(d_rows, places, d_part)
             d_columns += scale * tf.matmul(error, part, transpose_a=True)
             d_scale += tf.reduce_sum(error * cosines)
             return i + 1, loss, d_rows, d_columns, d_scale
 
         zero = tf.zeros([], rows.dtype)
-        state = (tf.constant(0), zero, tf.zeros_like(rows), tf.zeros_like(columns), zero)
-        _, loss, d_rows, d_columns, d_scale = tf.while_loop(
-            lambda i, *_: i < local // chunk,
-            body,
-            state,
-            maximum_iterations=local // chunk,
-            # One chunk after the other, or memory holds them all again.
-            parallel_iterations=1,
-        )
-        return loss, lambda up: (up * d_rows, up * d_columns, up * d_scale)
+        state = (zero, tf.zeros_like(rows), tf.zeros_like(columns), zero)
+        _, loss, *gradients = loop(local // chunk, body, state)
+        return loss, lambda up: tuple(up * gradient for gradient in gradients)
 
     return cross_entropy(rows, columns, scale)
 
@@ -155,30 +145,23 @@ def _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk):
             begin = i * chunk
             part = tf.slice(all_ztxt, [begin, 0], [chunk, width])
             cosines = tf.matmul(zimg, part, transpose_b=True)  # (local, chunk)
-            match = own[:, tf.newaxis] == begin + tf.range(chunk)[tf.newaxis]
+            places = begin + tf.range(chunk)
+            match = own[:, tf.newaxis] == places
             sign = 2 * tf.cast(match, zimg.dtype) - 1
             signed = sign * (scale * cosines + bias)
             loss -= tf.reduce_sum(tf.math.log_sigmoid(signed))
             error = -sign * tf.sigmoid(-signed)  # d loss / d logits
             d_zimg += scale * tf.matmul(error, part)
             d_part = scale * tf.matmul(error, zimg, transpose_a=True)
-            d_ztxt = tf.tensor_scatter_nd_update(
-                d_ztxt, (begin + tf.range(chunk))[:, tf.newaxis], d_part
-            )
+            d_ztxt = tf.tensor_scatter_nd_update(d_ztxt, places[:, tf.newaxis], d_part)
             d_scale += tf.reduce_sum(error * cosines)
             d_bias += tf.reduce_sum(error)
             return i + 1, loss, d_zimg, d_ztxt, d_scale, d_bias
 
         zero = tf.zeros([], zimg.dtype)
-        state = (tf.constant(0), zero, tf.zeros_like(zimg), tf.zeros_like(all_ztxt), zero, zero)
-        _, loss, d_zimg, d_ztxt, d_scale, d_bias = tf.while_loop(
-            lambda i, *_: i < total // chunk,
-            body,
-            state,
-            maximum_iterations=total // chunk,
-            parallel_iterations=1,
-        )
-        return loss, lambda up: (up * d_zimg, up * d_ztxt, up * d_scale, up * d_bias)
+        state = (zero, tf.zeros_like(zimg), tf.zeros_like(all_ztxt), zero, zero)
+        _, loss, *gradients = loop(total // chunk, body, state)
+        return loss, lambda up: tuple(up * gradient for gradient in gradients)
 
     return pairs(zimg, all_ztxt, scale, bias)
 

@@ -47,14 +47,12 @@ class Adam:
     _B1, _B2, _EPSILON = 0.9, 0.999, 1e-8
 
     def __init__(self, shapes):
-        self._mu = {k: _zeros(s, f"mu/{k}") for k, s in shapes.items()}
-        self._nu = {k: _zeros(s, f"nu/{k}") for k, s in shapes.items()}
-        self.variables = {f"mu/{k}": v for k, v in self._mu.items()}
-        self.variables |= {f"nu/{k}": v for k, v in self._nu.items()}
+        names = [(f"{moment}/{k}", s) for moment in ("mu", "nu") for k, s in shapes.items()]
+        self.variables = {name: _zeros(shape, name) for name, shape in names}
 
     def update(self, name, gradient, step):
         """Returns (update before rate, decay and schedule; [(variable, new value), ...])."""
-        mu_var, nu_var = self._mu[name], self._nu[name]
+        mu_var, nu_var = self.variables[f"mu/{name}"], self.variables[f"nu/{name}"]
         mu = self._B1 * mu_var + (1 - self._B1) * gradient
         nu = self._B2 * nu_var + (1 - self._B2) * tf.square(gradient)
         count = tf.cast(step + 1, tf.float32)
@@ -138,7 +136,7 @@ class Optimizer:
         self._total_steps = total_steps
         self._lr_mult = {k: factor(k, config.lr_mults, 1.0) for k in parameters}
         self._wd_mult = {k: factor(k, config.wd_mults, 0.0) for k in parameters}
-        self._refuse_unmatched(config)
+        self._refuse_unmatched()
         self.iterations = iterations
         if iterations is None:
             self.iterations = tf.Variable(
@@ -152,10 +150,10 @@ class Optimizer:
         self._rule = RULES[config.name](shapes)
         self.variables = {"iterations": self.iterations, **self._rule.variables}
 
-    def _refuse_unmatched(self, config):
+    def _refuse_unmatched(self):
         """Raises ConfigError for a pattern that matches no parameter: it would change nothing."""
         for field in ("lr_mults", "wd_mults"):
-            for pattern, _ in getattr(config, field):
+            for pattern, _ in getattr(self.config, field):
                 used = any(re.fullmatch(pattern, name) for name in self.parameters)
                 if not used and pattern != KERNELS[0]:
                     raise ConfigError(
@@ -169,12 +167,9 @@ class Optimizer:
 
     def update(self, gradients, collectives) -> tf.Tensor:
         """Moves the parameters, in replica context; returns the schedule's multiplier, a scalar."""
-        steps_before = tf.identity(self.iterations)
-        multiplier = warmup_cosine(
-            steps_before,
-            total_steps=self._total_steps,
-            warmup_steps=self.config.warmup_steps(self._total_steps),
-        )
+        steps_before, total = tf.identity(self.iterations), self._total_steps
+        warmup = self.config.warmup_steps(total)
+        multiplier = warmup_cosine(steps_before, total_steps=total, warmup_steps=warmup)
         variables, values = [self.iterations], [steps_before + 1]
         for name, parameter in self.parameters.items():
             update, state = self._rule.update(name, gradients[name], steps_before)
@@ -183,9 +178,8 @@ class Optimizer:
                 update = self._lr_mult[name] * update
             if decay := self.config.weight_decay * self._wd_mult[name]:
                 update += decay * parameter
-            for variable, value in [(parameter, parameter - multiplier * update), *state]:
-                variables.append(variable)
-                values.append(value)
+            variables += [parameter, *(variable for variable, _ in state)]
+            values += [parameter - multiplier * update, *(value for _, value in state)]
         collectives.assign(variables, values)
         return multiplier
 

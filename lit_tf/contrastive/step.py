@@ -31,16 +31,11 @@ class ReplicaStep:
         self._lock_text = not any(n.startswith("txt/") and "/head/" not in n for n in names)
 
     def __call__(self, batch):
-        """Takes one step.
+        """Returns {"loss", "l2_grads", "schedule"} of a step, the first two as before it: scalars.
 
-        Args:
-            batch: {"tokens": int32 (local batch, length)} and either {"image": uint8, or float32 in
-                [-1, 1], (local batch, side, side, 3)} or {"image_embedding": float32 (local batch,
-                width), of the locked tower}. Static shapes.
-
-        Returns:
-            {"loss" (before the update), "l2_grads" (before clipping), "schedule"}, float32 scalars,
-            equal on every replica.
+        `batch` is {"tokens": int32 (local batch, length)} and either {"image": uint8, or float32 in
+        [-1, 1], (local batch, side, side, 3)} or {"image_embedding": float32 (local batch, width),
+        of the locked tower}. Static shapes.
         """
         share, gradients = self.loss_and_gradients(batch)
         # Shares add up to the mean over the global batch. So do their gradients.
@@ -77,16 +72,9 @@ class ReplicaStep:
         """
         if self._observe:
             self._observe(zimg, ztxt)
-        variables = self.model.canonical_variables()
-        t, b = variables["t"].value, variables.get("b")
-        return self._loss(
-            zimg,
-            ztxt,
-            t,
-            None if b is None else b.value,
-            collectives=self.collectives,
-            chunk=self._loss_config.chunk,
-        )
+        variables = all_parameters(self.model)
+        how = {"collectives": self.collectives, "chunk": self._loss_config.chunk}
+        return self._loss(zimg, ztxt, variables["t"], variables.get("b"), **how)
 
     def loss(self, batch):
         """Returns the loss over the global batch, without dropout; changes nothing."""
@@ -114,14 +102,10 @@ class ReplicaStep:
     def _cached(self, images, tokens, locked, seed):
         """`loss_and_gradients` with only a chunk of the batch in the towers at a time."""
         towers = {"zimg": lambda x, seed: self.embed_images(x), "ztxt": self.embed_tokens}
-        inputs = {"zimg": images, "ztxt": tokens}
-        known = {}
-        if locked is not None:
-            del towers["zimg"]
-            known["zimg"] = locked
+        known = {} if locked is None else {"zimg": locked}
         return gradient_cache.loss_and_gradients(
-            towers,
-            inputs,
+            {name: tower for name, tower in towers.items() if name not in known},
+            {"zimg": images, "ztxt": tokens},
             lambda computed: self.loss_share(**known, **computed),
             self.optimizer.parameters,
             width=self.model.config.embedding_dim,

@@ -7,7 +7,22 @@ from lit_tf.errors import ImageError
 
 def as_rgb(image: np.ndarray, name: str) -> np.ndarray:
     """Returns uint8 (H, W, 3) of pixels (H, W) or (H, W, 1 to 4), as `to_uint8` describes them."""
-    return _rgb(as_bytes(image, name), name)
+    image = as_bytes(image, name)
+    shape = image.shape
+    if image.ndim == 2:
+        image = image[..., np.newaxis]
+    if image.ndim != 3 or image.shape[-1] not in (1, 2, 3, 4):
+        first = image.ndim == 3 and image.shape[0] in (1, 3, 4)
+        hint = " Are the channels first? Then transpose it." if first else ""
+        raise ImageError(
+            f"{name} has shape {shape}; expected (height, width), or (height, width, channels) "
+            f"with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA) channels.{hint}"
+        )
+    if 0 in image.shape:
+        raise ImageError(f"{name} has shape {shape}: it holds no pixel.")
+    if image.shape[-1] < 3:
+        return np.repeat(image[..., :1], 3, axis=-1)
+    return image[..., :3]
 
 
 def as_bytes(image: np.ndarray, name: str) -> np.ndarray:
@@ -29,23 +44,3 @@ def as_bytes(image: np.ndarray, name: str) -> np.ndarray:
     raise ImageError(
         f"{name} is an array of {dtype}; expected integers in 0..255 or floats in [0, 1]."
     )
-
-
-def _rgb(image, name):
-    """Returns uint8 pixels (H, W) or (H, W, C) as (H, W, 3)."""
-    shape = image.shape
-    if image.ndim == 2:
-        image = image[..., np.newaxis]
-    if image.ndim != 3 or image.shape[-1] not in (1, 2, 3, 4):
-        hint = ""
-        if image.ndim == 3 and image.shape[0] in (1, 3, 4):
-            hint = " Are the channels first? Then transpose it."
-        raise ImageError(
-            f"{name} has shape {shape}; expected (height, width), or (height, width, channels) "
-            f"with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA) channels.{hint}"
-        )
-    if 0 in image.shape:
-        raise ImageError(f"{name} has shape {shape}: it holds no pixel.")
-    if image.shape[-1] < 3:
-        return np.repeat(image[..., :1], 3, axis=-1)
-    return image[..., :3]

@@ -34,7 +34,6 @@ _REST = 2**31 - 1  # so long that it means: until the end
 # What PIL calls pixels that convert to RGB as everybody expects.
 _PIL_MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()
 _PIL_FORMATS = ("BMP", "GIF", "TIFF", "WEBP", "AVIF", "HEIF")
-_PIL_NUMBERS = ("I", "F")  # numbers whose range PIL does not know
 
 
 def decode(
@@ -157,7 +156,8 @@ def pil_pixels(
     """Returns the pixels, uint8 (H, W, 3), of a PIL image; `exif` turns them upright."""
     _check_pixels(*image.size, max_pixels, name)
     mode = image.mode
-    if mode not in (*_PIL_MODES, *_PIL_NUMBERS) and not mode.startswith("I;16"):
+    # I and F are numbers whose range PIL does not know.
+    if mode not in (*_PIL_MODES, "I", "F") and not mode.startswith("I;16"):
         raise ImageError(f"{name} is a PIL image of mode {mode}; convert it to RGB first.")
     try:
         image.load()  # a TIFF is turned upright by this, and loses its orientation
@@ -223,8 +223,7 @@ def _number(header, start, size, big=False):
 
 
 def _jpeg_size(data):
-    height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(data))
-    return height, width
+    return tf.unstack(tf.io.extract_jpeg_shape(data))[:2]
 
 
 def _with_adobe(data):

@@ -10,26 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.errors import ImageError, positive_integer
 from lit_tf.images.preprocessing import normalize
 
 MAX_PATCHES = 256  # by default, as in the original
 # The factor by which an image is scaled is found by halving this interval, until it is so small.
 _LEAST, _MOST, _EPSILON, _HALVINGS = 1e-6, 100.0, 1e-5, 26
-
-
-def check_max_patches(max_patches: Any, naflex: bool) -> int | None:
-    """Returns how many patches a model's images may have; None for a model of square images."""
-    if not naflex:
-        if max_patches is not None:
-            raise ImageError(
-                f"max_patches is {max_patches!r}, but this model takes square images of one size; "
-                "only NaFlex models, such as SigLIP2-B16-NaFlex, take it"
-            )
-        return None
-    if max_patches is None:
-        return MAX_PATCHES
-    return positive_integer(max_patches, "max_patches", ImageError)
 
 
 def target_grid(height: Any, width: Any, patch: int, max_patches: int) -> tuple[Any, Any]:

@@ -7,18 +7,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lit_tf.errors import ImageError, positive_integer
 from lit_tf.images import naflex
 from lit_tf.images.preprocessing import normalize, resize_uint8
 
 
 @dataclasses.dataclass(frozen=True)
 class Square:
-    """Every image becomes uint8 (size, size, 3).
-
-    Attributes:
-        size: side in pixels.
-        crop: see `resize_uint8`.
-    """
+    """Every image becomes uint8 (size, size, 3); for `crop` see `resize_uint8`."""
 
     size: int
     crop: bool = False
@@ -81,10 +77,16 @@ def preparation(config: Any, max_patches: int | None = None) -> Square | Patches
     Raises:
         ImageError: `max_patches` is not a positive integer, or the tower takes squares.
     """
-    max_patches = naflex.check_max_patches(max_patches, config.image.naflex)
-    if max_patches is None:
-        return Square(config.image.image_size, config.crop)
-    return Patches(config.image.patch_size, max_patches)
+    if config.image.naflex:
+        most = naflex.MAX_PATCHES if max_patches is None else max_patches
+        most = positive_integer(most, "max_patches", ImageError)
+        return Patches(config.image.patch_size, most)
+    if max_patches is not None:
+        raise ImageError(
+            f"max_patches is {max_patches!r}, but this model takes square images of one size; "
+            "only NaFlex models, such as SigLIP2-B16-NaFlex, take it"
+        )
+    return Square(config.image.image_size, config.crop)
 
 
 def on_cpu(prepare: Square | Patches, image: np.ndarray) -> np.ndarray:

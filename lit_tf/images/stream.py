@@ -1,10 +1,9 @@
 """Embeds a stream of images of any length: decoding runs beside the tower, in bounded memory.
 
-Everything that embeds many images goes through this loop: `encode_image`, `lit-tf embed`, the
-search index, precomputing and evaluation. It does not know what embeds a batch:
-that is a function, which may run on one device or on all replicas of a strategy. Nor does it pad
-the last batch: what needs one static shape (replicas, XLA) does that itself, since elsewhere one
-new image would cost as much as a whole batch.
+Everything that embeds many images goes through this loop. What embeds a batch is a function, which
+may run on one device or on all replicas of a strategy. The last batch is not padded: what needs one
+static shape (replicas, XLA) does that itself, since elsewhere one new image would cost as much as a
+whole batch.
 """
 
 import collections
@@ -116,9 +115,9 @@ def in_flight(batches: Iterable, embed: Callable) -> Iterator[tuple[Any, Any]]:
 def _readable(results, failed):
     """Yields (item, pixels, extra) of what could be read; tells of the rest, or raises it."""
     for item, result in results:
-        if isinstance(result, ImageError):
-            if failed is None:
-                raise result
+        if not isinstance(result, ImageError):
+            yield item, *result
+        elif failed is None:
+            raise result
+        else:
             failed(item, result)
-            continue
-        yield item, *result

@@ -62,12 +62,7 @@ class Bert(TextTower):
         self.positions = Table(c.max_length, c.width, dtype=policy, name="positions")
         self.segments = Table(c.segments, c.width, dtype=policy, name="segments")
         self.embedding_norm = LayerNorm(c.width, 1e-12, dtype=policy, name="embedding_norm")
-        self.add_blocks(
-            lambda name: PostNormBlock(
-                c.width, c.num_heads, c.mlp_dim, c.dropout_rate, dtype=policy, name=name
-            ),
-            c.depth,
-        )
+        self.add_blocks(PostNormBlock, c.dropout_rate)
         self.finish()
 
     def without_padding(self, tokens):
@@ -86,14 +81,6 @@ class Bert(TextTower):
         ends = tf.where(tf.equal(ends, 0), full, ends)
         return tokens[:, : tf.maximum(tf.reduce_max(ends), 1)]  # an empty batch has no maximum
 
-    def call(self, tokens, training=False, dropout_seed=None):
-        """Maps tokens (batch, length), [CLS] first, 0 for padding, to (batch, embedding width).
-
-        All dropout masks, in training, follow from `dropout_seed` (int32 (2,)); None draws one.
-        """
-        x = self.representation(tokens, training, dropout_seed)
-        return x if self.head is None else self.head(x)
-
     def representation(self, tokens, training=False, dropout_seed=None):
         """Returns (batch, width): what the head, if there is one, is applied to."""
         length = tokens.shape[1]
@@ -103,8 +90,7 @@ class Bert(TextTower):
         x += tf.cast(self.positions.table[tf.newaxis, :length], x.dtype)
         x += tf.cast(self.segments.table[0], x.dtype)
         x = self.embedding_norm(x)
-        seeds = None
-        rate = self.config.dropout_rate
+        seeds, rate = None, self.config.dropout_rate
         if training and rate:
             if dropout_seed is None:
                 dropout_seed = tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32)

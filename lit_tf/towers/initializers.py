@@ -19,15 +19,13 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     normal = lambda scale: np.float32(scale) * rng.standard_normal(shape, dtype=np.float32)  # noqa: E731
     if last == "scale":
         return np.ones(shape, np.float32)
-    if last == "cls_pos_embedding" or last == "cls":
+    if last in ("cls_pos_embedding", "cls"):
         return np.zeros(shape, np.float32)
-    if last == "pos_embedding":
-        return normal(1 / np.sqrt(shape[-1]))
     if last == "bias":
         return normal(1e-6) if "MlpBlock_0" in name else np.zeros(shape, np.float32)
     if name.startswith("BertEncoder_0/"):
         return normal(0.02)
-    if last == "embedding":
+    if last in ("pos_embedding", "embedding"):
         return normal(1 / np.sqrt(shape[-1]))
     # kernels: the contracted axes are the first ones, except that attention's output has two
     inputs = 1 if "/out/" not in name and len(shape) < 4 else len(shape) - 1

@@ -8,6 +8,7 @@ dimensions are viewed as matrices where they are used, which costs nothing.
 import contextlib
 import contextvars
 import dataclasses
+import operator
 
 import keras
 import numpy as np
@@ -121,8 +122,8 @@ class Freezable:
 class CanonicalLayer(Freezable, keras.layers.Layer):
     """A layer that knows the names of its variables in a checkpoint.
 
-    Subclasses set `canonical_names`, which maps attributes (a variable, or another such layer) to
-    the name of that variable or group of variables.
+    Subclasses set `canonical_names`, which maps attributes, perhaps dotted (a variable, or another
+    such layer), to the name of that variable or group of variables.
     """
 
     canonical_names: dict[str, str] = {}
@@ -149,7 +150,7 @@ class CanonicalLayer(Freezable, keras.layers.Layer):
         """Returns {name: variable} of this layer and all below it, names joined by '/'."""
         out = {}
         for attribute, name in self.canonical_names.items():
-            item = getattr(self, attribute)
+            item = operator.attrgetter(attribute)(self)
             if isinstance(item, CanonicalLayer):
                 out.update({f"{name}/{k}": v for k, v in item.canonical_variables().items()})
             elif item is not None:
@@ -295,6 +296,12 @@ class PostNormBlock(CanonicalLayer):
     canonical_names = {
         "attention_norm": "attention_block/layer_norm",
         "mlp_norm": "mlp_block/layer_norm",
+        "attention.query": "attention_block/attention_layer/query",
+        "attention.key": "attention_block/attention_layer/key",
+        "attention.value": "attention_block/attention_layer/value",
+        "attention.out": "attention_block/dense_layer",
+        "mlp.hidden": "mlp_block/mlp/dense_layer",
+        "mlp.out": "mlp_block/dense_layer",
     }
 
     def __init__(self, width, num_heads, mlp_dim, dropout_rate=0.0, **kwargs):
@@ -306,21 +313,6 @@ class PostNormBlock(CanonicalLayer):
         self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
         self.mlp_norm = LayerNorm(width, 1e-12, dtype=policy, name="mlp_norm")
         self.built = True
-
-    def canonical_variables(self):
-        """As in CanonicalLayer; BERT files its projections under names of its own."""
-        out = super().canonical_variables()
-        groups = {
-            "attention_block/attention_layer/query": self.attention.query,
-            "attention_block/attention_layer/key": self.attention.key,
-            "attention_block/attention_layer/value": self.attention.value,
-            "attention_block/dense_layer": self.attention.out,
-            "mlp_block/mlp/dense_layer": self.mlp.hidden,
-            "mlp_block/dense_layer": self.mlp.out,
-        }
-        for prefix, dense in groups.items():
-            out.update({f"{prefix}/{k}": v for k, v in dense.canonical_variables().items()})
-        return out
 
     def call(self, x, padding=None, position=None, dropout_seeds=None):
         """Maps (batch, tokens, width) to the same shape, or to (batch, 1, width) of one position.
@@ -399,11 +391,12 @@ class Tower(CanonicalLayer):
             freeze(tower, names)
         return tower
 
-    def add_blocks(self, make_block, depth):
-        """Makes `depth` blocks, where `make_block(name)` makes one."""
-        self.depth = depth
-        for i in range(depth):
-            setattr(self, f"block_{i}", make_block(f"block_{i}"))
+    def add_blocks(self, block, *more):
+        """Makes the blocks: `block(width, num_heads, mlp_dim, *more)` each."""
+        c, self.depth = self.config, self.config.depth
+        sizes = (c.width, c.num_heads, c.mlp_dim, *more)
+        for name in (f"block_{i}" for i in range(c.depth)):
+            setattr(self, name, block(*sizes, dtype=self.dtype_policy, name=name))
 
     @property
     def layers(self):
@@ -442,6 +435,14 @@ class TextTower(Tower):
     """What both text towers share."""
 
     shortest = 2  # tokens of a text: BERT's first and last
+
+    def call(self, tokens, training=False, dropout_seed=None):
+        """Maps tokens (batch, length) to (batch, embedding width); BERT's padding is 0.
+
+        All dropout masks, in training, follow from `dropout_seed` (int32 (2,)); None draws one.
+        """
+        x = self.representation(tokens, training, dropout_seed)
+        return x if self.head is None else self.head(x)
 
     def check(self, tokens):
         """Raises TokenizerError for what is not integers (batch, length) in the token table."""

@@ -33,10 +33,7 @@ class TextTransformer(TextTower):
         c, policy = config, self.dtype_policy
         self.tokens = Table(c.vocab_size, c.width, dtype=policy, name="tokens")
         self.pos_embedding = self.parameter("pos_embedding", (1, c.max_length, c.width))
-        self.add_blocks(
-            lambda name: PreNormBlock(c.width, c.num_heads, c.mlp_dim, dtype=policy, name=name),
-            c.depth,
-        )
+        self.add_blocks(PreNormBlock)
         self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
         self.finish()
 
@@ -47,13 +44,8 @@ class TextTransformer(TextTower):
         """
         return tokens
 
-    def call(self, tokens, training=False, dropout_seed=None):
-        """Maps tokens (batch, max_length) to (batch, embedding width); there is no dropout."""
-        x = self.representation(tokens)
-        return x if self.head is None else self.head(x)
-
     def representation(self, tokens, training=False, dropout_seed=None):
-        """Returns (batch, width): what the head, if there is one, is applied to."""
+        """Returns (batch, width): what the head is applied to; there is no dropout."""
         last = self.config.max_length - 1
         x = self.tokens(tokens) + tf.cast(self.pos_embedding, self.compute_dtype)
         for i, block in enumerate(self.blocks):

@@ -71,9 +71,8 @@ class AttentionPooling(CanonicalLayer):
     def call(self, x, padding=None):
         """Maps (batch, tokens, width) to (batch, 1, width); `padding` is as in Attention."""
         # The query is the same for all images, so it is projected once.
-        return self.complete(
-            current_ops().attention_of_probe(self.attention, self.probe, x, padding)
-        )
+        y = current_ops().attention_of_probe(self.attention, self.probe, x, padding)
+        return self.complete(y)
 
     def complete(self, y):
         """Maps what was attended to, (batch, 1, width), to the same shape."""
@@ -143,10 +142,7 @@ class ViT(Tower):
         else:
             self.pos_embedding = self.parameter("pos_embedding", (1, c.grid**2, c.width))
             self.embedding = PatchEmbedding(c.patch_size, c.width, dtype=policy, name="embedding")
-        self.add_blocks(
-            lambda name: PreNormBlock(c.width, c.num_heads, c.mlp_dim, dtype=policy, name=name),
-            c.depth,
-        )
+        self.add_blocks(PreNormBlock)
         self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
         if c.pool == "attention":
             self.pooling = AttentionPooling(
@@ -226,9 +222,9 @@ class ViT(Tower):
         if self.config.naflex:
             x = self.embedding(images["patches"])  # (batch, L, width)
             positions = interpolated_positions(self.pos_embedding, images["coordinates"])
-            mask = images.get("mask")
-            padding = mask if mask is None else (1 - tf.cast(mask, tf.float32)) * MASKED
-            padding = padding if mask is None else padding[:, tf.newaxis, tf.newaxis]
+            padding = images.get("mask")
+            if padding is not None:
+                padding = ((1 - tf.cast(padding, tf.float32)) * MASKED)[:, tf.newaxis, tf.newaxis]
             return x + tf.cast(positions, x.dtype), padding  # (batch, 1, 1, L)
         x = self.embedding(images)  # (batch, patches, width)
         if self.pooling is not None:

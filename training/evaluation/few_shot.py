@@ -25,23 +25,17 @@ _RESIZED = 256 / 224
 
 
 def open_few_shot(argument: str, **how) -> tuple[Classification, Classification]:
-    """Opens the training and the test part of a dataset.
+    """Opens the training and the test part of a dataset, as `open_classification` does.
 
-    Args:
-        argument: NAME of tfds; NAME:TRAIN:TEST with its splits; or the path of a folder that holds
-            the folders train and test, each with one folder per class.
-        **how: as for `open_classification`.
-
-    Raises:
-        DataError: no such data, or the parts have other classes.
+    The argument is NAME of tfds; NAME:TRAIN:TEST with its splits; or the path of a folder that
+    holds the folders train and test, each with one folder per class.
     """
     name, *splits = argument.split(":")
     if len(splits) not in (0, 2):
         raise DataError(f"--few-shot {argument}: expected NAME or NAME:TRAIN:TEST")
-    if tf.io.gfile.isdir(name):
-        places = [f"{name}/{split}" for split in splits or ("train", "test")]
-    else:
-        places = [f"{name}:{split}" for split in splits or SPLITS.get(name, ("train", "test"))]
+    folder, default = tf.io.gfile.isdir(name), ("train", "test")
+    splits = splits or (default if folder else SPLITS.get(name, default))
+    places = [f"{name}{'/' if folder else ':'}{split}" for split in splits]
     train, test = (open_classification(place, **how) for place in places)
     if train.class_names != test.class_names:
         raise DataError(f"--few-shot {argument}: {places[0]} and {places[1]} have other classes")
