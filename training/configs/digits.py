@@ -29,37 +29,22 @@ _DATA = pathlib.Path(lit_tf.__file__).parent / "data"
 
 
 def get_config(argument=""):
-    """Returns the config.
-
-    Args:
-        argument: the arguments of `make_config`, as in "steps=100,locking=uu".
-    """
+    """Returns the config for the arguments of `make_config`, as in "steps=100,locking=uu"."""
     defaults = {k: p.default for k, p in inspect.signature(make_config).parameters.items()}
     return make_config(**vars(parse_arguments(argument, **defaults)))
 
 
 def make_config(
-    img: str = str(_DATA / "LiT-digits.npz"),
+    img: str = str(_DATA / "LiT-digits.npz"),  # checkpoint of the image tower
     vocab: str = str(_DATA / "LiT-digits.txt"),
-    locking: str = "Lu",
+    locking: str = "Lu",  # or uu: nothing is locked and the image tower starts from scratch
     steps: int = 500,
     batch_size: int = 256,
-    data_dir: str = "",
-    dataset: str = "digit_pairs",
-    loss: str = SOFTMAX,
+    data_dir: str = "",  # where tfds keeps its data, or "" for its default
+    dataset: str = "digit_pairs",  # a tfds dataset with the features of `digit_pairs`
+    loss: str = SOFTMAX,  # or sigmoid, which adds a bias
 ) -> TrainConfig:
-    """Returns the config.
-
-    Args:
-        img: checkpoint of the image tower.
-        vocab: the vocabulary.
-        locking: Lu, or uu: nothing is locked and the image tower starts from scratch.
-        steps: steps of the run.
-        batch_size: examples a step.
-        data_dir: where tfds keeps its data, or "" for its default.
-        dataset: a tfds dataset with the features of `digit_pairs`.
-        loss: "softmax", or "sigmoid", which adds a bias.
-    """
+    """Returns the config."""
     return TrainConfig(
         name="digits",
         model=ModelConfig(

@@ -32,40 +32,29 @@ _BERT = {m.config_arg: m.name for m in registry.UPSTREAM.values() if m.tower == 
 
 # Every argument and its default; "", 0 and None let the towers decide.
 _ARGUMENTS = {
+    # bert_base or bert_large; a published model or a path; or Ti, S, B, L or So400m, from scratch
     "txt": "bert_base",
+    # B/32, B/16 or L/16, which start from AugReg; a published model, or a checkpoint's path
     "img": "B/16",
-    "img_head": False,
-    "init": "",
-    "img_init": "",
+    "img_head": False,  # a linear head on top
+    "init": "",  # a whole LiT checkpoint
+    "img_init": "",  # other checkpoints of these towers to start from
     "txt_init": "",
-    "vocab": "",
+    "vocab": "",  # the sentencepiece model of a text tower from scratch
     "res": 0,
     "token_len": 0,
     "batch_size": 4096,
     "steps": 5000,
     "locking": None,
-    "runlocal": False,
+    "runlocal": False,  # a handful of small steps, to see that all works
 }
 
 
 def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
-    """Returns the config.
+    """Returns the config for `_ARGUMENTS`, given as "key=value,flag".
 
     The towers decide the resolution and the number of tokens: they are the checkpoint's own, 224
-    and 16 with AugReg and BERT, and 64 tokens from scratch.
-
-    Args:
-        argument: "key=value,flag" with these keys:
-            `img` (B/32, B/16 or L/16, which start from AugReg; a published model, whose image tower
-            it takes; or a checkpoint's path), `img_head` (a linear head on top),
-            `txt` (bert_base or bert_large; a published model or a path; or Ti, S, B, L or So400m
-            for a text transformer from scratch), `vocab` (its sentencepiece model),
-            `init` (a whole LiT checkpoint), `img_init` and `txt_init` (other checkpoints of these
-            towers to start from), `res`, `token_len`, `batch_size`, `steps`, `locking`, and
-            `runlocal` (a handful of small steps, to see that all works).
-        loss: "softmax" or "sigmoid".
-        bias: where the logits' bias starts, or None for none.
-        name: what the run is called.
+    and 16 with AugReg and BERT, and 64 tokens from scratch. The logits start with `bias`.
     """
     args = parse_arguments(argument, **_ARGUMENTS)
     config = TrainConfig(
@@ -94,9 +83,8 @@ def _model(args, bias):
     variant = args.img.removesuffix("_2")  # the published commands write B/16_2 for LiT-B16B_2
     image_init, resolution = _image(variant)
     text_init, token_length = _text(args.txt)
-    locking = "LU" if text_init else "Lu"
-    if args.locking is not None:
-        locking = str(args.locking)
+    usual = "LU" if text_init else "Lu"
+    locking = usual if args.locking is None else str(args.locking)
     return ModelConfig(
         init=args.init or None,
         image=variant,

@@ -161,7 +161,8 @@ def _preparation(source, data_config, augmentation, image_size, seed):
             uniform = tf.random.stateless_uniform(
                 [2 + draws], tf.random.fold_in(key_of_host, position)
             )
-        fallback = (_zeros(spec), tf.constant(""))
+        zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), spec)
+        fallback = (zeros, tf.constant(""))
         (image, text), decoded = tf.cond(
             record["present"] & wanted,
             lambda: attempt(lambda r: decode(r, uniform), record, fallback),
@@ -179,11 +180,6 @@ def _preparation(source, data_config, augmentation, image_size, seed):
         }
 
     return prepare
-
-
-def _zeros(spec):
-    """Returns zeros of a structure of `tf.TensorSpec`s."""
-    return tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), spec)
 
 
 def _choose(uniform, count):
@@ -273,12 +269,8 @@ def _finished(dataset, tokenizer):
         return {**rest, "tokens": tokenizer(batch["text"])}
 
     dataset = dataset.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
-
-
-def _options():
     options = tf.data.Options()
     options.deterministic = True
     # Hosts have already divided the data among themselves.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return options
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

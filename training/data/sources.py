@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import itertools
+import operator
 import os
 
 import numpy as np
@@ -56,7 +57,7 @@ class Source:
 
         Sources of embeddings return "image_embedding", float32 (views, D), in place of the image.
         """
-        raise NotImplementedError
+        return {"image": record["image"], "texts": record["texts"]}
 
     def shuffled(self, seed: int) -> "Source":
         """Returns the source in an order drawn from a seed, if all of it is in memory."""
@@ -127,10 +128,6 @@ class TarSource(_PairSource):
                 yield sample.data.get(next(present, None), b""), texts
 
         return _from_python(pairs, shard, skip)
-
-    def parse(self, record):
-        """See `Source`."""
-        return {"image": record["image"], "texts": record["texts"]}
 
     def describe(self, shard, index):
         """See `Source`."""
@@ -211,10 +208,6 @@ class ParquetSource(Source):
                     skip = max(skip - len(batch), 0)
 
         return _from_python(pairs, shard, skip)
-
-    def parse(self, record):
-        """See `Source`."""
-        return {"image": record["image"], "texts": record["texts"]}
 
     def name(self, shard, index):
         """See `Source`."""
@@ -338,12 +331,10 @@ class TfdsSource(Source):
         features = builder.info.features
         _check_feature(name, features, image_key, tfds.features.Image)
         _check_feature(name, features, text_key, tfds.features.Text)
-        wanted = {}
+        wanted, self._decoders = {}, {}
         for keys in self._keys:
             _set(wanted, keys, True)
-        decoders = {}
-        _set(decoders, self._keys[0], tfds.decode.SkipDecoding())
-        self._decoders = decoders
+        _set(self._decoders, self._keys[0], tfds.decode.SkipDecoding())
         self._features = tfds.decode.PartialDecoding(wanted).extract_features(features)
 
     def read(self, shard, skip):
@@ -353,7 +344,7 @@ class TfdsSource(Source):
     def parse(self, record):
         """See `Source`."""
         example = self._features.deserialize_example(record["record"], decoders=self._decoders)
-        image, texts = (_get(example, keys) for keys in self._keys)
+        image, texts = (functools.reduce(operator.getitem, k, example) for k in self._keys)
         return {"image": image, "texts": tf.reshape(texts, [-1])}
 
     def name(self, shard, index):
@@ -380,18 +371,12 @@ class EmbeddingSource(Source):
 
     def parse(self, record):
         """See `Source`."""
-        fields = tf.io.parse_single_example(
-            record["record"],
-            {
-                "image_embedding": tf.io.FixedLenFeature([], tf.string),
-                "texts": tf.io.VarLenFeature(tf.string),
-            },
-        )
+        one, many = tf.io.FixedLenFeature([], tf.string), tf.io.VarLenFeature(tf.string)
+        fields = {"image_embedding": one, "texts": many}
+        fields = tf.io.parse_single_example(record["record"], fields)
         embedding = tf.io.decode_raw(fields["image_embedding"], tf.float32)
-        return {
-            "image_embedding": tf.reshape(embedding, self._shape),
-            "texts": fields["texts"].values,
-        }
+        embedding = tf.reshape(embedding, self._shape)
+        return {"image_embedding": embedding, "texts": fields["texts"].values}
 
 
 def open_source(config) -> Source:
@@ -442,12 +427,6 @@ def _feature_names(features, prefix=""):
     if not hasattr(features, "items"):
         return [prefix.rstrip("/")]
     return [name for k, v in features.items() for name in _feature_names(v, f"{prefix}{k}/")]
-
-
-def _get(tree, keys):
-    for key in keys:
-        tree = tree[key]
-    return tree
 
 
 def _set(tree, keys, value):

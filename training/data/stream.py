@@ -130,18 +130,12 @@ def read_piece(source, shard, skip, take):
     missing = tf.nest.map_structure(_blank, dataset.element_spec)
     dataset = dataset.map(lambda record: (record, True))
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors((missing, False)).repeat())
-    return (
-        dataset.take(take)
-        .enumerate()
-        .map(
-            lambda i, record: {
-                **record[0],
-                "shard": shard,
-                "index": skip + i,
-                "present": record[1],
-            }
-        )
-    )
+
+    def placed(i, record):
+        fields, present = record
+        return {**fields, "shard": shard, "index": skip + i, "present": present}
+
+    return dataset.take(take).enumerate().map(placed)
 
 
 def _blank(spec):

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import csv
+import itertools
 import os
 
 import tensorflow as tf
@@ -66,12 +67,10 @@ def _csv_rows(path, image_columns, caption_columns):
 def _parquet_rows(path, image_columns, caption_columns):
     with open_parquet(path) as file:
         image, caption = parquet_columns(path, file, image_columns, caption_columns)
-        number = 0
-        for batch in file.iter_batches(columns=[image, caption]):
-            images, texts = batch.column(image).to_pylist(), batch.column(caption).to_pylist()
-            for row in zip(images, texts, strict=True):
-                number += 1
-                yield f"row {number}", *row
+        batches = file.iter_batches(columns=[image, caption])
+        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+        for number, row in enumerate(rows, 1):
+            yield f"row {number}", row[image], row[caption]
 
 
 @contextlib.contextmanager

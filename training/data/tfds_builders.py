@@ -39,7 +39,11 @@ class NotPreparedError(DataError):
 
 def open_tfds(name: str, data_dir: str | None = None, split: str | None = None):
     """Returns a tfds builder whose files are there, preparing them (of `split` only) if need be."""
-    name = _registered(name)
+    first, slash, config = name.partition("/")
+    if first in _OWN:
+        first, module = _OWN[first]
+        importlib.import_module(module)  # registers the builder
+        name = f"{first}{slash}{config}"
     builder = _find(name, data_dir)
     if split and hasattr(builder, "for_split"):
         builder = builder.for_split(split)
@@ -88,16 +92,6 @@ def _prepare(builder, name):
         "--data-dir (in a training config: data_dir) to its parent."
         + (f" By hand, into {manual}: {instructions}" if instructions else "")
     )
-
-
-def _registered(name):
-    """Returns a dataset's name in tfds; registers it there if it is this project's own."""
-    first, slash, config = name.partition("/")
-    if first not in _OWN:
-        return name
-    first, module = _OWN[first]
-    importlib.import_module(module)
-    return f"{first}{slash}{config}"
 
 
 def _unreachable(builder):

@@ -10,31 +10,15 @@ import struct
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from lit_tf.errors import extra
+
 from . import shards
 from .shards import Damaged, Shard
 
+with extra("train"):
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c as masked_crc
+
 _HEAD, _TAIL = 12, 4
-
-
-def _crc_table():
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)  # Castagnoli's polynomial
-        table.append(value)
-    return table
-
-
-_TABLE = _crc_table()
-
-
-def masked_crc(data: bytes) -> int:
-    """Returns the masked CRC-32C of a few bytes, as TFRecords hold it."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def scan(path: str, limit: int) -> Shard:

@@ -106,13 +106,13 @@ class SavedModelEncoder(_ArtefactEncoder):
             self.temperature = float(tf.reshape(temperature, []))
 
     def _embed_pixels(self, pixels):
-        return self._call("encode_image", image=tf.constant(pixels))
+        return self._loaded.signatures["encode_image"](image=tf.constant(pixels))[
+            "embedding"
+        ].numpy()
 
     def _embed_strings(self, texts):
-        return self._call("encode_text", text=tf.constant(texts))
-
-    def _call(self, signature, **inputs):
-        return self._loaded.signatures[signature](**inputs)["embedding"].numpy()
+        out = self._loaded.signatures["encode_text"](text=tf.constant(texts))
+        return out["embedding"].numpy()
 
 
 def _sides_in_graph(signature):

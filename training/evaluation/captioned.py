@@ -33,41 +33,41 @@ def open_captioned(
     if argument.lower().endswith(_SHARDS) or os.path.isdir(argument):
         data = _of_source(open_source(DataConfig(source=argument)))
     elif is_table(argument) or os.path.isfile(argument):
-        data = _caption_file(argument)
+        captions = read_captions(argument)
+        images = FileImages(pathlib.Path(argument).stem, list(captions))
+        data = Captioned(images, list(captions.values()))
     else:
         data = _captioned_of_tfds(argument, data_dir)
     data.images.decoding = decoding
-    return data
+    return _without_empty(data)
 
 
 def _captioned_of_tfds(argument, data_dir):
     name, builder, _, split, standard = open_recipe(argument, data_dir)
     images = TfdsImages(builder, split)
-    wanted = _caption_feature(builder)
-    path = _feature_path(wanted)
+    path = _caption_feature(builder)
+    wanted = {path[0]: {path[1]: True} if path[1:] else True}
     captions = []
     for row in images.columns(wanted):
         texts = row[path] if isinstance(row[path], list) else [row[path]]
         captions.append([t.decode("utf-8", "replace") for t in texts])
     images.name = name
-    return _with_captions(Captioned(images, captions, standard=standard))
+    return Captioned(images, captions, standard=standard)
 
 
 def _of_source(source):
     """Reads the captions of all examples, in order; of a table, several rows may have one image."""
+    name = pathlib.Path(source.config.source.rstrip("/")).stem
     if isinstance(source, TableSource):
         rows = source.rows
-        return _with_captions(Captioned(FileImages(_stem(source), list(rows)), list(rows.values())))
-    images = SourceImages(_stem(source), source)
+        return Captioned(FileImages(name, list(rows)), list(rows.values()))
+    images = SourceImages(name, source)
     captions = [[text.decode("utf-8", "replace") for text in texts] for texts in images.captions()]
-    return _with_captions(Captioned(images, captions))
-
-
-def _stem(source):
-    return pathlib.Path(source.config.source.rstrip("/")).stem
+    return Captioned(images, captions)
 
 
 def _caption_feature(builder):
+    """Returns the keys that lead to a dataset's captions."""
     features = builder.info.features
     for first in ("captions", "caption", "text"):
         if first not in features:
@@ -76,32 +76,16 @@ def _caption_feature(builder):
         inner = getattr(inner, "feature", inner)
         if hasattr(inner, "keys"):
             if "text" in inner.keys():
-                return {first: {"text": True}}
+                return first, "text"
             continue
-        return {first: True}
+        return (first,)
     raise DataError(
         f"{builder.name} has no captions (captions/text, caption or text), only "
         f"{', '.join(features)}"
     )
 
 
-def _feature_path(features):
-    """Returns the keys that lead to the one feature of a nested dict."""
-    path = []
-    while isinstance(features, dict):
-        key = next(iter(features))
-        path.append(key)
-        features = features[key]
-    return tuple(path)
-
-
-def _caption_file(path):
-    captions = read_captions(path)
-    images = FileImages(pathlib.Path(path).stem, list(captions))
-    return _with_captions(Captioned(images, list(captions.values())))
-
-
-def _with_captions(data):
+def _without_empty(data):
     """Leaves out empty captions, and notes how many there were."""
     if not len(data.images):
         raise DataError(f"{data.images.name} has no images")

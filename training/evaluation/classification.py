@@ -42,7 +42,11 @@ def open_classification(
     decoding: Decoding = PUBLISHED,
 ) -> Classification:
     """Opens a dataset of images with labels."""
-    given = _given_names(class_names)
+    given = None
+    if class_names == "imagenet":
+        given = list(prompts.imagenet_names())
+    elif class_names is not None:
+        given = read_class_names(class_names)
     if os.path.isdir(argument):
         data = _class_folders(argument, given, class_order)
     else:
@@ -54,7 +58,8 @@ def open_classification(
 def _classification_of_tfds(argument, given, data_dir):
     name, builder, recipe, split, standard = open_recipe(argument, data_dir)
     images = TfdsImages(builder, split)
-    feature, count = _label_feature(builder, recipe.label)
+    feature = _label_feature(builder, recipe.label)
+    count = feature.num_classes
     own = None
     if isinstance(given, dict):
         raise DataError(
@@ -89,14 +94,6 @@ def _classification_of_tfds(argument, given, data_dir):
     return _checked(Classification(images, labels, list(names), own, standard=standard))
 
 
-def _given_names(class_names):
-    if class_names is None:
-        return None
-    if class_names == "imagenet":
-        return list(prompts.imagenet_names())
-    return read_class_names(class_names)
-
-
 def _label_feature(builder, key):
     features = builder.info.features
     feature = features[key] if key in features else None
@@ -108,7 +105,7 @@ def _label_feature(builder, key):
             f"{builder.name} has no class label {key!r}"
             + (f", only {', '.join(found)}" if found else "; is it a dataset for retrieval?")
         )
-    return feature, feature.num_classes
+    return feature
 
 
 def _restrict(images, names, labels, subset):
@@ -169,11 +166,8 @@ def _names_of_folders(root, folders, given, order):
 
 def _class_folders(folder, given, order):
     root = pathlib.Path(folder)
-    folders = sorted(
-        p
-        for p in root.iterdir()
-        if p.is_dir() and not p.name.startswith(".") and p.name != "__MACOSX"
-    )
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name != "__MACOSX")
+    folders = [p for p in folders if not p.name.startswith(".")]
     if not folders:
         raise DataError(f"{folder}: expected one folder of images per class, found no folder")
     own = [p.name for p in folders]

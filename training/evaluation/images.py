@@ -5,6 +5,7 @@ of it, and an error can name an image that cannot be decoded.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -41,11 +42,7 @@ class Images:
     name: str
     split: str
     decoding: Decoding = PUBLISHED
-
-    @property
-    def paths(self) -> list[str]:
-        """The images' files; empty if the images are not files."""
-        return []
+    paths: Sequence[str] = ()  # the images' files; empty if they are not files
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -69,28 +66,23 @@ class FileImages(Images):
     split = ""
 
     def __init__(self, name: str, paths: list[str]):
-        self.name, self._paths = name, paths
-
-    @property
-    def paths(self):
-        """See `Images.paths`."""
-        return self._paths
+        self.name, self.paths = name, paths
 
     def __len__(self):
-        return len(self._paths)
+        return len(self.paths)
 
     def identity(self):
         """Returns the files' paths; see `Images.identity`."""
-        return ("files", *self._paths)
+        return ("files", *self.paths)
 
     def encoded(self, start, stop):
         """Returns the files' contents; see `Images.encoded`."""
-        files = tf.data.Dataset.from_tensor_slices(tf.constant(self._paths[start:stop], tf.string))
+        files = tf.data.Dataset.from_tensor_slices(tf.constant(self.paths[start:stop], tf.string))
         return files.map(tf.io.read_file, num_parallel_calls=tf.data.AUTOTUNE)
 
     def locate(self, i):
         """Returns the file's path."""
-        return self._paths[i]
+        return self.paths[i]
 
 
 class SourceImages(Images):
@@ -196,25 +188,19 @@ class TfdsImages(Images):
     def columns(self, features: dict) -> list[dict]:
         """Returns other features of every example, read without decoding any image."""
         rows = []
-        dataset = self._read(tfds.decode.PartialDecoding(features)).ragged_batch(1024)
-        for batch in dataset:
+        for batch in self._read(tfds.decode.PartialDecoding(features)).ragged_batch(1024):
             flat = {
                 path: value.to_list() if hasattr(value, "to_list") else value.numpy().tolist()
                 for path, value in _flatten(batch)
             }
-            rows += [
-                {path: values[i] for path, values in flat.items()}
-                for i in range(len(next(iter(flat.values()))))
-            ]
+            rows += [dict(zip(flat, row, strict=True)) for row in zip(*flat.values(), strict=True)]
         return rows
 
     def locate(self, i):
         """Returns the image's file name, if it is known, and its number."""
         features = self.builder.info.features
-        key = next(
-            (k for k in ("file_name", "filename", "image/filename", "id") if k in features), None
-        )
-        place = f"number {i} of {self.name}:{self.split}"
+        names = ("file_name", "filename", "image/filename", "id")
+        key, place = next((k for k in names if k in features), None), super().locate(i)
         if key is None:
             return place
         for example in self._read(tfds.decode.PartialDecoding({key: True}), i, i + 1):

@@ -184,7 +184,11 @@ def retrieval(
         raise DataError(f"{data.images.name}: no image that has a caption could be read")
     captions = [text for i in rows for text in data.captions[i]]
     correspondence = np.repeat(np.arange(len(rows)), [len(data.captions[i]) for i in rows])
-    ztxt = _caption_embeddings(encoder, captions, text_cache, progress)
+
+    def embed():
+        return encoder.embed_texts(captions, progress)
+
+    ztxt = embed() if text_cache is None else text_cache.get(encoder, captions, embed)
     zimg = zimg[rows]
     image_ranks, text_ranks = retrieval_lib.ranks(zimg, ztxt, correspondence)
     return RetrievalResult(
@@ -219,17 +223,9 @@ def _class_embeddings(encoder, data, templates, cache, progress):
         z = encoder.embed_texts(texts, progress)
         return zero_shot_lib.average_embeddings(z, labels, len(data.class_names))
 
-    if cache is None:
-        return len(texts), embed(), str(templates)
-    classes = cache.get(encoder, [*texts, str(labels.tolist())], embed)
+    key = [*texts, str(labels.tolist())]
+    classes = embed() if cache is None else cache.get(encoder, key, embed)
     return len(texts), classes, str(templates)
-
-
-def _caption_embeddings(encoder, captions, cache, progress):
-    def embed():
-        return encoder.embed_texts(captions, progress)
-
-    return embed() if cache is None else cache.get(encoder, captions, embed)
 
 
 def _image_embeddings(encoder, images, cache, progress):

@@ -130,18 +130,12 @@ def calibration(confidences, right, bins: int = _BINS):
 def _zero_shot(result):
     names, folders = result.data.class_names, result.data.folders
     classes = sorted((accuracy, i, count) for i, (accuracy, count) in result.per_class().items())
+    shown = [f"{name} ({folders[i]})" if folders else name for i, name in enumerate(names)]
     return {
         "accuracy": result.metrics["accuracy"],
         "count": len(names),
         "templates": result.templates,
-        "classes": [
-            {
-                "name": f"{names[i]} ({folders[i]})" if folders else names[i],
-                "accuracy": a,
-                "count": n,
-            }
-            for a, i, n in classes
-        ],
+        "classes": [{"name": shown[i], "accuracy": a, "count": n} for a, i, n in classes],
         "few": _FEW_CLASSES,
         "confusions": _confusions(result),
         "calibration": _calibration(result),
@@ -204,23 +198,18 @@ def _retrieval(result):
 
 def _top(queries, candidates):
     """Returns the indices of the most similar candidates of each query, best first."""
-    order = np.argsort(-(queries @ candidates.T), axis=1, kind="stable")
-    return order[:, :_TOP]
+    return np.argsort(-(queries @ candidates.T), axis=1, kind="stable")[:, :_TOP]
 
 
 def _right_and_wrong(ranks):
-    return (
-        ("right", _spread(np.flatnonzero(ranks == 0), _EXAMPLES)),
-        ("wrong", _spread(np.flatnonzero(ranks > 0), _EXAMPLES)),
-    )
+    groups = (("right", np.flatnonzero(ranks == 0)), ("wrong", np.flatnonzero(ranks > 0)))
+    return [(word, _spread(queries, _EXAMPLES)) for word, queries in groups if len(queries)]
 
 
 def _by_caption(result):
     """Returns cards of captions, each with the images that it found."""
     groups = []
     for word, queries in _right_and_wrong(result.text_ranks):
-        if not len(queries):
-            continue
         top = _top(result.ztxt[queries], result.zimg)
         own = result.correspondence[queries]
         pictures = thumbnails(result.data.images, result.rows[[*top.ravel(), *own]])
@@ -239,8 +228,6 @@ def _by_image(result):
     """Returns cards of images, each with the captions that it found."""
     groups = []
     for word, queries in _right_and_wrong(result.image_ranks):
-        if not len(queries):
-            continue
         top = _top(result.zimg[queries], result.ztxt)
         pictures = thumbnails(result.data.images, result.rows[queries])
         cards = []

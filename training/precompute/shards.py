@@ -84,11 +84,8 @@ def precompute(
     source = _open(job)
     if todo:
         writer = ShardWriter(job, strategy, source)
-        bar = tqdm.tqdm(total=len(todo), unit="shard", disable=not progress)
-        with bar:
-            for number in todo:
-                writer(number, counters)
-                bar.update()
+        for number in tqdm.tqdm(todo, unit="shard", disable=not progress):
+            writer(number, counters)
     write_manifest_if_complete(job)
     return counters
 
@@ -289,8 +286,7 @@ def _read_record(path):
     """Returns what was written beside a shard: how it was made, and how many examples it holds."""
     with tf.io.gfile.GFile(path, "rb") as file:
         record = parse_object(file.read(), path)
-    expected = {"settings": dict, "image_tower": str, "width": int, "resolution": int}
-    expected["examples"] = int
+    expected = dict(settings=dict, image_tower=str, width=int, resolution=int, examples=int)
     if wrong := [key for key, kind in expected.items() if type(record.get(key)) is not kind]:
         raise DataError(
             f"{path} is damaged ({', '.join(wrong)}); remove it and run again, which makes its "

@@ -13,23 +13,14 @@ from lit_tf.errors import TrainingError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One TPU chip, all its cores together (on v4 and v5p they run one program: "megacore").
+    """One TPU chip, all its cores together (on v4 and v5p they run one program: "megacore")."""
 
-    Attributes:
-        name: as in topologies, "v4".
-        peak_flops: bfloat16 multiplications and additions per second.
-        memory: bytes of high-bandwidth memory.
-        bandwidth: bytes per second of that memory.
-        dimensions: of the torus that its slices are cut from.
-        config: name of libtpu's chip configuration, if its default is not one device a chip.
-    """
-
-    name: str
-    peak_flops: float
-    memory: int
-    bandwidth: float
-    dimensions: int
-    config: str | None = None
+    name: str  # as in topologies, "v4"
+    peak_flops: float  # bfloat16 multiplications and additions per second
+    memory: int  # bytes of high-bandwidth memory
+    bandwidth: float  # bytes per second of that memory
+    dimensions: int  # of the torus that its slices are cut from
+    config: str | None = None  # of libtpu, if its default is not one device a chip
 
 
 GIB = 2**30
@@ -46,17 +37,11 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A slice of a TPU pod.
+    """A slice of a TPU pod."""
 
-    Attributes:
-        name: as libtpu calls it, "v4:2x2x4".
-        chip: the chip that it is made of.
-        shape: chips along each dimension.
-    """
-
-    name: str
+    name: str  # as libtpu calls it, "v4:2x2x4"
     chip: Chip
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # chips along each dimension
 
     @property
     def chips(self) -> int:

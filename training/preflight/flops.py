@@ -40,12 +40,8 @@ def image_tower(config: LitConfig) -> int:
     embedding = 2 * patches * 3 * c.patch_size**2 * c.width
     head = 2 * c.width * (c.out_dim or 0)
     if c.pool == "attention":
-        return (
-            embedding
-            + whole_blocks(patches, c.width, c.depth, c.mlp_dim)
-            + pooling(patches, c.width, c.mlp_dim)
-            + head
-        )
+        body = whole_blocks(patches, c.width, c.depth, c.mlp_dim)
+        return embedding + body + pooling(patches, c.width, c.mlp_dim) + head
     return embedding + blocks(patches + 1, c.width, c.depth, c.mlp_dim) + head
 
 
@@ -57,11 +53,7 @@ def text_tower(config: LitConfig) -> int:
 
 
 def train_step(
-    config: LitConfig,
-    batch_size: int,
-    *,
-    lock_image: bool,
-    precomputed_images: bool = False,
+    config: LitConfig, batch_size: int, *, lock_image: bool, precomputed_images: bool = False
 ) -> int:
     """FLOPs of one training step over the global batch.
 

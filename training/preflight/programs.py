@@ -16,19 +16,12 @@ from .lowering import XlaCollectives
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A function to compile, as one replica runs it.
-
-    Attributes:
-        function: takes `arguments`.
-        arguments: `tf.TensorSpec`s of a replica's share of the batch.
-        sizes: {"parameters", "optimizer"}: bytes that every chip holds of each.
-        model_flops: what the model needs for one step, all replicas together.
-    """
+    """A function to compile, as one replica runs it."""
 
     function: Callable
-    arguments: list
-    sizes: dict
-    model_flops: int
+    arguments: list  # `tf.TensorSpec`s of a replica's share of the batch
+    sizes: dict  # {"parameters", "optimizer"}: bytes that every chip holds of each
+    model_flops: int  # what the model needs for one step, all replicas together
 
 
 def train_step(config: TrainConfig, replicas: int) -> Program:
@@ -38,11 +31,9 @@ def train_step(config: TrainConfig, replicas: int) -> Program:
     step = build_step(config, model, XlaCollectives(replicas))
     local = config.batch_size // replicas
     precomputed = config.data.format == "embeddings"
-    images = (
-        {"image_embedding": tf.TensorSpec((local, model.config.embedding_dim))}
-        if precomputed
-        else {"image": _images(local, model, tf.uint8)}
-    )
+    images = {"image": _images(local, model, tf.uint8)}
+    if precomputed:
+        images = {"image_embedding": tf.TensorSpec((local, model.config.embedding_dim))}
     return Program(
         step,
         [{**images, "tokens": _tokens(local, model)}],
