@@ -15,11 +15,7 @@ with extra("train"):
     import braceexpand
 
 _FORMATS = ("tfds", "tar", "tfrecord", "parquet", "table", "embeddings")
-_SUFFIXES = {
-    "tar": (".tar",),
-    "tfrecord": (".tfrecord", ".tfrecords"),
-    "parquet": (".parquet",),
-}
+_SUFFIXES = {"tar": (".tar",), "tfrecord": (".tfrecord", ".tfrecords"), "parquet": (".parquet",)}
 # How many patterns braces may expand to; the largest published sets have half a million shards.
 _MAX_PATTERNS = 1_000_000
 

@@ -122,8 +122,7 @@ class SourceImages(Images):
             return parsed["image"], clean(parsed["texts"])
 
         return stream.read_in_order(self._source, pieces).map(
-            lambda record: attempt(parse, record, nothing)[0],
-            num_parallel_calls=tf.data.AUTOTUNE,
+            lambda record: attempt(parse, record, nothing)[0], num_parallel_calls=tf.data.AUTOTUNE
         )
 
 
