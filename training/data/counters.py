@@ -8,11 +8,7 @@ import tensorflow as tf
 from lit_tf.errors import DataError
 
 GOOD, CORRUPT_IMAGE, EMPTY_CAPTION, MISSING = range(4)
-_WORDS = {
-    CORRUPT_IMAGE: "corrupt image",
-    EMPTY_CAPTION: "empty caption",
-    MISSING: "unreadable record",
-}
+_WORDS = ("", "corrupt image", "empty caption", "unreadable record")  # of each status
 
 # The share of bad examples is computed over at least this many, so a few bad ones at the start do
 # not stop a run.

@@ -81,10 +81,9 @@ class _PairSource(Source):
     def __init__(self, surveyed, config):
         lost = shards.lost_examples(surveyed, config.max_bad_share)
         super().__init__([s.path for s in surveyed], [s.examples for s in surveyed], lost)
-        image_key, text_key = config.image_key, config.text_key
         self._limit = config.max_example_bytes
-        self._image_names = _IMAGE_NAMES.get(image_key, (image_key,))
-        self._text_names = _TEXT_NAMES.get(text_key, (text_key,))
+        self._image_names = _IMAGE_NAMES.get(config.image_key, (config.image_key,))
+        self._text_names = _TEXT_NAMES.get(config.text_key, (config.text_key,))
 
 
 class TFRecordSource(_PairSource):
@@ -303,13 +302,14 @@ class TableSource(Source):
 class TfdsSource(Source):
     """A split of a tfds dataset."""
 
-    def __init__(self, name, split, data_dir, image_key, text_key):
+    def __init__(self, config):
         with extra("train"):
             import tensorflow_datasets as tfds
 
         from .tfds_builders import open_tfds
 
-        builder = open_tfds(name, data_dir, split)
+        name, split = config.source, config.split
+        builder = open_tfds(name, config.data_dir, split)
         try:
             instructions = builder.info.splits[split].file_instructions
         except (ValueError, KeyError) as e:
@@ -327,10 +327,10 @@ class TfdsSource(Source):
             [i.examples_in_shard - i.skip if i.take == -1 else i.take for i in instructions],
         )
         self._skips = [i.skip for i in instructions]
-        self._keys = image_key.split("/"), text_key.split("/")
+        self._keys = config.image_key.split("/"), config.text_key.split("/")
         features = builder.info.features
-        _check_feature(name, features, image_key, tfds.features.Image)
-        _check_feature(name, features, text_key, tfds.features.Text)
+        _check_feature(name, features, config.image_key, tfds.features.Image)
+        _check_feature(name, features, config.text_key, tfds.features.Text)
         wanted, self._decoders = {}, {}
         for keys in self._keys:
             _set(wanted, keys, True)
@@ -390,9 +390,7 @@ def open_source(config) -> Source:
 
 def _open(config, format_name):
     if format_name == "tfds":
-        return TfdsSource(
-            config.source, config.split, config.data_dir, config.image_key, config.text_key
-        )
+        return TfdsSource(config)
     if format_name == "embeddings":
         return EmbeddingSource(config.source, config)
     if format_name == "table":

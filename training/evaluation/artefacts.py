@@ -106,9 +106,8 @@ class SavedModelEncoder(_ArtefactEncoder):
             self.temperature = float(tf.reshape(temperature, []))
 
     def _embed_pixels(self, pixels):
-        return self._loaded.signatures["encode_image"](image=tf.constant(pixels))[
-            "embedding"
-        ].numpy()
+        out = self._loaded.signatures["encode_image"](image=tf.constant(pixels))
+        return out["embedding"].numpy()
 
     def _embed_strings(self, texts):
         out = self._loaded.signatures["encode_text"](text=tf.constant(texts))
@@ -117,14 +116,10 @@ class SavedModelEncoder(_ArtefactEncoder):
 
 def _sides_in_graph(signature):
     """Returns the sides of the square RGB images that the functions in a graph take."""
-    sides = set()
-    for function in signature.graph.as_graph_def().library.function:
-        for attributes in function.arg_attr.values():
-            for shape in attributes.attr["_output_shapes"].list.shape:
-                sizes = [dimension.size for dimension in shape.dim]
-                if len(sizes) == 4 and sizes[3] == 3 and sizes[1] == sizes[2] > 0:
-                    sides.add(sizes[1])
-    return sides
+    functions = signature.graph.as_graph_def().library.function
+    arguments = [arg.attr["_output_shapes"] for f in functions for arg in f.arg_attr.values()]
+    shapes = [[d.size for d in shape.dim] for arg in arguments for shape in arg.list.shape]
+    return {s[1] for s in shapes if len(s) == 4 and s[3] == 3 and s[1] == s[2] > 0}
 
 
 class TFLiteEncoder(_ArtefactEncoder):

@@ -9,7 +9,15 @@ from lit_tf.errors import DataError
 from ..config import DataConfig
 from ..data.sources import TableSource, open_source
 from ..data.tables import is_table, read_captions
-from .images import PUBLISHED, Decoding, FileImages, Images, SourceImages, TfdsImages
+from .images import (
+    PUBLISHED,
+    Decoding,
+    FileImages,
+    Images,
+    SourceImages,
+    TfdsImages,
+    check_count,
+)
 from .notes import counted, some
 from .recipes import open_recipe
 
@@ -87,13 +95,7 @@ def _caption_feature(builder):
 
 def _without_empty(data):
     """Leaves out empty captions, and notes how many there were."""
-    if not len(data.images):
-        raise DataError(f"{data.images.name} has no images")
-    if len(data.captions) != len(data.images):
-        raise DataError(
-            f"{data.images.name} has {len(data.images)} images, but captions of "
-            f"{len(data.captions)}"
-        )
+    check_count(data.images, len(data.captions), "captions")
     empty = [i for i, texts in enumerate(data.captions) for t in texts if not t.strip()]
     if empty:
         data.captions = [[t for t in texts if t.strip()] for texts in data.captions]

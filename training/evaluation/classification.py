@@ -12,7 +12,7 @@ from lit_tf.texts.files import read_class_names
 from lit_tf.zero_shot import list_class_names
 
 from ..data.tar import is_clutter
-from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages
+from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages, check_count
 from .notes import counted, some
 from .recipes import Prompts, open_recipe
 
@@ -198,12 +198,7 @@ def _class_folders(folder, given, order):
 
 def _checked(data):
     data.class_names = list_class_names(data.class_names)
-    if not len(data.images):
-        raise DataError(f"{data.images.name} has no images")
-    if len(data.labels) != len(data.images):
-        raise DataError(
-            f"{data.images.name} has {len(data.images)} images, but {len(data.labels)} labels"
-        )
+    check_count(data.images, len(data.labels), "labels")
     count = len(data.class_names)
     for i, row in enumerate(data.labels):
         if row and max(row) >= count:

@@ -12,17 +12,8 @@ from .classification import open_classification
 from .encoders import KerasEncoder
 from .images import PUBLISHED
 
-
-def _zero_shot(encoder, data, templates, image_cache):
-    return protocol.zero_shot(encoder, data, templates, image_cache=image_cache)
-
-
-def _retrieval(encoder, data, templates, image_cache):
-    return protocol.retrieval(encoder, data, image_cache=image_cache)
-
-
-# Kind, which is also a field of `EvalConfig` -> how its datasets are opened, how it is measured.
-KINDS = {"zero_shot": (open_classification, _zero_shot), "retrieval": (open_captioned, _retrieval)}
+# Kind, which is also a field of `EvalConfig` -> how its datasets are opened.
+KINDS = {"zero_shot": open_classification, "retrieval": open_captioned}
 
 
 class Evaluator:
@@ -33,16 +24,18 @@ class Evaluator:
     """
 
     def __init__(self, kind, dataset, config, decoding, encoder, image_cache):
-        open_data, self._measure = KINDS[kind]
         self.kind, self.dataset = kind, dataset
-        self._with = config.templates, image_cache
-        self._encoder = encoder
-        self.data = open_data(dataset, data_dir=config.data_dir, decoding=decoding)
+        self._encoder, self._templates, self._cache = encoder, config.templates, image_cache
+        self.data = KINDS[kind](dataset, data_dir=config.data_dir, decoding=decoding)
         self.prefix = f"{kind}/{self.data.images.name}"  # of its figures' names
 
     def run(self) -> dict[str, float]:
         """Measures the model now: {"zero_shot/cifar100/accuracy": share in [0, 1]}."""
-        result = self._measure(self._encoder, self.data, *self._with)
+        about, how = (self._encoder, self.data), {"image_cache": self._cache}
+        if self.kind == "zero_shot":
+            result = protocol.zero_shot(*about, self._templates, **how)
+        else:
+            result = protocol.retrieval(*about, **how)
         return {f"{self.prefix}/{name}": value for name, value in result.metrics.items()}
 
 

@@ -209,6 +209,14 @@ class TfdsImages(Images):
         return place
 
 
+def check_count(images: Images, count: int, what: str) -> None:
+    """Refuses an empty dataset, and labels or captions of another number of images."""
+    if not len(images):
+        raise DataError(f"{images.name} has no images")
+    if count != len(images):
+        raise DataError(f"{images.name} has {len(images)} images, but {what} of {count}")
+
+
 def _flatten(tree, path=()):
     if isinstance(tree, dict):
         for key, value in tree.items():

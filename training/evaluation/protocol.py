@@ -141,7 +141,8 @@ def zero_shot(
     texts, classes, templates = _class_embeddings(encoder, data, templates, text_cache, progress)
     zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
     keep = readable & np.array([bool(row) for row in data.labels])
-    notes = [*data.notes, *_unreadable(data.images, readable), *_unlabelled(data, readable, keep)]
+    notes = [*data.notes, *_left_out(data.images, ~readable, "unreadable image")]
+    notes += _unlabelled(data, readable, keep)
     if same := zero_shot_lib.warn_of_same_classes(data.class_names, classes):
         notes.append(same)
     rows = np.flatnonzero(keep)
@@ -178,8 +179,10 @@ def retrieval(
 ) -> RetrievalResult:
     """Finds images by captions and captions by images."""
     zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
-    notes = [*data.notes, *_unreadable(data.images, readable), *_uncaptioned(data)]
-    rows = np.array([i for i, texts in enumerate(data.captions) if texts and readable[i]], np.int64)
+    notes = [*data.notes, *_left_out(data.images, ~readable, "unreadable image")]
+    captioned = np.array([bool(texts) for texts in data.captions])
+    notes += _left_out(data.images, ~captioned, "image", " without a caption")
+    rows = np.flatnonzero(readable & captioned)
     if not rows.size:
         raise DataError(f"{data.images.name}: no image that has a caption could be read")
     captions = [text for i in rows for text in data.captions[i]]
@@ -235,12 +238,11 @@ def _image_embeddings(encoder, images, cache, progress):
     return cache.get(encoder, images, progress)
 
 
-def _unreadable(images, readable):
-    bad = np.flatnonzero(~readable)
-    if not bad.size:
-        return []
-    names = [images.locate(int(i)) for i in bad[:3]]
-    return [f"left out: {counted(len(bad), 'unreadable image')}: {some(names, len(bad))}"]
+def _left_out(images, which, word, why=""):
+    """Returns a note on the images of a mask, if there are any."""
+    numbers = np.flatnonzero(which).tolist()
+    names = some([images.locate(i) for i in numbers[:3]], len(numbers))
+    return [f"left out: {counted(len(numbers), word)}{why}: {names}"] if numbers else []
 
 
 def _unlabelled(data, readable, keep):
@@ -257,14 +259,6 @@ def _unlabelled(data, readable, keep):
         count = len(data.class_names)
         notes.append(f"without any image: {len(absent)} of {count} classes: {some(absent)}")
     return notes
-
-
-def _uncaptioned(data):
-    silent = [i for i, texts in enumerate(data.captions) if not texts]
-    if not silent:
-        return []
-    names = some([data.images.locate(i) for i in silent[:3]], len(silent))
-    return [f"left out: {counted(len(silent), 'image')} without a caption: {names}"]
 
 
 def _accuracies(predictions, labels, groups):

@@ -58,11 +58,8 @@ def write_report(
 
 def _section(result):
     """Returns the values of a result that the template shows."""
-    kind, view = "zero_shot", _zero_shot
-    if isinstance(result, RetrievalResult):
-        kind, view = "retrieval", _retrieval
-    elif not isinstance(result, ZeroShotResult):
-        kind, view = "few_shot", lambda result: {}
+    views = {ZeroShotResult: ("zero_shot", _zero_shot), RetrievalResult: ("retrieval", _retrieval)}
+    kind, view = views.get(type(result), ("few_shot", lambda result: {}))
     section = {k: getattr(result, k) for k in ("dataset", "split", "images", "texts", "notes")}
     return {**section, "kind": kind, "view": view(result)}
 

@@ -93,11 +93,8 @@ def _unsupported(message: str) -> str:
     ops = re.findall(r"(\w+) \(No registered '\w+' OpKernel.*?\{\{node ([^}]+)\}\}", message, re.S)
     if not ops:
         return f"XLA cannot compile this: {' '.join(message.split())[:500]}"
-    found = "; ".join(f"{op} at {_layer(node)}" for op, node in dict.fromkeys(ops))
-    return f"no TPU kernel for {found}. Do it on the host, in the input pipeline"
-
-
-def _layer(node: str) -> str:
-    """Returns a node's name, and the layers in it."""
-    *layers, _ = node.split("/")
-    return f"{node} (layer {'/'.join(layers)})" if layers else node
+    found = []
+    for op, node in dict.fromkeys(ops):
+        layer = node.rpartition("/")[0]
+        found.append(f"{op} at {node}" + (f" (layer {layer})" if layer else ""))
+    return f"no TPU kernel for {'; '.join(found)}. Do it on the host, in the input pipeline"
