@@ -1,16 +1,6 @@
 """Captions for pairs of digits, the phrasings held out for measuring, and the vocabulary.
 
-A caption is a phrasing filled with a pair's fields:
-
-| field | for 3, 7 in red ink on yellow paper |
-| --- | --- |
-| `{a}`, `{b}` | "a three", "a seven" |
-| `{l}`, `{r}` | "three", "seven" |
-| `{x}`, `{y}` | "3", "7" |
-| `{n}` | "37" |
-| `{w}` | "thirty-seven" |
-| `{ink}`, `{paper}` | "red", "yellow" |
-| `{aink}`, `{apaper}` | "a red", "a yellow" |
+A caption is a phrasing filled with a pair's `fields`.
 
 `phrasings.json` holds them all; a test holds the digest of what is drawn from it. The twenty pairs
 of `UNSEEN_PAIRS` never appear in any caption that a model is trained on.
@@ -72,19 +62,19 @@ def in_words(left, right):
 
 @functools.cache
 def fields(left, right, ink="black", paper="white"):
-    """Returns what a phrasing may be filled with, as in the table at the top of this module."""
+    """Returns what a phrasing may be filled with, by the name in its braces."""
     return {
-        "a": _with_article(DIGITS[left]),
+        "a": _with_article(DIGITS[left]),  # "a three"
         "b": _with_article(DIGITS[right]),
         "l": DIGITS[left],
         "r": DIGITS[right],
         "x": str(left),
         "y": str(right),
         "n": f"{left}{right}",
-        "w": in_words(left, right),
+        "w": in_words(left, right),  # "thirty-seven"
         "ink": ink,
         "paper": paper,
-        "aink": _with_article(ink),
+        "aink": _with_article(ink),  # "a red"
         "apaper": _with_article(paper),
     }
 

@@ -175,9 +175,8 @@ def _inputs(args):
         found += names.split(",") if names else []
     for folder in filter(None, (args.saved_model, args.tflite)):
         # All files of an export. Other JSON and HTML files may be earlier outputs of this command.
-        for path in pathlib.Path(folder).rglob("*"):
-            if path.name == "lit_manifest.json" or path.suffix not in (".json", ".html"):
-                found.append(path)
+        files, outputs = pathlib.Path(folder).rglob("*"), (".json", ".html")
+        found += [p for p in files if p.name == "lit_manifest.json" or p.suffix not in outputs]
     return found
 
 

@@ -29,20 +29,15 @@ class DoesNotFit(TrainingError):
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler made of a program, for one chip.
-
-    `arguments`, `outputs` (which replace no argument), `temporaries` and `code` are bytes of its
-    memory. `flops` and `bytes_accessed` are counts of the compiler's cost analysis: loops count
-    once, copies several times. `seconds` is how long the compiler took.
-    """
+    """What the compiler made of a program, for one chip; its memory in bytes."""
 
     arguments: int
-    outputs: int
+    outputs: int  # which replace no argument
     temporaries: int
     code: int
-    flops: float
-    bytes_accessed: float
-    seconds: float
+    flops: float  # of its cost analysis: loops count once
+    bytes_accessed: float  # likewise; copies count several times
+    seconds: float  # that the compiler took
 
     @property
     def memory(self) -> int:
