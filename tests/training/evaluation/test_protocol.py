@@ -218,14 +218,14 @@ def test_what_macos_adds_to_class_folders_is_skipped(tmp_path):
 
 def test_a_broken_model_has_no_figure(encoder, tmp_path, monkeypatch):
     root = class_folder(tmp_path / "photos")
-    original = encoders._collect
+    original = encoders.collect
 
     def broken(*args):
         embedded = original(*args)
         embedded.z[0] = np.nan
         return embedded
 
-    monkeypatch.setattr(encoders, "_collect", broken)
+    monkeypatch.setattr(encoders, "collect", broken)
     with pytest.raises(DataError, match="NaN"):
         protocol.zero_shot(encoder, open_classification(str(root)), "clip_best")
 
