@@ -12,38 +12,31 @@ class _Tower:
     """What the configurations of all towers share."""
 
     width: int
+    num_heads: int
     out_dim: int | None
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        kind, expected = type(self).__name__, None
+        for name, value in vars(self).items():
+            if name == "dropout_rate":
+                expected = None if 0 <= value < 1 else "in [0, 1)"
+            elif name == "pool":
+                expected = None if value in POOLINGS else f"one of {POOLINGS}"
+            elif name == "naflex":
+                expected = None if isinstance(value, bool) else "True or False"
+            elif value is not None and (not isinstance(value, int) or value < 1):
+                expected = "a positive integer"
+            if expected:
+                raise ConfigError(f"{kind}.{name} must be {expected}, found {value!r}")
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"{kind}: width {self.width} is not a multiple of num_heads {self.num_heads}"
+            )
 
     @property
     def embedding_dim(self) -> int:
         """Width of the tower's output."""
         return self.out_dim or self.width
-
-
-def _check_positive(config) -> None:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name == "dropout_rate":
-            if not 0 <= value < 1:
-                raise ConfigError(f"dropout_rate must be in [0, 1), found {value}")
-        elif field.name == "pool":
-            if value not in POOLINGS:
-                raise ConfigError(f"pool must be one of {POOLINGS}, found {value!r}")
-        elif field.name == "naflex":
-            if not isinstance(value, bool):
-                raise ConfigError(f"naflex must be True or False, found {value!r}")
-        elif value is not None and (not isinstance(value, int) or value < 1):
-            raise ConfigError(
-                f"{type(config).__name__}.{field.name} must be a positive integer, found {value!r}"
-            )
-    if config.width % config.num_heads:
-        raise ConfigError(
-            f"{type(config).__name__}: width {config.width} is not a multiple of "
-            f"num_heads {config.num_heads}"
-        )
 
 
 def side_of_images(grid: int, patch_size: int, pool: str) -> int:

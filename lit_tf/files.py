@@ -32,23 +32,17 @@ def replacing_path(path):
     path = os.fspath(path)
     folder, name = os.path.split(path if "://" in path else os.path.realpath(path))
     beside = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
-    if "://" in folder:
+    if remote := "://" in path:
         import tensorflow as tf
-
-        try:
-            yield beside
-            tf.io.gfile.rename(beside, path, overwrite=True)
-        except BaseException:
-            with contextlib.suppress(tf.errors.OpError):
-                tf.io.gfile.remove(beside)
-            raise
-        return
     try:
         yield beside
-        put_in_place(beside, os.path.join(folder, name))
+        if remote:
+            tf.io.gfile.rename(beside, path, overwrite=True)
+        else:
+            put_in_place(beside, os.path.join(folder, name))
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
+        with contextlib.suppress(Exception):  # an OSError, or TensorFlow's own
+            (tf.io.gfile.remove if remote else os.unlink)(beside)
         raise
 
 
@@ -139,22 +133,15 @@ def _remove_unfinished(path):
 
 
 def _exchange(a, b):
-    """Swaps two folders, in one step if the system supports it.
+    """Swaps two folders: in one step on Linux's usual file systems, elsewhere by three renames.
 
-    A killed process then leaves the old folder or the new one. Linux supports it on all its usual
-    file systems. Elsewhere a process that is killed between two renames
-    leaves what was at `b` beside it, under the name of `a` with `.old` added.
+    A process that is killed between two renames leaves what was at `b` beside it, under the name
+    of `a` with `.old` added.
     """
-    renameat2 = None
-    if sys.platform == "linux":
-        renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is not None:
-        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <fcntl.h> and <stdio.h>
-        if renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in (errno.ENOSYS, errno.EINVAL):  # an old kernel, or a file system without
-            raise OSError(code, os.strerror(code), str(b))
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <fcntl.h> and <stdio.h>
+    renameat2 = sys.platform == "linux" and getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 and not renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange):
+        return
     old = a.with_name(a.name + ".old")
     b.rename(old)
     try:

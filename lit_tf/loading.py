@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import operator
 import os
 import pathlib
 import warnings
@@ -161,11 +160,7 @@ def save_npz(
     if path.suffix != ".npz":
         raise CheckpointError(f"{path}: expected a name that ends in .npz")
     layout = layout or default_layout(model.config)
-    readers: dict[str, Callable[[], np.ndarray]] = {
-        name: functools.partial(_float32, variable)
-        for name, variable in model.canonical_variables().items()
-    }
-    entries = layouts.to_layout(readers, layout, model.config.bare, stacked)
+    entries = layouts.to_layout(_readers(model), layout, model.config.bare, stacked)
     arrays = ((key, _as_dtype(path, key, read(), dtype)) for key, read in entries)
     beside = {record.path_of(path): record.to_bytes(written_config(model))}
     if model.tokenizer is not None:
@@ -193,12 +188,8 @@ def save_huggingface(model: LitModel, folder: str | os.PathLike, *, dtype: str =
         CheckpointError: this layout cannot hold the model, a value is too large for float16, or
             the folder holds other files; nothing is written then.
     """
-    readers = {
-        name: functools.partial(_float32, variable)
-        for name, variable in model.canonical_variables().items()
-    }
     path, config = pathlib.Path(folder), written_config(model)
-    huggingface_write.write(path, config, readers, model.tokenizer, dtype)
+    huggingface_write.write(path, config, _readers(model), model.tokenizer, dtype)
 
 
 def written_config(model: LitModel) -> LitConfig:
@@ -218,22 +209,17 @@ def default_layout(config: LitConfig) -> str:
     return "big_vision" if pooled else "vit_jax"
 
 
-def _float32(variable):
-    return np.asarray(variable.numpy(), np.float32)
+def _readers(model):
+    """Returns {canonical name: function that returns the float32 array}."""
+    variables = model.canonical_variables()
+    return {k: lambda v=v: np.asarray(v.numpy(), np.float32) for k, v in variables.items()}
 
 
 def _as_dtype(path, key, array, dtype):
-    """Returns a float32 array in the dtype to write; refuses what it cannot hold."""
-    if key.removeprefix("params/") in ("t", "b"):  # see `save_npz`
+    """Returns a float32 array in the dtype to write."""
+    if dtype == "float32" or key.removeprefix("params/") in ("t", "b"):  # see `save_npz`
         return array
-    with np.errstate(over="ignore"):  # the error says it
-        out = array.astype(dtype, copy=False)
-    if dtype == "float16" and not np.isfinite(out).all():
-        raise CheckpointError(
-            f"{path}: {key!r} holds values up to {np.abs(array).max():.4g}, but float16 ends at "
-            f"{np.finfo(np.float16).max:,.0f}; write float32"
-        )
-    return out
+    return layouts.as_float16(path, key, array)
 
 
 @contextlib.contextmanager
@@ -414,10 +400,8 @@ def check_log_temperature(t, source):
 def _assign(variable, blocks):
     """Assigns an array that comes in blocks of rows; a large one piece by piece.
 
-    At once, it would be in memory four times: as read, as a tensor, and as the variable's old and
-    new value. For a token table that is more than the rest of a small model. The raw operation is
-    used because `target[i:j].assign` first reads target[i:j], which shares the variable's memory,
-    and TensorFlow copies a whole variable before it changes memory that is shared.
+    At once, it would be in memory four times. The raw operation is used because
+    `target[i:j].assign` first reads target[i:j], and TensorFlow then copies the whole variable.
     """
     target = variable.value
     size = math.prod(target.shape) * np.dtype(np.float32).itemsize
@@ -446,10 +430,8 @@ def _at_resolution(config, resolution):
             "resolution was given, but a NaFlex model takes images of any shape; "
             "encode_image(images, max_patches=N) says how many patches"
         )
-    try:
-        resolution = operator.index(resolution)  # of any integer type, NumPy's too
-    except TypeError:
-        pass  # refused below
+    if isinstance(resolution, np.integer):
+        resolution = int(resolution)
     try:
         image = dataclasses.replace(config.image, image_size=resolution)
     except ConfigError as error:

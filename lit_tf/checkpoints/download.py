@@ -1,8 +1,7 @@
 """Downloads published files into a cache folder. Downloads resume, and files are never partial.
 
-Of the libraries that do this, pooch and `keras.utils.get_file` start over after an interruption,
-and huggingface_hub resumes from its own hub only. Checkpoints take up to 2.5 GB, so this module
-does it itself: one range request, one partial file, one rename.
+pooch and `keras.utils.get_file` start over after an interruption, and huggingface_hub resumes from
+its own hub only. Checkpoints take up to 2.5 GB.
 """
 
 import base64
@@ -35,10 +34,7 @@ _BERT_FILES = ("vocab.txt", "bert_model.ckpt.data-00000-of-00001", "bert_model.c
 
 
 def cache_dir() -> pathlib.Path:
-    """Returns the folder that downloads are kept in.
-
-    It is `$LIT_TF_CACHE`, else `lit_tf` in `$XDG_CACHE_HOME`, else `~/.cache/lit_tf`.
-    """
+    """Returns `$LIT_TF_CACHE`, else `lit_tf` in `$XDG_CACHE_HOME`, else `~/.cache/lit_tf`."""
     if os.environ.get("LIT_TF_CACHE"):
         return pathlib.Path(os.environ["LIT_TF_CACHE"]).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -74,7 +70,12 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
             return path
         if embedded:
             return embedded
-        return _published(published, with_vocab) if published else _upstream(upstream, with_vocab)
+        if published:
+            return _published(published, with_vocab)
+        if not upstream.urls[0].endswith(".npz"):
+            return _bert_folder(upstream.urls, cache_dir() / upstream.name, with_vocab)
+        where = f"Without a network, put {upstream.urls[0]} into {cache_dir()}"
+        return fetch(upstream.urls, cache_dir() / f"{upstream.name}.npz", where)
     if "://" in name:
         return _address(name, with_vocab)
     if step := zarr_folder.find(path):
@@ -107,16 +108,6 @@ def _published(model, with_vocab):
                 raise
             warnings.warn(f"{path}: no vocabulary beside it: {e}", stacklevel=3)
     return fetch(model.urls, path, where)
-
-
-def _upstream(model, with_vocab):
-    """Returns the cached file or folder of an upstream checkpoint."""
-    url = model.urls[0]
-    if url.endswith(".npz"):
-        path = cache_dir() / f"{model.name}.npz"
-        where = f"Without a network, put {url} into {cache_dir()}"
-        return fetch(model.urls, path, where)
-    return _bert_folder(model.urls, cache_dir() / model.name, with_vocab)
 
 
 def _bert_folder(urls, folder, with_vocab):
@@ -162,17 +153,13 @@ def _fetch_vocabulary(base, stem, folder, url):
     for vocab in vocabularies.names(stem):
         try:
             fetch((f"{base}/{urllib.parse.quote(vocab)}",), folder / vocab)
-            break
         except _NotThereError:
             continue
         except DownloadError as e:
             # Some servers refuse files that they do not list, but still send the checkpoint.
-            warnings.warn(
-                f"whether a vocabulary lies beside {url} is unknown: {e}. If there is one, pass it "
-                "as vocab",
-                stacklevel=5,
-            )
-            break
+            said = f"{url} may have a vocabulary beside it: {e}. If so, pass it as vocab"
+            warnings.warn(said, stacklevel=5)
+        break
 
 
 def _zarr_folder(url, folder, with_vocab):
@@ -183,9 +170,7 @@ def _zarr_folder(url, folder, with_vocab):
     import tensorflow as tf
 
     if not url.startswith("gs://"):
-        raise DownloadError(
-            f"{url}: is a folder, which can be listed at a gs://BUCKET/PATH address only"
-        )
+        raise DownloadError(f"{url}: a folder is listed at a gs://BUCKET/PATH address only")
     base, name = url.rsplit("/", 1)
     try:
         if zarr_folder.is_newest_name(name):
@@ -296,10 +281,6 @@ def _partial(path, version):
     return path.with_name(f".{path.name}.{version.encode().hex()}.partial")
 
 
-def _version(partial):
-    return bytes.fromhex(partial.name.split(".")[-2]).decode()
-
-
 def _partials(path):
     return list(path.parent.glob(f".{glob.escape(path.name)}.*.partial"))
 
@@ -311,7 +292,7 @@ def _transfer_http(url, path):
     request = urllib.request.Request(quoted, headers={"User-Agent": "lit_tf"})
     old, done = next(iter(_partials(path)), None), 0
     if old:
-        version, done = _version(old), old.stat().st_size
+        version, done = bytes.fromhex(old.name.split(".")[-2]).decode(), old.stat().st_size
         if version and done:
             request.add_header("Range", f"bytes={done}-")
             request.add_header("If-Range", version)
@@ -334,10 +315,7 @@ def _transfer_http(url, path):
             total = None if response.length is None else done + response.length
             received = _receive(response.read1, partial, done, total, path.name)
             if total is not None and received != total:
-                raise _RetryError(
-                    f"the connection ended after {received:,} of {total:,} bytes, which are kept: "
-                    "try again to go on from there"
-                )
+                raise _RetryError(f"{received:,} of {total:,} bytes came and are kept; try again")
             return partial, _announced_md5(headers)
     except urllib.error.HTTPError as e:
         e.close()
@@ -352,30 +330,19 @@ def _transfer_http(url, path):
         if isinstance(e.reason, TimeoutError | ConnectionResetError):
             raise _RetryError(f"no answer ({e.reason})") from e
         raise DownloadError(f"{url}: cannot be reached ({e.reason})") from e
-    except http.client.InvalidURL as e:
+    except (http.client.InvalidURL, ValueError) as e:
         raise DownloadError(f"{url}: is not an address: {e}") from e
     except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as e:
-        raise _RetryError(
-            f"the connection broke ({type(e).__name__}); the part that arrived is kept: try again"
-        ) from e
-    except ValueError as e:  # a host's name that cannot be one
-        raise DownloadError(f"{url}: is not an address: {e}") from e
+        what = f"the connection broke ({type(e).__name__}); what arrived is kept: try again"
+        raise _RetryError(what) from e
 
 
 def _receive(read, partial, done, total, name):
     """Appends the response to `partial`; returns the bytes it then holds."""
-    with (
-        open(partial, "ab") as f,
-        tqdm(
-            total=total,
-            initial=done,
-            desc=name,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            disable=None,  # a bar on terminals only
-        ) as bar,
-    ):
+    # `disable=None` shows the bar on terminals only.
+    units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+    bar = tqdm(total=total, initial=done, desc=name, disable=None, **units)
+    with open(partial, "ab") as f, bar:
         # read1 returns what has arrived so far, so an interruption loses nothing
         while chunk := read(_CHUNK):
             f.write(chunk)
@@ -385,12 +352,8 @@ def _receive(read, partial, done, total, name):
 
 def _announced_md5(headers):
     """Returns the whole file's MD5 in hex, if the server sends it as Google's storage does."""
-    for value in headers.get_all("x-goog-hash") or ():
-        for part in value.split(","):
-            kind, _, digest = part.strip().partition("=")
-            if kind == "md5":
-                return base64.b64decode(digest).hex()
-    return None
+    sent = re.search("md5=([^, ]+)", ",".join(headers.get_all("x-goog-hash") or ()))
+    return base64.b64decode(sent[1]).hex() if sent else None
 
 
 def _transfer_gs(url, path):

@@ -38,42 +38,27 @@ _PAIRS = {
 }
 
 
-@functools.cache
-def _transforms():
-    """Returns {kind: (rank of theirs, to canonical (x, heads), from canonical)}."""
-    return {
-        "same": (None, lambda x, h: x, lambda x: x),
-        "dense": (2, lambda x, h: x.T, lambda x: x.T),
-        "qkv_w": (
-            2,
-            lambda x, h: x.T.reshape(x.shape[1], h, x.shape[0] // h),
-            lambda x: x.reshape(x.shape[0], -1).T,
-        ),
-        "qkv_b": (1, lambda x, h: x.reshape(h, -1), lambda x: x.reshape(-1)),
-        "out_w": (
-            2,
-            lambda x, h: x.T.reshape(h, x.shape[1] // h, x.shape[0]),
-            lambda x: x.reshape(-1, x.shape[-1]).T,
-        ),
-        "conv": (4, lambda x, h: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
-        "table": (2, lambda x, h: x[None], lambda x: x[0]),
-        "grid": (
-            2,
-            lambda x, h: x.reshape(math.isqrt(len(x)), math.isqrt(len(x)), -1),
-            lambda x: x.reshape(-1, x.shape[-1]),
-        ),
-        "scalar": (None, lambda x, h: x.reshape(1), lambda x: x),
-    }
+# kind -> (rank of theirs, to canonical (x, heads), from canonical)
+_TRANSFORMS = {
+    "same": (None, lambda x, h: x, lambda x: x),
+    "dense": (2, lambda x, h: x.T, lambda x: x.T),
+    "qkv_w": (2, lambda x, h: x.T.reshape(len(x.T), h, -1), lambda x: x.reshape(len(x), -1).T),
+    "qkv_b": (1, lambda x, h: x.reshape(h, -1), lambda x: x.reshape(-1)),
+    "out_w": (2, lambda x, h: x.T.reshape(h, -1, len(x)), lambda x: x.reshape(-1, x.shape[-1]).T),
+    "conv": (4, lambda x, h: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
+    "table": (2, lambda x, h: x[None], lambda x: x[0]),
+    "grid": (
+        2,
+        lambda x, h: x.reshape(math.isqrt(len(x)), -1, x.shape[1]),
+        lambda x: x.reshape(-1, x.shape[-1]),
+    ),
+    "scalar": (None, lambda x, h: x.reshape(1), lambda x: x),
+}
 
 
 def to_theirs(array: np.ndarray, kind: str) -> np.ndarray:
     """Returns a canonical array as a tensor of theirs."""
-    return _transforms()[kind][2](array)
-
-
-def _shape(kind, shape, heads):
-    """Returns the canonical shape of a tensor, by transforming an array that takes one byte."""
-    return _transforms()[kind][1](np.broadcast_to(np.bool_(0), shape), heads).shape
+    return _TRANSFORMS[kind][2](array)
 
 
 def rows(
@@ -121,8 +106,14 @@ def is_folder(path: pathlib.Path) -> bool:
 def open_folder(path: pathlib.Path) -> CanonicalCheckpoint:
     """Returns the checkpoint in a folder of either layout, or at the `.safetensors` file in it."""
     folder = path if path.is_dir() else path.parent
-    if path.suffix in PICKLES:
-        raise _pickle(path)
+    found = [path] if path.is_file() else sorted(folder.iterdir())
+    if not any(f.suffix == ".safetensors" for f in found):
+        if pickle := next((f for f in found if f.suffix in PICKLES), None):
+            raise CheckpointError(
+                f"{pickle}: a Python pickle, which lit_tf never opens, since it can run any "
+                "program. The same repository often has a .safetensors file; else save the model "
+                "again with the library safetensors"
+            )
     layout, config = _read_configuration(folder)
     tensors = SafetensorsFiles(path if path.suffix == ".safetensors" else _weights(folder, layout))
     try:
@@ -130,14 +121,6 @@ def open_folder(path: pathlib.Path) -> CanonicalCheckpoint:
     except BaseException:
         tensors.close()
         raise
-
-
-def _pickle(path):
-    return CheckpointError(
-        f"{path}: a Python pickle, which lit_tf never opens, since it can run any program. The "
-        "same repository often has a .safetensors file; else save the model again with the library "
-        "safetensors"
-    )
 
 
 def _weights(folder, layout):
@@ -148,9 +131,6 @@ def _weights(folder, layout):
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    for file in sorted(folder.iterdir()):
-        if file.suffix in PICKLES:
-            raise _pickle(file)
     raise CheckpointError(f"{folder}: no weights; expected {' or '.join(names)}")
 
 
@@ -159,8 +139,6 @@ def _read_configuration(folder):
     known = {"open_clip": "open_clip_config.json", "huggingface": "config.json"}
     layout = next((n for n, name in known.items() if (folder / name).is_file()), None)
     if layout is None:
-        if pickle := next((f for f in sorted(folder.iterdir()) if f.suffix in PICKLES), None):
-            raise _pickle(pickle)
         raise CheckpointError(
             f"{folder}: expected config.json (Hugging Face) or open_clip_config.json beside the "
             "weights; it says what no tensor does"
@@ -195,8 +173,9 @@ def _canonical(tensors, layout, config, source):
         shape = tensors.shape(key)
         _check_shape(source, key, shape, kind, heads, len(names))
         part = (shape[0] // len(names), *shape[1:]) if len(names) > 1 else shape
+        probe = np.broadcast_to(np.bool_(0), part)  # takes one byte
         for i, ours in enumerate(names):
-            shapes[ours] = _shape(kind, part, heads)
+            shapes[ours] = _TRANSFORMS[kind][1](probe, heads).shape
             cut = (i * part[0], (i + 1) * part[0]) if len(names) > 1 else None
             readers[ours] = functools.partial(_read, tensors, key, cut, kind, heads)
             if kind == "same" and len(names) == 1:
@@ -218,17 +197,13 @@ def _canonical(tensors, layout, config, source):
 def _read(tensors, key, cut, kind, heads):
     """Returns one canonical array; `cut` are its rows in a fused tensor."""
     array = tensors.read(key) if cut is None else tensors.read_rows(key, *cut)
-    return np.ascontiguousarray(_transforms()[kind][1](array, heads))
+    return np.ascontiguousarray(_TRANSFORMS[kind][1](array, heads))
 
 
 def _read_blocks(tensors, key) -> Iterator[np.ndarray]:
     """Yields a tensor that is stored as it is canonical in blocks of rows."""
     shape = tensors.shape(key)
-    size = 4 * math.prod(shape)
-    if size <= _BLOCK_ROWS:
-        yield tensors.read(key)
-        return
-    step = max(1, _BLOCK_ROWS * shape[0] // size)
+    step = max(1, _BLOCK_ROWS * shape[0] // (4 * math.prod(shape)))
     for start in range(0, shape[0], step):
         yield tensors.read_rows(key, start, min(start + step, shape[0]))
 
@@ -259,7 +234,7 @@ def _check_names(found, expected, source):
 
 def _check_shape(source, key, shape, kind, heads, parts):
     """Raises unless a tensor can be cut and reshaped as its kind needs."""
-    rank = _transforms()[kind][0]
+    rank = _TRANSFORMS[kind][0]
     if (rank is not None and len(shape) != rank) or 0 in shape:
         raise CheckpointError(
             f"{source}: {key!r} has shape {shape}, expected {rank or 'some'} dimensions above 0"

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from lit_tf.checkpoints.shapes import IMG_BLOCK, TXT_BLOCK
 from lit_tf.errors import CheckpointError
 
-# Of transformers' SiglipTextConfig and SiglipVisionConfig; config.json has what differs.
-_DEFAULT_HEADS, _DEFAULT_SIDE, _DEFAULT_PATCHES = 12, 224, 256
+# Defaults in this file are those of transformers' SiglipTextConfig and SiglipVisionConfig.
 # `siglip2` is NaFlex; every SigLIP 2 of a fixed resolution is a `siglip`.
 _WHOLE = ("siglip", "siglip2")
 _LONE = {f"{whole}_{t}_model": f"{t}_model." for whole in _WHOLE for t in ("vision", "text")}
@@ -25,14 +24,7 @@ _COMPUTED = {
 
 
 class Configuration:
-    """One configuration, of either layout.
-
-    Attributes:
-        source: the checkpoint's name in error messages.
-        image: {field: value} of the image tower.
-        text: {field: value} of the text tower.
-        naflex: whether the image tower takes patches of images that keep their shape.
-    """
+    """One configuration of either layout; `image` and `text` are {field: value} of the towers."""
 
     def __init__(self, source: str, config: Mapping, layout: str):
         """Refuses what is not a SigLIP, by name."""
@@ -47,10 +39,7 @@ class Configuration:
         """Returns (image, text) of config.json."""
         kind = config.get("model_type")
         if config.get("class_name") == "SigLIPBackbone":
-            raise self._fault(
-                "a checkpoint of KerasHub, whose HDF5 files lit_tf does not read; the same weights "
-                "are on Hugging Face as .safetensors"
-            )
+            raise self._fault("a checkpoint of KerasHub; Hugging Face has it as .safetensors too")
         if kind not in (*_WHOLE, *_LONE):
             what = f"a model of type {kind!r:.80}" if kind else "a config.json without model_type"
             raise self._fault(f"{what}; {_WHAT}")
@@ -66,11 +55,9 @@ class Configuration:
                 raise self._fault(f"config.json: a tower is {tower!r:.80}, expected an object")
             for field, allowed in _COMPUTED.items():
                 if field in tower and tower[field] not in allowed:
-                    why = "; without a head there is no pooling, so no embedding"
-                    raise self._fault(
-                        f"{field} is {tower[field]!r:.80}; lit_tf computes {allowed[0]}"
-                        f"{why if field == 'vision_use_head' else ''}"
-                    )
+                    why = " (False: no pooling)" if field == "vision_use_head" else ""
+                    found = f"{field} is {tower[field]!r:.80}"
+                    raise self._fault(f"{found}; lit_tf computes {allowed[0]}{why}")
         return towers
 
     def _open_clip(self, config):
@@ -81,26 +68,20 @@ class Configuration:
         if not isinstance(image, dict) or not isinstance(text, dict):
             raise self._fault("open_clip_config.json: expected model_cfg with two towers")
         name = image.get("timm_model_name")
-        wanted = (
-            (name, isinstance(name, str) and re.match(r"vit_.*_siglip_(?!.*(gap_|naflex))", name)),
-            (image.get("timm_pool"), image.get("timm_pool") == "map"),
-            (image.get("timm_proj"), image.get("timm_proj") in ("none", None, "")),
-            (text.get("pool_type"), text.get("pool_type") == "last"),
-            (text.get("no_causal_mask"), text.get("no_causal_mask") is True),
+        found = (
+            *(image.get("timm_pool"), image.get("timm_proj") or "none"),
+            *(text.get("pool_type"), text.get("no_causal_mask")),
         )
-        if wrong := [found for found, right in wanted if not right]:
-            raise self._fault(f"open_clip's model of {name!r:.80} ({wrong[0]!r:.80}); {_WHAT}")
+        known = re.match(r"vit_.*_siglip_(?!.*(gap_|naflex))", str(name))
+        if not known or found != ("map", "none", "last", True):
+            raise self._fault(f"open_clip's model of {name!r:.80} {found!r:.200}; {_WHAT}")
         heads = next((h for start, h in _TIMM_HEADS.items() if name.startswith(start)), None)
         if heads is None:
             raise self._fault(
-                f"the heads of {name!r:.80} are in no file; those of {', '.join(_TIMM_HEADS)} are "
-                "known"
+                f"the heads of {name!r:.80} are in no file; known are {', '.join(_TIMM_HEADS)}"
             )
         return (
-            {
-                "num_attention_heads": heads,
-                "image_size": image.get("image_size"),
-            },
+            {"num_attention_heads": heads, "image_size": image.get("image_size")},
             {
                 "num_attention_heads": text.get("heads"),
                 "hidden_size": text.get("width"),
@@ -116,32 +97,26 @@ class Configuration:
 
         transformers 5 writes a lone tower without `vision_model.` or `text_model.`, 4 with it.
         """
-        used = [
-            k
-            for k in keys
-            if not k.endswith("embeddings.position_ids") and not k.startswith("classifier.")
-        ]
-        if self._prefix and not any(k.startswith(self._prefix) for k in used):
-            return {self._prefix + k: k for k in used}
-        return {k: k for k in used}
+        used = [k for k in keys if not re.search(r"embeddings\.position_ids$|^classifier\.", k)]
+        prefix = "" if any(k.startswith(self._prefix) for k in used) else self._prefix
+        return {prefix + k: k for k in used}
 
     def heads(self, tower: str) -> int:
         """Returns the number of heads of the tower `img` or `txt`."""
         config = self.image if tower == "img" else self.text
-        return self._positive(config, "num_attention_heads", _DEFAULT_HEADS)
+        return self._positive("num_attention_heads", config.get("num_attention_heads", 12))
 
-    def _positive(self, config, field, default):
-        value = config.get(field, default)
+    def _positive(self, field, value):
         if type(value) is not int or not 0 < value < 1 << 31:
             raise self._fault(f"{field} is {value!r:.80}, expected a positive integer")
         return value
 
     def image_size(self) -> int:
         """Returns the side of the images in pixels."""
-        side = self.image.get("image_size", _DEFAULT_SIDE)
+        side = self.image.get("image_size", 224)
         if isinstance(side, list) and len(side) == 2 and side[0] == side[1]:
             side = side[0]
-        return self._positive({"image_size": side}, "image_size", None)
+        return self._positive("image_size", side)
 
     def check_sizes(self, shapes: Mapping[str, tuple[int, ...]], depths) -> None:
         """Refuses a configuration that states another size than the canonical shapes show."""
@@ -158,12 +133,10 @@ class Configuration:
                 )
             found = {"hidden_size": width, "num_hidden_layers": image_depth, "patch_size": patch}
             if self.naflex:
-                self._compare(
-                    {"num_patches": _DEFAULT_PATCHES, **self.image}, {"num_patches": patches}
-                )
+                found["num_patches"] = patches
             if image_depth:
                 found["intermediate_size"] = shapes[f"{IMG_BLOCK}0/MlpBlock_0/Dense_0/bias"][0]
-            self._compare(self.image, found)
+            self._compare({"num_patches": 256, **self.image}, found)
         if text_depth is not None:
             vocab, width = shapes["txt/Embed_0/embedding"]
             found = {
@@ -185,8 +158,6 @@ class Configuration:
                 )
 
     def stated(self, depths) -> dict:
-        """Returns {field: value} of what no tensor shows, as `record.FIELDS` has it."""
-        # All published models lower-case, whatever tower is alone.
+        """Returns {field: value} as `record.FIELDS` has it; all published models lower-case."""
         square = depths[0] is not None and not self.naflex
-        side = {"image.image_size": self.image_size()} if square else {}
-        return {**side, "lowercase": True}
+        return {"lowercase": True, **({"image.image_size": self.image_size()} if square else {})}

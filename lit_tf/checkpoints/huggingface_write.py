@@ -9,6 +9,7 @@ import numpy as np
 
 from lit_tf import files
 from lit_tf.checkpoints.huggingface import rows, to_theirs
+from lit_tf.checkpoints.layouts import as_float16
 from lit_tf.checkpoints.registry import DATA
 from lit_tf.config import LitConfig
 from lit_tf.errors import CheckpointError
@@ -139,14 +140,10 @@ def _write_tensors(path, config, readers, dtype):
     def array(name, ours, form):
         parts = [to_theirs(np.asarray(readers[n]()), form) for n in ours]
         whole = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        with np.errstate(over="ignore"):  # the error says it
-            out = np.ascontiguousarray(whole).astype(kind, copy=False)
-        if dtype == "float16" and not np.isfinite(out).all():
-            raise CheckpointError(
-                f"{path}: {name!r} holds values up to {np.abs(whole).max():.4g}, but float16 ends "
-                "at 65,504; write bfloat16 or float32"
-            )
-        return out
+        whole = np.ascontiguousarray(whole)
+        if dtype == "float16":
+            return as_float16(path, name, whole)
+        return whole.astype(kind, copy=False)
 
     header, end = {"__metadata__": {"format": "pt"}}, 0
     for name, ours, form in table:  # twice, so that one array at a time is in memory

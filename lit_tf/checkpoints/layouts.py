@@ -6,6 +6,7 @@ row, so it is zeros there. Adding the row to `img/cls` could not be undone bit f
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ import numpy as np
 from lit_tf.errors import CheckpointError
 
 LAYOUTS = ("vit_jax", "big_vision")
+_FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 _CLS_ROW = "img/cls_pos_embedding"
 _GRID = "img/pos_embedding"
@@ -115,17 +117,17 @@ def _without_prefixes(keys: Iterable[str], source: str) -> tuple[dict[str, str],
     return {k: k for k in keys}, "big_vision" if big_vision else "vit_jax"
 
 
-class _StackedReader:
-    """Reads slices of stacked arrays, keeping only the one in use."""
+def _stacked_reader(npz):
+    """Returns a function that reads slices of stacked arrays and keeps only the array in use."""
+    kept = {}
 
-    def __init__(self, npz):
-        self._npz, self._key, self._array = npz, None, None
+    def read(key, index):
+        if key not in kept:
+            kept.clear()  # frees the last one before the next is read
+            kept[key] = npz.read(key)
+        return kept[key][index]
 
-    def read(self, key, index):
-        if key != self._key:
-            self._array = None  # frees the last one before the next is read
-            self._key, self._array = key, self._npz.read(key)
-        return self._array[index]
+    return read
 
 
 def read_canonical(npz) -> CanonicalCheckpoint:
@@ -139,13 +141,12 @@ def read_canonical(npz) -> CanonicalCheckpoint:
             f"(perhaps under params/), or a ViT's embedding/kernel; found {sorted(npz.keys())[:5]}"
         )
     for key in plain.values():
-        if npz.dtype(key).name not in ("float32", "float16", "bfloat16", "float64"):
+        if (found := npz.dtype(key).name) not in _FLOATS:
             raise CheckpointError(
-                f"{source}: {key!r} has dtype {npz.dtype(key).name}, "
-                "expected float32, float16, bfloat16 or float64"
+                f"{source}: {key!r} has dtype {found}, expected one of {', '.join(_FLOATS)}"
             )
     shapes, readers, blocks = {}, {}, {}
-    stacks = _StackedReader(npz)
+    read_stacked = _stacked_reader(npz)
 
     def put(name, shape, reader):
         if name in shapes:
@@ -169,11 +170,8 @@ def read_canonical(npz) -> CanonicalCheckpoint:
                     f"{source}: {key!r} has shape {shape}, expected a leading axis of layers"
                 )
             for i in range(shape[0]):
-                put(
-                    f"{stacked[1]}/encoderblock_{i}/{stacked[2]}",
-                    shape[1:],
-                    lambda key=key, i=i: stacks.read(key, i),
-                )
+                block = f"{stacked[1]}/encoderblock_{i}/{stacked[2]}"
+                put(block, shape[1:], functools.partial(read_stacked, key, i))
         elif name in image_positions and not naflex:
             _put_image_positions(npz, source, key, put, pooled=pooled)
         elif name == _TEXT_POSITIONS_OLD:
@@ -181,8 +179,8 @@ def read_canonical(npz) -> CanonicalCheckpoint:
         elif name == _CLS_ROW:
             raise CheckpointError(f"{source}: {key!r} is in no published layout")
         else:
-            put(name, shape, lambda key=key: npz.read(key))
-            blocks[name] = lambda key=key: npz.blocks(key)
+            put(name, shape, functools.partial(npz.read, key))
+            blocks[name] = functools.partial(npz.blocks, key)
     if _TEXT_POSITIONS_OLD in plain:
         _put_old_text_positions(npz, source, plain, shapes, readers, blocks)
     dtypes = tuple(sorted({npz.dtype(k).name for k in plain.values()}))
@@ -203,13 +201,10 @@ def _put_image_positions(npz, source, key, put, pooled):
     shape = npz.shape(key)
     if len(shape) != 3 or shape[0] != 1:
         raise CheckpointError(f"{source}: {key!r} has shape {shape}, expected (1, rows, width)")
-    rows = shape[1]
+    _, rows, width = shape
     if pooled:  # there is no class token, and no row for one
         put(_GRID, shape, lambda: npz.read(key))
-        return
-    has_row = math.isqrt(rows) ** 2 != rows and math.isqrt(rows - 1) ** 2 == rows - 1
-    width = shape[2]
-    if has_row:
+    elif math.isqrt(rows) ** 2 != rows and math.isqrt(rows - 1) ** 2 == rows - 1:
         put(_CLS_ROW, (1, 1, width), lambda: npz.read(key)[:, :1])
         put(_GRID, (1, rows - 1, width), lambda: npz.read(key)[:, 1:])
     else:
@@ -285,14 +280,25 @@ def _stacked(variables, layout):
     return out
 
 
+def as_float16(path, name: str, array: np.ndarray) -> np.ndarray:
+    """Returns a float32 array as float16, to be written at `path`; refuses larger values."""
+    with np.errstate(over="ignore"):  # the error says it
+        out = array.astype(np.float16)
+    if not np.isfinite(out).all():
+        raise CheckpointError(
+            f"{path}: {name!r} holds values up to {np.abs(array).max():.4g}, but float16 ends at "
+            "65,504; write float32"
+        )
+    return out
+
+
 def resample_positions(grid: np.ndarray, side: int) -> np.ndarray:
     """Resamples a position grid (1, old * old, width) bilinearly to (1, side * side, width).
 
     Aligned corners: equals `scipy.ndimage.zoom(grid, (new/old, new/old, 1), order=1)`, which the
     original uses.
     """
-    old = math.isqrt(grid.shape[1])
-    width = grid.shape[2]
+    old, width = math.isqrt(grid.shape[1]), grid.shape[2]
     if side == old:
         return grid
     at = np.arange(side) * ((old - 1) / (side - 1) if side > 1 else 0.0)

@@ -1,10 +1,8 @@
 """Reading and writing `.npz` archives that may come from anywhere.
 
-A checkpoint is a file from the network. `np.load` trusts such a file: it allocates any shape that a
-header declares before it looks at the data, and with one more flag it runs pickled code. Here
-nothing is unpickled, and every length that the file declares is compared with the file's real size
-before anything is allocated. All faults are `CheckpointError`s that name the file, the key, what
-was expected and what was found.
+`np.load` allocates any shape that a header declares before it looks at the data. Here every length
+that the file declares is compared with the file's real size before anything is allocated, and
+nothing is unpickled. All faults are `CheckpointError`s.
 
 Arrays are read and written one at a time, so the memory needed beside the model is that of its
 largest array. They are read, not memory-mapped: NumPy does not align members within the archive, a
@@ -15,9 +13,7 @@ import contextlib
 import io
 import math
 import os
-import struct
 import zipfile
-import zlib
 from typing import NamedTuple
 
 import ml_dtypes
@@ -27,20 +23,6 @@ from lit_tf import files
 from lit_tf.errors import CheckpointError, nearest
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-
-# What zipfile and zlib raise on damaged files and on other kinds of file.
-_ZIP_FAULTS = (
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,  # includes NotImplementedError
-    OverflowError,
-    LookupError,
-)
 
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit. A plain array's header takes 118.
 _MAX_KEY = 1024
@@ -166,7 +148,6 @@ class NpzFile:
     def read(self, key):
         """Returns a new array of `shape(key)` and `dtype(key)`; its bytes agree with the CRC."""
         member = self._member(key)
-        info = member.info
         shape = member.shape[::-1] if member.fortran else member.shape
         try:
             array = np.empty(shape, member.stored)
@@ -175,7 +156,7 @@ class NpzFile:
                 f"{self.path}: key {key!r}: cannot allocate shape {member.shape} "
                 f"{member.stored}: {e}"
             ) from e
-        with self._reading(key), self._zip.open(info) as f:
+        with self._reading(key), self._zip.open(member.info) as f:
             f.read(member.offset)
             _read_into(array, f)
             _check_end(f)
@@ -201,17 +182,17 @@ class NpzFile:
             _check_end(f)
 
     def _member(self, key):
-        try:
-            return self._members[key]
-        except KeyError:
-            hint = nearest(key, self._members)
-            raise CheckpointError(f"{self.path}: no key {key!r}{hint}") from None
+        if key not in self._members:
+            raise CheckpointError(f"{self.path}: no key {key!r}{nearest(key, self._members)}")
+        return self._members[key]
 
     @contextlib.contextmanager
     def _reading(self, key):
         try:
             yield
-        except _ZIP_FAULTS as e:
+        except MemoryError:
+            raise
+        except Exception as e:  # of zipfile, zlib, struct and the file system
             raise CheckpointError(f"{self.path}: key {key!r}: damaged: {_one_line(e)}") from e
 
     def _open_zip(self):
@@ -225,7 +206,7 @@ class NpzFile:
             raise CheckpointError(f"{self.path}: expected a .npz file, found an empty file")
         try:
             return zipfile.ZipFile(self._file)
-        except _ZIP_FAULTS as e:
+        except Exception as e:  # zipfile lets those of struct and others through
             if start.startswith(b"PK"):
                 found = f"a damaged or truncated zip archive of {self._size:,} bytes"
             else:
@@ -302,14 +283,12 @@ class NpzFile:
 
 def _read_into(array, file):
     """Fills an array, in C order, with the next bytes of a file."""
-    target = array.reshape(-1).view(np.uint8)  # a flat view of the same memory
-    done = 0
-    while done < target.size:
-        chunk = file.read(min(_CHUNK, target.size - done))
-        if not chunk:
-            raise EOFError(f"data ends {target.size - done:,} bytes early")
-        target[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        done += len(chunk)
+    rest = memoryview(array.reshape(-1).view(np.uint8))  # the same memory
+    while rest:
+        done = file.readinto(rest[:_CHUNK])
+        if not done:
+            raise EOFError(f"data ends {len(rest):,} bytes early")
+        rest = rest[done:]
 
 
 def _check_end(file):
@@ -334,24 +313,16 @@ def write_npz(path, arrays):
     """
     pairs = arrays.items() if hasattr(arrays, "items") else arrays
     try:
-        with files.replacing(path) as f:
-            _write_archive(f, path, pairs)
+        with files.replacing(path) as f, zipfile.ZipFile(f, "w") as archive:
+            for key, array in pairs:
+                check_key(path, key)
+                if f"{key}.npy" in archive.NameToInfo:
+                    raise CheckpointError(f"{path}: key {key!r} is there twice")
+                _write_member(archive, path, key, array)
+            if not archive.NameToInfo:
+                raise CheckpointError(f"{path}: no arrays to write")
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be written: {e}") from e
-
-
-def _write_archive(f, path, pairs):
-    """Writes all arrays into the open file; `path` is only for messages."""
-    with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        keys = set()
-        for key, array in pairs:
-            check_key(path, key)
-            if key in keys:
-                raise CheckpointError(f"{path}: key {key!r} is there twice")
-            keys.add(key)
-            _write_member(archive, path, key, array)
-    if not keys:
-        raise CheckpointError(f"{path}: no arrays to write")
 
 
 def _write_member(archive, path, key, array):

@@ -5,6 +5,7 @@ round, the shapes in a checkpoint give the configuration (`config_from_shapes`).
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -41,10 +42,8 @@ def _join(prefix: str, children: Mapping) -> dict:
     """Flattens nested dictionaries of shapes, joining keys by '/'."""
     out = {}
     for key, value in children.items():
-        if isinstance(value, Mapping):
-            out.update(_join(f"{prefix}{key}/", value))
-        else:
-            out[prefix + key] = value
+        nested = isinstance(value, Mapping)
+        out |= _join(f"{prefix}{key}/", value) if nested else {prefix + key: value}
     return out
 
 
@@ -86,11 +85,7 @@ def _bert_layer(width: int, mlp_dim: int) -> dict:
 
 
 def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
-    """Returns {canonical name: shape} of every parameter of a model, ordered by name.
-
-    Canonical names are big_vision's, plus `img/cls_pos_embedding`: the class token's row of the
-    combined position embedding in other layouts. It is separate so that it can be written back.
-    """
+    """Returns {canonical name (see layouts.py): shape} of every parameter, ordered by name."""
     out = {}
     if config.image:
         c = config.image
@@ -114,11 +109,7 @@ def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
     if config.text:
         c = config.text
         if c.kind == "bert":
-            tables = {
-                "token": c.vocab_size,
-                "position": c.max_length,
-                "segment": c.segments,
-            }
+            tables = {"token": c.vocab_size, "position": c.max_length, "segment": c.segments}
             for name, rows in tables.items():
                 key = f"txt/BertEncoder_0/embedder/embedders_{name}_ids/embedding"
                 out[key] = (rows, c.width)
@@ -216,12 +207,9 @@ def _vit_config(shapes: Shapes, source: str, stated: Mapping) -> ViTConfig:
 
 
 def _naflex_config(shapes: Shapes, source: str) -> ViTConfig:
-    for unused in ("patchln_pre", "patchln_post", "pre_logits", "head"):
-        if any(key.startswith(f"img/{unused}/") for key in shapes):
-            raise CheckpointError(
-                f"{source}: a NaFlex image tower with img/{unused}, which no published file has, "
-                "and lit_tf does not read"
-            )
+    unread = ("img/patchln_pre/", "img/patchln_post/", "img/pre_logits/", "img/head/")
+    if found := next((k for k in shapes if k.startswith(unread)), None):
+        raise CheckpointError(f"{source}: a NaFlex image tower with {found} is not read")
     rows, width = _shape(shapes, "img/embedding/kernel", 2, source)
     patch_size = math.isqrt(rows // 3)
     grid, columns, _ = _shape(shapes, "img/pos_embedding", 3, source)
@@ -320,9 +308,7 @@ def _config(shapes, layout, source, stated):
 
 def field_value(config: LitConfig, field: str):
     """Returns the value of a field such as `text.num_heads`, None where there is no such tower."""
-    for name in field.split("."):
-        config = getattr(config, name, None)
-    return config
+    return functools.reduce(lambda part, name: getattr(part, name, None), field.split("."), config)
 
 
 def config_of(checkpoint, shapes: Shapes | None = None) -> LitConfig:

@@ -38,12 +38,7 @@ _NORMS = {
 
 
 class Tf1Bert(collections.abc.Mapping):
-    """A BERT release's encoder: {canonical name: float32 array}, each read when asked for.
-
-    Attributes:
-        path: the checkpoint's prefix.
-        shapes: {canonical name: shape}, known without reading any array.
-    """
+    """A BERT release's encoder: {canonical name: float32 array}, each read when asked for."""
 
     def __init__(self, path, max_length: int = 512):
         """Opens the folder, or the prefix of its files; longer tables of positions are cut."""
@@ -91,10 +86,8 @@ class Tf1Bert(collections.abc.Mapping):
             )
         names = {f"{_ENCODER}/{new}": old for old, new in _EMBEDDINGS.items()}
         for i in range(max(layers) + 1):
-            new, old = (
-                f"{_ENCODER}/encoder_block/layer_sequence/layers_{i}",
-                f"bert/encoder/layer_{i}",
-            )
+            new = f"{_ENCODER}/encoder_block/layer_sequence/layers_{i}"
+            old = f"bert/encoder/layer_{i}"
             for theirs, ours in _DENSE.items():
                 for last in ("kernel", "bias"):
                     names[f"{new}/{ours}/{last}"] = f"{old}/{theirs}/{last}"
@@ -118,10 +111,7 @@ class Tf1Bert(collections.abc.Mapping):
             if len(shapes[name]) != rank or min(shapes[name]) < 1:
                 raise self._fault(f"{name!r} has shape {shapes[name]}, expected {rank} dimensions")
         width, mlp_dim = shapes[word][1], shapes[hidden][0]
-        kernels = {
-            "intermediate/dense": (width, mlp_dim),
-            "output/dense": (mlp_dim, width),
-        }
+        kernels = {"intermediate/dense": (width, mlp_dim), "output/dense": (mlp_dim, width)}
         out = {}
         for new, old in self._originals.items():
             parent, last = old.split("/", 3)[-1].rpartition("/")[::2]
@@ -143,9 +133,7 @@ class Tf1Bert(collections.abc.Mapping):
         folder, name = os.path.split(self.path)
         data = pathlib.Path(folder or ".").glob(f"{name}.data-*")
         held = sum(f.stat().st_size for f in data)
-        declared = sum(
-            math.prod(out[new]) * dtypes[old].size for new, old in self._originals.items()
-        )
+        declared = sum(math.prod(out[k]) * dtypes[old].size for k, old in self._originals.items())
         if declared > held:
             raise self._fault(f"declares {declared:,} bytes, the data files hold {held:,}")
         positions = f"{_ENCODER}/embedder/embedders_position_ids/embedding"

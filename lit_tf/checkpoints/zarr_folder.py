@@ -102,11 +102,7 @@ def _newest(path):
 
 
 class ZarrFolder:
-    """The parameters in a folder that big_vision wrote; has the methods of `npz.NpzFile`.
-
-    Attributes:
-        path: the folder's name, as given.
-    """
+    """The parameters in a folder that big_vision wrote; has the methods of `npz.NpzFile`."""
 
     def __init__(self, path):
         """Opens the folder `path` and checks what every array declares."""
@@ -116,8 +112,8 @@ class ZarrFolder:
         self._tensorstore = tensorstore
         try:
             folders = sorted(f for f in pathlib.Path(path).iterdir() if f.is_dir())
-            folders = [f for f in folders if holds_parameters(f.name)]
-            self._arrays = {self._key(folder): self._declared(folder) for folder in folders}
+            declared = (self._declared(f) for f in folders if holds_parameters(f.name))
+            self._arrays = {key: (shape, dtype) for key, shape, dtype in declared}
         except OSError as e:
             raise CheckpointError(f"{self.path}: cannot be read: {e}") from e
         if not self._arrays:
@@ -171,14 +167,10 @@ class ZarrFolder:
     def _fault(self, key, text):
         return CheckpointError(f"{self.path}: key {key!r}: {text}")
 
-    def _key(self, folder):
+    def _declared(self, folder):
+        """Returns the (key, shape, dtype) of an array, after the checks that need no data."""
         key = folder.name.replace("~", "/")
         npz.check_key(self.path, key)
-        return key
-
-    def _declared(self, folder):
-        """Returns the (shape, dtype) of an array, after the checks that need no data."""
-        key = self._key(folder)
         try:
             with open(folder / ".zarray", "rb") as file:
                 data = json.loads(file.read(_MAX_JSON))
@@ -200,4 +192,4 @@ class ZarrFolder:
             math.prod(-(-n // c) * c for n, c in zip(shape, chunks, strict=True)) * dtype.itemsize,
             lambda text: self._fault(key, text),
         )
-        return shape, dtype.newbyteorder("=")
+        return key, shape, dtype.newbyteorder("=")
