@@ -96,11 +96,8 @@ def is_folder(path: pathlib.Path) -> bool:
     """Returns whether a path is a file or folder of one of the two layouts, or looks like one."""
     if path.suffix == ".safetensors" or (path.suffix in PICKLES and path.is_file()):
         return True
-    names = ("config.json", "open_clip_config.json")
-    return path.is_dir() and (
-        any((path / name).is_file() for name in names)
-        or any(f.suffix in (".safetensors", *PICKLES) for f in path.iterdir())
-    )
+    names, suffixes = ("config.json", "open_clip_config.json"), (".safetensors", *PICKLES)
+    return path.is_dir() and any(f.name in names or f.suffix in suffixes for f in path.iterdir())
 
 
 def open_folder(path: pathlib.Path) -> CanonicalCheckpoint:

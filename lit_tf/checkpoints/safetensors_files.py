@@ -36,16 +36,15 @@ class SafetensorsFiles:
         if self.path.suffix != ".json":
             file = self._open(self.path)
             return {name: (file, self.path) for name in file.keys()}
-        opened, tensors = {}, {}
-        for name, shard in self._weight_map().items():
-            if shard not in opened:
-                opened[shard] = self._open(self.path.parent / shard)
-                held = set(opened[shard].keys())
-                mapped = {n for n, s in self._weight_map().items() if s == shard}
-                if wrong := sorted(held ^ mapped):
-                    where = "does not hold" if wrong[0] in mapped else "holds"
-                    raise CheckpointError(f"{self.path}: {shard} {where} {wrong[0]!r}")
-            tensors[name] = (opened[shard], self.path.parent / shard)
+        weight_map, tensors = self._weight_map(), {}
+        for shard in dict.fromkeys(weight_map.values()):
+            path = self.path.parent / shard
+            file = self._open(path)
+            mapped = {n: (file, path) for n, s in weight_map.items() if s == shard}
+            if wrong := sorted(set(file.keys()) ^ set(mapped)):
+                where = "does not hold" if wrong[0] in mapped else "holds"
+                raise CheckpointError(f"{self.path}: {shard} {where} {wrong[0]!r}")
+            tensors |= mapped
         return tensors
 
     def _weight_map(self):

@@ -173,8 +173,6 @@ def _blocks(shapes: Shapes, prefix: str, width: int, source: str) -> dict:
     block = f"{prefix}0/"
     query = f"{block}MultiHeadDotProductAttention_0/query/kernel"
     heads = _shape(shapes, query, 3, source)[1]
-    if width % heads:
-        raise CheckpointError(f"{source}: {query!r} has {heads} heads, which do not divide {width}")
     mlp_dim = _shape(shapes, f"{block}MlpBlock_0/Dense_0/kernel", 2, source)[1]
     return {"width": width, "depth": depth, "num_heads": heads, "mlp_dim": mlp_dim}
 
@@ -183,12 +181,6 @@ def _vit_config(shapes: Shapes, source: str, stated: Mapping) -> ViTConfig:
     if len(shapes.get("img/embedding/kernel", ())) == 2:
         return _naflex_config(shapes, source)
     kernel = _shape(shapes, "img/embedding/kernel", 4, source)
-    if kernel[0] != kernel[1] or kernel[2] != 3:
-        raise CheckpointError(
-            f"{source}: 'img/embedding/kernel' has shape {kernel}, "
-            "expected (patch, patch, 3, width)"
-        )
-    width = kernel[3]
     positions = _shape(shapes, "img/pos_embedding", 3, source)[1]
     side = math.isqrt(positions)
     if side**2 != positions:
@@ -200,9 +192,9 @@ def _vit_config(shapes: Shapes, source: str, stated: Mapping) -> ViTConfig:
     return ViTConfig(
         patch_size=kernel[0],
         image_size=stated.get("image.image_size", side_of_images(side, kernel[0], pool)),
-        out_dim=_out_dim(shapes, "img", width, source),
+        out_dim=_out_dim(shapes, "img", kernel[3], source),
         pool=pool,
-        **_blocks(shapes, IMG_BLOCK, width, source),
+        **_blocks(shapes, IMG_BLOCK, kernel[3], source),
     )
 
 

@@ -125,7 +125,8 @@ class Tf1Bert(collections.abc.Mapping):
             if len(found) != len(expected) or any(
                 n < 1 or e not in (None, n) for n, e in zip(found, expected, strict=True)
             ):
-                raise self._fault(f"{old!r} has shape {found}, expected {_text(expected)}")
+                wanted = str(expected).replace("None", "any")
+                raise self._fault(f"{old!r} has shape {found}, expected {wanted}")
             if dtypes[old] not in (tf.float32, tf.float16, tf.bfloat16, tf.float64):
                 raise self._fault(f"{old!r} has dtype {dtypes[old].name}, expected float32")
             out[new] = found
@@ -153,11 +154,6 @@ def find_prefix(path):
     if path.suffix == ".index" and path.is_file():
         return str(path)[: -len(".index")]
     return str(path) if pathlib.Path(f"{path}.index").is_file() else None
-
-
-def _text(shape):
-    """Returns a shape as text, with `any` for a free dimension."""
-    return "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
 
 
 def _first_line(error):
