@@ -193,19 +193,18 @@ def _all_parts(model):
     return ("image", "text")
 
 
+_MEASURES = {"mean_cosine": ".6f", "same_class": ".6f"}
+_MEASURES |= dict.fromkeys(("max_abs_difference", "max_probability_difference"), ".3g")
+
+
 def _print(measured):
     """Prints a line for each file or signature: its size and its difference from the model."""
     width = max(map(len, measured))
     for name, found in measured.items():
-        size = f"{found['bytes'] / 1e6:9.2f} MB  " if "bytes" in found else ""
-        numbers = [
+        cells = [f"{found['bytes'] / 1e6:9.2f} MB"] if "bytes" in found else []
+        cells += [
             f"{key.replace('_', ' ')} {found[key]:{precision}}"
-            for key, precision in (
-                ("mean_cosine", ".6f"),
-                ("same_class", ".6f"),
-                ("max_abs_difference", ".3g"),
-                ("max_probability_difference", ".3g"),
-            )
+            for key, precision in _MEASURES.items()
             if key in found
         ]
-        print(f"{name:{width}}  {size}{'  '.join(numbers)}")
+        print("  ".join([name.ljust(width), *cells]))

@@ -43,7 +43,31 @@ def int8_images(model: Any) -> Callable:
         MissingPackageError: LiteRT or its quantizer is not installed (extra `lite`).
     """
     samples.check_squares(model)
-    return _Tower(_cached_graph(model))
+    path = str(_cached_graph(model))
+    with extra("lite"):
+        from ai_edge_litert.interpreter import Interpreter
+
+    # With fewer threads each, interpreters seldom wait for a thread that decodes meanwhile.
+    threads = max(1, (os.cpu_count() or 1) // IN_FLIGHT)
+    free: queue.SimpleQueue = queue.SimpleQueue()
+    for _ in range(IN_FLIGHT):
+        free.put(Interpreter(model_path=path, num_threads=threads))
+    pool = concurrent.futures.ThreadPoolExecutor(IN_FLIGHT)
+
+    def run(pixels):
+        interpreter = free.get()
+        try:
+            (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
+            if tuple(entry["shape"]) != pixels.shape:
+                interpreter.resize_tensor_input(entry["index"], pixels.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(entry["index"], pixels)
+            interpreter.invoke()
+            return interpreter.get_tensor(end["index"])  # (N, D)
+        finally:
+            free.put(interpreter)
+
+    return lambda pixels: _Later(pool.submit(run, pixels))
 
 
 def _cached_graph(model):
@@ -59,38 +83,6 @@ def _cached_graph(model):
                     model.with_dtype("float32"), pathlib.Path(partial), DYNAMIC_INT8
                 )
     return path
-
-
-class _Tower:
-    """Interpreters of one graph, each of which embeds a batch at a time, side by side."""
-
-    def __init__(self, path):
-        with extra("lite"):
-            from ai_edge_litert.interpreter import Interpreter
-
-        # With fewer threads each, interpreters seldom wait for a thread that decodes meanwhile.
-        threads = max(1, (os.cpu_count() or 1) // IN_FLIGHT)
-        self._free = queue.SimpleQueue()
-        for _ in range(IN_FLIGHT):
-            self._free.put(Interpreter(model_path=str(path), num_threads=threads))
-        self._pool = concurrent.futures.ThreadPoolExecutor(IN_FLIGHT)
-
-    def __call__(self, pixels: np.ndarray) -> "_Later":
-        """Starts embedding uint8 (N, R, R, 3)."""
-        return _Later(self._pool.submit(self._run, pixels))
-
-    def _run(self, pixels):
-        interpreter = self._free.get()
-        try:
-            (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
-            if tuple(entry["shape"]) != pixels.shape:
-                interpreter.resize_tensor_input(entry["index"], pixels.shape)
-            interpreter.allocate_tensors()
-            interpreter.set_tensor(entry["index"], pixels)
-            interpreter.invoke()
-            return interpreter.get_tensor(end["index"])  # (N, D)
-        finally:
-            self._free.put(interpreter)
 
 
 class _Later:

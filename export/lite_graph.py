@@ -49,9 +49,9 @@ class LiteGraph:
         """Returns the values of a constant tensor, or None if it is computed."""
         tensor = self.tensor(index)
         data = self.model.buffers[tensor.buffer].data
-        return (
-            None if data is None else np.asarray(data, np.uint8).view(dtype).reshape(tensor.shape)
-        )
+        if data is None:
+            return None
+        return np.asarray(data, np.uint8).view(dtype).reshape(tensor.shape)
 
     def store(self, index: int, array: np.ndarray, scale: float | None = None) -> None:
         """Gives a tensor a constant value of its own, and one scale if that value is int8."""

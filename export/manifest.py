@@ -42,13 +42,11 @@ def similarities(zimg, rows):
 def write(folder, model, artefact: str, source=None, classes=None, templates=None, **more) -> None:
     """Writes `lit_manifest.json` of an exported folder; `more` are other fields to record."""
     config, image = model.config, model.config.image
-    digest = None
-    if source is not None and os.path.isfile(source):
-        digest = sha256(source)
+    is_file = source is not None and os.path.isfile(source)
     manifest = {
         "artefact": artefact,
         "model": model.name,
-        "checkpoint_sha256": digest,
+        "checkpoint_sha256": sha256(source) if is_file else None,
         "weights_sha256": model.fingerprint(),
         "resolution": None if image is None or image.naflex else image.image_size,
         "crop": config.crop,

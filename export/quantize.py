@@ -84,14 +84,9 @@ def quantized(
 ) -> bytes:
     """Returns a float TFLite graph with its weights, or weights and activations, quantized.
 
-    Args:
-        graph: the file's bytes.
-        quantization: `none`, `float16`, `dynamic_int8` or `int8`.
-        calibration: {signature: {argument: array (N, ...)}}, which `int8` needs.
-        means: from `input_means`, to correct biases in `dynamic_int8`; None to leave them.
-        last_block: the block of a text transformer that stays float16 in `int8`; 0 for none.
-        batch: how many examples to calibrate on at once.
-        min_runtime: the oldest TFLite that has to read the graph rightly.
+    `int8` needs `calibration`, {signature: {argument: array (N, ...)}} of one each, and leaves
+    `last_block` of a text transformer in float16 (0 for none). `means`, from `input_means`, correct
+    biases in `dynamic_int8`.
     """
     if quantization == NONE:
         return bytes(graph)
@@ -101,12 +96,10 @@ def quantized(
     worker = quantizer.Quantizer(bytearray(graph), _recipe(quantization, last_block, not old))
     result = None
     if worker.need_calibration:
-        batches = {}
-        for signature, arguments in calibration.items():
-            starts = range(0, len(next(iter(arguments.values()))) // batch * batch, batch)
-            batches[signature] = [
-                {k: v[i : i + batch] for k, v in arguments.items()} for i in starts
-            ]
+        ((signature, arguments),) = calibration.items()
+        ((name, rows),) = arguments.items()
+        starts = range(0, len(rows) // batch * batch, batch)
+        batches = {signature: [{name: rows[i : i + batch]} for i in starts]}
         result = worker.calibrate(batches, num_threads=2)
     options = {"enable_progress_bar": False, "enable_progress_report": False}
     out = LiteGraph(worker.quantize(result, **options).quantized_model)

@@ -58,9 +58,7 @@ def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarr
         eos, pad = (1, 1) if model.tokenizer is None else (model.tokenizer.eos, model.tokenizer.pad)
         tokens = np.where(place < ends, tokens, np.where(place == ends, eos, pad)).astype(np.int32)
     if model.tokenizer is not None:
-        texts = SAMPLE_TEXTS
-        if calibration:
-            texts = sample_prompts(count)
+        texts = sample_prompts(count) if calibration else SAMPLE_TEXTS
         tokens = np.concatenate([model.tokenizer(texts).numpy(), tokens])
     return tokens
 

@@ -62,9 +62,8 @@ def write(folder, model, files, baked=None) -> None:
 def to_record(array) -> dict:
     """Returns an array as JSON can hold it."""
     array = np.asarray(array)
-    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    data = base64.b64encode(data).decode()
-    return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": data}
+    data = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": data.decode()}
 
 
 def from_record(record: dict) -> np.ndarray:
@@ -86,8 +85,6 @@ def _pictures(model):
 
 def _texts(model):
     """Returns texts and their tokens, or only tokens if the model has no tokenizer."""
-    if model.text_tower is None:
-        return {}
     if model.tokenizer is None:
         return {"tokens": to_record(samples.sample_tokens(model, 8))}
     texts = [*samples.SAMPLE_TEXTS, *ODD_TEXTS]

@@ -47,21 +47,26 @@ class Served(tf.Module):
         if image:
             self._add_image(model, prepare, max_pixels, exif)
         if text or "tokens" in parts:
-            self._add_tokens(model, config.token_length)
+            spec = tf.TensorSpec([None, config.token_length], tf.int32, "tokens")
+            self._add("encode_tokens", spec, lambda tokens: model.embed_short_tokens(tokens))
         if text:
-            self._add_text(model)
+            self.tokenizer = model.tokenizer  # tracked, so its vocabulary becomes an asset
+            spec = tf.TensorSpec([None], tf.string, "text")
+            encode = self.encode_tokens
+            self._add("encode_text", spec, lambda text: encode(model.tokenizer(text)))
         if classes is not None:
             self._add_classify(*classes)
         elif image and text:
             self._add_compare()
-        for name in ("compare", "classify", "encode_image_bytes", "encode_text", "encode_tokens"):
-            if name in self.by_name:
-                self.by_name["serving_default"] = self.by_name[name]
-                break
+        order = ("compare", "classify", "encode_image_bytes", "encode_text", "encode_tokens")
+        default = next(name for name in order if name in self.by_name)
+        self.by_name["serving_default"] = self.by_name[default]
 
-    def _signature(self, name, function, *specs):
-        function = _function(*specs)(function)
-        self.by_name[name] = function
+    def _add(self, name, spec, function):
+        """Adds a function of one argument, and a signature that returns its embeddings."""
+        function = _function(spec)(function)
+        setattr(self, name, function)
+        self.by_name[name] = _function(spec)(lambda value: {"embedding": function(value)})
 
     def _add_image(self, model, prepare, max_pixels, exif):
         one = prepare.spec
@@ -69,11 +74,6 @@ class Served(tf.Module):
         # Both signatures call this function, so the tower is in the graph only once.
         embed = _function(batch)(model.embed_pixels)
 
-        @_function(tf.TensorSpec([None, None, None, 3], tf.uint8, "image"))
-        def encode_image(image):
-            return embed(prepare.batch(image))
-
-        @_function(tf.TensorSpec([None], tf.string, "image_bytes"))
         def encode_image_bytes(image_bytes):
             image_bytes = _checked(image_bytes)
             places = tf.range(tf.size(image_bytes))
@@ -85,54 +85,16 @@ class Served(tf.Module):
 
             return embed(tf.map_fn(read, (places, image_bytes), fn_output_signature=one))
 
-        self.encode_image, self.encode_image_bytes = encode_image, encode_image_bytes
-        self._signature(
-            "encode_image",
-            lambda image: {"embedding": encode_image(image)},
-            tf.TensorSpec([None, None, None, 3], tf.uint8, "image"),
-        )
-        self._signature(
-            "encode_image_bytes",
-            lambda image_bytes: {"embedding": encode_image_bytes(image_bytes)},
-            tf.TensorSpec([None], tf.string, "image_bytes"),
-        )
-
-    def _add_tokens(self, model, length):
-        @_function(tf.TensorSpec([None, length], tf.int32, "tokens"))
-        def encode_tokens(tokens):
-            return model.embed_short_tokens(tokens)
-
-        self.encode_tokens = encode_tokens
-        self._signature(
-            "encode_tokens",
-            lambda tokens: {"embedding": encode_tokens(tokens)},
-            tf.TensorSpec([None, length], tf.int32, "tokens"),
-        )
-
-    def _add_text(self, model):
-        self.tokenizer = model.tokenizer  # tracked, so its vocabulary becomes an asset
-
-        @_function(tf.TensorSpec([None], tf.string, "text"))
-        def encode_text(text):
-            return self.encode_tokens(model.tokenizer(text))
-
-        self.encode_text = encode_text
-        self._signature(
-            "encode_text",
-            lambda text: {"embedding": encode_text(text)},
-            tf.TensorSpec([None], tf.string, "text"),
-        )
+        pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, "image")
+        self._add("encode_image", pixels, lambda image: embed(prepare.batch(image)))
+        encoded = tf.TensorSpec([None], tf.string, "image_bytes")
+        self._add("encode_image_bytes", encoded, encode_image_bytes)
 
     def _logits(self, zimg, ztxt):
         return self.temperature * tf.matmul(zimg, ztxt, transpose_b=True) + self.bias
 
     def _add_compare(self):
-        specs = (
-            tf.TensorSpec([None], tf.string, "image_bytes"),
-            tf.TensorSpec([None], tf.string, "text"),
-        )
-
-        @_function(*specs)
+        @_function(*(tf.TensorSpec([None], tf.string, name) for name in ("image_bytes", "text")))
         def compare(image_bytes, text):
             logits = self._logits(self.encode_image_bytes(image_bytes), self.encode_text(text))
             out = {"logits": logits, "probabilities": tf.nn.softmax(logits)}
@@ -165,10 +127,7 @@ def _checked(image_bytes):
     cut = (start == b"\xff\xd8") & (parts < 2)
     checks = []
     for bad, what in (
-        (
-            strange,
-            "image_bytes: expected JPEG, PNG or WebP, found others at these positions:",
-        ),
+        (strange, "image_bytes: expected JPEG, PNG or WebP, found others at these positions:"),
         (cut, "image_bytes holds a JPEG that was cut off at these positions:"),
     ):
         places = tf.reshape(tf.where(bad), [-1])
@@ -177,16 +136,6 @@ def _checked(image_bytes):
     # Decoding waits for the checks. Otherwise its own error, without a position, might come first.
     with tf.control_dependencies(checks):
         return tf.identity(image_bytes)
-
-
-def _read_graph(folder):
-    """Returns the MetaGraphDef in a SavedModel's folder."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    proto = saved_model_pb2.SavedModel()
-    with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
-        proto.ParseFromString(file.read())
-    return proto.meta_graphs[0]
 
 
 def _check_parts(model, parts, classes):
@@ -280,20 +229,22 @@ def saved_model(
 
 def _signatures(folder, names):
     """Returns inputs and outputs of the written signatures; the functions would trace again."""
-    written = _read_graph(folder).signature_def
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    written = proto.meta_graphs[0].signature_def
 
     def specs(tensors):
-        return {name: _spec(info) for name, info in sorted(tensors.items())}
+        out = {}
+        for name, info in sorted(tensors.items()):
+            shape = tf.TensorShape(info.tensor_shape).as_list()
+            out[name] = f"{tf.as_dtype(info.dtype).name} {str(shape).replace('None', 'N')}"
+        return out
 
     return {
         name: {"inputs": specs(written[name].inputs), "outputs": specs(written[name].outputs)}
         for name in names
     }
-
-
-def _spec(info):
-    shape = tf.TensorShape(info.tensor_shape).as_list()
-    return f"{tf.as_dtype(info.dtype).name} {str(shape).replace('None', 'N')}"
 
 
 def _parity(model, exported, folder, signatures, baked, max_patches):
@@ -302,11 +253,11 @@ def _parity(model, exported, folder, signatures, baked, max_patches):
     if model.image_tower is not None and "encode_image" in signatures:
         pictures = samples.sample_images(model.config.image.image_size)
         encoded = [tf.io.encode_png(p).numpy() for p in pictures]
-        zimg = exported.encode_image(pictures, max_patches=max_patches)
         pixels = samples.resized(model, pictures)
         inputs["encode_image"] = {"image": pixels}
         inputs["encode_image_bytes"] = {"image_bytes": encoded}
         expected["encode_image/embedding"] = exported.encode_image(pixels, max_patches=max_patches)
+        zimg = exported.encode_image(pictures, max_patches=max_patches)
         expected["encode_image_bytes/embedding"] = zimg
     if "encode_tokens" in signatures:
         tokens = samples.sample_tokens(model)
@@ -314,9 +265,8 @@ def _parity(model, exported, folder, signatures, baked, max_patches):
         expected["encode_tokens/embedding"] = exported.encode_tokens(tokens)
     if "encode_text" in signatures:
         texts = [t.encode() for t in samples.SAMPLE_TEXTS]
-        ztxt = exported.encode_text(samples.SAMPLE_TEXTS)
         inputs["encode_text"] = {"text": texts}
-        expected["encode_text/embedding"] = ztxt
+        expected["encode_text/embedding"] = ztxt = exported.encode_text(samples.SAMPLE_TEXTS)
     if "compare" in signatures:
         inputs["compare"] = {"image_bytes": encoded, "text": texts}
         logits = exported.logits(zimg, ztxt)

@@ -63,14 +63,12 @@ def tflite(
         ExportError: the model lacks a required part, `out_dir` holds something else, or the export
             does not agree with the model. Nothing is left behind.
     """
-    if quantization not in QUANTIZATIONS:
-        raise ExportError(
-            f"quantization must be one of {', '.join(QUANTIZATIONS)}; found {quantization!r}"
-        )
-    if min_runtime not in MIN_RUNTIMES:
-        raise ExportError(
-            f"min_runtime must be one of {', '.join(MIN_RUNTIMES)}; found {min_runtime!r}"
-        )
+    for name, value, known in (
+        ("quantization", quantization, QUANTIZATIONS),
+        ("min_runtime", min_runtime, MIN_RUNTIMES),
+    ):
+        if value not in known:
+            raise ExportError(f"{name} must be one of {', '.join(known)}; found {value!r}")
     if batch is not None and (not isinstance(batch, int) or batch < 1):
         raise ExportError(f"batch must be a positive integer or None; found {batch!r}")
     options = {"quantization": quantization, "batch": batch, "min_runtime": min_runtime}
@@ -267,11 +265,10 @@ def _fast_tokenizer(tokenizer):
         fast = tf_text.FastBertTokenizer(
             vocab=pieces, support_detokenization=False, lower_case_nfd_strip_accents=True
         )
-        edge, pad, first = pieces.index("[CLS]"), 0, True
+        edge, pad = pieces.index("[CLS]"), 0
     else:
         fast = tf_text.FastSentencepieceTokenizer(tokenizer.to_bytes())
         edge = pad = tokenizer.eos
-        first = False
 
     def tokenize(text):
         ids = fast.tokenize(text).to_tensor(default_value=pad, shape=[None, length - 1])
@@ -279,9 +276,8 @@ def _fast_tokenizer(tokenizer):
         if tokenizer.kind == "sentencepiece" and tokenizer.has_sentinels:
             ids = tf.where(ids < tokenizer.vocab_size, ids, tokenizer.unk)
         edges = tf.fill([tf.shape(ids)[0], 1], edge)
-        return tf.ensure_shape(
-            tf.concat([edges, ids] if first else [ids, edges], axis=1), [None, length]
-        )
+        parts = [edges, ids] if tokenizer.kind == "bert" else [ids, edges]
+        return tf.ensure_shape(tf.concat(parts, axis=1), [None, length])
 
     return tokenize
 
@@ -292,15 +288,8 @@ def _differing(tokenize, tokenizer):
     The fast sentencepiece tokenizer reads only unigram models without byte fallback and without
     spaces at the ends of words. With other models it does not fail, but gives wrong ids.
     """
-    odd = [
-        "  two  spaces ",
-        "caffè 猫",
-        "ﬁ 𝔘 №",
-        "n\u0301 \U0001f600",
-        "a\0b",
-        "a <extra_id_1> cat",
-    ]
-    texts = [*samples.SAMPLE_TEXTS, *samples.sample_prompts(81), *odd]
+    texts = [*samples.SAMPLE_TEXTS, *samples.sample_prompts(81), "a\0b", "a <extra_id_1> cat"]
+    texts += ["  two  spaces ", "caffè 猫", "ﬁ 𝔘 №", "n\u0301 \U0001f600"]
     got, want = tokenize(tf.constant(texts)).numpy(), tokenizer(texts).numpy()
     for text, a, b in zip(texts, got, want, strict=True):
         if not np.array_equal(a, b):

@@ -95,16 +95,10 @@ def _tflite(path, inputs):
         make = litert.Interpreter
     plain = make(**options, experimental_op_resolver_type=resolver)._get_ops_details()
     interpreter = make(**options)
-    out = {}
-    for signature, arguments in inputs.items():
-        runner = interpreter.get_signature_runner(signature)
-        arguments = {
-            k: np.array(v, object) if isinstance(v, list) else v for k, v in arguments.items()
-        }
-        for name, value in _answer(runner, arguments).items():
-            out[f"{signature}/{name}"] = value
-    (signature,) = inputs
+    ((signature, arguments),) = inputs.items()
     runner = interpreter.get_signature_runner(signature)
+    arguments = {k: np.array(v, object) if isinstance(v, list) else v for k, v in arguments.items()}
+    out = {f"{signature}/{name}": value for name, value in _answer(runner, arguments).items()}
     record = {
         "signature": signature,
         "inputs": _specs(runner.get_input_details()),

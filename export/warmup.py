@@ -13,12 +13,10 @@ FILE = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
 
 
 def write(folder, inputs, signatures) -> str:
-    """Writes one request for each signature; returns the file's SHA-256.
+    """Writes a request for each of `signatures`, {name: function}; returns the file's SHA-256.
 
-    Args:
-        folder: the SavedModel.
-        inputs: {signature: {argument: array or list of bytes}}, of which the first row is sent.
-        signatures: {name: function}; two names may have one function.
+    It sends the first row of `inputs`, {signature: {argument: array or list of bytes}}. Two names
+    may have one function.
     """
     path = pathlib.Path(folder) / FILE
     path.parent.mkdir()

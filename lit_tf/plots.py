@@ -53,11 +53,9 @@ def heat_map(path, similarities, images, texts, title=None, match=None):
     axes = drawing.add_subplot(grid[1, :])
     colours = axes.imshow(similarities.T, aspect="auto", cmap="viridis")
     _write_values(axes, similarities, match, colours.get_clim())
+    framed = {"fill": False, "edgecolor": "red", "linewidth": 2.5}
     for column, row in enumerate(similarities.argmax(axis=1)):
-        frame = patches.Rectangle(
-            (column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor="red", linewidth=2.5
-        )
-        axes.add_patch(frame)
+        axes.add_patch(patches.Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, **framed))
     axes.set_xticks([])
     axes.set_yticks(range(rows), labels, fontsize=11, parse_math=False)
     axes.tick_params(length=0)
@@ -118,17 +116,11 @@ def _draw_over(path, pixels, relevance, text):
         axes.imshow(_shrink(pixels), extent=(0, width, height, 0), interpolation="antialiased")
         if number:
             least = relevance / max(relevance.max(), 1e-12)
-            axes.imshow(
-                least,
-                extent=(0, width, height, 0),
-                cmap="inferno",
-                alpha=0.25 + 0.5 * least,
-                interpolation="bilinear",
-            )
+            how = {"cmap": "inferno", "alpha": 0.25 + 0.5 * least, "interpolation": "bilinear"}
+            axes.imshow(least, extent=(0, width, height, 0), **how)
         axes.axis("off")
-    drawing.suptitle(
-        "\n".join(textwrap.wrap(" ".join(text.split()), 70, max_lines=2)), parse_math=False
-    )
+    title = textwrap.wrap(" ".join(text.split()), 70, max_lines=2)
+    drawing.suptitle("\n".join(title), parse_math=False)
     _save(drawing, path)
 
 

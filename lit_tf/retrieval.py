@@ -46,11 +46,8 @@ def ranks(
     by_image = np.argsort(correspondence, kind="stable")
     image_rank, text_rank = np.zeros(n, np.int64), np.zeros(m, np.int64)
     for i0, i1, images in _blocks(zimg, block):
-        mine = by_image[
-            np.searchsorted(correspondence, i0, sorter=by_image) : np.searchsorted(
-                correspondence, i1, sorter=by_image
-            )
-        ]  # the texts of this block's images
+        first, last = np.searchsorted(correspondence, (i0, i1), sorter=by_image)
+        mine = by_image[first:last]  # the texts of this block's images
         for t0, t1, texts in _blocks(ztxt, block):
             s = (images @ texts.T).astype(np.float32)  # (images, texts) of this block
             here = mine[(mine >= t0) & (mine < t1)]
@@ -124,20 +121,14 @@ def _before(s, value, answer, start, stop):
 
 
 def _checked(zimg, ztxt, correspondence):
-    zimg, ztxt, correspondence = (
-        np.asanyarray(zimg),
-        np.asanyarray(ztxt),
-        np.asarray(correspondence),
-    )
+    zimg, ztxt = np.asanyarray(zimg), np.asanyarray(ztxt)
+    correspondence = np.asarray(correspondence)
     if zimg.ndim != 2 or ztxt.ndim != 2 or zimg.shape[1] != ztxt.shape[1]:
         raise DataError(
             f"expected image embeddings (N, D) and text embeddings (M, D), found {zimg.shape} and "
             f"{ztxt.shape}"
         )
-    if (
-        not np.issubdtype(correspondence.dtype, np.integer)
-        or correspondence.shape != ztxt.shape[:1]
-    ):
+    if correspondence.dtype.kind not in "iu" or correspondence.shape != ztxt.shape[:1]:
         raise DataError(
             f"expected the image of each of the {len(ztxt)} texts, integers ({len(ztxt)},), found "
             f"{correspondence.dtype} {correspondence.shape}"
@@ -170,11 +161,11 @@ def _right_answers(zimg, ztxt, correspondence, block):
     """Returns each text's similarity to its image (M,), and each image's best text (N,)."""
     own = np.empty(len(ztxt), np.float32)
     for t0, t1, texts in _blocks(ztxt, block):
-        wanted = np.unique(correspondence[t0:t1] // block)
-        for b in wanted:  # only the blocks that hold a right answer
+        wanted = correspondence[t0:t1] // block
+        for b in np.unique(wanted):  # only the blocks that hold a right answer
             i0 = int(b) * block
             _, _, images = next(_blocks(zimg[i0 : i0 + block], block))
-            here = np.flatnonzero(correspondence[t0:t1] // block == b)
+            here = np.flatnonzero(wanted == b)
             s = (images @ texts.T).astype(np.float32)
             own[t0 + here] = s[correspondence[t0 + here] - i0, here]
     # Of an image's texts the most similar, of equal ones the first: sort by (image, -similarity,

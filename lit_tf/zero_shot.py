@@ -66,10 +66,8 @@ def get_templates(templates: str | os.PathLike | Sequence[str]) -> tuple[str, ..
     if isinstance(templates, str | os.PathLike):
         name = os.fspath(templates)
         source = f"template list {name!r}"
-        if name == "clip":
-            name = "clip_best"
-        if name in TEMPLATES:
-            return TEMPLATES[name]
+        if name in TEMPLATES or name == "clip":
+            return TEMPLATES["clip_best" if name == "clip" else name]
         if not os.path.isfile(name):
             raise DataError(
                 f"no prompt templates {name!r}: expected {', '.join(TEMPLATES)}, or a file with "
@@ -116,11 +114,8 @@ class ClassNames(list[str]):
 def list_class_names(class_names: Iterable[str]) -> ClassNames:
     """Returns class names as a list of strings, the list itself if it is one already.
 
-    Args:
-        class_names: any sequence that `lit_tf.sequences.to_list` takes; bytes are UTF-8.
-
-    Raises:
-        DataError: it is not a sequence of strings.
+    They may be any sequence that `lit_tf.sequences.to_list` takes; bytes are UTF-8. Anything else
+    raises DataError.
     """
     if isinstance(class_names, ClassNames):
         return class_names
@@ -146,11 +141,7 @@ def list_class_names(class_names: Iterable[str]) -> ClassNames:
 def canonical_class_names(class_names: Iterable[str]) -> list[str]:
     """Returns each class's first comma-separated name, canonicalized.
 
-    Args:
-        class_names: as for `list_class_names`.
-
-    Raises:
-        DataError: no classes, or a name of which nothing is left.
+    Raises DataError if there are no classes, or nothing is left of a name.
     """
     return list_class_names(class_names).canonical
 
@@ -161,12 +152,6 @@ def checked_class_names(class_names: Iterable[str]) -> ClassNames:
     Such classes have equal probabilities, and no prediction can tell them apart. This is not
     always a mistake: ImageNet's own 1,000 names hold "missile" and "sunglasses" twice.
     `class_embeddings` warns of names that differ, but are the same to the model.
-
-    Args:
-        class_names: as for `list_class_names`.
-
-    Raises:
-        DataError: as for `canonical_class_names`.
     """
     class_names = list_class_names(class_names)
     counts = collections.Counter(class_names.canonical)
@@ -268,14 +253,9 @@ def class_embeddings(
 
 
 def warn_of_same_classes(class_names: Sequence[str], class_embeddings: np.ndarray) -> str | None:
-    """Warns of classes whose names differ, but whose embeddings are the same.
+    """Warns of C classes whose names differ, but whose unit-length embeddings (C, D) are the same.
 
-    Args:
-        class_names: C names.
-        class_embeddings: float32 (C, D), unit length.
-
-    Returns:
-        The warning, or None.
+    Returns the warning, or None.
     """
     names = list_class_names(class_names)
     pairs = [

@@ -54,12 +54,12 @@ def run(args: argparse.Namespace) -> int:
     order = (-probabilities).argsort(axis=1, kind="stable")
     if args.json:
         results = [
-            {"image": path, "best": classes[best[0]], "probabilities": [float(p) for p in row]}
+            {"image": path, "best": classes[best[0]], "probabilities": row.tolist()}
             for path, row, best in zip(paths, probabilities, order, strict=True)
         ]
         if match is not None:
             for result, row in zip(results, match, strict=True):
-                result["match"] = [float(p) for p in row]
+                result["match"] = row.tolist()
         common.print_json({"classes": classes, "results": results})
         return 0
     top = min(args.top, len(classes))

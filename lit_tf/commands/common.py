@@ -170,11 +170,7 @@ def encode_readable_images(model, paths, args, left_out):
     readable, parts = [], []
     with progress("image", paths) as images:
         for batch in model.embed_stream(
-            images,
-            args.batch_size,
-            **limits(args),
-            failed=failed,
-            embed=int8 and int8(model),
+            images, args.batch_size, **limits(args), failed=failed, embed=int8 and int8(model)
         ):
             readable += batch.items
             parts.append(batch.embeddings)

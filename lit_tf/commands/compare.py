@@ -11,20 +11,11 @@ from lit_tf.errors import extra
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf compare`."""
     common.add_model(parser)
-    parser.add_argument(
-        "--images",
-        nargs="+",
-        required=True,
-        metavar="GLOB",
-        help="image files, or patterns of them",
-    )
-    parser.add_argument(
-        "--texts",
-        nargs="+",
-        required=True,
-        metavar="TEXT",
-        help="texts; @FILE stands for its lines",
-    )
+    for name, metavar, text in (
+        ("--images", "GLOB", "image files, or patterns of them"),
+        ("--texts", "TEXT", "texts; @FILE stands for its lines"),
+    ):
+        parser.add_argument(name, nargs="+", required=True, metavar=metavar, help=text)
     parser.add_argument("--plot", metavar="OUT.png", help="draw a heat map with thumbnails")
     common.add_json(parser)
 
@@ -50,18 +41,12 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         _plot(args, similarities, match, paths, texts)
     if args.json:
-        common.print_json(
-            {
-                "images": paths,
-                "texts": texts,
-                "temperature": model.temperature,
-                "bias": model.bias,
-                "similarities": similarities.tolist(),
-                "probabilities": probabilities.tolist(),
-                "match": None if match is None else match.tolist(),
-                "plot": args.plot,
-            }
-        )
+        found = {"images": paths, "texts": texts}
+        found |= {"temperature": model.temperature, "bias": model.bias}
+        found["similarities"] = similarities.tolist()
+        found["probabilities"] = probabilities.tolist()
+        found["match"] = None if match is None else match.tolist()
+        common.print_json({**found, "plot": args.plot})
         return 0
     _print(paths, texts, similarities, probabilities, match)
     if args.plot:

@@ -72,15 +72,8 @@ def run(args: argparse.Namespace) -> int:
         clip_retrieval.write(args.out, kind, embeddings, names)
     count, width = embeddings.shape
     if args.json:
-        common.print_json(
-            {
-                "path": args.out,
-                "count": count,
-                "width": width,
-                "arrays": list(arrays),
-                "left_out": left_out.to_json(),
-            }
-        )
+        found = {"path": args.out, "count": count, "width": width, "arrays": list(arrays)}
+        common.print_json({**found, "left_out": left_out.to_json()})
     else:
         what = f" (arrays {' and '.join(arrays)})" if args.format == "npz" else ""
         others = f"; {len(left_out)} images could not be read" if left_out else ""

@@ -44,7 +44,5 @@ def run(args: argparse.Namespace) -> int:
         pieces = "none found" if size is None else f"{size:,} tokens"
         rows.append(("vocabulary", f"{pieces} ({found['tokenizer']})"))
     rows.append(("missing", "; ".join(found["missing"]) or "nothing"))
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+    common.print_table(rows)
     return 0

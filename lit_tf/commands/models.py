@@ -46,8 +46,7 @@ def _embedded(name, path):
     from lit_tf.checkpoints.shapes import config_of
 
     with read_canonical(open_npz(path)) as checkpoint:
-        shapes = checkpoint.shapes
-        config = config_of(checkpoint)
+        shapes, config = checkpoint.shapes, config_of(checkpoint)
     image, text = config.image, config.text
     kind = "BERT" if text.kind == "bert" else "transformer"
     return {

@@ -65,10 +65,8 @@ def _check_no_input(outputs, inputs):
         known[key] = path
     # Most outputs do not exist yet. Then no input needs to be compared.
     known = {key: path for key, path in known.items() if isinstance(key, str) or key[0] is not None}
-    images = {}  # outputs that exist and are images, by their real path
-    for path in outputs:
-        if path.lower().endswith(IMAGE_SUFFIXES) and os.path.exists(path):
-            images[os.path.realpath(path)] = path
+    written = (path for path in outputs if path.lower().endswith(IMAGE_SUFFIXES))
+    images = {os.path.realpath(path): path for path in written if os.path.exists(path)}
     for source in inputs if known else ():
         if source is None:
             continue

@@ -16,6 +16,4 @@ def distinct_by_length(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # The position after the last token; L where there is none, as Bert.without_padding has it.
     lengths = rows.shape[1] - (rows[:, ::-1] != 0).argmax(axis=1)
     order = np.argsort(lengths, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return rows[order], rank[places.reshape(-1)]
+    return rows[order], np.argsort(order)[places.reshape(-1)]

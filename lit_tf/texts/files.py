@@ -66,6 +66,5 @@ def _count_up(lines):
     if len(lines) < 2 or None in numbers:
         return False
     numbers = [int(found[1]) for found in numbers]
-    start = numbers[0]
-    counting = numbers == list(range(start, start + len(numbers)))
-    return counting and (start == 0 or (start == 1 and len(lines) > 2))
+    starts = (0, 1) if len(lines) > 2 else (0,)
+    return any(numbers == list(range(start, start + len(lines))) for start in starts)

@@ -30,12 +30,8 @@ def imagenet_names():
 
 @functools.cache
 def imagenet_subset(name):
-    """Returns the labels of a subset of ImageNet's classes.
+    """Returns the 200 labels, ascending, of ImageNet's classes that a subset has.
 
-    Args:
-        name: "imagenet_a" (arXiv:1907.07174) or "imagenet_r" (arXiv:2006.16241).
-
-    Returns:
-        A tuple of 200 ascending labels in [0, 1000).
+    It is "imagenet_a" (arXiv:1907.07174) or "imagenet_r" (arXiv:2006.16241).
     """
     return tuple(int(line) for line in _lines(f"{name}_labels.txt"))

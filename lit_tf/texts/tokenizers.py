@@ -75,14 +75,7 @@ _CALLS_BEFORE_TRACING = 10
 
 
 class _Tokenizer(tf.Module):
-    """What the two share; a `tf.Module`, so that a SavedModel takes the vocabulary along.
-
-    Attributes:
-        kind: "bert" or "sentencepiece".
-        length: how many ids a text becomes.
-        vocab_size: the number of pieces.
-        lowercase: whether texts are lower-cased before they are split.
-    """
+    """What the two share; a `tf.Module`, so that a SavedModel takes the vocabulary along."""
 
     kind: str
     lowercase = True
@@ -93,17 +86,7 @@ class _Tokenizer(tf.Module):
         self._eager_calls, self._graph = 0, None
 
     def __call__(self, texts: Any) -> tf.Tensor:
-        """Returns the ids of texts.
-
-        Args:
-            texts: (N,) strings; see `check_texts`. A single string, or scalar tensor, works too.
-
-        Returns:
-            int32 (N, length), or (length,) for a single one; statically shaped inside a graph.
-
-        Raises:
-            TokenizerError: if something in `texts` is not a text; it names which.
-        """
+        """Returns the ids of texts (N,) as int32 (N, length), or of one text as (length,)."""
         texts = check_texts(texts)
         batch = texts[tf.newaxis] if texts.shape.rank == 0 else texts
         ids = self._encode_eagerly(batch) if tf.executing_eagerly() else self._encode(batch)
@@ -161,17 +144,7 @@ class BertTokenizer(_Tokenizer):
     kind = "bert"
 
     def __init__(self, vocab: str | os.PathLike | bytes | Sequence[str], length: int = 16) -> None:
-        """Reads the vocabulary.
-
-        Args:
-            vocab: a path (local or gs://) of a text file with one piece a line, the bytes of such a
-                file, or a list of pieces.
-            length: how many ids a text becomes, [CLS] included.
-
-        Raises:
-            TokenizerError: if the file cannot be read, is empty or has another format, if a piece
-                stands there twice, or if [CLS] or [UNK] is missing.
-        """
+        """Reads a text file with one piece a line, given by path or bytes, or a list of pieces."""
         super().__init__(length)
         if isinstance(vocab, (bytes, bytearray)):
             pieces = read_vocabulary(bytes(vocab))
@@ -210,13 +183,6 @@ class SentencePieceTokenizer(_Tokenizer):
     Examples:
         >>> tokenizer = SentencePieceTokenizer("LiT-L16Ti.model")
         >>> tokenizer(["a photo of a cat"])  # int32 (1, 16)
-
-    Attributes:
-        eos: the id that ends a text.
-        pad: the id that fills the rest.
-        unk: the id of what no piece stands for.
-        has_sentinels: whether the file has sentinels at its end, which become `unk`.
-        byte_fallback: whether the model is a BPE model with byte fallback.
     """
 
     kind = "sentencepiece"
@@ -224,17 +190,9 @@ class SentencePieceTokenizer(_Tokenizer):
     def __init__(
         self, model: str | os.PathLike | bytes, length: int = 16, lowercase: bool = False
     ) -> None:
-        """Reads the model.
+        """Reads a serialized sentencepiece model, given by path or bytes.
 
-        Args:
-            model: a path (local or gs://) of a serialized sentencepiece model, or its bytes.
-            length: how many ids a text becomes, the end of the text included.
-            lowercase: whether ASCII letters are lower-cased first, as SigLIP does. With a BPE
-                model with byte fallback they always are.
-
-        Raises:
-            TokenizerError: if the file cannot be read or is not a sentencepiece model, or if the
-                model has no piece that ends a text or pads it.
+        `lowercase` says whether ASCII letters are lower-cased first; with byte fallback always.
         """
         super().__init__(length)
         if isinstance(model, (bytes, bytearray)):
@@ -357,13 +315,12 @@ def load_tokenizer(
     path: str | os.PathLike, kind: str | None = None, length: int = 16, lowercase: bool = False
 ) -> "BertTokenizer | SentencePieceTokenizer":
     """Reads NAME.txt (bert) or NAME.model (sentencepiece), local or gs://; `kind` if given."""
+    kind = kind or vocabularies.kind_of(os.fspath(path))
     if kind is None:
-        kind = vocabularies.kind_of(os.fspath(path))
-        if kind is None:
-            raise TokenizerError(
-                f"The name {os.fspath(path)} does not tell the kind of vocabulary: expected .txt "
-                f"(bert) or .model (sentencepiece), or pass kind= one of {', '.join(KINDS)}."
-            )
+        raise TokenizerError(
+            f"The name {os.fspath(path)} does not tell the kind of vocabulary: expected .txt "
+            f"(bert) or .model (sentencepiece), or pass kind= one of {', '.join(KINDS)}."
+        )
     return _make(kind, os.fspath(path), length, lowercase)
 
 

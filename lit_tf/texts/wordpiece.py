@@ -65,14 +65,8 @@ _IGNORABLE = (
 # The blocks that BERT splits into single characters (CJK ideographs up to extension E, and the
 # compatibility ideographs).
 _IDEOGRAPHS = (
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF),
-    (0x2F800, 0x2FA1F),
+    *((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F)),
+    *((0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)),
 )
 
 _DROP, _SPACE, _ALONE, _LETTER = range(4)
@@ -102,25 +96,17 @@ def _kind(char):
         return _DROP
     if category in ("Cc", "Cf") or char == " ":
         return _SPACE
-    if category[0] == "P" or (category[0] == "S" and ord(char) < 128):
-        return _ALONE
-    if _within(char, _IDEOGRAPHS):
-        return _ALONE
-    return _LETTER
+    mark = category[0] == "P" or (category[0] == "S" and ord(char) < 128)
+    return _ALONE if mark or _within(char, _IDEOGRAPHS) else _LETTER
 
 
 def _ordered(chars):
     """Yields code points with every run of combining marks in canonical order: step 2."""
-    run = []
-    for char in chars:
-        if unicodedata.combining(char):
-            run.append(char)
-            continue
-        if run:
+    for are_marks, run in itertools.groupby(chars, lambda char: unicodedata.combining(char) > 0):
+        if are_marks:
             yield from sorted(run, key=unicodedata.combining)
-            run.clear()
-        yield char
-    yield from sorted(run, key=unicodedata.combining)
+        else:
+            yield from run
 
 
 def split_words(text):
@@ -169,12 +155,7 @@ def read_vocabulary(data, source="the vocabulary"):
 
 
 def check_vocabulary(lines, source="the vocabulary"):
-    """Returns the pieces of a vocabulary as a list.
-
-    Raises:
-        TokenizerError: a piece is not a string, is empty, holds white space or stands there twice,
-            or [UNK] or [CLS] is missing.
-    """
+    """Returns the pieces of a vocabulary as a list, or raises TokenizerError."""
     lines = list(lines)
     first = {}
     for number, piece in enumerate(lines, 1):
@@ -214,22 +195,10 @@ class WordPiece:
         >>> from lit_tf.texts.wordpiece import WordPiece, read_vocabulary
         >>> encode = WordPiece(read_vocabulary(open("LiT-B16B_2.txt", "rb").read())).encode
         >>> encode("a photo of a cat")  # 16 ids: [CLS], five words, zeros
-
-    Attributes:
-        length: how many ids a text becomes.
-        vocab_size: the number of pieces.
     """
 
     def __init__(self, vocab_lines, length=16):
-        """Takes the pieces of the vocabulary.
-
-        Args:
-            vocab_lines: strings; the place in the list is the id.
-            length: how many ids a text becomes, [CLS] included; at least 1.
-
-        Raises:
-            TokenizerError: if the vocabulary is refused by `check_vocabulary`, or the length is.
-        """
+        """Takes the pieces, whose places are their ids, and how many ids a text becomes."""
         self._ids = {piece: i for i, piece in enumerate(check_vocabulary(vocab_lines))}
         self.length = check_length(length)
         self._longest = max(map(len, self._ids))
@@ -242,17 +211,7 @@ class WordPiece:
         return len(self._ids)
 
     def encode(self, text):
-        """Returns the ids of a text.
-
-        Args:
-            text: a string.
-
-        Returns:
-            A list of `length` ints: [CLS], the text's pieces, zeros.
-
-        Raises:
-            TokenizerError: if `text` is not a string, or not one that UTF-8 can express.
-        """
+        """Returns the ids of a string, a list of `length` ints: [CLS], its pieces, zeros."""
         if not isinstance(text, str):
             raise TokenizerError(f"A text is {type(text).__name__}; expected a string.")
         if any("\ud800" <= char <= "\udfff" for char in text):

@@ -98,7 +98,7 @@ def test_a_tower_that_reads_the_last_position_keeps_all_of_them(fixtures):
 
 
 def test_the_served_graph_cuts_a_batch_to_its_longest_text(model, tokens):
-    served = Served(model, ("tokens",))
+    served = Served(model, ("tokens",), None, 0, True, None)
     longest = served.encode_tokens.get_concrete_function().graph
     tables = [op for op in longest.get_operations() if op.type == "ResourceGather"]
     tables += [op for op in longest.get_operations() if op.type == "GatherV2"]
