@@ -128,14 +128,14 @@ def tflite(
     return files
 
 
-def convert(function: Callable, tower: tf.Module, signature: str, custom: bool = False) -> bytes:
-    """Returns a float TFLite graph of a `tf.function` of one tower, named `signature`."""
+def convert(function: Callable, spec, tower: tf.Module, signature: str, custom=False) -> bytes:
+    """Returns a float TFLite graph of a function of one tensor and one tower."""
     module = tf.Module()
     module.weights = [v.value for v in tower.variables]
-    module.function = function
+    module.function = tf.function(function, input_signature=[spec], autograph=False)
     with tempfile.TemporaryDirectory(prefix="lit_tf_") as folder:
         with tracing_for_tflite():
-            tf.saved_model.save(module, folder, signatures={signature: function})
+            tf.saved_model.save(module, folder, signatures={signature: module.function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.allow_custom_ops = custom
@@ -161,9 +161,6 @@ def write_image_graph(
     size = model.config.image.image_size
     temperature = model.temperature
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([batch, size, size, 3], tf.uint8, "image")], autograph=False
-    )
     def run(image):
         # float32 throughout: images.normalize uses float64, which TFLite does not have
         z = model.embed_images(tf.cast(image, tf.float32) * (1 / 127.5) - 1.0)
@@ -174,7 +171,8 @@ def write_image_graph(
         return {"probabilities": tf.nn.softmax(similarity)}
 
     signature = "encode_image" if baked is None else "zero_shot"
-    graph = convert(run, model.image_tower, signature)
+    spec = tf.TensorSpec([batch, size, size, 3], tf.uint8, "image")
+    graph = convert(run, spec, model.image_tower, signature)
     calibration = None if pixels is None else {signature: {"image": pixels}}
     options = {"batch": batch or 1, "min_runtime": min_runtime}
     file.write_bytes(quantize.quantized(graph, quantization, calibration, **options))
@@ -198,22 +196,16 @@ def write_text_graphs(
     tokens = samples.sample_tokens(model)
     measured: dict[str, tuple] = {"text_encoder.tflite": (tokens, model.encode_tokens(tokens))}
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([batch, length], tf.int32, "tokens")], autograph=False
-    )
-    def encode_tokens(tokens):
+    def embed(tokens):
         return {"embedding": model.embed_tokens(tokens)}
 
-    tower = model.text_tower
-    graphs = {"text_encoder.tflite": convert(encode_tokens, tower, "encode_tokens")}
+    spec, tower = tf.TensorSpec([batch, length], tf.int32, "tokens"), model.text_tower
+    graphs = {"text_encoder.tflite": convert(embed, spec, tower, "encode_tokens")}
     if tokenize is not None:
-
-        @tf.function(input_signature=[tf.TensorSpec([batch], tf.string, "text")], autograph=False)
-        def encode_text(text):
-            return {"embedding": model.embed_tokens(tokenize(text))}
-
-        file = "text_encoder_strings.tflite"
-        graphs[file] = convert(encode_text, tower, "encode_text", custom=True)
+        file, spec = "text_encoder_strings.tflite", tf.TensorSpec([batch], tf.string, "text")
+        graphs[file] = convert(
+            lambda text: embed(tokenize(text)), spec, tower, "encode_text", custom=True
+        )
         texts = [t.encode() for t in samples.SAMPLE_TEXTS]
         measured[file] = (texts, model.encode_text(samples.SAMPLE_TEXTS))
     # Not the tokens that the result is measured on.
