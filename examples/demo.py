@@ -282,6 +282,11 @@ def search_pictures(model):
         rows.append((f"{rank}.", *cells))
     table(rows)
     print(f"   Page of thumbnails: {page}")
+    try:
+        demo_tools.browse(db, question, OUT / "browse.png")
+        print(f"   Picture of {BIN}lit-tf browse: {OUT / 'browse.png'}")
+    except (ImportError, FileNotFoundError) as error:
+        print(f"   No picture of lit-tf browse: {error}")
     return pathlib.Path(before[0].path).name.startswith("37-red") and all(
         pathlib.Path(found.path).name.startswith("37-red") for found in after
     )

@@ -285,6 +285,34 @@ def screenshot(site, path, pictures):
     server.shutdown()
 
 
+def browse(db, question, path):
+    """Opens `lit-tf browse` in Chromium, asks it, and writes a picture of the page.
+
+    Raises:
+        ImportError: playwright is not installed.
+        FileNotFoundError: no Chromium is.
+    """
+    from playwright import sync_api
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        raise FileNotFoundError("no chromium is installed")
+    words = [*LIT_TF, "browse", str(db), "--no-open"]
+    with LOG.open("a") as log, logged(), sync_api.sync_playwright() as playwright:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True) as server:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1280, "height": 860})
+            page.goto(server.stdout.readline().strip())
+            page.fill("#text", question)
+            page.locator("#said", has_text="similar").wait_for(timeout=120_000)
+            page.wait_for_load_state("networkidle")
+            for i in range(2):
+                page.locator("#found input").nth(i).check()
+            page.screenshot(path=path)
+            browser.close()
+            server.terminate()
+
+
 # --- beginning and end --------------------------------------------------------------------------
 
 
