@@ -1,6 +1,7 @@
 """`lit-tf index`: an index of the pictures in folders, to be searched by words."""
 
 import argparse
+import dataclasses
 import importlib
 import sys
 
@@ -69,44 +70,22 @@ def run(args: argparse.Namespace) -> int:
         embed = getattr(importlib.import_module(module), name)(args.db, common.engine_options(args))
     elif args.engine_options:
         raise ConfigError("--engine-options belong to --engine beam")
-    settings = index.Settings(
-        args.checkpoint,
-        args.vocab,
-        args.resolution,
-        args.dtype,
-        args.batch_size,
-        args.max_pixels,
-        args.max_patches,
-        common.int8_images(args),
-    )
+    names = {field.name for field in dataclasses.fields(index.Settings)}
+    options = {name: value for name, value in vars(args).items() if name in names}
+    options["int8"] = common.int8_images(args)
+    how = {name: getattr(args, name) for name in ("prune", "prune_all", "exclude", "reembed")}
+    how["progress"] = lambda total: common.progress("picture", total=total)
     try:
-        report = _update(args, settings, embed)
+        settings = index.Settings(**options)
+        report = index.update(args.db, args.sources, settings, embed=embed, **how)
     except KeyboardInterrupt:
-        from lit_tf.search.store import Store
-
-        kept = Store.find(args.db)
+        kept = index.Store.find(args.db)
         rows = kept.rows if kept else 0
         print(f"\nstopped: {args.db} has {rows} pictures", end="; ", file=sys.stderr)
         print("the same command goes on with the others", file=sys.stderr)
         return 130  # as shells have it for Ctrl-C
     _print(args, report)
     return 0
-
-
-def _update(args, settings, embed):
-    from lit_tf.search import index
-
-    return index.update(
-        args.db,
-        args.sources,
-        settings,
-        prune=args.prune,
-        prune_all=args.prune_all,
-        exclude=args.exclude,
-        reembed=args.reembed,
-        embed=embed,
-        progress=lambda total: common.progress("picture", total=total),
-    )
 
 
 def _print(args, report):
@@ -128,21 +107,16 @@ def _print(args, report):
         print(f"{report.deleted} are gone from the folders and were deleted")
     elif report.gone:
         print(f"{len(report.gone)} are gone from the folders; --prune deletes them from the index")
-    if not args.prune_all:
-        for place, count in report.doubtful.items():
-            print(
-                f"{count} were in {printable(place)}, where nothing is left. If its drive is "
-                "mounted, --prune-all deletes them from the index"
-            )
+    for place, count in () if args.prune_all else report.doubtful.items():
+        print(f"{count} were in {printable(place)}, where nothing is left", end=". ")
+        print("If its drive is mounted, --prune-all deletes them from the index")
     print(f"{args.db}: {report.rows} pictures")
 
 
 def _print_left_out(report):
     """Prints to standard error what was not indexed."""
-    endings = ", ".join(
-        f"{count} {printable(ending) or 'without an ending'}"
-        for ending, count in report.passed_over.items()
-    )
+    counts = report.passed_over.items()
+    endings = ", ".join(f"{n} {printable(ending) or 'without an ending'}" for ending, n in counts)
     if endings:
         hint = f" ({MORE_FORMATS})" if not OPTIONAL_SUFFIXES.isdisjoint(report.passed_over) else ""
         print(f"passed over, not read by their ending: {endings}{hint}", file=sys.stderr)

@@ -67,15 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from lit_tf import search
 
     pictures = search.open(args.db, args.model)
-    found = pictures.find(
-        texts=args.texts,
-        images=args.like,
-        minus=args.minus,
-        templates=args.templates,
-        top=args.top,
-        exact=args.exact,
-        where=args.where,
-    )
+    how = {name: getattr(args, name) for name in ("minus", "templates", "top", "exact", "where")}
+    found = pictures.find(texts=args.texts, images=args.like, **how)
     if args.html:
         from lit_tf.search.page import write_page
 

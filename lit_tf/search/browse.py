@@ -57,16 +57,7 @@ _HEADERS = {
 
 
 class Browser:
-    """The application behind the page.
-
-    Args:
-        searcher: the open index.
-        port: where it is served.
-
-    Attributes:
-        app: the ASGI application.
-        url: the page's address, with the token.
-    """
+    """The ASGI application `app` behind the page at the address `url`, which has the token."""
 
     def __init__(self, searcher: Searcher, port: int):
         self._searcher, self._lock = searcher, threading.Lock()
@@ -117,8 +108,7 @@ class Browser:
 
     def _answer(self, ask, top, where):
         """Returns what is found; without words the latest pictures."""
-        texts = [text for text in [ask.get("text", "").strip()] if text]
-        minus = [text for text in [ask.get("minus", "").strip()] if text]
+        texts, minus = ([ask[n]] if ask.get(n, "").strip() else [] for n in ("text", "minus"))
         like = ask.get("like")
         if not texts and not like:
             return self._searcher.latest(top=top, where=where)
@@ -159,15 +149,14 @@ class Browser:
         path = self._path(request.path_params["id"])
         try:
             with open(path, "rb") as file:
-                start = file.read(16)
+                data = file.read()
         except OSError as e:
             raise ConfigError(f"the picture cannot be read: {e.strerror}") from e
         for kind, pattern in _SHOWN.items():
-            if re.match(pattern, start, re.S):
-                return FileResponse(path, media_type=kind)
-        with open(path, "rb") as file:
-            pixels = preprocessing.to_uint8(file.read(), "The picture")
+            if re.match(pattern, data, re.S):
+                return Response(data, media_type=kind)
         made = io.BytesIO()
+        pixels = preprocessing.to_uint8(data, "The picture")
         PIL.Image.fromarray(pixels).save(made, "JPEG", quality=90)
         return Response(made.getvalue(), media_type="image/jpeg")
 
@@ -200,13 +189,7 @@ def _dates(first, last):
 
 
 def serve(searcher: Searcher, port: int, started) -> None:
-    """Serves the page until Ctrl-C.
-
-    Args:
-        searcher: the open index.
-        port: where to listen, or 0 for a free port.
-        started: a function of the page's address, called once it is served.
-    """
+    """Serves the page until Ctrl-C; port 0 is a free one. Tells `started` the page's address."""
     try:
         listening = socket.create_server(("127.0.0.1", port))
     except OSError as e:

@@ -17,24 +17,14 @@ with extra("search"):
 
 @dataclasses.dataclass
 class Changes:
-    """What there is to do.
+    """What there is to do."""
 
-    Attributes:
-        found: how many pictures the sources hold.
-        todo: paths of pictures to embed.
-        changed: those of them that the index knows, with another size or time of modification.
-        moved: {path: the path under which the index knows this picture}.
-        gone: paths that the index knows and the sources no longer hold.
-        doubtful: {place: paths}: like `gone`, but nothing is left in the place. It may be a drive
-            that is not mounted.
-    """
-
-    found: int
-    todo: list[str]
-    changed: set[str]
-    moved: dict[str, str]
-    gone: list[str]
-    doubtful: dict[str, list[str]]
+    found: int  # how many pictures the sources hold
+    todo: list[str]  # paths of pictures to embed
+    changed: set[str]  # those that the index knows, with another size or time of modification
+    moved: dict[str, str]  # {path: the path under which the index knows this picture}
+    gone: list[str]  # paths that the index knows and the sources no longer hold
+    doubtful: dict[str, list[str]]  # likewise, {place: paths}, where nothing is left in the place
 
 
 def compare(store: Store | None, sources: Iterable, walk: Walk) -> Changes:

@@ -11,24 +11,15 @@ from lit_tf.files import printable
 
 
 def copy_pictures(paths: Iterable[str], folder: str | os.PathLike) -> list[tuple[str, str]]:
-    """Copies pictures into a folder, which is made if its parent exists.
+    """Copies pictures into a folder, except those that it has; returns (path, reason) of failures.
 
-    Args:
-        paths: the pictures.
-        folder: where to. A picture that is there already is not copied again.
-
-    Returns:
-        (path, reason) of pictures that could not be copied.
-
-    Raises:
-        ConfigError: the folder cannot be made.
+    The folder is made if its parent exists.
     """
     folder = os.path.abspath(os.path.expanduser(folder))
     try:
-        if not os.path.isdir(folder):
-            os.mkdir(folder)
+        os.path.isdir(folder) or os.mkdir(folder)
     except OSError as e:
-        raise ConfigError(f"{printable(folder)}: pictures cannot be copied: {e.strerror}") from e
+        raise ConfigError(f"{printable(folder)} cannot be made: {e.strerror}") from e
     failures = []
     for path in paths:
         try:

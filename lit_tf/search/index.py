@@ -40,22 +40,19 @@ _MAX_BYTES = 1 << 30  # no picture is this large, and reading such a file would 
 
 @dataclasses.dataclass
 class Report:
-    """What `update` did.
+    """What `update` did, in numbers of pictures where nothing else is said.
 
     Attributes:
-        found: pictures that the folders hold.
-        new: how many of them the index did not know.
-        changed: how many had another size or time of modification.
-        moved: how many of the new ones only have another path, and kept their embedding.
-        embedded: how many were embedded.
-        failures: (path, reason) of pictures that could not be read.
-        gone: paths that the index knows and the folders no longer hold.
-        doubtful: {place: number of pictures}: like `gone`, but nothing is left in the place, as
-            where a drive is not mounted.
-        deleted: how many of these were deleted from the index.
-        passed_over: how many files have an ending that is not that of a picture, by ending.
+        found: what the sources hold.
+        new: of them, those that the index did not know.
+        changed: those that had another size or time of modification.
+        moved: of the new ones, those that only have another path, and kept their embedding.
+        failures: (path, reason) of those that could not be read.
+        gone: paths that the index knows and the sources no longer hold.
+        doubtful: {place: number}: like `gone`, but nothing is left in the place.
+        passed_over: {ending: number} of files that are not pictures by their ending.
         problems: (path, reason) of folders and links that were left out.
-        rows: pictures in the index now.
+        rows: in the index now.
     """
 
     found: int = 0
@@ -104,11 +101,9 @@ class Settings:
 
     def load(self):
         """Returns the model, with an image tower."""
-        model = load(
-            self.checkpoint, vocab=self.vocab, resolution=self.resolution, dtype=self.dtype
-        )
-        if model.image_tower is None:
-            raise DataError(f"{self.checkpoint} has no image tower, so it cannot index pictures")
+        how = {"vocab": self.vocab, "resolution": self.resolution, "dtype": self.dtype}
+        model = load(self.checkpoint, **how)
+        model.tower("image")
         return model
 
     @property
@@ -173,7 +168,7 @@ def update(
         store.move({to_stored(old): to_stored(new) for new, old in changes.moved.items()})
         if changes.todo:
             tables = (embed or embed_here)(settings, model, changes.todo, report)
-            _write(store, _with_progress(tables, report, len(changes.todo), progress))
+            _write(store, tables, report, progress and progress(len(changes.todo)))
             shutil.rmtree(os.path.join(db, stores.BEAM), ignore_errors=True)  # now in the table
         _delete(store, changes, report, prune, prune_all)
         if old is not None:
@@ -201,8 +196,9 @@ def _files(store, give_up):
 def _delete(store, changes, report, prune, prune_all):
     """Deletes the rows of what is gone, if that is asked for, and of what became unreadable."""
     unreadable = [path for path, _ in report.failures if path in changes.changed]
-    gone = changes.gone if prune or prune_all else []
-    gone = [*gone, *(itertools.chain(*changes.doubtful.values()) if prune_all else ())]
+    gone = [*changes.gone] if prune or prune_all else []
+    if prune_all:
+        gone += itertools.chain(*changes.doubtful.values())
     store.delete([to_stored(path) for path in (*unreadable, *gone)])
     report.deleted = len(gone)
 
@@ -243,24 +239,16 @@ def _is_said_to_be(settings, model):
 
 
 def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
-    """Yields tables of rows with all of `OWN_COLUMNS`; adds to the report what was embedded."""
+    """Yields tables of rows with all columns; adds to the report what was embedded."""
     prepare = preparation(model.config, settings.max_patches)
 
     def read(path):
         data, status = _read_file(path)
         image = preprocessing.to_pixels(data, printable(path), settings.max_pixels)
-        bytes_long, mtime = state(status)
-        row = {
-            "path": to_stored(path),
-            "size": bytes_long,
-            "mtime": mtime,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "taken": _taken(data),
-            "height": image.shape[0],
-            "width": image.shape[1],
-            "thumbnail": _thumbnail(np.asarray(image)),
-        }
-        return on_cpu(prepare, image), row
+        height, width, _ = image.shape
+        facts = to_stored(path), *state(status), hashlib.sha256(data).hexdigest(), _taken(data)
+        row = (*facts, width, height, _thumbnail(np.asarray(image)))
+        return on_cpu(prepare, image), dict(zip(stores.FACTS.names, row, strict=True))
 
     def failed(path, error):
         report.failures.append((path, str(error)))
@@ -277,9 +265,8 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
         report.embedded += len(batch.items)
         flat = pa.array(np.ascontiguousarray(batch.embeddings, np.float32).ravel())
         embeddings = pa.FixedSizeListArray.from_arrays(flat, batch.embeddings.shape[1])
-        yield pa.Table.from_pylist(batch.extras, stores.FACTS).append_column(
-            "embedding", embeddings
-        )
+        rows = pa.Table.from_pylist(batch.extras, stores.FACTS)
+        yield rows.append_column("embedding", embeddings)
 
 
 def _of_model(db, store, found):
@@ -295,37 +282,22 @@ def _of_model(db, store, found):
     return store
 
 
-def _write(store, tables):
-    """Writes rows as they come, in transactions of a few seconds' work."""
-    waiting, last = [], time.monotonic()
-
-    def write():
-        nonlocal waiting, last
-        rows, waiting = waiting, []
-        if rows:
-            store.write(pa.concat_tables(rows))
-        last = time.monotonic()
-
+def _write(store, tables, report, bar):
+    """Writes rows as they come, in transactions of a few seconds' work, and moves a bar."""
+    waiting, last, done = [], time.monotonic(), 0
     try:
         for table in tables:
             waiting.append(table)
-            rows = sum(map(len, waiting))
-            if rows >= _WRITE_ROWS or time.monotonic() - last >= _WRITE_SECONDS:
-                write()
-    finally:
-        write()
-
-
-def _with_progress(tables, report, total, progress):
-    """Yields tables and moves a bar by what has been embedded or has failed."""
-    bar, done = progress(total) if progress else None, 0
-    try:
-        for table in tables:
-            yield table
             if bar is not None:
                 bar.update(report.embedded + len(report.failures) - done)
                 done = report.embedded + len(report.failures)
+            late = time.monotonic() - last >= _WRITE_SECONDS
+            if late or sum(map(len, waiting)) >= _WRITE_ROWS:
+                store.write(pa.concat_tables(waiting))
+                waiting, last = [], time.monotonic()
     finally:
+        if waiting:
+            store.write(pa.concat_tables(waiting))
         if bar is not None:
             bar.close()
 

@@ -25,18 +25,7 @@ def write_page(
     pictures: int,
     model: str,
 ) -> None:
-    """Writes a page of thumbnails with scores, the best first.
-
-    Args:
-        path: the HTML file to write.
-        question: what was asked for, in words.
-        found: the answer.
-        pictures: how many pictures were searched.
-        model: what the model is called.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Writes a page of thumbnails, the best first, found among `pictures` by what `model` names."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     text = template.render(

@@ -41,17 +41,11 @@ _SYSTEM_FOLDERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a user names: a folder, a file, or a pattern of either, whether it exists or not.
+    """What a user names: a folder, a file, or a pattern of either, whether it exists or not."""
 
-    Attributes:
-        name: as the user wrote it.
-        root: the absolute path, of a pattern up to its first wildcard.
-        pattern: the parts of the pattern below the root; () of a folder or a file.
-    """
-
-    name: str
-    root: str
-    pattern: tuple[str, ...] = ()
+    name: str  # as the user wrote it
+    root: str  # the absolute path, of a pattern up to its first wildcard
+    pattern: tuple[str, ...] = ()  # the parts of the pattern below the root
 
     @classmethod
     def of(cls, name: str | os.PathLike) -> "Source":
@@ -66,9 +60,8 @@ class Source:
 
     def existing(self) -> list[str]:
         """Returns the paths that exist of this source, sorted."""
-        if not self.pattern:
-            return [self.root] if os.path.lexists(self.root) else []
-        return sorted(glob.glob(os.path.join(self.root, *self.pattern), recursive=True))
+        pattern = os.path.join(glob.escape(self.root), *self.pattern)
+        return sorted(glob.glob(pattern, recursive=True))
 
     def covers(self, path: str) -> bool:
         """Whether a path is the source, in it, or would be if it existed."""
@@ -91,19 +84,12 @@ def _fits(parts, pattern):
 
 
 class Walk:
-    """A walk over folders, and what it found besides pictures.
-
-    Args:
-        exclude: patterns of what is passed over: of names, or with a slash of whole paths.
-
-    Attributes:
-        passed_over: how many files have an ending that is not a picture's, by ending.
-        problems: (path, reason) of folders that were not entered.
-    """
+    """A walk over folders, except what fits patterns of names, or with a slash of whole paths."""
 
     def __init__(self, exclude: Iterable[str] = ()):
+        # By ending, the number of files that are not pictures by it.
         self.passed_over: collections.Counter[str] = collections.Counter()
-        self.problems: list[tuple[str, str]] = []
+        self.problems: list[tuple[str, str]] = []  # (path, reason) of folders that were not entered
         self._entered: set[tuple[int, int]] = set()
         self._exclude = [
             os.path.abspath(os.path.expanduser(p)) if os.sep in p.rstrip(os.sep) else p.rstrip("/")
@@ -120,17 +106,13 @@ class Walk:
         if self._is_excluded(path):
             return True
         while len(path := os.path.dirname(path)) > len(root):
-            if self._is_excluded(path) or self._is_the_systems(path):
+            if self._is_excluded(path) or _is_the_systems(path):
                 return True
         return False
 
     def _is_excluded(self, path):
         name = os.path.basename(path)
         return any(fnmatch.fnmatchcase(path if os.sep in p else name, p) for p in self._exclude)
-
-    @staticmethod
-    def _is_the_systems(path):
-        return os.path.basename(path).lower() in _SYSTEM_FOLDERS
 
     def pictures(
         self, sources: Iterable[str | os.PathLike | Source], known: Iterable[str] = ()
@@ -140,14 +122,7 @@ class Walk:
         Files and folders whose name begins with a dot are left out, and the system's folders. A
         link to a folder is followed after all real folders of its source. Each folder is entered
         once, so loops end. A source that names a file, itself or as a pattern, may name a file of
-        any ending.
-
-        Args:
-            sources: folders, files, and patterns of either.
-            known: paths of pictures. A source that does not exist may be about these.
-
-        Raises:
-            DataError: a source does not exist, and there is no known path in it.
+        any ending. One that does not exist is refused, unless it is about `known` paths.
         """
         seen = set()
         for source in sources:
@@ -198,7 +173,7 @@ class Walk:
                 if entry.name.startswith(".") or self._is_excluded(entry.path):
                     continue
                 if _is(entry.is_dir):
-                    if not self._is_the_systems(entry.path):
+                    if not _is_the_systems(entry.path):
                         (links if entry.is_symlink() else inner).append(entry.path)
                 elif not entry.name.lower().endswith(IMAGE_SUFFIXES):
                     self.passed_over[os.path.splitext(entry.name)[1].lower()] += 1
@@ -207,6 +182,10 @@ class Walk:
                 else:
                     self.problems.append((entry.path, "a broken link, or not a file"))
             waiting.extend(reversed(inner))
+
+
+def _is_the_systems(path):
+    return os.path.basename(path).lower() in _SYSTEM_FOLDERS
 
 
 def _is(question):

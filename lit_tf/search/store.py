@@ -27,18 +27,12 @@ with extra("search"):
 # What the index holds about a picture, beside its embedding. `taken` is text, since conditions in
 # SQL cannot compare a date with text.
 FACTS = pa.schema(
-    [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("size", pa.int64()),
-        pa.field("mtime", pa.timestamp("ns")),
-        pa.field("sha256", pa.string()),
-        pa.field("taken", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("thumbnail", pa.binary()),
-    ]
+    {
+        **{"path": pa.string(), "size": pa.int64(), "mtime": pa.timestamp("ns")},
+        **{"sha256": pa.string(), "taken": pa.string()},
+        **{"width": pa.int32(), "height": pa.int32(), "thumbnail": pa.binary()},
+    }
 )
-OWN_COLUMNS = (*FACTS.names, "embedding")
 TABLE = "pictures"
 _SUCCESSOR = "reembedding"  # a table of another model, which is to replace the other one
 LOCK = "writing.lock"
@@ -62,43 +56,25 @@ _MOST_WASTE = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Which model a table's embeddings are from.
+    """Which model a table's embeddings are from, and how pictures were prepared for it."""
 
-    Attributes:
-        checkpoint: the name, path or address that it was loaded from.
-        vocab: its vocabulary's path, or None for the one beside the checkpoint.
-        weights_sha256: see `LitModel.fingerprint`.
-        resolution: side of the images in pixels.
-        dtype: the Keras dtype policy that it computed in.
-        width: D, the width of its embeddings.
-        preprocessing: how pixels are prepared; "big_vision" is `lit_tf.images.preprocess`.
-        max_patches: the most patches of a picture whose shape is kept (NaFlex), or None.
-        tower: "float32", or "dynamic_int8" for the quantized image tower.
-    """
-
-    checkpoint: str
-    vocab: str | None
-    weights_sha256: str
-    resolution: int
-    dtype: str
-    width: int
-    preprocessing: str = "big_vision"
-    max_patches: int | None = None
-    tower: str = "float32"
+    checkpoint: str  # the name, path or address that it was loaded from
+    vocab: str | None  # its vocabulary's path, or None for the one beside the checkpoint
+    weights_sha256: str  # see `LitModel.fingerprint`
+    resolution: int  # side of the images in pixels
+    dtype: str  # the Keras dtype policy that it computed in
+    width: int  # of its embeddings
+    preprocessing: str = "big_vision"  # how pixels are prepared: as `lit_tf.images.preprocess` does
+    max_patches: int | None = None  # of a picture whose shape is kept (NaFlex)
+    tower: str = "float32"  # or dynamic_int8, the quantized image tower
 
     @classmethod
     def of(cls, model, checkpoint: str, vocab: str | None, **more) -> "Model":
         """Returns the record of a loaded `LitModel`; `more` are attributes."""
         image = model.config.image
-        return cls(
-            checkpoint=checkpoint,
-            vocab=vocab,
-            weights_sha256=model.fingerprint(),
-            resolution=image.image_size if image else 0,
-            dtype=model.dtype_policy.name,
-            width=model.config.embedding_dim,
-            **more,
-        )
+        size, width = image.image_size if image else 0, model.config.embedding_dim
+        digest, dtype = model.fingerprint(), model.dtype_policy.name
+        return cls(checkpoint, vocab, digest, size, dtype, width, **more)
 
     def differences(self, other: "Model") -> list[str]:
         """Returns how another model's embeddings differ from this one's, as phrases, or []."""
@@ -115,16 +91,7 @@ class Outdated(DataError):
 
 
 class Store:
-    """A table of pictures.
-
-    Args:
-        path: the folder of the database.
-        table: the open LanceDB table.
-
-    Attributes:
-        path: the folder.
-        model: which model the embeddings are from.
-    """
+    """An open LanceDB table of pictures in the folder `path`, whose embeddings are of `model`."""
 
     def __init__(self, path: str, table):
         self.path, self._table = path, table
@@ -134,10 +101,6 @@ class Store:
             if found != _FORMAT:
                 raise ValueError(f"its format is {found}, not {_FORMAT}")
             self.model = Model(**about)
-            missing = set(OWN_COLUMNS) - set(table.schema.names)
-            width = table.schema.field("embedding").type.list_size
-            if missing or width != self.model.width:
-                raise ValueError("it has other columns")
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise DataError(
                 f"{path} is not an index that this version of `lit-tf index` wrote ({e}); choose "
@@ -147,11 +110,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "Store":
-        """Opens a table.
-
-        Raises:
-            DataError: there is none, or it is not one of `lit-tf index`.
-        """
+        """Opens a table that is there."""
         store = cls.find(path)
         if store is None:
             raise DataError(
@@ -162,21 +121,15 @@ class Store:
 
     @classmethod
     def find(cls, path: str | os.PathLike, table: str = TABLE) -> "Store | None":
-        """Opens a table, or returns None if there is none.
-
-        Raises:
-            DataError: there is one that is not of `lit-tf index`.
-        """
+        """Opens a table, or returns None if there is none."""
         path = os.fspath(path)
         if not os.path.isdir(os.path.join(path, f"{table}.lance")):
             return None
         try:
             opened = lancedb.connect(path).open_table(table)
-        except ValueError as e:
+        except (ValueError, OSError, RuntimeError) as e:
             if "was not found" in str(e):  # a process was killed before it had made the table
                 return None
-            raise DataError(f"{path} cannot be read: {str(e).splitlines()[0]}") from e
-        except (OSError, RuntimeError) as e:
             raise DataError(f"{path} cannot be read: {str(e).splitlines()[0]}") from e
         return cls(path, opened)
 
@@ -211,13 +164,7 @@ class Store:
         lancedb.connect(self.path).drop_table(_SUCCESSOR, ignore_missing=True)
 
     def refresh(self) -> None:
-        """Moves to the newest version of the table.
-
-        Other processes write new versions, and remove old ones after some minutes.
-
-        Raises:
-            DataError: another index has replaced the table.
-        """
+        """Moves to the newest version of the table; other processes write and remove versions."""
         before = self._table.schema.metadata
         self._table.checkout_latest()
         if self._table.schema.metadata != before:
@@ -323,18 +270,7 @@ class Store:
     def nearest(
         self, vector: np.ndarray, limit: int, *, exact: bool = False, where: str | None = None
     ) -> "pa.Table":
-        """Returns the rows whose embeddings have the largest products with a vector, all columns.
-
-        Args:
-            vector: float32 (D,).
-            limit: how many.
-            exact: whether to read all embeddings even if there is an index.
-            where: a condition on the columns, in SQL.
-
-        Raises:
-            DataError: the condition cannot be understood.
-            Outdated: another process has removed the version that was read.
-        """
+        """Returns the rows whose embeddings have the largest products with a float32 (D,)."""
         query = self._table.search(vector, vector_column_name="embedding")
         query = query.distance_type(_DISTANCE).limit(limit)
         if exact:
@@ -362,9 +298,6 @@ def writing(path: str | os.PathLike):
     """Holds the lock of a database's folder; makes the folder if there is none.
 
     The operating system releases the lock when the process ends, even if it is killed.
-
-    Raises:
-        DataError: another process writes to the database, or the folder cannot be made.
     """
     folder = pathlib.Path(path)
     try:

@@ -222,7 +222,7 @@ def test_copies_and_names_ended_by_nul(folder, command, tmp_path, settings):
     stem, ending = os.path.splitext(os.path.basename(found[0]))
     assert f"{stem} (2){ending}" in names() and len(names()) == 4
     assert (copies / os.path.basename(found[0])).read_bytes() == b"another"
-    assert "cannot be copied" in command(*ask, "--copy-to", tmp_path / "no" / "x", code=2)
+    assert "cannot be made" in command(*ask, "--copy-to", tmp_path / "no" / "x", code=2)
     assert np.all([os.path.exists(path) for path in found])
 
 

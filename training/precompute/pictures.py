@@ -6,6 +6,7 @@ there. If a run was killed, the next run takes its files first.
 """
 
 import functools
+import hashlib
 import json
 import os
 import uuid
@@ -29,9 +30,11 @@ _FAILURES = b"failures"  # in a file's metadata
 
 def engine(db: str | os.PathLike, options: list[str]) -> Callable:
     """Returns what embeds pictures for `lit_tf.search.update`."""
-    folder = os.path.join(os.path.abspath(db), BEAM)
 
     def embed(settings, model, todo, report):
+        # What a killed run has left is of use to this one only if it is of the same model.
+        about = hashlib.sha256(repr(index.identity(model, settings)).encode()).hexdigest()
+        folder = os.path.join(os.path.abspath(db), BEAM, about[:16])
         os.makedirs(folder, exist_ok=True)
         wanted = set(todo)
         yield from _take(folder, set(), wanted, report)
