@@ -78,7 +78,7 @@ class SavedModelEncoder(_ArtefactEncoder):
         size = self.manifest.get("resolution")
         if size is None:
             raise DataError(
-                f"{folder}/lit_manifest.json has no resolution: it is damaged, or the model is "
+                f"{folder}/lit_manifest.json is damaged: it has no resolution; or the model is "
                 "NaFlex, whose checkpoint can be evaluated, not its exports"
             )
         self.prepare = Square(size, self.manifest["crop"])
