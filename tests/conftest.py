@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -169,3 +170,25 @@ def naflex_file(fixture_module, tmp_path_factory):
     np.savez(path, **arrays)
     path.with_suffix(".model").write_bytes((REFERENCE / "bytes_bpe.model").read_bytes())
     return path
+
+
+# Another name for this machine, which browsers do not trust as they trust `localhost`.
+PLAIN = "plain.test"
+BROWSER_ARGUMENTS = [
+    *"--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync".split(),
+    *"--disable-background-networking --disable-component-update".split(),
+    f"--host-resolver-rules=MAP {PLAIN} 127.0.0.1",
+]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, or another that is installed; one for all tests of a process."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no chromium is installed (apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=BROWSER_ARGUMENTS)
+        yield browser
+        browser.close()

@@ -99,6 +99,7 @@ def test_steps_are_the_trainers(name, bias, locking):
     compare(tf.distribute.get_strategy(), name, bias, locking)
 
 
+@pytest.mark.full
 def test_steps_are_the_trainers_on_two_replicas():
     finish(launch(worker("fit_on_two_replicas")))
 

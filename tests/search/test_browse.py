@@ -142,22 +142,9 @@ def _id(page, path):
     raise AssertionError(path)
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """Debian's Chromium, or another that is installed."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("no chromium is installed (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_visitor_searches_marks_and_copies(page, folder, chromium, tmp_path, width):
-    tab = chromium.new_page(viewport={"width": width, "height": 800})
+def test_a_visitor_searches_marks_and_copies(page, folder, browser, tmp_path, width):
+    tab = browser.new_page(viewport={"width": width, "height": 800})
     faults, hosts = [], set()
     tab.on("console", lambda m: m.type == "error" and faults.append(m.text))
     tab.on("pageerror", lambda e: faults.append(str(e)))

@@ -9,15 +9,8 @@ import lit_tf
 from lit_tf.export import web
 from lit_tf.export.web import runtime as web_runtime
 
+from ...conftest import BROWSER_ARGUMENTS
 from .helpers import EXAMPLES, TEXTS, Site, Visit, fetched, page_folder
-
-# Another name for this machine, which browsers do not trust as they trust `localhost`.
-PLAIN = "plain.test"
-ARGUMENTS = [
-    *"--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync".split(),
-    *"--disable-background-networking --disable-component-update".split(),
-    f"--host-resolver-rules=MAP {PLAIN} 127.0.0.1",
-]
 
 
 @pytest.fixture(scope="session")
@@ -32,23 +25,10 @@ def site(digits, shared):
     return shared("web_site", lambda out: web(digits, out, images=EXAMPLES, texts=TEXTS))
 
 
-@pytest.fixture(scope="session")
-def browser():
-    """Debian's Chromium, or another that is installed."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("no chromium is installed (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def gpu_browser(browser):
     """The same with WebGPU, on a GPU that the CPU emulates."""
-    arguments = [each for each in ARGUMENTS if each != "--disable-gpu"]
+    arguments = [each for each in BROWSER_ARGUMENTS if each != "--disable-gpu"]
     arguments += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
     kind = browser.browser_type
     path = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from .conftest import PLAIN
+from ...conftest import PLAIN
 from .helpers import EXAMPLES, as_base64, changed, page_folder, pick
 
 

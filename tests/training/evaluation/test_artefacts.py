@@ -172,9 +172,9 @@ def test_texts_keep_their_order_and_each_is_embedded_once(digits, monkeypatch):
     texts = [f"the number {n % 7} in red" if n % 2 else f"{n % 5}" for n in range(70)]
     want = digits.encode_text(texts)
     counted = []
-    original = encoders._collect
+    original = encoders.collect
     monkeypatch.setattr(
-        encoders, "_collect", lambda count, *rest: counted.append(count) or original(count, *rest)
+        encoders, "collect", lambda count, *rest: counted.append(count) or original(count, *rest)
     )
     z = encoders.KerasEncoder(digits, batch_size=8).embed_texts(texts)
     np.testing.assert_allclose(z, want, atol=1e-6, rtol=0)
