@@ -209,7 +209,7 @@ def compare_answers(processes, quantization, texts):
         answer, _ = process.communicate()
         if process.returncode:
             failed(f"the answer of {name}")
-        answers[name] = np.array(json.loads(answer)["probabilities"])[0]
+        answers[name] = np.ravel(json.loads(answer)["probabilities"])  # of one image
     keras = answers["Keras"]
     best = keras.argsort()[::-1][:4]
     rows = [
