@@ -75,15 +75,8 @@ def run(args: argparse.Namespace) -> int:
     options["int8"] = common.int8_images(args)
     how = {name: getattr(args, name) for name in ("prune", "prune_all", "exclude", "reembed")}
     how["progress"] = lambda total: common.progress("picture", total=total)
-    try:
-        settings = index.Settings(**options)
-        report = index.update(args.db, args.sources, settings, embed=embed, **how)
-    except KeyboardInterrupt:
-        kept = index.Store.find(args.db)
-        rows = kept.rows if kept else 0
-        print(f"\nstopped: {args.db} has {rows} pictures", end="; ", file=sys.stderr)
-        print("the same command goes on with the others", file=sys.stderr)
-        return 130  # as shells have it for Ctrl-C
+    settings = index.Settings(**options)
+    report = index.update(args.db, args.sources, settings, embed=embed, **how)
     _print(args, report)
     return 0
 

@@ -235,7 +235,8 @@ class Store:
 
         Who reads an old version meanwhile has to read again; see `newest`.
         """
-        self._table.optimize(cleanup_older_than=datetime.timedelta(milliseconds=1))
+        for _ in range(2):  # the version before the merge is old enough for the second time only
+            self._table.optimize(cleanup_older_than=datetime.timedelta(milliseconds=1))
         self._unmerged = 0
 
     def tidy(self) -> None:
