@@ -99,8 +99,10 @@ class Visit:
     def wait(self, state="Ready"):
         """Waits for the words of the status; fails at once if it is another error."""
         status = self.page.locator("#status span", has_text=state)
-        status.or_(self.page.locator("#status.error")).first.wait_for()
-        assert status.is_visible(), self.page.inner_text("#status")
+        try:
+            status.or_(self.page.locator("#status.error")).first.wait_for()
+        finally:
+            assert status.is_visible(), (self.page.inner_text("#status"), self.errors)
 
     def wait_offline(self):
         self.page.locator("#offline", has_text="Works offline now").wait_for()
