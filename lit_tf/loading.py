@@ -2,12 +2,10 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 import pathlib
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,7 @@ from lit_tf.checkpoints import (
     layouts,
     npz,
     record,
-    run,
-    tf1_bert,
+    tensorflow_files,
     zarr_folder,
 )
 from lit_tf.checkpoints.shapes import canonical_shapes, check_shapes, config_of
@@ -101,16 +98,8 @@ def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
         CheckpointError: it is not a checkpoint of a known layout.
     """
     path = pathlib.Path(path)
-    if prefix := tf1_bert.find_prefix(path):
-        if own := run.open_run(prefix):
-            return own
-        arrays = tf1_bert.Tf1Bert(path)
-        readers: dict[str, Callable[[], np.ndarray]] = {
-            k: functools.partial(arrays.__getitem__, k) for k in arrays
-        }
-        return layouts.CanonicalCheckpoint(
-            "tf1_bert", arrays.path, arrays.shapes, ("float32",), readers
-        )
+    if prefix := tensorflow_files.find_prefix(path):
+        return tensorflow_files.open_prefix(prefix)
     is_zarr = zarr_folder.is_folder(path)
     if not is_zarr and huggingface.is_folder(path):
         return huggingface.open_folder(path)

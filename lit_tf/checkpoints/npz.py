@@ -26,7 +26,6 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit. A plain array's header takes 118.
 _MAX_KEY = 1024
-_CHUNK = 1 << 20
 _BLOCK = 64 << 20  # bytes that `blocks` reads at once
 
 # Deflate expands at most 1032-fold, and weights expand only by a few per cent. A large member that
@@ -148,21 +147,12 @@ class NpzFile:
     def read(self, key):
         """Returns a new array of `shape(key)` and `dtype(key)`; its bytes agree with the CRC."""
         member = self._member(key)
-        shape = member.shape[::-1] if member.fortran else member.shape
-        try:
-            array = np.empty(shape, member.stored)
-        except (ValueError, MemoryError) as e:
-            raise CheckpointError(
-                f"{self.path}: key {key!r}: cannot allocate shape {member.shape} "
-                f"{member.stored}: {e}"
-            ) from e
         with self._reading(key), self._zip.open(member.info) as f:
-            f.read(member.offset)
-            _read_into(array, f)
+            array = np.lib.format.read_array(f, max_header_size=_MAX_HEADER)
             _check_end(f)
-        if not member.stored.isnative:
-            array = array.byteswap(inplace=True).view(member.stored.newbyteorder("="))
-        return array.T if member.fortran else array
+        if member.stored == BFLOAT16:
+            return array.view(BFLOAT16)
+        return array.astype(member.stored.newbyteorder("="), copy=False)
 
     def blocks(self, key):
         """Yields one array as blocks of rows, so a token table is never in memory twice."""
@@ -175,10 +165,9 @@ class NpzFile:
         with self._reading(key), self._zip.open(member.info) as f:
             f.read(member.offset)
             for start in range(0, member.shape[0], rows):
-                count = min(rows, member.shape[0] - start)
-                block = np.empty((count, *member.shape[1:]), member.stored)
-                _read_into(block, f)
-                yield block
+                shape = (min(rows, member.shape[0] - start), *member.shape[1:])
+                data = f.read(math.prod(shape) * member.stored.itemsize)
+                yield np.frombuffer(data, member.stored).reshape(shape)
             _check_end(f)
 
     def _member(self, key):
@@ -279,16 +268,6 @@ class NpzFile:
                 f"{max(info.file_size - offset, 0):,}"
             )
         return _Member(info, offset, shape, dtype, fortran and len(shape) > 1)
-
-
-def _read_into(array, file):
-    """Fills an array, in C order, with the next bytes of a file."""
-    rest = memoryview(array.reshape(-1).view(np.uint8))  # the same memory
-    while rest:
-        done = file.readinto(rest[:_CHUNK])
-        if not done:
-            raise EOFError(f"data ends {len(rest):,} bytes early")
-        rest = rest[done:]
 
 
 def _check_end(file):

@@ -189,7 +189,7 @@ def test_what_is_not_a_number_is_refused(tmp_path, array):
         (npy(shape=(2**62, 2**62)), "takes"),
         (npy(shape=(3,)), "takes 12 bytes, the archive holds 8"),
         (npy(shape=(1,)), "takes 4 bytes, the archive holds 8"),
-        (npy(shape=(0, 2**62, 2**62), data=b""), "cannot allocate"),
+        (npy(shape=(0, 2**62, 2**62), data=b""), "damaged"),
         (npy(shape=(-2,)), "malformed"),
         (npy(shape=(True, 2)), "malformed"),
         (npy(shape=(2.0,)), "malformed"),
