@@ -18,7 +18,8 @@ from lit_tf.checkpoints import registry
 from lit_tf.checkpoints.huggingface_config import Configuration
 from lit_tf.checkpoints.layouts import CanonicalCheckpoint
 from lit_tf.checkpoints.safetensors_files import SafetensorsFiles
-from lit_tf.errors import CheckpointError, DataError, nearest
+from lit_tf.checkpoints.shapes import check_keys
+from lit_tf.errors import CheckpointError, DataError
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _BLOCK_ROWS = 16 << 20  # bytes of a table that are read at once
@@ -38,27 +39,33 @@ _PAIRS = {
 }
 
 
-# kind -> (rank of theirs, to canonical (x, heads), from canonical)
+# {kind: function of (their tensor, heads) that returns the canonical array}
 _TRANSFORMS = {
-    "same": (None, lambda x, h: x, lambda x: x),
-    "dense": (2, lambda x, h: x.T, lambda x: x.T),
-    "qkv_w": (2, lambda x, h: x.T.reshape(len(x.T), h, -1), lambda x: x.reshape(len(x), -1).T),
-    "qkv_b": (1, lambda x, h: x.reshape(h, -1), lambda x: x.reshape(-1)),
-    "out_w": (2, lambda x, h: x.T.reshape(h, -1, len(x)), lambda x: x.reshape(-1, x.shape[-1]).T),
-    "conv": (4, lambda x, h: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
-    "table": (2, lambda x, h: x[None], lambda x: x[0]),
-    "grid": (
-        2,
-        lambda x, h: x.reshape(math.isqrt(len(x)), -1, x.shape[1]),
-        lambda x: x.reshape(-1, x.shape[-1]),
-    ),
-    "scalar": (None, lambda x, h: x.reshape(1), lambda x: x),
+    "same": lambda x, h: x,
+    "dense": lambda x, h: x.transpose(1, 0),
+    "qkv_w": lambda x, h: x.T.reshape(len(x.T), h, -1),
+    "qkv_b": lambda x, h: x.reshape(h, -1),
+    "out_w": lambda x, h: x.T.reshape(h, -1, len(x)),
+    "conv": lambda x, h: x.transpose(2, 3, 1, 0),
+    "table": lambda x, h: x[None],
+    "grid": lambda x, h: x.reshape(math.isqrt(len(x)), -1, x.shape[1]),
+    "scalar": lambda x, h: x.reshape(1),
+}
+# {kind: function of a canonical array that returns their tensor, where it is another}
+_BACK = {
+    "dense": lambda x: x.T,
+    "qkv_w": lambda x: x.reshape(len(x), -1).T,
+    "qkv_b": lambda x: x.reshape(-1),
+    "out_w": lambda x: x.reshape(-1, x.shape[-1]).T,
+    "conv": lambda x: x.transpose(3, 2, 0, 1),
+    "table": lambda x: x[0],
+    "grid": lambda x: x.reshape(-1, x.shape[-1]),
 }
 
 
 def to_theirs(array: np.ndarray, kind: str) -> np.ndarray:
     """Returns a canonical array as a tensor of theirs."""
-    return _TRANSFORMS[kind][2](array)
+    return _BACK[kind](array) if kind in _BACK else array
 
 
 def rows(
@@ -162,17 +169,23 @@ def _canonical(tensors, layout, config, source):
         )
     head = layout == "huggingface" or any(k.startswith("text.text_projection.") for k in keys)
     table = list(rows(layout, *depths, head, wanted.naflex))
-    _check_names(keys, [name for name, _, _ in table], source)
+    check_keys(keys, [name for name, _, _ in table], source)
     shapes, readers, blocks = {}, {}, {}
     for name, names, kind in table:
         key = keys[name]
         heads = wanted.heads("img" if names[0].startswith("img/") else "txt")
         shape = tensors.shape(key)
-        _check_shape(source, key, shape, kind, heads, len(names))
-        part = (shape[0] // len(names), *shape[1:]) if len(names) > 1 else shape
-        probe = np.broadcast_to(np.bool_(0), part)  # takes one byte
+        try:
+            part = _part(shape, len(names))
+            probe = np.broadcast_to(np.bool_(0), part)  # takes one byte
+            canonical = _TRANSFORMS[kind](probe, heads).shape
+        except (ValueError, IndexError):
+            raise CheckpointError(
+                f"{source}: {key!r} has shape {shape}, which is not that of a SigLIP with {heads} "
+                "heads (num_attention_heads of the configuration)"
+            ) from None
         for i, ours in enumerate(names):
-            shapes[ours] = _TRANSFORMS[kind][1](probe, heads).shape
+            shapes[ours] = canonical
             cut = (i * part[0], (i + 1) * part[0]) if len(names) > 1 else None
             readers[ours] = functools.partial(_read, tensors, key, cut, kind, heads)
             if kind == "same" and len(names) == 1:
@@ -191,10 +204,17 @@ def _canonical(tensors, layout, config, source):
     )
 
 
+def _part(shape, parts):
+    """Returns the shape of one of `parts` equal blocks of rows; ValueError if it has a 0."""
+    if 0 in shape or (parts > 1 and shape[0] % parts):
+        raise ValueError
+    return (shape[0] // parts, *shape[1:]) if parts > 1 else shape
+
+
 def _read(tensors, key, cut, kind, heads):
     """Returns one canonical array; `cut` are its rows in a fused tensor."""
     array = tensors.read(key) if cut is None else tensors.read_rows(key, *cut)
-    return np.ascontiguousarray(_TRANSFORMS[kind][1](array, heads))
+    return np.ascontiguousarray(_TRANSFORMS[kind](array, heads))
 
 
 def _read_blocks(tensors, key) -> Iterator[np.ndarray]:
@@ -212,37 +232,3 @@ def _depth(keys, tower):
     pattern = re.compile(re.escape(tower["prefix"] + tower["their_blocks"]) + r"(0|[1-9]\d{0,3})\.")
     # Numbers with a gap leave names over, which are refused as unknown or missing.
     return len({m[1] for m in map(pattern.match, keys) if m})
-
-
-def _check_names(found, expected, source):
-    """Raises unless every expected tensor is there, and no other."""
-    missing = [name for name in expected if name not in found]
-    unknown = sorted(set(found) - set(expected))
-    if missing:
-        raise CheckpointError(
-            f"{source}: {len(missing)} tensors are missing, such as {missing[0]!r}"
-            f"{nearest(missing[0], unknown[:50], '; nearest name in the file: {}')}"
-        )
-    if unknown:
-        raise CheckpointError(
-            f"{source}: {len(unknown)} tensors that SigLIP does not have: {', '.join(unknown[:5])}"
-        )
-
-
-def _check_shape(source, key, shape, kind, heads, parts):
-    """Raises unless a tensor can be cut and reshaped as its kind needs."""
-    rank = _TRANSFORMS[kind][0]
-    if (rank is not None and len(shape) != rank) or 0 in shape:
-        raise CheckpointError(
-            f"{source}: {key!r} has shape {shape}, expected {rank or 'some'} dimensions above 0"
-        )
-    if kind == "scalar" and math.prod(shape) != 1:
-        raise CheckpointError(f"{source}: {key!r} has shape {shape}, expected one number")
-    if kind == "grid" and math.isqrt(shape[0]) ** 2 != shape[0]:
-        raise CheckpointError(f"{source}: {key!r} has {shape[0]} rows, expected a square number")
-    inner = {"qkv_w": 0, "qkv_b": 0, "out_w": 1}.get(kind)
-    if inner is not None and shape[inner] % (heads * (parts if inner == 0 else 1)):
-        raise CheckpointError(
-            f"{source}: {key!r} has shape {shape}, which {heads} heads (num_attention_heads of the "
-            "configuration) do not divide"
-        )

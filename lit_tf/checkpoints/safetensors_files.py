@@ -5,7 +5,6 @@ into memory, so what is read is all that a model needs beside its weights.
 """
 
 import contextlib
-import json
 import pathlib
 
 import ml_dtypes  # noqa: F401, the library's NumPy side then reads bfloat16
@@ -72,7 +71,7 @@ class SafetensorsFiles:
         try:
             file = self._stack.enter_context(safetensors.safe_open(path, framework="np"))
         except Exception as e:  # SafetensorError, or what the file system says
-            raise CheckpointError(f"{path}: {_missing(path) or f'damaged: {e}'}") from None
+            raise CheckpointError(f"{path}: damaged, or not fetched whole: {e}") from None
         for name in file.keys():
             npz.check_key(path, name)
         return file
@@ -113,18 +112,3 @@ class SafetensorsFiles:
             return read(file)
         except Exception as e:
             raise CheckpointError(f"{path}: {key!r} cannot be read: {e}") from None
-
-
-def _missing(path):
-    """Returns how many bytes a truncated file lacks, or None if that is not its fault."""
-    size = path.stat().st_size
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, 100 << 20)))
-        header.pop("__metadata__", None)
-        end = 8 + length + max(t["data_offsets"][1] for t in header.values())
-    except Exception:  # of whatever JSON the header is
-        return None
-    missing = f"{end - size:,} of {end:,} bytes are missing at its end; was it fetched whole?"
-    return missing if end > size else None

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from lit_tf.config import (
     BertConfig,
@@ -314,21 +314,23 @@ def config_of(checkpoint, shapes: Shapes | None = None) -> LitConfig:
 
 def check_shapes(found: Shapes, expected: Shapes, source: str) -> None:
     """Raises CheckpointError unless both hold the same keys with the same shapes."""
-    missing = sorted(set(expected) - set(found))
-    extra = sorted(set(found) - set(expected))
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise CheckpointError(
-            f"{source}: {missing[0]!r}{more} missing, expected shape {expected[missing[0]]}"
-            f"{_nearest(missing[0], extra or found)}"
-        )
-    if extra:
-        raise CheckpointError(
-            f"{source}: {len(extra)} unexpected keys: {', '.join(extra[:5])}"
-            f"{_nearest(extra[0], expected)}"
-        )
+    check_keys(found, expected, source)
     for key, shape in expected.items():
         if tuple(found[key]) != tuple(shape):
             raise CheckpointError(
                 f"{source}: {key!r} has shape {tuple(found[key])}, expected {tuple(shape)}"
             )
+
+
+def check_keys(found: Collection[str], expected: Collection[str], source: str) -> None:
+    """Raises CheckpointError unless all keys that are expected are there, and no other."""
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        hint = _nearest(missing[0], extra or found)
+        raise CheckpointError(f"{source}: {missing[0]!r}{more} missing{hint}")
+    if extra:
+        raise CheckpointError(
+            f"{source}: {len(extra)} unexpected keys: {', '.join(extra[:5])}"
+            f"{_nearest(extra[0], expected)}"
+        )

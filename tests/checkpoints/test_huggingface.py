@@ -182,7 +182,7 @@ def test_half_precision_files_and_files_by_name_are_read(expected, copied):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_type": "siglip2"}, "patch_embedding.weight.*expected 2 dimensions"),
+        ({"model_type": "siglip2"}, "patch_embedding.weight. has shape"),
         ({"model_type": "clip"}, "'clip'.*SigLIP and SigLIP 2"),
         ({"model_type": None}, "without model_type"),
         ({"model_type": None, "class_name": "SigLIPBackbone"}, "KerasHub"),
@@ -198,7 +198,7 @@ def test_half_precision_files_and_files_by_name_are_read(expected, copied):
         ({"vision_config__patch_size": 8}, "patch_size is 8, the tensors' 10"),
         ({"vision_config__image_size": 64}, "image_size 64 has 6 patches of 10.* has 9 rows"),
         ({"vision_config__image_size": [32, 48]}, "image_size is .32, 48."),
-        ({"vision_config__num_attention_heads": 5}, "5 heads .*do not divide"),
+        ({"vision_config__num_attention_heads": 5}, "shape .*not that of a SigLIP with 5 heads"),
         ({"vision_config__num_attention_heads": "4"}, "expected a positive integer"),
         ({"text_config__num_attention_heads": 0}, "expected a positive integer"),
         ({"vision_config": 3}, "a tower is 3"),
@@ -278,7 +278,7 @@ def test_headers_that_lie_are_refused(copied):
         lie(path, change_header)
         with pytest.raises(lit_tf.CheckpointError, match="model"):
             lit_tf.load(folder)
-    for size, message in ((end - 1, f"1 of {end:,} bytes are missing"), (7, "damaged"), (0, "")):
+    for size, message in ((end - 1, "damaged, or not fetched whole"), (7, "damaged"), (0, "damaged")):
         path.write_bytes(original.read_bytes()[:size])
         with pytest.raises(lit_tf.CheckpointError, match=message):
             lit_tf.load(folder)
@@ -291,17 +291,17 @@ def test_headers_that_lie_are_refused(copied):
     ("edit", "message"),
     [
         (lambda t: t.pop("logit_bias"), "'logit_bias'"),
-        (lambda t: t.update(extra=np.zeros(2)), "SigLIP does not have: extra"),
+        (lambda t: t.update(extra=np.zeros(2)), "1 unexpected keys: extra"),
         (lambda t: t.update({BIAS: np.zeros(56, np.int8)}), "I8.*quantized"),
         (lambda t: t.update({BIAS: np.full(56, np.nan, np.float32)}), "NaN"),
         (lambda t: t.update({BIAS: np.zeros(55, np.float32)}), "encoder_norm/bias.*shape"),
-        (lambda t: t.update({BIAS: np.zeros(0, np.float32)}), "above 0"),
-        (lambda t: t.update(logit_scale=np.zeros(2, np.float32)), "expected one number"),
+        (lambda t: t.update({BIAS: np.zeros(0, np.float32)}), "has shape \\(0,\\)"),
+        (lambda t: t.update(logit_scale=np.zeros(2, np.float32)), "logit_scale. has shape"),
         (
             lambda t: t.update(
                 {"vision_model.embeddings.patch_embedding.weight": np.zeros((56, 300), np.float32)}
             ),
-            "expected 4 dimensions",
+            "patch_embedding.weight. has shape",
         ),
         (lambda t: t.clear() or t.update(x=np.zeros(1)), "no tensors of SigLIP"),
     ],
