@@ -154,11 +154,15 @@ def save_npz(
     beside = {record.path_of(path): record.to_bytes(written_config(model))}
     if model.tokenizer is not None:
         beside[vocabularies.beside(path, model.tokenizer.kind)] = model.tokenizer.to_bytes()
-    # These first: a checkpoint without them would be taken for another model.
-    with contextlib.ExitStack() as stack:
-        for file, data in beside.items():
-            stack.enter_context(_written_beside(file, data))
-        npz.write_npz(path, arrays)
+    try:
+        with contextlib.ExitStack() as stack:
+            # It ends in reverse: a checkpoint without what lies beside it is taken for another.
+            archive = stack.enter_context(files.replacing(path))
+            for file, data in beside.items():
+                _write_beside(stack, file, data)
+            npz.write_archive(archive, path, arrays)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be written: {e}") from e
 
 
 def save_huggingface(model: LitModel, folder: str | os.PathLike, *, dtype: str = "float32") -> None:
@@ -211,40 +215,24 @@ def _as_dtype(path, key, array, dtype):
     return layouts.as_float16(path, key, array)
 
 
-@contextlib.contextmanager
-def _written_beside(path, data):
-    """Writes a file beside a checkpoint; None removes an old record. Undone if the block raises.
+def _write_beside(stack, path, data):
+    """Writes a file beside a checkpoint, or removes an old record for None, as `stack` ends.
 
     Only another model's record is replaced: a vocabulary may be the user's own.
     """
     old = path.read_bytes() if path.exists() else None
     is_record = path.suffix == ".json" and bool(record.read(path))
-    if data is None and not is_record:
-        yield
+    if old == data or (data is None and not is_record):
         return
-    if old not in (None, data) and not is_record:
+    if data is None:
+        stack.push(lambda kind, *_: None if kind else path.unlink())
+        return
+    if old is not None and not is_record:
         raise CheckpointError(
             f"{path} is in the way: a part of the checkpoint belongs there, and it is another "
             "file. Move it away, or choose another name for the checkpoint"
         )
-    _replace(path, old, data)
-    try:
-        yield
-    except BaseException:
-        _replace(path, data, old)
-        raise
-
-
-def _replace(path, old, new):
-    """Writes a whole file, or removes it if `new` is None."""
-    try:
-        if new is None:
-            path.unlink(missing_ok=True)
-        elif new != old:
-            with files.replacing(path) as f:
-                f.write(new)
-    except OSError as e:
-        raise CheckpointError(f"{path}: cannot be written: {e}") from e
+    stack.enter_context(files.replacing(path)).write(data)
 
 
 def from_upstream(

@@ -290,18 +290,23 @@ def write_npz(path, arrays):
     Each array is written before the next is taken. bfloat16 arrays are written as `|V2`. The same
     arrays give the same bytes.
     """
-    pairs = arrays.items() if hasattr(arrays, "items") else arrays
     try:
-        with files.replacing(path) as f, zipfile.ZipFile(f, "w") as archive:
-            for key, array in pairs:
-                check_key(path, key)
-                if f"{key}.npy" in archive.NameToInfo:
-                    raise CheckpointError(f"{path}: key {key!r} is there twice")
-                _write_member(archive, path, key, array)
-            if not archive.NameToInfo:
-                raise CheckpointError(f"{path}: no arrays to write")
+        with files.replacing(path) as file:
+            write_archive(file, path, arrays.items() if hasattr(arrays, "items") else arrays)
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be written: {e}") from e
+
+
+def write_archive(file, path, pairs):
+    """Writes (key, array) pairs into an open file, as `write_npz` does; errors name `path`."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for key, array in pairs:
+            check_key(path, key)
+            if f"{key}.npy" in archive.NameToInfo:
+                raise CheckpointError(f"{path}: key {key!r} is there twice")
+            _write_member(archive, path, key, array)
+        if not archive.NameToInfo:
+            raise CheckpointError(f"{path}: no arrays to write")
 
 
 def _write_member(archive, path, key, array):

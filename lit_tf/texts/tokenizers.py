@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_text as tf_text
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from lit_tf.errors import TokenizerError
 from lit_tf.sequences import to_list
@@ -256,41 +256,15 @@ _SENTINEL = re.compile("(▁)?<extra_id_[0-9]+>".encode())
 UNIGRAM, BPE = 1, 2  # TrainerSpec.ModelType of sentencepiece_model.proto
 
 # The part of sentencepiece_model.proto that is needed here; other fields are skipped.
-_PROTO = """
-name: "lit_tf/sentencepiece_model.proto" package: "lit_tf"
-message_type {
-  name: "Trainer"
-  field { name: "model_type" number: 3 type: TYPE_INT32 label: LABEL_OPTIONAL }
-  field { name: "byte_fallback" number: 35 type: TYPE_BOOL label: LABEL_OPTIONAL }
-  field { name: "eos_piece" number: 47 type: TYPE_STRING label: LABEL_OPTIONAL
-          default_value: "</s>" }
-  field { name: "pad_piece" number: 48 type: TYPE_STRING label: LABEL_OPTIONAL
-          default_value: "<pad>" }
-  field { name: "unk_piece" number: 45 type: TYPE_STRING label: LABEL_OPTIONAL }
+_MESSAGES = {
+    "Trainer": "model_type:3:INT32 byte_fallback:35:BOOL eos_piece:47:STRING pad_piece:48:STRING"
+    " unk_piece:45:STRING",
+    "Piece": "piece:1:STRING score:2:FLOAT type:3:INT32",
+    "Normalizer": "name:1:STRING precompiled_charsmap:2:BYTES add_dummy_prefix:3:BOOL"
+    " remove_extra_whitespaces:4:BOOL",
+    "Model": "trainer:2:Trainer pieces:1:Piece normalizer:3:Normalizer",
 }
-message_type {
-  name: "Piece"
-  field { name: "piece" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
-  field { name: "score" number: 2 type: TYPE_FLOAT label: LABEL_OPTIONAL }
-  field { name: "type" number: 3 type: TYPE_INT32 label: LABEL_OPTIONAL }
-}
-message_type {
-  name: "Normalizer"
-  field { name: "name" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
-  field { name: "precompiled_charsmap" number: 2 type: TYPE_BYTES label: LABEL_OPTIONAL }
-  field { name: "add_dummy_prefix" number: 3 type: TYPE_BOOL label: LABEL_OPTIONAL }
-  field { name: "remove_extra_whitespaces" number: 4 type: TYPE_BOOL label: LABEL_OPTIONAL }
-}
-message_type {
-  name: "Model"
-  field { name: "trainer" number: 2 type: TYPE_MESSAGE type_name: ".lit_tf.Trainer"
-          label: LABEL_OPTIONAL }
-  field { name: "pieces" number: 1 type: TYPE_MESSAGE type_name: ".lit_tf.Piece"
-          label: LABEL_REPEATED }
-  field { name: "normalizer" number: 3 type: TYPE_MESSAGE type_name: ".lit_tf.Normalizer"
-          label: LABEL_OPTIONAL }
-}
-"""
+_DEFAULTS = {"eos_piece": "</s>", "pad_piece": "<pad>"}
 
 
 @functools.cache
@@ -299,21 +273,36 @@ def sentencepiece_message():
 
     The package `sentencepiece` brings one, but nothing else here needs that package.
     """
+    file = descriptor_pb2.FileDescriptorProto(name="lit_tf/sentencepiece.proto", package="lit_tf")
+    for message, fields in _MESSAGES.items():
+        listed = file.message_type.add(name=message).field
+        for field in fields.split():
+            name, number, kind = field.split(":")
+            added = listed.add(name=name, number=int(number), default_value=_DEFAULTS.get(name))
+            added.label = added.LABEL_REPEATED if name == "pieces" else added.LABEL_OPTIONAL
+            if kind in _MESSAGES:
+                added.type, added.type_name = added.TYPE_MESSAGE, f".lit_tf.{kind}"
+            else:
+                added.type = added.Type.Value(f"TYPE_{kind}")
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(text_format.Parse(_PROTO, descriptor_pb2.FileDescriptorProto()))
+    pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("lit_tf.Model"))
 
 
 def tokenizer_from_bytes(
-    kind: str, data: bytes, length: int = 16, lowercase: bool = False
-) -> "BertTokenizer | SentencePieceTokenizer":
-    """Makes a tokenizer of a vocabulary file's bytes."""
-    return _make(kind, bytes(data), length, lowercase)
+    kind: str, data: str | os.PathLike | bytes, length: int = 16, lowercase: bool = False
+) -> BertTokenizer | SentencePieceTokenizer:
+    """Makes a tokenizer of a vocabulary file's bytes, or of its path."""
+    if kind not in KINDS:
+        raise TokenizerError(f"Unknown kind of tokenizer {kind!r}; known are {', '.join(KINDS)}.")
+    if kind == "bert":
+        return BertTokenizer(data, length)
+    return SentencePieceTokenizer(data, length, lowercase)
 
 
 def load_tokenizer(
     path: str | os.PathLike, kind: str | None = None, length: int = 16, lowercase: bool = False
-) -> "BertTokenizer | SentencePieceTokenizer":
+) -> BertTokenizer | SentencePieceTokenizer:
     """Reads NAME.txt (bert) or NAME.model (sentencepiece), local or gs://; `kind` if given."""
     kind = kind or vocabularies.kind_of(os.fspath(path))
     if kind is None:
@@ -321,16 +310,7 @@ def load_tokenizer(
             f"The name {os.fspath(path)} does not tell the kind of vocabulary: expected .txt "
             f"(bert) or .model (sentencepiece), or pass kind= one of {', '.join(KINDS)}."
         )
-    return _make(kind, os.fspath(path), length, lowercase)
-
-
-def _make(kind, vocab, length, lowercase):
-    """Returns a tokenizer of a kind; `vocab` is a path or bytes."""
-    if kind not in KINDS:
-        raise TokenizerError(f"Unknown kind of tokenizer {kind!r}; known are {', '.join(KINDS)}.")
-    if kind == "bert":
-        return BertTokenizer(vocab, length)
-    return SentencePieceTokenizer(vocab, length, lowercase)
+    return tokenizer_from_bytes(kind, os.fspath(path), length, lowercase)
 
 
 def _read(path):

@@ -278,9 +278,9 @@ def test_headers_that_lie_are_refused(copied):
         lie(path, change_header)
         with pytest.raises(lit_tf.CheckpointError, match="model"):
             lit_tf.load(folder)
-    for size, message in ((end - 1, "damaged, or not fetched whole"), (7, "damaged"), (0, "damaged")):
+    for size in (end - 1, 7, 0):
         path.write_bytes(original.read_bytes()[:size])
-        with pytest.raises(lit_tf.CheckpointError, match=message):
+        with pytest.raises(lit_tf.CheckpointError, match="damaged, or not fetched whole"):
             lit_tf.load(folder)
     path.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
     with pytest.raises(lit_tf.CheckpointError, match="damaged"):
