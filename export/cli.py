@@ -117,11 +117,10 @@ def run(args: argparse.Namespace) -> int:
 
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
-    shared = {
-        "classes": _classes(args.classes) if args.classes else None,
-        "templates": args.templates,
-        "source": source,
-    }
+    shared = {"classes": None, "templates": args.templates, "source": source}
+    if args.classes:
+        names, classifier = commands.classes_or_classifier(args.classes)
+        shared["classes"] = classifier or names
     quantization, left_out = args.quantization or DYNAMIC_INT8, commands.LeftOut()
     if args.saved_model:
         parts = args.parts.split(",") if args.parts else _all_parts(model)
@@ -154,21 +153,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _classes(value):
-    names, classifier = commands.classes_or_classifier(value)
-    return names if classifier is None else classifier
-
-
 def _inputs(args):
     """Returns all files that the command reads, for `check_output_folder`."""
     texts = [text for text in args.texts or () if text.startswith("@")]
     return [
         *commands.checkpoint_files(args.model, args.vocab),
-        *(args.classes, args.templates),
+        *(args.classes, args.templates, args.preview),
         *commands.text_files(*texts),
         *commands.matching_files([*(args.calibration or ()), *(args.images or ())]),
         *(args.runtime or ()),
-        *([args.preview] if args.preview else []),
     ]
 
 
@@ -186,15 +179,12 @@ def calibration_images(model, args, left_out):
 
 def _all_parts(model):
     """Returns the parts that a SavedModel of the model can have."""
-    if model.text_tower is None:
-        return ("image",)
-    if model.image_tower is None:
-        return ("text",) if model.tokenizer else ("tokens",)
-    return ("image", "text")
+    image = [] if model.image_tower is None else ["image"]
+    text = ["text" if model.tokenizer or image else "tokens"]
+    return image if model.text_tower is None else image + text
 
 
-_MEASURES = {"mean_cosine": ".6f", "same_class": ".6f"}
-_MEASURES |= dict.fromkeys(("max_abs_difference", "max_probability_difference"), ".3g")
+_MEASURES = ("mean_cosine", "same_class", "max_abs_difference", "max_probability_difference")
 
 
 def _print(measured):
@@ -202,9 +192,5 @@ def _print(measured):
     width = max(map(len, measured))
     for name, found in measured.items():
         cells = [f"{found['bytes'] / 1e6:9.2f} MB"] if "bytes" in found else []
-        cells += [
-            f"{key.replace('_', ' ')} {found[key]:{precision}}"
-            for key, precision in _MEASURES.items()
-            if key in found
-        ]
+        cells += [f"{key.replace('_', ' ')} {found[key]:.6g}" for key in _MEASURES if key in found]
         print("  ".join([name.ljust(width), *cells]))

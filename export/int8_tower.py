@@ -5,7 +5,7 @@ import functools
 import hashlib
 import os
 import pathlib
-import queue
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -49,23 +49,13 @@ def int8_images(model: Any) -> Callable:
 
     # With fewer threads each, interpreters seldom wait for a thread that decodes meanwhile.
     threads = max(1, (os.cpu_count() or 1) // IN_FLIGHT)
-    free: queue.SimpleQueue = queue.SimpleQueue()
-    for _ in range(IN_FLIGHT):
-        free.put(Interpreter(model_path=path, num_threads=threads))
+    own = threading.local()
     pool = concurrent.futures.ThreadPoolExecutor(IN_FLIGHT)
 
     def run(pixels):
-        interpreter = free.get()
-        try:
-            (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
-            if tuple(entry["shape"]) != pixels.shape:
-                interpreter.resize_tensor_input(entry["index"], pixels.shape)
-            interpreter.allocate_tensors()
-            interpreter.set_tensor(entry["index"], pixels)
-            interpreter.invoke()
-            return interpreter.get_tensor(end["index"])  # (N, D)
-        finally:
-            free.put(interpreter)
+        if not hasattr(own, "graph"):
+            own.graph = Interpreter(model_path=path, num_threads=threads).get_signature_runner()
+        return own.graph(image=pixels)["embedding"]  # (N, D)
 
     return lambda pixels: _Later(pool.submit(run, pixels))
 

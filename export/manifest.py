@@ -20,10 +20,13 @@ NAME = "lit_manifest.json"
 
 
 def read_classes(model, classes, templates) -> tuple[list[str], np.ndarray]:
-    """Returns class names without outer spaces, and what `similarities` takes of them.
+    """Returns class names, stripped, and what `similarities` takes, of names or a `Classifier`.
 
-    Classes are names, or a `lit_tf.few_shot.Classifier`.
+    Raises:
+        ExportError: the model lacks a tower or a vocabulary.
     """
+    if model.t is None or model.tokenizer is None:
+        raise ExportError("classes need a model with both towers and a vocabulary")
     if isinstance(classes, Classifier):
         classes.check(model)
         rows = np.concatenate([classes.weights, classes.bias[None]]).T / model.temperature

@@ -20,18 +20,6 @@ KEPT_FLOAT = "kept_float"
 # A token table of up to this many entries stays float16. It would save little in int8, and each of
 # its few rows matters more (LiT-digits has 31,000 entries, BERT base 23 million).
 _SMALL_TABLE = 1_000_000
-# The head and attention pooling's last layers work on one token: their rounding goes straight into
-# the embedding. A head cost a small text tower more than all other layers, the pooling a small
-# image tower in int8 a cosine of 0.987 in place of 0.999, the last block of a text transformer
-# 0.992. What has no weights would save no space, and cost more accuracy than all the rest.
-_HALF = ["patch convolution", "head", "last layers of attention pooling", "small token tables"]
-_WEIGHTLESS = ["LayerNorm", "softmax", "GELU", "sums", "products of attention"]
-STAYS_FLOAT = {
-    NONE: ["everything"],
-    FLOAT16: ["all computation"],
-    DYNAMIC_INT8: _HALF + _WEIGHTLESS,
-    INT8: [*_HALF, "last block of a text transformer", *_WEIGHTLESS, "graphs of strings"],
-}
 
 
 def _recipe(quantization, last_block, half_patches):
@@ -60,9 +48,11 @@ def _recipe(quantization, last_block, half_patches):
             recipe.add_dynamic_config(".*", op.FULLY_CONNECTED, 8)
         else:
             recipe.add_static_config(".*", op.FULLY_CONNECTED, 8, 8)
+        # The head and attention pooling's last layers work on one token: nothing later averages
+        # out their rounding. A head cost a small text tower more than all other layers, the pooling
+        # a small image tower in int8 a cosine of 0.987 in place of 0.999, the last block of a text
+        # transformer 0.992.
         to_half(op.FULLY_CONNECTED, r".*/head(_\d+)?/MatMul.*")
-        # The last layers of attention pooling work on one token. As in a head, nothing after them
-        # averages out their rounding.
         to_half(op.FULLY_CONNECTED, r".*/pooling(_\d+)?/(probe|out|mlp)(_\d+)?/.*")
         if quantization == INT8 and last_block:
             block = rf".*text_tower(_\d+)?/block_{last_block}(_\d+)?"
@@ -84,9 +74,8 @@ def quantized(
 ) -> bytes:
     """Returns a float TFLite graph with its weights, or weights and activations, quantized.
 
-    `int8` needs `calibration`, {signature: {argument: array (N, ...)}} of one each, and leaves
-    `last_block` of a text transformer in float16 (0 for none). `means`, from `input_means`, correct
-    biases in `dynamic_int8`.
+    `int8` needs `calibration`, as `verify.run_in_process` takes inputs. `last_block` of a text
+    transformer stays float16 there. `means`, from `input_means`, correct biases in `dynamic_int8`.
     """
     if quantization == NONE:
         return bytes(graph)

@@ -20,6 +20,14 @@ SAMPLE_TEXTS = [
     "unhappily photographed boats, e-mail@example.com 12:30",
     "",
 ]
+ODD_TEXTS = [
+    "  two  spaces ",
+    "caffè 猫",
+    "ﬁ 𝔘 №",
+    "n\u0301 \U0001f600",
+    "का \U00020000",
+    "x" * 101,
+]
 CALIBRATION_NAMES = (
     "horse,red car,bowl of soup,tall building,guitar player,airplane over the sea,old wooden boat,"
     "three people,number seven,coffee cup,mountain in winter,kitchen table,yellow flower"
@@ -43,10 +51,7 @@ def sample_images(size: int, count: int = 6) -> list[np.ndarray]:
 
 
 def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarray:
-    """Returns int32 tokens (N, L): `count` random ones, after the sample texts if it tokenizes.
-
-    For calibration, the rows are others.
-    """
+    """Returns int32 tokens (N, L): those of texts, if it tokenizes, and `count` random rows."""
     rng = np.random.default_rng(18 if calibration else 17)
     text, length = model.config.text, model.config.token_length
     tokens = rng.integers(2, text.vocab_size, (count, length)).astype(np.int32)

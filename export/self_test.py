@@ -16,21 +16,10 @@ from . import manifest, samples
 
 NAME = "self_test.json"
 RESIZING = "bilinear with half-pixel centres, not antialiased, truncated to bytes"
-ODD_TEXTS = [
-    "  two  spaces ",
-    "caffè 猫",
-    "ﬁ 𝔘 №",
-    "n\u0301 \U0001f600",
-    "का \U00020000",
-    "x" * 101,
-]
 
 
 def write(folder, model, files, baked=None) -> None:
-    """Writes `self_test.json` for graphs whose records in the manifest are `files`.
-
-    `baked` is what `manifest.read_classes` returned for `zero_shot.tflite`, or None.
-    """
+    """Writes it for graphs with records `files`; `baked` is `manifest.read_classes`'s, or None."""
     test: dict = {"about": "arrays are in base64: little-endian, row by row"}
     test |= {} if model.image_tower is None else _pictures(model)
     test |= {} if model.text_tower is None else _texts(model)
@@ -87,5 +76,5 @@ def _texts(model):
     """Returns texts and their tokens, or only tokens if the model has no tokenizer."""
     if model.tokenizer is None:
         return {"tokens": to_record(samples.sample_tokens(model, 8))}
-    texts = [*samples.SAMPLE_TEXTS, *ODD_TEXTS]
+    texts = [*samples.SAMPLE_TEXTS, *samples.ODD_TEXTS]
     return {"texts": texts, "tokens": to_record(model.tokenizer(tf.constant(texts)).numpy())}

@@ -144,8 +144,6 @@ def _check_parts(model, parts, classes):
     if unknown or not parts:
         raise ExportError(f"parts must be some of {', '.join(PARTS)}; found {', '.join(unknown)}")
     if classes is not None:
-        if model.image_tower is None or model.text_tower is None or model.tokenizer is None:
-            raise ExportError("classes need a model with both towers and a vocabulary")
         return ("image",)
     if "image" in parts and model.image_tower is None:
         raise ExportError("this model has no image tower; export parts text or tokens")
@@ -216,88 +214,67 @@ def saved_model(
             "exif": exif,
             "max_patches": max_patches,
             "needs": ["tensorflow", *["tensorflow_text"] * ("text" in parts)],
-            "signatures": _signatures(folder, served.by_name),
         }
         classes = baked and baked[0]
         common = dict(source=source, classes=classes, templates=templates)
         manifest.write(folder, model, "saved_model", **common, **record)
-        parity, inputs = _parity(model, exported, folder, served.by_name, baked, max_patches)
-        manifest.add(folder, parity=parity, warmup=warmup.write(folder, inputs, served.by_name))
+        inputs, expected = _samples(exported, served.by_name, baked, max_patches)
+        found, signatures = verify.run_in_process("saved_model", folder, inputs)
+        parity = _parity(exported, expected, found)
+        warm = warmup.write(folder, inputs, served.by_name)
+        manifest.add(folder, signatures=signatures, parity=parity, warmup=warm)
         warmup.keep_extras(path, folder)
     return parity
 
 
-def _signatures(folder, names):
-    """Returns inputs and outputs of the written signatures; the functions would trace again."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    written = proto.meta_graphs[0].signature_def
-
-    def specs(tensors):
-        out = {}
-        for name, info in sorted(tensors.items()):
-            shape = tf.TensorShape(info.tensor_shape).as_list()
-            out[name] = f"{tf.as_dtype(info.dtype).name} {str(shape).replace('None', 'N')}"
-        return out
-
-    return {
-        name: {"inputs": specs(written[name].inputs), "outputs": specs(written[name].outputs)}
-        for name in names
-    }
-
-
-def _parity(model, exported, folder, signatures, baked, max_patches):
-    """Compares the folder's answers in a fresh process with Keras's; returns inputs, too."""
+def _samples(model, signatures, baked, max_patches):
+    """Returns inputs {signature: {argument: ...}}, and the model's {"signature/output": array}."""
     inputs, expected = {}, {}
-    if model.image_tower is not None and "encode_image" in signatures:
+    if "encode_image" in signatures:
         pictures = samples.sample_images(model.config.image.image_size)
         encoded = [tf.io.encode_png(p).numpy() for p in pictures]
         pixels = samples.resized(model, pictures)
         inputs["encode_image"] = {"image": pixels}
         inputs["encode_image_bytes"] = {"image_bytes": encoded}
-        expected["encode_image/embedding"] = exported.encode_image(pixels, max_patches=max_patches)
-        zimg = exported.encode_image(pictures, max_patches=max_patches)
+        expected["encode_image/embedding"] = model.encode_image(pixels, max_patches=max_patches)
+        zimg = model.encode_image(pictures, max_patches=max_patches)
         expected["encode_image_bytes/embedding"] = zimg
     if "encode_tokens" in signatures:
         tokens = samples.sample_tokens(model)
         inputs["encode_tokens"] = {"tokens": tokens}
-        expected["encode_tokens/embedding"] = exported.encode_tokens(tokens)
+        expected["encode_tokens/embedding"] = model.encode_tokens(tokens)
     if "encode_text" in signatures:
         texts = [t.encode() for t in samples.SAMPLE_TEXTS]
         inputs["encode_text"] = {"text": texts}
-        expected["encode_text/embedding"] = ztxt = exported.encode_text(samples.SAMPLE_TEXTS)
+        expected["encode_text/embedding"] = ztxt = model.encode_text(samples.SAMPLE_TEXTS)
     if "compare" in signatures:
         inputs["compare"] = {"image_bytes": encoded, "text": texts}
-        logits = exported.logits(zimg, ztxt)
+        logits = model.logits(zimg, ztxt)
         expected["compare/probabilities"] = tf.nn.softmax(logits).numpy()
-        if exported.b is not None:
+        if model.b is not None:
             expected["compare/match"] = tf.sigmoid(logits).numpy()
     if "classify" in signatures:
         inputs["classify"] = {"image_bytes": encoded}
-        scores = tf.nn.softmax(exported.temperature * manifest.similarities(zimg, baked[1])).numpy()
+        scores = tf.nn.softmax(model.temperature * manifest.similarities(zimg, baked[1])).numpy()
         expected["classify/scores"] = -np.sort(-scores, axis=-1)
-    try:
-        got = verify.run_in_process("saved_model", folder, inputs)
-    except RuntimeError as error:
-        raise ExportError(
-            f"the SavedModel failed in a fresh process, so it was deleted: {error}"
-        ) from None
-    reduced = exported.dtype_policy.name != "float32"
-    parity = {}
+    return inputs, expected
+
+
+def _parity(model, expected, found):
+    """Returns each answer's difference from the model's, or raises an ExportError."""
+    reduced, parity = model.dtype_policy.name != "float32", {}
     for key, want in expected.items():
-        difference = float(np.abs(got[key] - want).max())
+        difference = float(np.abs(found[key] - want).max())
         if key.endswith("/embedding"):
-            bad = not (samples.cosine(got[key], want).min() >= REDUCED_COSINE) or (
-                not reduced and not difference <= FLOAT_TOLERANCE
-            )
+            good = samples.cosine(found[key], want).min() >= REDUCED_COSINE
+            good = good and (reduced or difference <= FLOAT_TOLERANCE)
         else:  # probabilities: the temperature, up to 100, multiplies the embeddings' differences
-            bad = not difference <= (0.1 if reduced else 1e-3)
-        if bad:
+            good = difference <= (0.1 if reduced else 1e-3)
+        if not good:
             raise ExportError(
                 f"{key} of the SavedModel differs from the Keras model by {difference:.2e}; "
                 "nothing was written. Please report this with the model's configuration: "
                 f"{json.dumps(model.config.to_dict())}"
             )
         parity[key] = {"max_abs_difference": difference}
-    return parity, inputs
+    return parity

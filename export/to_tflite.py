@@ -1,6 +1,5 @@
 """TFLite graphs for devices: builtin operations, any batch size, quantized and measured."""
 
-import json
 import os
 import pathlib
 import tempfile
@@ -76,8 +75,6 @@ def tflite(
     calibration = None if calibration is None else list(calibration)
     if quantization == INT8 and has_image and not calibration:
         raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
-    if classes is not None and (model.t is None or model.tokenizer is None):
-        raise ExportError("classes need a model with both towers and a vocabulary")
     with extra("lite"):
         import ai_edge_litert  # noqa: F401  what was written is run by it, so it must be there
     model = model.with_dtype("float32")
@@ -96,14 +93,14 @@ def tflite(
                 labels = "".join(f"{name}\n" for name in baked[0])
                 (folder / "labels.txt").write_text(labels, encoding="utf-8")
         if model.text_tower is not None:
-            tokenize = None
+            reason = "there is no tokenizer"
             if model.tokenizer is not None:
-                tokenize, reason = _device_tokenizer(model.tokenizer)
+                reason = _differing(model.tokenizer)
                 if reason:
                     reason += "; tokenize outside and use text_encoder.tflite"
                     left_out["text_encoder_strings.tflite"] = reason
                     warnings.warn(f"no text_encoder_strings.tflite: {reason}", stacklevel=2)
-            files.update(write_text_graphs(model, folder, tokenize=tokenize, **options))
+            files.update(write_text_graphs(model, folder, strings=not reason, **options))
         vocabulary = {}
         if model.tokenizer is not None:
             file = write_vocabulary(model.tokenizer, folder)
@@ -117,7 +114,6 @@ def tflite(
             classes=baked and baked[0],
             templates=templates,
             **options,
-            stays_float=quantize.STAYS_FLOAT[quantization],
             files=files,
             left_out=left_out,
             tokenizing=vocabulary or None,
@@ -186,65 +182,37 @@ def write_image_graph(
 
 
 def write_text_graphs(
-    model, folder, quantization, tokenize=None, batch=None, min_runtime=MIN_RUNTIMES[-1]
+    model, folder, quantization, strings=False, batch=None, min_runtime=MIN_RUNTIMES[-1]
 ) -> dict:
-    """Writes and verifies the graphs of the text tower; returns {file: its record}.
-
-    With `tokenize`, a function from strings (N,) to tokens that TFLite can run, one takes strings.
-    """
-    length, out = model.config.token_length, {}
-    tokens = samples.sample_tokens(model)
-    measured: dict[str, tuple] = {"text_encoder.tflite": (tokens, model.encode_tokens(tokens))}
+    """Writes and verifies the graphs of the text tower, one of `strings`; returns their records."""
+    text, length, tower = model.config.text, model.config.token_length, model.text_tower
+    options = {"batch": batch or 1, "min_runtime": min_runtime, "means": None}
+    options["last_block"] = text.depth - 1 if text.kind != "bert" else 0
 
     def embed(tokens):
         return {"embedding": model.embed_tokens(tokens)}
 
-    spec, tower = tf.TensorSpec([batch, length], tf.int32, "tokens"), model.text_tower
-    graphs = {"text_encoder.tflite": convert(embed, spec, tower, "encode_tokens")}
-    if tokenize is not None:
-        file, spec = "text_encoder_strings.tflite", tf.TensorSpec([batch], tf.string, "text")
-        graphs[file] = convert(
-            lambda text: embed(tokenize(text)), spec, tower, "encode_text", custom=True
-        )
-        texts = [t.encode() for t in samples.SAMPLE_TEXTS]
-        measured[file] = (texts, model.encode_text(samples.SAMPLE_TEXTS))
+    spec, file = tf.TensorSpec([batch, length], tf.int32, "tokens"), "text_encoder.tflite"
+    graph = convert(embed, spec, tower, "encode_tokens")
     # Not the tokens that the result is measured on.
     known = {"encode_tokens": {"tokens": samples.sample_tokens(model, 96, calibration=True)}}
-    means = None
-    last_block = model.config.text.depth - 1 if model.config.text.kind != "bert" else 0
     if quantization == DYNAMIC_INT8:
-        means = quantize.input_means(graphs["text_encoder.tflite"], known, batch or 8)
-    options = {"batch": batch or 1, "min_runtime": min_runtime}
-    for file, graph in graphs.items():
-        path, how = folder / file, quantization
-        strings = file.endswith("_strings.tflite")
-        if strings and how == INT8:
-            how = DYNAMIC_INT8  # no calibrator runs the tokenizer's operations
-        calibration = None if strings else known
-        path.write_bytes(quantize.quantized(graph, how, calibration, means, last_block, **options))
-        given, want = measured[file]
-        signature, name = ("encode_text", "text") if strings else ("encode_tokens", "tokens")
-        out[file] = _measure(path, {signature: {name: given}}, want, quantization)
+        options["means"] = quantize.input_means(graph, known, batch or 8)
+    (folder / file).write_bytes(quantize.quantized(graph, quantization, known, **options))
+    tokens = samples.sample_tokens(model)
+    given, want = {"encode_tokens": {"tokens": tokens}}, model.encode_tokens(tokens)
+    out = {file: _measure(folder / file, given, want, quantization)}
+    if strings:
+        tokenize, file = _fast_tokenizer(model.tokenizer), "text_encoder_strings.tflite"
+        spec = tf.TensorSpec([batch], tf.string, "text")
+        graph = convert(lambda text: embed(tokenize(text)), spec, tower, "encode_text", custom=True)
+        # No calibrator runs the tokenizer's operations.
+        how = DYNAMIC_INT8 if quantization == INT8 else quantization
+        (folder / file).write_bytes(quantize.quantized(graph, how, **options))
+        given = {"encode_text": {"text": [t.encode() for t in samples.SAMPLE_TEXTS]}}
+        want = model.encode_text(samples.SAMPLE_TEXTS)
+        out[file] = _measure(folder / file, given, want, quantization)
     return out
-
-
-def _device_tokenizer(tokenizer):
-    """Returns (a tokenizer that TFLite can run, None), or (None, why there is none).
-
-    The tokenizer is a function from strings (N,) to int32 (N, L).
-    """
-    if tokenizer.kind == "sentencepiece" and tokenizer.byte_fallback:
-        return None, (
-            "the tokenizer for devices reads unigram models only, and this vocabulary is a "
-            "BPE model with byte fallback"
-        )
-    if tokenizer.kind == "sentencepiece" and tokenizer.lowercase:
-        return None, (
-            "TFLite has no operation that lower-cases ASCII letters, which this model's texts need"
-        )
-    tokenize = _fast_tokenizer(tokenizer)
-    different = _differing(tokenize, tokenizer)
-    return (None, different) if different else (tokenize, None)
 
 
 def _fast_tokenizer(tokenizer):
@@ -274,15 +242,15 @@ def _fast_tokenizer(tokenizer):
     return tokenize
 
 
-def _differing(tokenize, tokenizer):
-    """Returns why a device tokenizer cannot replace a tokenizer, or None if it can.
+def _differing(tokenizer):
+    """Returns why a device's tokenizer cannot replace a tokenizer, or None if it can.
 
-    The fast sentencepiece tokenizer reads only unigram models without byte fallback and without
-    spaces at the ends of words. With other models it does not fail, but gives wrong ids.
+    The fast sentencepiece tokenizer lower-cases nothing, and reads only unigram models without byte
+    fallback and spaces at the ends of words. With others it does not fail, but gives wrong ids.
     """
-    texts = [*samples.SAMPLE_TEXTS, *samples.sample_prompts(81), "a\0b", "a <extra_id_1> cat"]
-    texts += ["  two  spaces ", "caffè 猫", "ﬁ 𝔘 №", "n\u0301 \U0001f600"]
-    got, want = tokenize(tf.constant(texts)).numpy(), tokenizer(texts).numpy()
+    texts = [*samples.SAMPLE_TEXTS, *samples.sample_prompts(81), *samples.ODD_TEXTS]
+    texts += ["a\0b", "a <extra_id_1> cat"]
+    got, want = _fast_tokenizer(tokenizer)(tf.constant(texts)).numpy(), tokenizer(texts).numpy()
     for text, a, b in zip(texts, got, want, strict=True):
         if not np.array_equal(a, b):
             return (
@@ -295,13 +263,8 @@ def _differing(tokenize, tokenizer):
 def _measure(file, inputs, want, quantization):
     """Runs a file in LiteRT alone; returns its record in the manifest."""
     name = pathlib.Path(file).name
-    try:
-        got = verify.run_in_process("tflite", file, inputs)
-    except RuntimeError as error:
-        raise ExportError(
-            f"{name} failed in a fresh process, so nothing was written: {error}"
-        ) from None
-    record = {"bytes": os.path.getsize(file), **json.loads(str(got.pop("record")))}
+    got, record = verify.run_in_process("tflite", file, inputs)
+    record = {"bytes": os.path.getsize(file), **record}
     (found,) = got.values()
     if not np.isfinite(found).all():
         raise ExportError(f"{name} answers with NaN or infinity; nothing was written")

@@ -7,7 +7,7 @@ lit_tf, so it gives the same results as a machine without lit_tf.
     python verify.py tflite FILE INPUTS.npz OUTPUTS.npz
 
 INPUTS holds one array for every `signature/argument`; none of its strings ends in NUL. OUTPUTS gets
-`signature/output`, and for TFLite also `record`, a JSON text about the graph.
+`signature/output`, and `record`, a JSON text about the artefact.
 """
 
 import json
@@ -20,10 +20,12 @@ import numpy as np
 
 
 def run_in_process(kind, path, inputs):
-    """Runs an artefact in a fresh process; returns {"signature/output": array}.
+    """Runs an artefact in a fresh process; returns {"signature/output": array} and its record.
 
-    Raises a RuntimeError with the end of the error output if the process fails.
+    `inputs` is {signature: {argument: array, or list of bytes}}.
     """
+    from lit_tf.errors import ExportError  # the script itself does without lit_tf
+
     with tempfile.TemporaryDirectory() as folder:
         given, got = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
         flat = {
@@ -35,9 +37,13 @@ def run_in_process(kind, path, inputs):
         command = [sys.executable, os.path.abspath(__file__), kind, str(path), given, got]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
         if done.returncode:
-            raise RuntimeError(f"{kind} {path} failed alone: {done.stderr.strip()[-2000:]}")
+            raise ExportError(
+                f"{os.path.basename(path)} failed in a fresh process, so nothing was written: "
+                f"{done.stderr.strip()[-2000:]}"
+            )
         with np.load(got, allow_pickle=False) as arrays:
-            return dict(arrays)
+            found = dict(arrays)
+        return found, json.loads(str(found.pop("record")))
 
 
 def _saved_model(path, inputs):
@@ -53,15 +59,17 @@ def _saved_model(path, inputs):
         for name, value in found.items():
             value = value.numpy()
             out[f"{signature}/{name}"] = value.astype("S") if value.dtype == object else value
-    return out
+    return out, {
+        name: {
+            "inputs": _specs(function.structured_input_signature[1]),
+            "outputs": _specs(function.structured_outputs),
+        }
+        for name, function in model.signatures.items()
+    }
 
 
 def delegated(interpreter, plain):
-    """Returns how XNNPACK divides a graph, whose operations without delegates are `plain`.
-
-    {"nodes": how many in all, "in_xnnpack": how many run there, "partitions": how many XNNPACK has,
-    "left": {operation: how many run outside}}.
-    """
+    """Returns how XNNPACK divides a graph, whose operations without delegates are `plain`."""
     operations = interpreter._get_ops_details()
     # If a tensor has two producers, the later one is the delegate that replaced the earlier one.
     producer = {t: i for i, op in enumerate(operations) for t in op["outputs"]}
@@ -99,23 +107,23 @@ def _tflite(path, inputs):
     runner = interpreter.get_signature_runner(signature)
     arguments = {k: np.array(v, object) if isinstance(v, list) else v for k, v in arguments.items()}
     out = {f"{signature}/{name}": value for name, value in _answer(runner, arguments).items()}
-    record = {
+    return out, {
         "signature": signature,
         "inputs": _specs(runner.get_input_details()),
         "outputs": _specs(runner.get_output_details()),
         "delegation": delegated(interpreter, plain),
     }
-    out["record"] = np.array(json.dumps(record))
-    return out
 
 
-def _specs(details):
+def _specs(tensors):
     """Returns {name: dtype and shape}, with N for a size that is chosen at run time."""
     out = {}
-    for name, found in details.items():
-        shape = [int(n) for n in found["shape_signature"]]
-        dtype = "string" if found["dtype"] is np.object_ else np.dtype(found["dtype"]).name
-        out[name] = f"{dtype} {str(shape).replace('-1', 'N')}"
+    for name, found in sorted(tensors.items()):
+        lite = isinstance(found, dict)
+        shape = list(map(int, found["shape_signature"])) if lite else found.shape.as_list()
+        dtype = np.dtype(found["dtype"] if lite else found.dtype.as_numpy_dtype).name
+        shape = str(shape).replace("-1", "N").replace("None", "N")
+        out[name] = f"{dtype.replace('object', 'string')} {shape}"
     return out
 
 
@@ -141,4 +149,5 @@ if __name__ == "__main__":
             signature, name = key.rsplit("/", 1)
             value = value.tolist() if value.dtype.kind == "S" else value
             inputs.setdefault(signature, {})[name] = value
-    np.savez(got, **run(artefact, inputs))
+    answers, record = run(artefact, inputs)
+    np.savez(got, record=json.dumps(record), **answers)

@@ -15,8 +15,7 @@ FILE = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
 def write(folder, inputs, signatures) -> str:
     """Writes a request for each of `signatures`, {name: function}; returns the file's SHA-256.
 
-    It sends the first row of `inputs`, {signature: {argument: array or list of bytes}}. Two names
-    may have one function.
+    It sends the first row of `inputs`, {signature: {argument: ...}}, where it is the same function.
     """
     path = pathlib.Path(folder) / FILE
     path.parent.mkdir()

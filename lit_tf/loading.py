@@ -300,7 +300,7 @@ def from_upstream(
             tower.initialize(seed)
             continue
         if tower.head is not None:
-            tower.initialize_head(seed)
+            tower.initialize(seed, "head/")
         with file:
             keep = {
                 k: s

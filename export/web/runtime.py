@@ -1,14 +1,11 @@
-"""The runtime of a web page: npm packages, pinned by version and digest.
-
-They are neither in the repository nor in the wheel (LiteRT.js alone has 38 MB). `npm pack` fetches
-them once into the cache. Without npm, the user passes them as files.
-"""
+"""The runtime of a web page: npm packages, pinned by version and digest, from the cache or npm."""
 
 import base64
 import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tarfile
@@ -115,10 +112,7 @@ def fetch(packages: Iterable[Package], given: Iterable[str | os.PathLike] = ()) 
 
 def _integrity(path) -> str:
     with open(path, "rb") as file:
-        digest = hashlib.sha512()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return base64.b64encode(digest.digest()).decode()
+        return base64.b64encode(hashlib.sha512(file.read()).digest()).decode()
 
 
 def _cached(package):
@@ -152,22 +146,19 @@ def _cached(package):
 
 def write(folder: pathlib.Path, tarballs: dict) -> None:
     """Writes the files that a browser needs of `fetch`'s tarballs into a folder, which exists."""
-    with tarfile.open(tarballs[CORE]) as archive:
-        script = _member(archive, "dist/index.js").decode()
-        for old, new in CHANGES.items():
-            script = script.replace(old, new)
-        (folder / "litert.js").write_text(_without_map(script), encoding="utf-8")
-        (folder / "wasm").mkdir()
-        for build in BUILDS:
-            for suffix in ("js", "wasm"):
-                name = f"litert_wasm_{build}.{suffix}"
-                (folder / "wasm" / name).write_bytes(_member(archive, f"wasm/{name}"))
-    with tarfile.open(tarballs[UTILS]) as archive:
-        script = _member(archive, "dist/index.js").decode()
-        (folder / "wasm-utils.js").write_text(_without_map(script), encoding="utf-8")
+    core = _members(tarballs[CORE])
+    script = core["dist/index.js"].decode()
+    for old, new in CHANGES.items():
+        script = script.replace(old, new)
+    (folder / "litert.js").write_text(_without_map(script), encoding="utf-8")
+    (folder / "wasm").mkdir()
+    for build in BUILDS:
+        for name in (f"litert_wasm_{build}.js", f"litert_wasm_{build}.wasm"):
+            (folder / "wasm" / name).write_bytes(core[f"wasm/{name}"])
+    script = _members(tarballs[UTILS])["dist/index.js"].decode()
+    (folder / "wasm-utils.js").write_text(_without_map(script), encoding="utf-8")
     if SENTENCEPIECE in tarballs:
-        with tarfile.open(tarballs[SENTENCEPIECE]) as archive:
-            script = _member(archive, "dist/index.js").decode()
+        script = _members(tarballs[SENTENCEPIECE])["dist/index.js"].decode()
         # The package is the compiled library, on one line, among wrappers for Node.js and three
         # vocabularies in base64, which are 3 MB.
         name = "createSentencePieceModule"
@@ -181,12 +172,13 @@ def write(folder: pathlib.Path, tarballs: dict) -> None:
         (folder / "sentencepiece.js").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _member(archive, name):
-    return archive.extractfile(f"package/{name}").read()
+def _members(tarball):
+    """Returns {name: bytes} of a package's files."""
+    with tarfile.open(tarball) as archive:
+        files = (member for member in archive if member.isfile())
+        return {f.name.removeprefix("package/"): archive.extractfile(f).read() for f in files}
 
 
 def _without_map(script):
     """Removes the reference to a source map, which the site does not have."""
-    return "".join(
-        line for line in script.splitlines(True) if not line.startswith("//# sourceMappingURL")
-    )
+    return re.sub(r"^//# sourceMappingURL.*\n?", "", script, flags=re.MULTILINE)

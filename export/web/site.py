@@ -23,7 +23,7 @@ from lit_tf.images.formats import IMAGE_SUFFIXES
 from lit_tf.model import LitModel
 from lit_tf.zero_shot import get_templates
 
-from .. import manifest, quantize, samples, to_tflite
+from .. import manifest, samples, to_tflite
 from ..names import DYNAMIC_INT8, WEB_QUANTIZATIONS
 from . import runtime as web_runtime
 
@@ -126,7 +126,6 @@ def web(
             classes=names,
             templates=templates,
             quantization=quantization,
-            stays_float=quantize.STAYS_FLOAT[quantization],
             files=files,
             tokenizing=None if classes is not None else tokenizing(model.tokenizer),
             self_test=self_test,
@@ -277,10 +276,7 @@ def _licences(folder, tarballs):
 
 
 def _page(folder, page, texts):
-    """Writes the page's files, `index.html` and `sw.js`, which name them by their digests.
-
-    A browser may then never mix two exports, whenever it asks and whatever it has kept.
-    """
+    """Writes the page's files; `index.html` and `sw.js` name them by digests, so none are mixed."""
     for path in PAGE.iterdir():
         if path.suffix in (".js", ".css", ".svg") and path.name != "sw.js":
             shutil.copyfile(path, folder / "page" / path.name)

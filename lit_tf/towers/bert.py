@@ -25,7 +25,6 @@ class Table(CanonicalLayer):
         super().__init__(**kwargs)
         # Not cast as a whole under mixed precision: only the rows that are looked up are.
         self.table = self.parameter("embedding", (rows, width), autocast=False)
-        self.built = True
 
     def call(self, ids):
         """Maps int32 (batch, tokens) to (batch, tokens, width)."""
@@ -66,13 +65,8 @@ class Bert(TextTower):
         self.finish()
 
     def without_padding(self, tokens):
-        """Returns tokens without the columns that are padding in every row.
-
-        Padding is masked and only [CLS] is read, so the embeddings stay the same, and the work is
-        that of the longest text: "a photo of a cat" is 7 tokens of 16. Compilers of whole programs
-        (XLA, for a TPU) want one static length: for them nothing is cut.
-        """
-        if compiled_by_xla():
+        """Returns tokens without the columns that are padding in every row: it is masked anyway."""
+        if compiled_by_xla():  # which wants one static length
             return tokens
         full = tokens.shape[1]
         is_token = tf.not_equal(tokens, 0)

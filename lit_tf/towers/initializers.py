@@ -6,13 +6,11 @@ import numpy as np
 
 
 def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Returns the starting value of the variable at a canonical name.
+    """Returns the starting value of the variable at a tower's canonical name.
 
-    A pure function of its arguments, so that a model made twice, or on several hosts, is the same.
     Attention and MLP kernels of pre-norm blocks are Xavier uniform, their MLP biases tiny normal;
     BERT's kernels and tables are normal with 0.02 (BERT paper, appendix A.2); patch embedding and
-    heads are LeCun normal; position embeddings normal with 1/sqrt(width). The name is canonical,
-    relative to its tower.
+    heads are LeCun normal; position embeddings normal with 1/sqrt(width).
     """
     rng = np.random.default_rng(zlib.crc32(f"{seed}:{name}".encode()))
     last = name.rsplit("/", 1)[-1]

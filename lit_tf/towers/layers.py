@@ -1,8 +1,7 @@
 """What all towers are built from: normalization, linear maps, attention, MLP, blocks.
 
-Every variable has exactly the shape that it has in a published checkpoint, so that optimizers
-whose update depends on the shape (Adafactor) do what the original does. Kernels with more than two
-dimensions are viewed as matrices where they are used, which costs nothing.
+Every variable has its shape in a published checkpoint, for optimizers whose update depends on the
+shape (Adafactor). Kernels of more than two dimensions are viewed as matrices where they are used.
 """
 
 import contextlib
@@ -78,11 +77,8 @@ def limits(x) -> tuple[float, float] | None:
 
 
 def first_values(seed):
-    """Returns the seed of a layer that Keras makes from its config: None if a file fills it.
-
-    Keras looks for shared objects only while it reads a file, and then fills every variable, so
-    none needs a value before. A clone starts as the constructor does.
-    """
+    """Returns the seed of a layer that Keras makes from its config: None if a file fills it."""
+    # Keras looks for shared objects only while it reads a file, and then fills every variable.
     reads_file = global_state.get_global_attribute("shared_objects/id_to_obj_map") is not None
     return None if reads_file else seed or 0
 
@@ -120,13 +116,14 @@ class Freezable:
 
 
 class CanonicalLayer(Freezable, keras.layers.Layer):
-    """A layer that knows the names of its variables in a checkpoint.
+    """A layer that knows the names of its variables in a checkpoint."""
 
-    Subclasses set `canonical_names`, which maps attributes, perhaps dotted (a variable, or another
-    such layer), to the name of that variable or group of variables.
-    """
-
+    # Attributes (variables or such layers), perhaps dotted, to their names or groups of names.
     canonical_names: dict[str, str] = {}
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.built = True  # constructors make all parts
 
     def parameter(self, name, shape, **kwargs):
         """Returns a new variable, zero until it is filled from a checkpoint or by a rule."""
@@ -168,7 +165,6 @@ class LayerNorm(CanonicalLayer):
         self.epsilon = epsilon
         self.scale = self.parameter("scale", (width,))
         self.bias = self.parameter("bias", (width,))
-        self.built = True
 
     def call(self, x):
         """Maps (..., width) to the same shape and dtype."""
@@ -185,7 +181,6 @@ class Dense(CanonicalLayer):
         self.fan_in, self.fan_out = int(np.prod(in_shape)), int(np.prod(out_shape))
         self.kernel = self.parameter("kernel", (*in_shape, *out_shape))
         self.bias = self.parameter("bias", out_shape)
-        self.built = True
 
     def call(self, x, gelu=False):
         """Maps (..., fan_in) to (..., fan_out), then through GELU (tanh approximation) if asked."""
@@ -208,7 +203,6 @@ class Attention(CanonicalLayer):
         self.key = Dense((width,), heads, dtype=policy, name="key")
         self.value = Dense((width,), heads, dtype=policy, name="value")
         self.out = Dense(heads, (width,), dtype=policy, name="out")
-        self.built = True
 
     def call(self, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
         """Attends from (batch, queries, width) to keys (batch, keys, width), also the values.
@@ -242,7 +236,6 @@ class Mlp(CanonicalLayer):
         super().__init__(**kwargs)
         self.hidden = Dense((width,), (mlp_dim,), dtype=self.dtype_policy, name="hidden")
         self.out = Dense((mlp_dim,), (width,), dtype=self.dtype_policy, name="out")
-        self.built = True
 
     def call(self, x):
         """Maps (batch, tokens, width) to the same shape."""
@@ -271,14 +264,9 @@ class PreNormBlock(CanonicalLayer):
         self.attention = Attention(width, num_heads, dtype=policy, name="attention")
         self.mlp_norm = LayerNorm(width, 1e-6, dtype=policy, name="mlp_norm")
         self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
-        self.built = True
 
     def call(self, x, padding=None, position=None):
-        """Maps (batch, tokens, width) to the same shape, or to (batch, 1, width) of one position.
-
-        A tower's last block needs no other position, which saves nearly all of that block's work.
-        `padding` is as in Attention.
-        """
+        """Maps (batch, tokens, width) to the same shape; of one position, to (batch, 1, width)."""
         y = self.attention_norm(x)
         queries = y
         if position is not None:
@@ -312,13 +300,9 @@ class PostNormBlock(CanonicalLayer):
         self.attention_norm = LayerNorm(width, 1e-12, dtype=policy, name="attention_norm")
         self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
         self.mlp_norm = LayerNorm(width, 1e-12, dtype=policy, name="mlp_norm")
-        self.built = True
 
     def call(self, x, padding=None, position=None, dropout_seeds=None):
-        """Maps (batch, tokens, width) to the same shape, or to (batch, 1, width) of one position.
-
-        `padding` is as in Attention; `dropout_seeds`, int32 (3, 2), has one seed a mask.
-        """
+        """As PreNormBlock; `dropout_seeds`, int32 (3, 2), has one seed a mask."""
         seeds = [None] * 3 if dropout_seeds is None else tf.unstack(dropout_seeds)
         queries = x if position is None else x[:, position : position + 1]
         y = self.attention(
@@ -335,11 +319,7 @@ class PostNormBlock(CanonicalLayer):
 
 
 class Tower(CanonicalLayer):
-    """What all towers share: blocks held as attributes, a head, filling by a rule.
-
-    Blocks are attributes (`block_0`, ...), not a list: tf.train.Checkpoint leaves out Keras layers
-    that are held in lists, without an error.
-    """
+    """What all towers share: blocks, a head, filling by a rule."""
 
     block_prefix = ""
     config_class = None  # of `config`
@@ -349,15 +329,10 @@ class Tower(CanonicalLayer):
         self.config, self.seed = config, seed
 
     def finish(self):
-        """Makes the linear head, if the configuration has one; ends the constructor.
-
-        Every variable is filled by the original's rule for its name. Equal seeds give equal values;
-        without a seed, variables stay at zero.
-        """
+        """Makes the linear head, if there is one, and fills all variables; ends the constructor."""
         width, out_dim = self.config.width, self.config.out_dim
         policy = self.dtype_policy
         self.head = Dense((width,), (out_dim,), dtype=policy, name="head") if out_dim else None
-        self.built = True
         if not self.trainable:  # asked for in the constructor, before there were parts
             self.trainable = False
         if self.seed is not None:
@@ -393,6 +368,7 @@ class Tower(CanonicalLayer):
 
     def add_blocks(self, block, *more):
         """Makes the blocks: `block(width, num_heads, mlp_dim, *more)` each."""
+        # Attributes, since tf.train.Checkpoint silently leaves out Keras layers held in lists.
         c, self.depth = self.config, self.config.depth
         sizes = (c.width, c.num_heads, c.mlp_dim, *more)
         for name in (f"block_{i}" for i in range(c.depth)):
@@ -420,15 +396,11 @@ class Tower(CanonicalLayer):
             out.update({f"{prefix}/{k}": v for k, v in block.canonical_variables().items()})
         return out
 
-    def initialize(self, seed):
-        """Fills every variable by the original's rule for its name."""
+    def initialize(self, seed, prefix=""):
+        """Fills the variables whose names start with `prefix` by the original's rule for each."""
         for name, variable in self.canonical_variables().items():
-            variable.assign(initial_value(name, tuple(variable.shape), seed))
-
-    def initialize_head(self, seed):
-        """Fills only the head by that rule, for a tower whose rest comes from a checkpoint."""
-        for name, variable in self.head.canonical_variables().items():
-            variable.assign(initial_value(f"head/{name}", tuple(variable.shape), seed))
+            if name.startswith(prefix):
+                variable.assign(initial_value(name, tuple(variable.shape), seed))
 
 
 class TextTower(Tower):

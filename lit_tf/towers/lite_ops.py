@@ -28,10 +28,7 @@ def zeros_first(x):
 
 
 def attention_of_probe(layer, probe, keys, padding=None):
-    """As `ops.attention_of_probe`, by q (x Wk)^T = x (Wk q^T), where Wk q^T is a constant.
-
-    GPUs and NPUs run a product with constant weights, but no BATCH_MATMUL with a constant.
-    """
+    """As `ops.attention_of_probe`, by q (x Wk)^T = x (Wk q^T), for GPUs."""
     heads = (layer.num_heads, layer.head_dim)
     # Computed here, to be a constant. The keys' bias would change nothing.
     with tf.init_scope():

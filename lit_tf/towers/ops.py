@@ -13,11 +13,8 @@ def lookup(table, ids):
 
 
 def layer_norm(x, scale, bias, epsilon):
-    """Returns x (..., width) with its last axis at mean 0 and variance 1, scaled and shifted.
-
-    The sums are float32, since bfloat16 would lose the variance.
-    """
-    y = tf.cast(x, tf.float32)
+    """Returns x (..., width) with its last axis at mean 0 and variance 1, scaled and shifted."""
+    y = tf.cast(x, tf.float32)  # bfloat16 would lose the variance
     centered = y - tf.reduce_mean(y, axis=-1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
     return scale_and_shift(centered, variance, scale, bias, epsilon, x.dtype)
@@ -31,11 +28,9 @@ def scale_and_shift(centered, variance, scale, bias, epsilon, dtype):
 
 
 def embed_patches(images, kernel, bias):
-    """Returns the embedding of every patch of images, as one product of patches and kernel.
+    """Maps images (batch, side, side, 3) to (batch, patches, width), by one product.
 
-    oneDNN's convolution is slower, and sums the thousands of numbers of a patch less exactly. What
-    does not fill a patch on the right and below is left out. (batch, side, side, 3) and a kernel
-    (patch, patch, 3, width) give (batch, patches, width), row by row.
+    oneDNN's convolution is slower and less exact. What does not fill a patch is left out.
     """
     patch, _, channels, width = kernel.shape
     grid = images.shape[1] // patch
@@ -47,11 +42,8 @@ def embed_patches(images, kernel, bias):
 
 
 def dense(x, kernel, bias, gelu):
-    """Returns x (..., fan_in) @ kernel + bias, through GELU (tanh approximation) if asked.
-
-    One two-dimensional product, which oneDNN fuses with bias and GELU.
-    """
-    fan_in, fan_out = kernel.shape
+    """Returns x (..., fan_in) @ kernel + bias, through GELU (tanh approximation) if asked."""
+    fan_in, fan_out = kernel.shape  # one two-dimensional product, which oneDNN fuses with the rest
     y = tf.nn.bias_add(tf.matmul(tf.reshape(x, (-1, fan_in)), kernel), bias)
     if gelu:  # before the reshape, which would come between what oneDNN fuses
         y = tf.nn.gelu(y, approximate=True)
@@ -59,11 +51,7 @@ def dense(x, kernel, bias, gelu):
 
 
 def inner_sizes(x):
-    """Returns the sizes of all axes of x but the first and the last, for a reshape.
-
-    They are numbers, but for the length of a batch that is cut to its longest text
-    (`Bert.without_padding`): that one is a tensor.
-    """
+    """Returns the sizes of all axes of x but the first and the last; an unknown one is a tensor."""
     return [tf.shape(x)[i] if n is None else n for i, n in enumerate(x.shape)][1:-1]
 
 
@@ -79,10 +67,7 @@ def attention_of_probe(layer, probe, keys, padding=None):
 
 
 def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None):
-    """Returns softmax(q k^T / sqrt(head_dim)) v per head, projected (arXiv:1706.03762, 3.2).
-
-    Arguments are as in `Attention`, whose projections `layer` has.
-    """
+    """Returns softmax(q k^T / sqrt(head_dim)) v per head, projected; see `layers.Attention`."""
     if queries.shape[1] == 1 and dropout_seed is None:
         return _attention_of_one_query(layer, queries, keys, padding)
     return attention_by_projections(layer, queries, keys, padding, dropout_rate, dropout_seed)
@@ -110,9 +95,8 @@ def attention_by_projections(
 def _attention_of_one_query(layer, query, keys, padding):
     """As `attention`, of one query an example: a class token, or the probe of attention pooling.
 
-    It projects neither keys nor values, which would be nearly all of the work. By associativity,
-    q (x Wk)^T = (q Wk^T) x^T and w (x Wv) = (w x) Wv, and the right-hand sides multiply one row per
-    head where the left-hand sides multiply one per key.
+    By associativity, q (x Wk)^T = (q Wk^T) x^T and w (x Wv) = (w x) Wv, and the right-hand sides
+    multiply one row per head where the left-hand sides multiply one per key.
     """
     heads = (layer.num_heads, layer.head_dim)
 
@@ -139,10 +123,7 @@ def split_heads(x, layer):
 
 
 def dropout(x, rate, seed, noise_shape=None):
-    """Returns x with the share `rate` of its values zeroed and the rest scaled up.
-
-    The seed, int32 (2,), alone decides the mask, which is of `noise_shape` and broadcast.
-    """
+    """Returns x with the share `rate` of its values zeroed, by a seed, and the rest scaled up."""
     shape = tf.shape(x) if noise_shape is None else noise_shape
     keep = tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate
     return tf.where(keep, x / tf.cast(1 - rate, x.dtype), tf.zeros((), x.dtype))

@@ -1,7 +1,4 @@
-"""The text tower of LiT-L16S, LiT-L16Ti and the SigLIP family.
-
-It has pre-norm blocks and answers with the last position.
-"""
+"""The text tower of LiT-L16S, LiT-L16Ti and the SigLIP family: its last position answers."""
 
 import keras
 import tensorflow as tf
@@ -38,10 +35,7 @@ class TextTransformer(TextTower):
         self.finish()
 
     def without_padding(self, tokens):
-        """Returns tokens as they are: the last position is read, and padding is attended to.
-
-        So this tower's work is the same for every text, however short (see `Bert`).
-        """
+        """Returns tokens as they are: padding is attended to (see `Bert`)."""
         return tokens
 
     def representation(self, tokens, training=False, dropout_seed=None):

@@ -38,7 +38,6 @@ class PatchEmbedding(CanonicalLayer):
         self.patch_size = patch_size
         self.kernel = self.parameter("kernel", (patch_size, patch_size, 3, width))
         self.bias = self.parameter("bias", (width,))
-        self.built = True
 
     def call(self, images):
         """Maps (batch, side, side, 3) to (batch, patches, width)."""
@@ -47,10 +46,7 @@ class PatchEmbedding(CanonicalLayer):
 
 
 class AttentionPooling(CanonicalLayer):
-    """Pools tokens by attention from a learned query ("Scaling Vision Transformers", section 3.2).
-
-    `y = MHA(probe, x, x)`, then `y + MLP(LN(y))`; nothing is added around the attention.
-    """
+    """Pools tokens by attention from a learned query (arXiv:2106.04560, section 3.2)."""
 
     canonical_names = {
         "probe": "probe",
@@ -66,7 +62,6 @@ class AttentionPooling(CanonicalLayer):
         self.attention = Attention(width, num_heads, dtype=policy, name="attention")
         self.mlp_norm = LayerNorm(width, 1e-6, dtype=policy, name="mlp_norm")
         self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
-        self.built = True
 
     def call(self, x, padding=None):
         """Maps (batch, tokens, width) to (batch, 1, width); `padding` is as in Attention."""
@@ -249,10 +244,7 @@ class ViT(Tower):
         return 1 if self.pooling is None else 0
 
     def attention(self, images):
-        """Returns (N, heads, patches): what the last class token, or the pooling head, attends to.
-
-        With a class token the sum is below 1: it attends to itself too.
-        """
+        """Returns (N, heads, patches): what the class token (and itself) or pooling attends to."""
         weights, _ = self._attended(self._checked(images))
         return weights[-1][:, :, 0, self._first :]
 

@@ -141,9 +141,16 @@ def test_a_classifier_needs_nothing_but_tensorflow(exported, classifier):
     assert size < 4 * image + 10_000  # the text tower is not in the file
 
 
-def test_graphs_without_strings_hold_no_tensorflow_text_operation(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(to_saved_model, "_parity", lambda *args: ({}, {}))  # other tests measure it
+@pytest.fixture
+def unverified(monkeypatch):
+    """Exports without a fresh process that runs them: other tests have it."""
+    monkeypatch.setattr(to_saved_model.verify, "run_in_process", lambda *args: ({}, {}))
+    monkeypatch.setattr(to_saved_model, "_samples", lambda *args: ({}, {}))
     monkeypatch.setattr(to_saved_model.warmup, "write", lambda *args: None)
+
+
+@pytest.mark.usefixtures("unverified")
+def test_graphs_without_strings_hold_no_tensorflow_text_operation(exported, tmp_path):
     model, folder, _ = exported("lit_bert_tiny")
     assert text_operations(folder)  # the test can fail
     for part in ("image", "tokens"):
@@ -264,10 +271,9 @@ def test_jpegs_pngs_and_webps_give_what_the_library_gives_and_others_are_refused
         served.encode_image_bytes(tf.constant([b"RIFF\0\0\0\0AVI LIST" + bytes(99)]))
 
 
-def test_the_published_protocol_turns_nothing(fixtures, tmp_path, monkeypatch):
-    monkeypatch.setattr(to_saved_model, "_parity", lambda *args: ({"none": {}}, {}))
-    monkeypatch.setattr(to_saved_model.warmup, "write", lambda *args: None)
-    command = ["export", str(fixtures / "lit_bert_tiny.npz"), str(tmp_path / "1")]
+@pytest.mark.usefixtures("unverified")
+def test_the_published_protocol_turns_nothing(fixtures, tmp_path):
+    command = ["export", str(fixtures / "lit_bert_tiny.npz"), str(tmp_path / "1"), "--json"]
     assert main([*command, "--saved-model", "--parts", "image", "--no-exif"]) == 0
     assert json.loads((tmp_path / "1/lit_manifest.json").read_text())["exif"] is False
     served = tf.saved_model.load(str(tmp_path / "1"))
@@ -348,8 +354,8 @@ def test_a_wrong_or_interrupted_export_leaves_the_old_one(exported, tmp_path, mo
     (out / "lit_manifest.json").write_text("{}")
 
     def differs(kind, path, inputs):
-        found = verify._saved_model(str(path), inputs)
-        return {k: v + np.float32(1e-3) for k, v in found.items()}
+        found, record = verify._saved_model(str(path), inputs)
+        return {k: v + np.float32(1e-3) for k, v in found.items()}, record
 
     def interrupted(*args):
         raise KeyboardInterrupt

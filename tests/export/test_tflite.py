@@ -18,7 +18,7 @@ from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
 import lit_tf
 from lit_tf.errors import ExportError, ImageError
-from lit_tf.export import samples, tflite
+from lit_tf.export import samples, tflite, to_tflite
 from lit_tf.images.preprocessing import resize_uint8
 from lit_tf.texts.tokenizers import SentencePieceTokenizer
 
@@ -128,14 +128,12 @@ def test_quantized_files_stay_within_their_bounds(
         assert found["mean_cosine"] >= least, file
     written = json.loads((out / "lit_manifest.json").read_text())
     assert written["files"] == files and written["quantization"] == quantization
-    assert written["stays_float"] and written["temperature"] == digits.temperature
+    assert written["temperature"] == digits.temperature
     float32 = os.path.getsize(digits_tflite / "text_encoder.tflite")
     assert files["text_encoder.tflite"]["bytes"] < size * float32
 
 
 def test_the_device_tokenizer_gives_the_ids_of_the_library(digits):
-    from lit_tf.export.to_tflite import _device_tokenizer
-
     rng = np.random.default_rng(0)
     # The code points of which tensorflow-text's fast tokenizer thinks otherwise: separators that
     # are no spaces elsewhere, and punctuation of Unicode 16.
@@ -146,23 +144,20 @@ def test_the_device_tokenizer_gives_the_ids_of_the_library(digits):
     ]
     texts += ["".join(map(chr, rng.integers(32, 0x2000, 9))) for _ in range(2000)]
     texts = [t for t in texts if not known & set(map(ord, t))]
-    tokenize, left_out = _device_tokenizer(digits.tokenizer)
-    assert left_out is None
-    got = tokenize(tf.constant(texts)).numpy()
+    assert to_tflite._differing(digits.tokenizer) is None
+    got = to_tflite._fast_tokenizer(digits.tokenizer)(tf.constant(texts)).numpy()
     np.testing.assert_array_equal(got, digits.tokenizer(texts).numpy())
 
 
 def test_devices_give_sentinels_the_unknown_piece_too():
-    from lit_tf.export.to_tflite import _device_tokenizer
-
     data = spm_bytes((REFERENCE / "sentencepiece.model").read_bytes(), ["\u2581<extra_id_0>"])
     tokenizer = SentencePieceTokenizer(data)
-    tokenize, left_out = _device_tokenizer(tokenizer)
-    assert left_out is None
+    assert to_tflite._differing(tokenizer) is None
     texts = ["a <extra_id_0> cat", "<extra_id_0>"]
     want = tokenizer(texts).numpy()
     assert (want == tokenizer.unk).any(axis=1).all() and want.max() < tokenizer.vocab_size
-    np.testing.assert_array_equal(tokenize(tf.constant(texts)), want)
+    found = to_tflite._fast_tokenizer(tokenizer)(tf.constant(texts))
+    np.testing.assert_array_equal(found, want)
 
 
 def test_a_tokenizer_that_devices_would_read_otherwise_is_left_out(fixtures, tmp_path):
