@@ -24,6 +24,9 @@ class LiteGraph:
 
     def __init__(self, data: bytes):
         self.model = _utilities().read_model_from_bytearray(bytearray(data))
+        for buffer in self.model.buffers:
+            if buffer.data is not None:  # what is not an array would be written byte by byte
+                buffer.data = np.frombuffer(bytes(buffer.data), np.uint8)
         (self.main,) = self.model.subgraphs
         codes = self.model.operatorCodes
         self.codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in codes]

@@ -200,7 +200,8 @@ def write_text_graphs(
         options["means"] = quantize.input_means(graph, known, batch or 8)
     (folder / file).write_bytes(quantize.quantized(graph, quantization, known, **options))
     tokens = samples.sample_tokens(model)
-    given, want = {"encode_tokens": {"tokens": tokens}}, model.encode_tokens(tokens)
+    given: dict = {"encode_tokens": {"tokens": tokens}}
+    want = model.encode_tokens(tokens)
     out = {file: _measure(folder / file, given, want, quantization)}
     if strings:
         tokenize, file = _fast_tokenizer(model.tokenizer), "text_encoder_strings.tflite"

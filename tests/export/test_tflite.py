@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import runpy
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
 import lit_tf
+from lit_tf.cli import main
 from lit_tf.errors import ExportError, ImageError
 from lit_tf.export import samples, tflite, to_tflite
 from lit_tf.images.preprocessing import resize_uint8
@@ -110,6 +112,16 @@ def test_files_run_in_litert_alone_at_any_batch_size(digits, digits_tflite, tmp_
     assert (tmp_path / "out/labels.txt").read_text().splitlines() == classes
 
 
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    """A folder of LiT-digits in dynamic_int8 with classes, by the command line."""
+    folder = tmp_path_factory.mktemp("by_command")
+    (folder / "classes.txt").write_text("three next to seven\none next to two\n")
+    command = ["export", "LiT-digits", str(folder / "device"), "--tflite"]
+    assert main([*command, "--classes", str(folder / "classes.txt")]) == 0
+    return folder / "device"
+
+
 @pytest.mark.parametrize(
     ("quantization", "least", "size"),  # of the text graph, beside float32
     [
@@ -119,16 +131,18 @@ def test_files_run_in_litert_alone_at_any_batch_size(digits, digits_tflite, tmp_
     ],
 )
 def test_quantized_files_stay_within_their_bounds(
-    digits, digits_tflite, tmp_path, quantization, least, size
+    digits, digits_tflite, device, tmp_path, quantization, least, size
 ):
     images = samples.resized(digits, samples.sample_images(48, 20)[6:])  # an array, or a list
-    out = tmp_path / "out"
-    files = tflite(digits, out, quantization=quantization, calibration=images)
-    for file, found in files.items():
-        assert found["mean_cosine"] >= least, file
+    out = device
+    if quantization != "dynamic_int8":
+        out = tmp_path / "out"
+        tflite(digits, out, quantization=quantization, calibration=images)
     written = json.loads((out / "lit_manifest.json").read_text())
-    assert written["files"] == files and written["quantization"] == quantization
-    assert written["temperature"] == digits.temperature
+    files = written["files"]
+    for file in ("image_encoder", "text_encoder", "text_encoder_strings"):
+        assert files[f"{file}.tflite"]["mean_cosine"] >= least, file
+    assert written["quantization"] == quantization and written["temperature"] == digits.temperature
     float32 = os.path.getsize(digits_tflite / "text_encoder.tflite")
     assert files["text_encoder.tflite"]["bytes"] < size * float32
 
@@ -160,7 +174,7 @@ def test_devices_give_sentinels_the_unknown_piece_too():
     np.testing.assert_array_equal(found, want)
 
 
-def test_a_tokenizer_that_devices_would_read_otherwise_is_left_out(fixtures, tmp_path):
+def test_a_tokenizer_that_devices_would_read_otherwise_is_found_out():
     sentencepiece, written = pytest.importorskip("sentencepiece"), io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(samples.sample_prompts(300)),
@@ -169,14 +183,15 @@ def test_a_tokenizer_that_devices_would_read_otherwise_is_left_out(fixtures, tmp
         vocab_size=150,
         minloglevel=2,
     )
-    (tmp_path / "bpe.model").write_bytes(written.getvalue())
-    model = lit_tf.load(fixtures / "lit_tt_tiny.npz", vocab=tmp_path / "bpe.model")
-    with pytest.warns(UserWarning, match=r"no text_encoder_strings\.tflite: .*the model's own"):
-        files = tflite(model, tmp_path / "out", quantization="none")
-    assert set(files) == {"image_encoder.tflite", "text_encoder.tflite"}
-    assert {p.name for p in (tmp_path / "out").glob("*.tflite")} == set(files)
-    written = json.loads((tmp_path / "out/lit_manifest.json").read_text())
-    assert "gives" in written["left_out"]["text_encoder_strings.tflite"]
+    lowercase = (REFERENCE / "sentencepiece.model").read_bytes()
+    with_bytes = (REFERENCE / "bytes_bpe.model").read_bytes()
+    for data, more in (
+        (written.getvalue(), {}),
+        (lowercase, {"lowercase": True}),
+        (with_bytes, {}),
+    ):
+        found = to_tflite._differing(SentencePieceTokenizer(data, **more))
+        assert re.search(r"tokenizer for devices gives .* for .*, the model's own", found)
 
 
 def test_impossible_requests_are_refused_and_leave_nothing(digits, tmp_path):
@@ -193,15 +208,9 @@ def test_impossible_requests_are_refused_and_leave_nothing(digits, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_line_exports_and_the_example_runs_on_litert_alone(digits, tmp_path):
-    from lit_tf.cli import main
-
-    out = tmp_path / "device"
-    (tmp_path / "classes.txt").write_text("three next to seven\none next to two\n")
-    classes = str(tmp_path / "classes.txt")
-    assert main(["export", "LiT-digits", str(out), "--tflite", "--classes", classes]) == 0
-    assert json.loads((out / "lit_manifest.json").read_text())["checkpoint_sha256"]
-    assert main(["export", "LiT-digits", str(out), "--tflite", "--dtype", "bfloat16"]) == 2
+def test_the_command_line_exports_and_the_example_runs_on_litert_alone(digits, device, tmp_path):
+    assert json.loads((device / "lit_manifest.json").read_text())["checkpoint_sha256"]
+    assert main(["export", "LiT-digits", str(device), "--tflite", "--dtype", "bfloat16"]) == 2
     picture = str(ROOT / "examples/images/37.png")  # 64 x 32 pixels
     texts = ["a three next to a seven", "red ink"]
     code = (
@@ -209,7 +218,7 @@ def test_the_command_line_exports_and_the_example_runs_on_litert_alone(digits, t
         "run_name='__main__'); assert 'tensorflow' not in sys.modules"
     )
     script = str(ROOT / "examples/on_device.py")
-    command = [sys.executable, "-c", code, script, str(out), picture, *texts]
+    command = [sys.executable, "-c", code, script, str(device), picture, *texts]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     got = [float(line.split()[0].rstrip("%")) / 100 for line in done.stdout.splitlines()]

@@ -6,8 +6,8 @@ import signal
 import sys
 
 from lit_tf import files
-from lit_tf.export import manifest
 
+NAME = "lit_manifest.json"
 MOMENTS = ("before", "within", "after")
 
 
@@ -27,15 +27,15 @@ def replace(path, moment):
         kill()
 
     files._exchange = exchange_and_be_killed
-    with manifest.replacing_export(path) as folder:
-        (folder / manifest.NAME).write_text("new")
+    with files.replacing_folder(path) as folder:  # as exports do
+        (folder / NAME).write_text("new")
 
 
 def main(folder):
     for moment in MOMENTS:
         out = pathlib.Path(folder, moment)
         out.mkdir()
-        (out / manifest.NAME).write_text("old")
+        (out / NAME).write_text("old")
         if not os.fork():
             replace(out, moment)
         assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL
