@@ -1,6 +1,11 @@
 // The page's side of worker.js.
 
+import { SITE } from "./store.js";
+
 const PAGE = new URL("./", import.meta.url).href;
+
+// The lock that pages share while they start the model.
+export const STARTING = `${SITE} starting`;
 
 export class Engine {
   #last = Promise.resolve(); // pictures and texts go through the model one after the other
@@ -58,7 +63,8 @@ export class Engine {
       this.#fail(event.message || "the model's worker could not be started");
     };
     this.ready = this.#ask("open", { manifest: this.manifest, gpu: this.gpu });
-    this.ready.catch(() => {}); // main.js says so
+    const settled = this.ready.catch(() => {}); // main.js says so
+    navigator.locks?.request(STARTING, { mode: "shared" }, () => settled);
     for (const go of this.#restarts.splice(0)) go();
   };
 

@@ -4,7 +4,7 @@ import { showCompare } from "./compare.js";
 import { $, make, status, working } from "./dom.js";
 import { Engine } from "./engine.js";
 import { get } from "./fetching.js";
-import { keep, register } from "./offline.js";
+import { keep, register, renew } from "./offline.js";
 import { showSearch } from "./search.js";
 
 function showTabs() {
@@ -44,7 +44,10 @@ async function start() {
   let tries = 0;
   working(async () => {
     if (tries++) engine.start();
-    const { runtime } = await engine.ready;
+    const { runtime } = await engine.ready.catch((error) => {
+      renew(registration); // a newer export may do better
+      throw error;
+    });
     await example;
     offerGpu(engine);
     tellAbout(manifest);

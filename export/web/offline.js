@@ -1,5 +1,6 @@
 // The page's side of sw.js: threads where a host sends no headers, and visits without a network.
 
+import { STARTING } from "./engine.js";
 import { SITE } from "./store.js";
 
 const VERSION = import.meta.url.split("/").at(-2);
@@ -22,13 +23,30 @@ export async function register(untouched) {
   return registration;
 }
 
-// Returns whether the newest service worker works, once that is known.
+// Returns whether a service worker works, once that is known.
 async function works({ installing, waiting, active }) {
-  const worker = installing ?? waiting ?? active;
-  while (worker && !["activated", "redundant"].includes(worker.state)) {
+  return (await reaches(active ?? waiting ?? installing, "activated")) === "activated";
+}
+
+// Waits for one of these states; returns it, or "redundant" if the worker failed.
+async function reaches(worker, ...states) {
+  while (![...states, "redundant"].includes(worker.state)) {
     await new Promise((resolve) => worker.addEventListener("statechange", resolve, { once: true }));
   }
-  return worker?.state === "activated";
+  return worker.state;
+}
+
+// Lets the service worker of a newer export take over, but not while a page of this site starts its
+// model: Chromium may then never answer the request for one of LiteRT's threads.
+export async function renew(registration) {
+  await registration?.update().catch(() => {}); // an update may fail, and the one before goes on
+  const next = registration?.installing ?? registration?.waiting;
+  if (!next || (await reaches(next, "installed", "activated")) !== "installed") return;
+  await navigator.locks.request(STARTING, { ifAvailable: true }, async (lock) => {
+    if (!lock) return; // another visit does it
+    next.postMessage("renew");
+    await reaches(next, "activated");
+  });
 }
 
 // Keeps everything that the page needs without a network; returns whether it is kept. `runtime` are
@@ -36,8 +54,7 @@ async function works({ installing, waiting, active }) {
 export async function keep(registration, engine, runtime) {
   if (navigator.connection?.saveData) return false;
   const model = await engine.keep();
-  await registration?.update().catch(() => {});
-  await (registration && works(registration)); // an update may fail, and the one before goes on
+  await renew(registration);
   if (!registration?.active) {
     await engine.forgetOthers();
     return false;

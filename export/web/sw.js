@@ -14,7 +14,7 @@ const optional = async (work) => {
 
 addEventListener("install", (event) => event.waitUntil(install()));
 addEventListener("activate", (event) => event.waitUntil(clients.claim()));
-addEventListener("message", (event) => event.waitUntil(keep(event)));
+addEventListener("message", (event) => event.waitUntil(event.data === "renew" ? skipWaiting() : keep(event)));
 addEventListener("fetch", (event) => {
   const { method, url } = event.request;
   // The page itself keeps models, by digest.
@@ -24,14 +24,14 @@ addEventListener("fetch", (event) => {
   event.respondWith((first ? start() : answer(event, path)).then(withHeaders));
 });
 
-// Where an older export is kept, it stays until all files of this one are on the server.
+// Where an older export is kept, it stays until all files of this one are on the server, and until a
+// page asks for this one (offline.js).
 async function install() {
   const older = await optional(() => caches.match(scope));
   const wanted = (path) => !path.includes("/wasm/") && !path.includes("/examples/");
   for (const path of older ? Object.keys(FILES).filter(wanted) : []) {
     if (!(await checked(path)).ok) throw new Error(`${path} is missing`);
   }
-  await skipWaiting();
 }
 
 // The page itself, index.html, is kept last: where it is kept, everything is, and it starts without
