@@ -8,20 +8,17 @@ the bytes that exist.
 """
 
 import glob
-import json
 import math
 import os
 import pathlib
 import re
-
-import numpy as np
 
 from lit_tf.checkpoints import npz
 from lit_tf.errors import CheckpointError, extra, nearest
 
 _STEP = re.compile(r"(?P<name>.+\.bv)-(?P<step>[0-9]+)(-tmp)?")
 _NOT_PARAMETERS = re.compile(r"chrono~|opt~(?!target~)")
-_MAX_JSON = 10_000  # bytes; an array's .zarray takes about 200
+_ERRORS = (ValueError, OSError, RuntimeError)  # of tensorstore
 
 
 def is_step_name(name: str) -> bool:
@@ -109,11 +106,11 @@ class ZarrFolder:
         self.path = os.fspath(path)
         with extra("tensorstore"):
             import tensorstore
-        self._tensorstore = tensorstore
         try:
             folders = sorted(f for f in pathlib.Path(path).iterdir() if f.is_dir())
-            declared = (self._declared(f) for f in folders if holds_parameters(f.name))
-            self._arrays = {key: (shape, dtype) for key, shape, dtype in declared}
+            specs = {f: _spec(f) for f in folders if holds_parameters(f.name)}
+            opening = {f: tensorstore.open(s, read=True, open=True) for f, s in specs.items()}
+            self._arrays = dict(self._checked(f, found) for f, found in opening.items())
         except OSError as e:
             raise CheckpointError(f"{self.path}: cannot be read: {e}") from e
         if not self._arrays:
@@ -131,29 +128,19 @@ class ZarrFolder:
 
     def shape(self, key):
         """Returns the shape of the array at `key`, a tuple of ints."""
-        return self._array(key)[0]
+        return tuple(self._array(key).shape)
 
     def dtype(self, key):
         """Returns the dtype that `read` returns."""
-        return self._array(key)[1]
+        return self._array(key).dtype.numpy_dtype
 
     def read(self, key):
         """Returns the array at `key`; CheckpointError if a chunk is missing or damaged."""
-        shape, dtype = self._array(key)
-        folder = os.path.join(self.path, key.replace("/", "~"))
-        spec = {
-            "driver": "zarr",
-            "kvstore": {"driver": "file", "path": os.path.abspath(folder)},
-            "fill_missing_data_reads": False,  # a missing chunk would be read as zeros
-        }
+        array = self._array(key)
         try:
-            array = self._tensorstore.open(spec, read=True, open=True).result().read().result()
-        except (ValueError, OSError, RuntimeError) as e:
+            return array.read().result()
+        except _ERRORS as e:
             raise self._fault(key, f"damaged: {' '.join(str(e).split())}") from e
-        array = np.asarray(array)
-        if array.shape != shape or array.dtype != dtype:
-            raise self._fault(key, f"changed while it was read, to {array.dtype} {array.shape}")
-        return array
 
     def blocks(self, key):
         """Yields the array at `key` as a whole: the trainer stores most arrays in one chunk."""
@@ -167,29 +154,32 @@ class ZarrFolder:
     def _fault(self, key, text):
         return CheckpointError(f"{self.path}: key {key!r}: {text}")
 
-    def _declared(self, folder):
-        """Returns the (key, shape, dtype) of an array, after the checks that need no data."""
+    def _checked(self, folder, opening):
+        """Returns the (key, array) of a folder, whose data is read later."""
         key = folder.name.replace("~", "/")
         npz.check_key(self.path, key)
         try:
-            with open(folder / ".zarray", "rb") as file:
-                data = json.loads(file.read(_MAX_JSON))
-            shape, chunks = tuple(data["shape"]), tuple(data["chunks"])
-            stored = data["dtype"]
-            layout = (data["zarr_format"], data.get("dimension_separator", "."))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-            raise self._fault(key, f"its .zarray cannot be used: {e!r}") from None
-        dtype = npz.BFLOAT16 if stored == "bfloat16" else npz.plain_dtype(stored)
-        if dtype is None:
-            raise self._fault(key, f"dtype {str(stored)[:80]}; expected numbers")
-        if layout != (2, "."):
-            raise self._fault(key, f"zarr format and separator {layout}; expected (2, '.')")
-        sizes = (*shape, *chunks)
-        if len(chunks) != len(shape) or not all(type(n) is int and 0 < n < 2**63 for n in sizes):
-            raise self._fault(key, f"shape {shape} in chunks of {chunks}; expected sizes above 0")
+            array = opening.result()
+        except _ERRORS as e:
+            said = " ".join(str(e).split())[:300]
+            raise self._fault(key, f"its .zarray cannot be used: {said}") from None
+        dtype = array.dtype.numpy_dtype
+        if dtype != npz.BFLOAT16 and npz.plain_dtype(dtype) is None:
+            raise self._fault(key, f"dtype {array.dtype.name}; expected numbers")
+        chunks = array.chunk_layout.read_chunk.shape
         npz.check_expansion(
-            sum(f.stat().st_size for f in folder.iterdir()),
-            math.prod(-(-n // c) * c for n, c in zip(shape, chunks, strict=True)) * dtype.itemsize,
+            sum(f.stat().st_size for f in folder.rglob("*")),
+            math.prod(-(-n // c) * c for n, c in zip(array.shape, chunks, strict=True))
+            * dtype.itemsize,
             lambda text: self._fault(key, text),
         )
-        return key, shape, dtype.newbyteorder("=")
+        return key, array
+
+
+def _spec(folder):
+    """Returns what tensorstore needs to open the array in a folder."""
+    return {
+        "driver": "zarr",
+        "kvstore": {"driver": "file", "path": os.path.abspath(folder)},
+        "fill_missing_data_reads": False,  # a missing chunk would be read as zeros
+    }
