@@ -33,7 +33,7 @@ from lit_tf.config import (
 from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
 from lit_tf.model import LitModel
 from lit_tf.texts import tokenizer_json, vocabularies
-from lit_tf.texts.tokenizers import load_tokenizer, tokenizer_from_bytes
+from lit_tf.texts.tokenizers import tokenizer_from_bytes
 from lit_tf.towers.layers import dtype_policy
 
 _PIECE = 4 << 20  # bytes
@@ -435,11 +435,9 @@ def find_tokenizer(path, config, vocab):
             file = vocabularies.find(folder, path.stem, kind)
         if file is None:
             return None
-    if pathlib.Path(file).name == "tokenizer.json":
-        data = tokenizer_json.sentencepiece_model(file)
-        tokenizer = tokenizer_from_bytes(kind, data, config.token_length, bool(config.lowercase))
-    else:
-        tokenizer = load_tokenizer(file, kind, config.token_length, bool(config.lowercase))
+    rebuilt = pathlib.Path(file).name == "tokenizer.json"
+    data = tokenizer_json.sentencepiece_model(file) if rebuilt else os.fspath(file)
+    tokenizer = tokenizer_from_bytes(kind, data, config.token_length, bool(config.lowercase))
     if tokenizer.vocab_size > config.text.vocab_size:
         raise TokenizerError(
             f"{file}: {tokenizer.vocab_size} tokens, but the checkpoint's table has "

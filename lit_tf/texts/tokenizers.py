@@ -54,21 +54,13 @@ def _utf8(text, what):
     if isinstance(text, tf.Tensor) and text.dtype == tf.string and text.shape.rank == 0:
         text = text.numpy()
     if not isinstance(text, (str, bytes)):
-        raise TokenizerError(
-            f"{what} is {type(text).__name__} ({_shorten(text)}); expected a string."
-        )
+        raise TokenizerError(f"{what} is {type(text).__name__} ({text!a:.40}); expected a string.")
     try:
         data = text.encode() if isinstance(text, str) else bytes(text)
         data.decode()
     except UnicodeError as e:
-        raise TokenizerError(f"{what} ({_shorten(text)}) is not valid Unicode: {e}.") from None
+        raise TokenizerError(f"{what} ({text!a:.40}) is not valid Unicode: {e}.") from None
     return data
-
-
-def _shorten(value, limit=40):
-    """Returns the representation of a value, cut to what fits in an error message."""
-    text = ascii(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 _CALLS_BEFORE_TRACING = 10

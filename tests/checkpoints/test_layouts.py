@@ -159,7 +159,7 @@ HEAD = "txt/head/kernel"
 FAULTS = {
     "missing": (lambda a: a.pop(HEAD), [HEAD, "is missing"]),
     "renamed": (lambda a: a.update({"txt/haed/kernel": a.pop(HEAD)}), ["txt/haed/kernel"]),
-    "misshapen": (lambda a: a.update({HEAD: a[HEAD][:5]}), [HEAD, r"\(5, 48\)", r"\(128, \*\)"]),
+    "misshapen": (lambda a: a.update({HEAD: a[HEAD][:5]}), [HEAD, r"\(5, 48\)", r"\(128, 48\)"]),
     "extra": (lambda a: a.update({"img/extra": np.zeros(3, np.float32)}), ["img/extra"]),
     "integers": (lambda a: a.update({HEAD: a[HEAD].astype(np.int32)}), [HEAD, "int32", "float32"]),
     "not a number": (lambda a: a[HEAD].__setitem__((0, 0), np.nan), [HEAD, "NaN"]),
@@ -178,11 +178,11 @@ FAULTS = {
     ),
     "missing block": (
         lambda a: [a.pop(k) for k in list(a) if "encoderblock_1/" in k],
-        ["encoderblock_1/ is missing"],
+        ["encoderblock_1/.* missing"],
     ),
     "far too many blocks": (
         lambda a: a.update({"img/Transformer/encoderblock_99999/x": np.zeros(1, np.float32)}),
-        ["encoderblock_3/ is missing"],
+        ["encoderblock_3/.* missing"],
     ),
     "missing in a block": (
         lambda a: a.pop("img/Transformer/encoderblock_1/LayerNorm_0/scale"),
