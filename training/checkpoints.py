@@ -6,6 +6,7 @@ perhaps the record `ckpt-30.json` lie beside them, so that `lit_tf.load` reads t
 and delete the last checkpoint to go back.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -29,11 +30,30 @@ def steps_in(folder: str) -> list[int]:
     return sorted({int(found[1]) for name in names if (found := _FILE.fullmatch(name))})
 
 
+@contextlib.contextmanager
+def writing_to(workdir: str):
+    """Explains errors of reading and writing a workdir: what failed, and what is left."""
+    folder = f"{workdir}/checkpoints"
+    try:
+        yield
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        # Half a checkpoint is useless, and it may fill the very disk that is full.
+        last = ""
+        with contextlib.suppress(tf.errors.OpError):
+            for leftover in tf.io.gfile.glob(f"{folder}/*_temp"):
+                tf.io.gfile.rmtree(leftover)
+            if steps := steps_in(folder):
+                last = f". The last whole checkpoint is {folder}/ckpt-{steps[-1]}"
+        raise TrainingError(
+            f"cannot write to {workdir}: {_line(error)}{last}; make room and run the same command "
+            "again"
+        ) from error
+
+
 class Checkpoints:
     """The checkpoints of every parameter and all optimizer state of a `ReplicaStep`.
 
-    (Not of the model object: TensorFlow saves only attributes of kinds that it knows, and silently
-    leaves out the rest.)
+    (Of the model object, TensorFlow would silently leave out attributes of kinds unknown to it.)
     """
 
     def __init__(self, workdir, step, keep):
@@ -114,10 +134,7 @@ def _line(error):
 
 
 class Best:
-    """Keeps the model with the best figure of a run, as best.npz.
-
-    `save` is a function that writes best.npz; `start` is where the run begins or goes on.
-    """
+    """Keeps the model with the best figure of a run, by `save()`; the run goes on from `start`."""
 
     def __init__(self, workdir, name, start, save):
         self._path, self._name, self._save, self._best = f"{workdir}/best.json", name, save, None

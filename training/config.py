@@ -200,34 +200,30 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict) -> "TrainConfig":
         """The inverse of `to_dict`; unknown keys and values of a wrong type are refused."""
-        return _from_dict(cls, values, "")
+        return _from_dict(cls, values)
 
 
 def check(config: TrainConfig) -> None:
     """Refuses a config that could only fail later."""
-
-    def one_of(field, value, allowed):
+    loss = SOFTMAX if ":" in config.loss.name else config.loss.name  # "module:function"
+    for field, value, allowed in (
+        ("model.locking", config.model.locking, LOCKINGS),
+        ("loss.name", loss, LOSSES),
+        ("dtype", config.dtype, ("bfloat16", "float32")),
+    ):
         if value not in allowed:
             raise ConfigError(
                 f"{field} is {reprlib.repr(value)}; expected one of {', '.join(allowed)}"
             )
-
-    one_of("model.locking", config.model.locking, LOCKINGS)
-    if ":" not in config.loss.name:  # else "module:function"
-        one_of("loss.name", config.loss.name, LOSSES)
-    one_of("dtype", config.dtype, ("bfloat16", "float32"))
     _check_ranges(config)
     config.optimizer.check(config.steps)
-    if config.checkpoint_every % config.steps_per_loop:
-        raise ConfigError(
-            f"checkpoint_every ({config.checkpoint_every}) is not a multiple of steps_per_loop "
-            f"({config.steps_per_loop}): checkpoints are written between host calls"
-        )
-    if config.eval.every % config.steps_per_loop:
-        raise ConfigError(
-            f"eval.every ({config.eval.every}) is not a multiple of steps_per_loop "
-            f"({config.steps_per_loop}): evaluators run between host calls"
-        )
+    checkpoints, evaluations = config.checkpoint_every, config.eval.every
+    for name, every in (("checkpoint_every", checkpoints), ("eval.every", evaluations)):
+        if every % config.steps_per_loop:
+            raise ConfigError(
+                f"{name} ({every}) is not a multiple of steps_per_loop ({config.steps_per_loop}): "
+                "checkpoints are written and evaluators run between host calls"
+            )
     if config.model.bias is not None and config.loss.name == SOFTMAX:
         raise ConfigError("model.bias is set, but a softmax loss cannot train it; set it to None")
     if config.batch_size == 1 and config.loss.name == SOFTMAX:
@@ -372,7 +368,7 @@ def _override(values, override):
     for group in groups:
         place = place.get(group) if isinstance(place, dict) else None
     if not isinstance(place, dict) or field not in place:
-        near = nearest(key[:200], list(_field_names(values)))
+        near = nearest(key[:200], flat(values))
         raise ConfigError(f"unknown config key {reprlib.repr(key)}{near}")
     if isinstance(place[field], dict):
         raise ConfigError(f"{key} is a group of {', '.join(place[field])}; set one of them")
@@ -449,19 +445,15 @@ def _has_type(value, kind):
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _from_dict(cls, values, prefix):
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    made = {}
+def _from_dict(cls, values, prefix=""):
+    kinds, made = typing.get_type_hints(cls), {}
     for key, value in values.items():
-        if key not in fields:
-            raise ConfigError(f"unknown config key {prefix + key!r}{nearest(key, fields)}")
-        kind = hints[key]
-        if dataclasses.is_dataclass(kind):
-            value = _from_dict(kind, value, f"{prefix}{key}.")
+        if key not in kinds:
+            raise ConfigError(f"unknown config key {prefix + key!r}{nearest(key, kinds)}")
+        if dataclasses.is_dataclass(kinds[key]):
+            made[key] = _from_dict(kinds[key], value, f"{prefix}{key}.")
         else:
-            value = _coerce(value, kind, prefix + key)
-        made[key] = value
+            made[key] = _coerce(value, kinds[key], prefix + key)
     return cls(**made)
 
 
@@ -489,9 +481,10 @@ def _coerce(value, kind, name):
     raise ConfigError(f"{name} is {reprlib.repr(value)}; expected {expected}")
 
 
-def _field_names(values, prefix=""):
+def flat(values: dict, prefix="") -> dict:
+    """Returns {"optimizer.lr": 0.001, ...} of a config's nested dicts."""
+    found = {}
     for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _field_names(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= inner
+    return found

@@ -8,11 +8,7 @@ from lit_tf.errors import TrainingError
 
 
 class HostCall:
-    """Runs a `ReplicaStep` under a strategy, many steps per call.
-
-    What the host wants to know of a step stays in variables on the device, so nothing comes back
-    before the last step of a call.
-    """
+    """Runs a `ReplicaStep`, many steps per call; until the last, its figures stay on the device."""
 
     def __init__(self, strategy, step):
         self._strategy, self._step = strategy, step

@@ -13,16 +13,10 @@ BERT_VOCABULARY = 30_522  # arXiv:1810.04805, section 3, of the uncased models
 SIZES = ("width", "depth", "num_heads", "mlp_dim")
 
 
-def image_tower(name: str) -> ViTConfig | None:
-    """Returns the image tower of a published model or of a checkpoint; None if there is neither."""
+def known_tower(name: str, tower: str) -> ViTConfig | BertConfig | TextTransformerConfig | None:
+    """Returns the "image" or "text" tower of a published model or of a checkpoint, or None."""
     model = registry.find_published(name)
-    return model.image if model else _read(name, "image")
-
-
-def text_tower(name: str) -> BertConfig | TextTransformerConfig | None:
-    """Returns the text tower of a published model or of a checkpoint; None if there is neither."""
-    model = registry.find_published(name)
-    return model.text if model else _read(name, "text")
+    return getattr(model, tower) if model else _read(name, tower)
 
 
 def _read(name, tower):

@@ -10,9 +10,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lit_tf.contrastive.collectives import Collectives
-from lit_tf.errors import DataError, TrainingError
+from lit_tf.errors import DataError
 
-from .checkpoints import Checkpoints, steps_in
+from .checkpoints import Checkpoints, writing_to
 from .distribution import strategies
 from .host_call import HostCall
 
@@ -32,8 +32,7 @@ class WorkerLost(Exception):
 class Loop:
     """A run from its last checkpoint to its end.
 
-    Only the chief writes and shows anything. The other workers compute the same figures, because
-    every worker has to take part in every collective.
+    Only the chief writes and shows anything, but every worker takes part in every collective.
     """
 
     def __init__(self, config, strategy, step, workdir):
@@ -122,7 +121,7 @@ class Loop:
             self._evaluating = False
         self.evaluated = figures
         if self.best is not None:
-            with self._explaining_write_errors():
+            with writing_to(self._workdir):
                 self.best.offer(figures, self.steps_taken, writes=self._chief)
         self._write_summaries("eval", figures)
         if not bar.disable:  # a disabled bar's `write` still writes, on every worker
@@ -133,7 +132,7 @@ class Loop:
         """Writes {name: figure} for TensorBoard, into the workdir's folder `part`."""
         if not self._chief:
             return
-        with self._explaining_write_errors():
+        with writing_to(self._workdir):
             if part not in self._writers:
                 self._writers[part] = tf.summary.create_file_writer(f"{self._workdir}/{part}")
             with self._writers[part].as_default(self.steps_taken):
@@ -145,7 +144,7 @@ class Loop:
         # Not twice: overwriting the last whole checkpoint would put it at risk.
         step = self.steps_taken
         if self._chief and step != self._saved:
-            with self._explaining_write_errors():
+            with writing_to(self._workdir):
                 self._checkpoints.save(step)
         self._saved = step
 
@@ -185,28 +184,6 @@ class Loop:
             return Collectives().all_reduce([tf.cast(x, tf.float32) + 0.0])[0]
 
         return self._strategy.run(total, args=(flag,))
-
-    @contextlib.contextmanager
-    def _explaining_write_errors(self):
-        """Turns a write error into one that says what could not be written, and what is left.
-
-        It stands only around code that writes, and so matters on the chief only. Other errors
-        (data, the network, another worker) keep their own words and leave the checkpoints alone.
-        """
-        folder = f"{self._workdir}/checkpoints"
-        try:
-            yield
-        except (OSError, tf.errors.OpError) as error:
-            # Half a checkpoint is useless, and it may fill the very disk that is full.
-            for leftover in tf.io.gfile.glob(f"{folder}/*_temp"):
-                with contextlib.suppress(tf.errors.OpError):
-                    tf.io.gfile.rmtree(leftover)
-            steps = steps_in(folder)
-            last = self._checkpoints.path(steps[-1]) if steps else None
-            raise TrainingError(
-                f"cannot write to {self._workdir}: {str(error).splitlines()[0]}. The last whole "
-                f"checkpoint is {last}; make room and run the same command again"
-            ) from error
 
 
 @contextlib.contextmanager

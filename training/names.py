@@ -1,7 +1,4 @@
-"""Names that configs and commands take, each spelled here once.
-
-They need no TensorFlow, so `--help` and the refusal of a wrong name are quick.
-"""
+"""Names that configs and commands take; they need no TensorFlow, so `--help` is quick."""
 
 AUTO, TPU, MIRRORED, MULTI_WORKER = "auto", "tpu", "mirrored", "multi_worker"
 ONE_DEVICE = "one_device"

@@ -12,16 +12,13 @@ from lit_tf.model import LitModel
 from lit_tf.texts.tokenizers import load_tokenizer, tokenizer_from_bytes
 
 from .config import ModelConfig, TrainConfig, parse_sizes
-from .known_towers import BERT_VOCABULARY, BERTS, SIZES, TRANSFORMERS, image_tower, text_tower
+from .known_towers import BERT_VOCABULARY, BERTS, SIZES, TRANSFORMERS, known_tower
 
 _TEXT_KINDS = {"bert": BertConfig, "transformer": TextTransformerConfig}
 
 
 def build_model(config: TrainConfig) -> LitModel:
-    """Builds the two towers of a run and fills them from their checkpoints.
-
-    Call it in the strategy's scope.
-    """
+    """Builds and fills the two towers of a run. Call it in the strategy's scope."""
     c = config.model
     policy = config.dtype_policy
     _check_starts(c)
@@ -49,11 +46,9 @@ def build_model(config: TrainConfig) -> LitModel:
 
 
 def tower_sizes(name: str) -> tuple[type, dict[str, int]]:
-    """The kind and the sizes of a tower, as `model.image` and `model.text` name it.
+    """The kind and the sizes of a tower that `model.image` or `model.text` names, without its file.
 
-    Reads no file. Sizes that the name leaves open are not in the result: the side of an image, the
-    length of a text if the name does not give it, and the rows of the token table, which depend on
-    the vocabulary.
+    It leaves open what the name does: an image's side, a text's length, rows of the token table.
     """
     variant, _, patch = name.partition("/")
     kind, _, sizes = name.partition(":")
@@ -84,7 +79,7 @@ def image_config(name: str, resolution: int) -> ViTConfig:
     try:
         kind, sizes = tower_sizes(name)
     except ConfigError:
-        known = image_tower(name)
+        known = known_tower(name, "image")
         if known is None:
             raise
         return dataclasses.replace(known, image_size=resolution, out_dim=None)
@@ -100,7 +95,7 @@ def text_config(
     try:
         kind, sizes = tower_sizes(name)
     except ConfigError:
-        known = text_tower(name)
+        known = known_tower(name, "text")
         if known is None:
             raise
         return dataclasses.replace(known, out_dim=None)
@@ -149,20 +144,15 @@ def _check_starts(c: ModelConfig):
         ("image", c.locking[0], c.image_init),
         ("text", c.locking[1], c.text_init),
     ):
+        fresh = f"model.locking {c.locking!r} starts the {tower} tower from scratch, but"
         if letter == "u" and init:
-            raise ConfigError(
-                f"model.locking {c.locking!r} starts the {tower} tower from scratch, but "
-                f"model.{tower}_init is {init!r}; clear one of the two"
-            )
+            raise ConfigError(f"{fresh} model.{tower}_init is {init!r}; clear one of the two")
+        if letter == "u" and c.init:
+            raise ConfigError(f"{fresh} model.init {c.init!r} contains it")
         if letter != "u" and not (init or c.init):
             raise ConfigError(
                 f"model.locking {c.locking!r} starts from a pre-trained {tower} tower, but "
                 f"neither model.{tower}_init nor model.init is set"
-            )
-        if letter == "u" and c.init:
-            raise ConfigError(
-                f"model.locking {c.locking!r} starts the {tower} tower from scratch, but "
-                f"model.init {c.init!r} contains it"
             )
 
 

@@ -15,12 +15,12 @@ import tensorflow as tf
 import lit_tf
 from lit_tf import loading
 from lit_tf.checkpoints import record
-from lit_tf.errors import ConfigError, TrainingError
+from lit_tf.errors import ConfigError
 from lit_tf.files import replacing_path
 from lit_tf.images.preparation import preparation
 
-from .checkpoints import Best
-from .config import TrainConfig, check_batch
+from .checkpoints import Best, writing_to
+from .config import TrainConfig, check_batch, flat
 from .data import Counters, make_train_dataset, make_validation_dataset, open_source
 from .data.embeddings import check_embeddings
 from .data.shard_sizes import shard_sizes
@@ -33,7 +33,7 @@ from .evaluation.images import Decoding
 from .loop import Loop, WorkerLost, validation_loss
 from .step import build_step
 from .towers import build_model
-from .workdir import PLACES, Beginning, flat, taken
+from .workdir import PLACES, Beginning, taken
 
 # What workers may each have their own of: where things are, and what changes nothing together.
 _OWN = (*PLACES, "eval.data_dir", "name", "data.max_bad_share", "keep_checkpoints")
@@ -70,7 +70,7 @@ def train(config: TrainConfig, workdir, *, strategy=None):
         check_agreement(strategy, {**versions, **shared})
         source, held_out = _open_data(config)
         if strategies.is_chief(strategy):  # the other workers wait for the chief
-            with _writing_to(workdir):
+            with writing_to(workdir):
                 stack.enter_context(taken(workdir))
         return _train(config, workdir, strategy, source, held_out)
 
@@ -78,7 +78,7 @@ def train(config: TrainConfig, workdir, *, strategy=None):
 def _train(config, workdir, strategy, source, held_out):
     chief, sizes = strategies.is_chief(strategy), shard_sizes(source)
     check_agreement(strategy, {"the data's shards": sizes, "the data's lengths": source.lengths})
-    with _writing_to(workdir):
+    with writing_to(workdir):
         beginning = Beginning(workdir, config)
         beginning.check_data(sizes)
     if chief:
@@ -96,7 +96,7 @@ def _train(config, workdir, strategy, source, held_out):
     if strategies.has_workers(strategy):
         check_agreement(strategy, {"the parameters": model.fingerprint()})
     if chief:
-        with _writing_to(workdir):
+        with writing_to(workdir):
             beginning.write(sizes, start)
     for stored in (source, held_out):
         if stored is not None and stored.embeddings:  # by the tower that final.npz will hold
@@ -169,10 +169,7 @@ def _batch_options(config, model):
 
 
 def _evaluators(config, strategy, model, step, source, held_out, counters):
-    """Returns the evaluators. Whatever they read is opened here, so what is missing shows now.
-
-    Who trains on pairs of his own need not have the datasets that a shipped config evaluates on.
-    """
+    """Returns the evaluators, opened. Who trains on pairs of his own need not have their data."""
     decoding = Decoding(config.data.exif, config.data.max_pixels)
     own = not isinstance(source, TfdsSource)
     patches = config.data.max_patches
@@ -236,26 +233,13 @@ def _report(strategy, counters):
             print(f"{who}{what}: {counted.report()}", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def _writing_to(workdir):
-    """Explains errors of reading and writing a workdir."""
-    try:
-        yield
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise TrainingError(f"cannot write to {workdir}: {str(error).splitlines()[0]}") from error
-
-
 def _save_model(model, workdir, name):
     """Writes NAME.npz and what belongs beside it, local or remote, each whole or not at all."""
-    try:
-        with tempfile.TemporaryDirectory() as local:
-            remote = "://" in workdir
-            lit_tf.save_npz(model, f"{local if remote else workdir}/{name}.npz")
-            for file in os.listdir(local):
-                with replacing_path(f"{workdir}/{file}") as new:
-                    tf.io.gfile.copy(f"{local}/{file}", new)
-    except (OSError, tf.errors.OpError) as error:
-        raise TrainingError(f"cannot write {workdir}/{name}.npz: {error}") from error
+    with writing_to(workdir), tempfile.TemporaryDirectory() as local:
+        lit_tf.save_npz(model, f"{local if '://' in workdir else workdir}/{name}.npz")
+        for file in os.listdir(local):
+            with replacing_path(f"{workdir}/{file}") as new:
+                tf.io.gfile.copy(f"{local}/{file}", new)
 
 
 def main(argv=None) -> int:

@@ -11,7 +11,7 @@ from lit_tf.errors import ConfigError, DataError, TrainingError
 from lit_tf.files import parse_object, write_text
 
 from .checkpoints import steps_in
-from .config import TrainConfig
+from .config import TrainConfig, flat
 from .data.shard_sizes import differences, read_sizes, write_sizes
 
 
@@ -55,22 +55,8 @@ PLACES = _DATA + _START
 _START += ("model.image", "model.text")  # perhaps the path of a checkpoint, for its sizes
 
 
-def flat(values: dict, prefix="") -> dict:
-    """Returns {"optimizer.lr": 0.001, ...} of a config's nested dicts."""
-    found = {}
-    for key, value in values.items():
-        inner = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        found.update(inner)
-    return found
-
-
 class Beginning:
-    """What a run began with, against which it is compared when it goes on.
-
-    Args:
-        workdir: the run's folder, with `config.json`, `shards.json` and `run.json`.
-        config: the config now.
-    """
+    """What the run in a workdir began with, against which it is compared when it goes on."""
 
     def __init__(self, workdir: str, config):
         self._workdir, self._config = workdir, config

@@ -23,7 +23,7 @@ from lit_tf.training.config import (
     TrainConfig,
     parse_arguments,
 )
-from lit_tf.training.known_towers import TRANSFORMERS, image_tower, text_tower
+from lit_tf.training.known_towers import TRANSFORMERS, known_tower
 
 # What big_vision starts from, by argument: AugReg checkpoints (arXiv:2106.10270) and BERT's own.
 _AUGREG = {m.config_arg: m.name for m in registry.UPSTREAM.values() if m.tower == "image"}
@@ -104,12 +104,7 @@ def _image(name):
     """Returns (checkpoint, resolution) of an image tower."""
     if name in _AUGREG:
         return _AUGREG[name], 224
-    tower = image_tower(name)
-    if tower is None:
-        raise ConfigError(
-            f"img is {name!r}; expected one of {', '.join(_AUGREG)}, a published model (see "
-            f"`lit-tf models`) or the path of a checkpoint{registry.did_you_mean(name)}"
-        )
+    tower = _known(name, "image", "img", _AUGREG)
     return name, tower.image_size
 
 
@@ -119,13 +114,19 @@ def _text(name):
         return _BERT[name], 16
     if name in TRANSFORMERS:
         return None, 64
-    tower = text_tower(name)
-    if tower is None:
-        raise ConfigError(
-            f"txt is {name!r}; expected one of {', '.join([*_BERT, *TRANSFORMERS])}, a published "
-            f"model (see `lit-tf models`) or the path of a checkpoint{registry.did_you_mean(name)}"
-        )
+    tower = _known(name, "text", "txt", [*_BERT, *TRANSFORMERS])
     return name, usual_token_length(tower)
+
+
+def _known(name, tower, argument, others):
+    """Returns the configuration of a published model's tower, or of a checkpoint's."""
+    found = known_tower(name, tower)
+    if found is None:
+        raise ConfigError(
+            f"{argument} is {name!r}; expected one of {', '.join(others)}, a published model (see "
+            f"`lit-tf models`) or the path of a checkpoint{registry.did_you_mean(name)}"
+        )
+    return found
 
 
 def _start(init, letter, checkpoint):

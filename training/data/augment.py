@@ -86,10 +86,7 @@ def flip_lr(image, uniform):
 
 
 def rand_augment(image, uniform, magnitude):
-    """RandAugment (arXiv:1909.13719) as in big_vision on uint8 (H, W, 3).
-
-    `uniform`, float32 (layers, 4) in [0, 1), draws operation, sign and a cutout's place.
-    """
+    """RandAugment as in big_vision on uint8 (H, W, 3); `uniform` is (layers, 4) in [0, 1)."""
     shape = image.shape
     for layer in range(uniform.shape[0]):
         image = _one_of_all(image, uniform[layer], magnitude)
@@ -122,8 +119,7 @@ def apply(name, image, draw, magnitude):
 def _contrast_background(image):
     """Returns the flat image that Contrast blends with: height * width / 256, at most 255.
 
-    The original means to take the mean grey value, but it sums the histogram's counts, not the
-    counts times their values.
+    (The original means to take the mean grey, but sums the histogram's counts.)
     """
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
     level = tf.minimum(height * width / 256.0, 255.0)

@@ -6,14 +6,6 @@ strings is several captions of one image. Any other value is not a caption, and 
 
 import json
 
-_KINDS = {
-    bool: "true or false",
-    dict: "an object",
-    float: "a number",
-    int: "a number",
-    type(None): "null",
-}
-
 
 def sample_captions(data: dict[str, bytes], names) -> tuple[list[bytes], str]:
     """Returns (captions in UTF-8, ""), or ([], the reason in words) if a sample has none.
@@ -48,11 +40,6 @@ def _texts(value, key):
             raise _NotCaptionsError("is missing")
         value = value[part]
     texts = value if isinstance(value, list) else [value]
-    wrong = [text for text in texts if not isinstance(text, str)]
-    if wrong:
-        found = _KINDS.get(type(wrong[0]), "a list")
-        found = f"a list with {found} in it" if isinstance(value, list) else found
-        raise _NotCaptionsError(f"is {found}; expected a string or a list of strings")
-    if not texts:
-        raise _NotCaptionsError("is an empty list")
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise _NotCaptionsError(f"is {json.dumps(value):.40}; expected a text or a list of texts")
     return texts

@@ -46,7 +46,7 @@ def check_embeddings(source, model) -> None:
     if manifest["resolution"] != side:
         raise DataError(
             f"{folder} holds embeddings of images of {manifest['resolution']} pixels, but "
-            f"model.resolution is {side}; change it, or precompute again with --resolution {side}"
+            f"model.resolution is {side}; change it, or precompute again with this config"
         )
     if manifest["image_tower"] != model.fingerprint("img/"):
         raise DataError(

@@ -1,11 +1,8 @@
 """From undecoded records to batches: decode, resize, augment, choose a caption, tokenize.
 
-Randomness is stateless: an example's random numbers are a function of the seed and of its position
-in the host's stream, so parallel maps may run in any order.
-
-A bad record must not shift its successors. Otherwise a batch would depend on all the damage before
-it, and a resumed run would have to decode all those records again. So a good example from the tail
-of the previous batch takes the place of a bad one.
+An example's random numbers are a function of the seed and of its position in the host's stream, so
+parallel maps may run in any order. A bad record must not shift its successors: a resumed run would
+have to decode all records before. So a good example of the previous batch's tail takes its place.
 """
 
 import math
@@ -109,10 +106,7 @@ def clean(texts):
 
 
 def attempt(function, argument, fallback):
-    """Returns (function(argument), True), or (fallback, False) if one of its ops fails.
-
-    A TensorFlow graph cannot catch an error, but a dataset of one element can skip it.
-    """
+    """Returns (function(argument), True), or (fallback, False) if an op fails, also in a graph."""
     dataset = tf.data.Dataset.from_tensors(argument).map(lambda *x: (function(*x), True))
     dataset = dataset.apply(tf.data.Dataset.ignore_errors)
     failed = tf.data.Dataset.from_tensors((fallback, tf.constant(False)))
@@ -120,10 +114,7 @@ def attempt(function, argument, fallback):
 
 
 def _preparation(source, data_config, augmentation, image_size, seed):
-    """Returns a function of (position, record, wanted) to one example and its status.
-
-    Without a seed nothing is drawn: the first text, the first view, no augmentation.
-    """
+    """Returns a function of (position, record, wanted) to an example; seed None draws nothing."""
     transform, draws = augment.parse(augmentation)
     if source.embeddings and augmentation:
         raise ConfigError(
@@ -192,10 +183,7 @@ def _spares(max_bad_share, batch):
 
 
 def _fill(dataset, spares):
-    """Replaces bad examples by good ones from the tail of the previous batch.
-
-    If there are too few, good examples of the batch itself appear twice.
-    """
+    """Replaces bad examples by good ones of the previous batch's tail, else of the batch itself."""
 
     def blank(spec):
         shape = [spares, *spec.shape[1:]]

@@ -14,10 +14,7 @@ _NAMED = 5
 
 
 def shard_sizes(source) -> dict[str, int]:
-    """Returns {name: bytes} of an open source's files.
-
-    Names are relative to the files' common folder. A file that cannot be read has the size -1.
-    """
+    """Returns {name below their common folder: bytes, -1 if unreadable} of a source's files."""
     paths = sorted(source.files)
 
     def size(path):

@@ -1,8 +1,7 @@
 """Where pairs come from: tfds, img2dataset's shards, tables of paths, `lit-tf precompute`'s shards.
 
-A source is a list of shards of known lengths that can be read from front to back, and a function
-from a record to its undecoded image (or its image embeddings) and its texts. Paths may be local or
-on any file system that `tf.io.gfile` knows, `gs://` among them.
+A source is a list of shards of known lengths that are read from front to back, and a function from
+a record to its undecoded image (or embeddings) and texts. Paths are those of `tf.io.gfile`.
 """
 
 import contextlib
@@ -90,7 +89,6 @@ class TFRecordSource(_PairSource):
     """TFRecords of tf.train.Examples with the fields of img2dataset: see `_PairSource`."""
 
     def parse(self, record):
-        """See `Source`."""
         names = (*self._image_names, *self._text_names)
         fields = {name: tf.io.VarLenFeature(tf.string) for name in names}
         fields = tf.io.parse_single_example(record["record"], fields)
@@ -100,7 +98,6 @@ class TFRecordSource(_PairSource):
         return {"image": tf.concat([images, [""]], 0)[0], "texts": texts}
 
     def describe(self, shard, index):
-        """See `Source`."""
         try:
             for record in tf.data.TFRecordDataset(self.paths[shard]).skip(index).take(1):
                 return tfrecord.describe(record.numpy())
@@ -110,14 +107,9 @@ class TFRecordSource(_PairSource):
 
 
 class TarSource(_PairSource):
-    """Webdataset tars: see `_PairSource`.
-
-    The texts may be in the JSON member: "json" or "json/NAME", see `captions`.
-    """
+    """Webdataset tars, with texts perhaps in the JSON member ("json/NAME"): see `_PairSource`."""
 
     def read(self, shard, skip):
-        """See `Source`."""
-
         def pairs(shard, skip):
             wanted = tar.extensions((*self._image_names, *self._text_names))
             path = self.paths[shard]
@@ -129,7 +121,6 @@ class TarSource(_PairSource):
         return _from_python(pairs, shard, skip)
 
     def describe(self, shard, index):
-        """See `Source`."""
         return tar.describe(self.paths[shard], index, self._limit, self._text_names)
 
 
@@ -193,8 +184,6 @@ class ParquetSource(Source):
         self.files = files
 
     def read(self, shard, skip):
-        """See `Source`."""
-
         def pairs(shard, skip):
             path, group, skip = self.paths[shard], int(self._groups[shard]), int(skip)
             with tables.open_parquet(path) as file:
@@ -209,7 +198,6 @@ class ParquetSource(Source):
         return _from_python(pairs, shard, skip)
 
     def name(self, shard, index):
-        """See `Source`."""
         return f"{os.path.basename(self.paths[shard])} row {self._first[shard] + index + 1}"
 
     def _image(self, path, value):
@@ -256,8 +244,6 @@ class TableSource(Source):
         return other
 
     def read(self, shard, skip):
-        """See `Source`."""
-
         def row(shard, index):
             path, texts = self._rows[shard][index]
             # Reading a file with a problem could wait for ever or take all memory, so the path is
@@ -273,29 +259,21 @@ class TableSource(Source):
         return tf.data.Dataset.range(skip, tf.gather(lengths, shard)).map(record)
 
     def parse(self, record):
-        """See `Source`."""
         return {"image": tf.io.read_file(record["path"]), "texts": record["texts"]}
 
     def name(self, shard, index):
-        """See `Source`."""
         return os.fsencode(self._rows[shard][index][0]).decode("utf-8", "backslashreplace")
 
     def describe(self, shard, index):
-        """See `Source`."""
         return self._problem(self._rows[shard][index][0])
 
     def _problem(self, path):
         """Returns why an image's file is not read, or ""."""
-        try:
-            if "://" in path:
-                return ""
-            if not os.path.exists(path):
-                return "no such file"
-            if not os.path.isfile(path):
-                return "not a file"
-            size = os.stat(path).st_size
-        except (OSError, ValueError) as e:  # no access; a null character in the path
-            return str(e)
+        if "://" in path:
+            return ""
+        if not os.path.isfile(path):
+            return "no such file"
+        size = os.path.getsize(path)
         return f"{size:,} bytes, over data.max_example_bytes" if size > self._limit else ""
 
 
@@ -329,8 +307,14 @@ class TfdsSource(Source):
         self._skips = [i.skip for i in instructions]
         self._keys = config.image_key.split("/"), config.text_key.split("/")
         features = builder.info.features
-        _check_feature(name, features, config.image_key, tfds.features.Image)
-        _check_feature(name, features, config.text_key, tfds.features.Text)
+        known = leaves(features)
+        wanted_kinds = (tfds.features.Image, tfds.features.Text)
+        for key, kind in zip((config.image_key, config.text_key), wanted_kinds, strict=True):
+            if key not in known:
+                raise DataError(f"{name} has no feature {key!r}; it has {', '.join(sorted(known))}")
+            if not isinstance(known[key], kind):
+                found = type(known[key]).__name__
+                raise DataError(f"feature {key!r} of {name} is {found}, not {kind.__name__}")
         wanted, self._decoders = {}, {}
         for keys in self._keys:
             _set(wanted, keys, True)
@@ -338,17 +322,14 @@ class TfdsSource(Source):
         self._features = tfds.decode.PartialDecoding(wanted).extract_features(features)
 
     def read(self, shard, skip):
-        """See `Source`."""
         return super().read(shard, skip + tf.gather(tf.constant(self._skips, tf.int64), shard))
 
     def parse(self, record):
-        """See `Source`."""
         example = self._features.deserialize_example(record["record"], decoders=self._decoders)
         image, texts = (functools.reduce(operator.getitem, k, example) for k in self._keys)
         return {"image": image, "texts": tf.reshape(texts, [-1])}
 
     def name(self, shard, index):
-        """See `Source`."""
         return super().name(shard, self._skips[shard] + index)
 
 
@@ -370,7 +351,6 @@ class EmbeddingSource(Source):
         self._shape = (self.manifest["views"], self.manifest["width"])
 
     def parse(self, record):
-        """See `Source`."""
         one, many = tf.io.FixedLenFeature([], tf.string), tf.io.VarLenFeature(tf.string)
         fields = {"image_embedding": one, "texts": many}
         fields = tf.io.parse_single_example(record["record"], fields)
@@ -405,26 +385,13 @@ def _open(config, format_name):
     return kind(shards.survey(find_shards(config.source, format_name), scan), config)
 
 
-def _check_feature(name, features, key, kind):
-    feature = features
-    for part in key.split("/"):
-        feature = getattr(feature, "feature", feature)  # what a sequence is of
-        if not hasattr(feature, "keys") or part not in feature.keys():
-            known = ", ".join(sorted(_feature_names(features)))
-            raise DataError(f"{name} has no feature {key!r}; it has {known}")
-        feature = feature[part]
-    feature = getattr(feature, "feature", feature)
-    if not isinstance(feature, kind):
-        raise DataError(
-            f"feature {key!r} of {name} is {type(feature).__name__}, not {kind.__name__}"
-        )
-
-
-def _feature_names(features, prefix=""):
-    features = getattr(features, "feature", features)
+def leaves(features, prefix="") -> dict:
+    """Returns {"captions/text": feature} of all features of a tfds dataset, however nested."""
+    features = getattr(features, "feature", features)  # what a sequence is of
     if not hasattr(features, "items"):
-        return [prefix.rstrip("/")]
-    return [name for k, v in features.items() for name in _feature_names(v, f"{prefix}{k}/")]
+        return {prefix.rstrip("/"): features}
+    found = [leaves(inner, f"{prefix}{key}/") for key, inner in features.items()]
+    return {name: leaf for part in found for name, leaf in part.items()}
 
 
 def _set(tree, keys, value):

@@ -122,9 +122,8 @@ def read_in_order(source, pieces):
 def read_piece(source, shard, skip, take):
     """Returns exactly `take` records of a shard as dicts, even if it is damaged.
 
-    The dicts are `source.read`'s, with `shard` and `index` (int64: which record of which shard) and
-    `present` (bool). If a shard ends early, records that are not `present` fill the rest, so
-    positions in the stream do not depend on damage.
+    The dicts are `source.read`'s, with `shard` and `index` (int64) and `present` (bool). If a shard
+    ends early, records that are not `present` fill the rest.
     """
     dataset = source.read(shard, skip).take(take).apply(tf.data.Dataset.ignore_errors)
     missing = tf.nest.map_structure(_blank, dataset.element_spec)
@@ -144,10 +143,7 @@ def _blank(spec):
 
 
 def shuffle(dataset, buffer_size, seed):
-    """`Dataset.shuffle` seeded by an int64 (2,) tensor alone.
-
-    The order of the public method also depends on the global seed.
-    """
+    """`Dataset.shuffle`, seeded by an int64 (2,) tensor alone, not by the global seed too."""
     spec = dataset.element_spec
     variant = tf.raw_ops.ShuffleDataset(
         input_dataset=tf.data.experimental.to_variant(dataset),

@@ -95,10 +95,7 @@ def parquet_columns(path, file, image_columns=IMAGE_COLUMNS, caption_columns=CAP
 
 
 def holds_images(path: str, image_columns=IMAGE_COLUMNS) -> bool:
-    """Whether a Parquet file holds encoded images, not paths of images.
-
-    They are binary, or a struct with `bytes` and `path`, as Hugging Face's datasets write them.
-    """
+    """Whether a Parquet file holds encoded images (binary, or Hugging Face's struct), not paths."""
     with open_parquet(path) as file:
         name = _column(path, file.schema_arrow.names, image_columns)
         kind = str(file.schema_arrow.field(name).type)

@@ -227,10 +227,7 @@ def _extended(file, member, size):
 
 
 def _pax_records(data, offset):
-    """Returns those of {"path": bytes, "size": int} that PAX records set.
-
-    A record is "LENGTH KEY=VALUE" and a line feed; LENGTH counts all of it.
-    """
+    """Returns "path" (bytes), "size" (int) of PAX records: "LENGTH KEY=VALUE" and a newline."""
     found, start = {}, 0
     while start < len(data):
         digits = data[start : start + 8].split(b" ", 1)[0]

@@ -7,7 +7,6 @@ import urllib.parse
 import urllib.request
 
 import absl.logging
-import tensorflow as tf
 
 from lit_tf.errors import DataError, extra, nearest
 
@@ -19,17 +18,6 @@ with extra("train"):
 _OWN = {
     "digits": ("digit_pairs", "lit_tf.training.digits.dataset"),
     "digit_pairs": ("digit_pairs", "lit_tf.training.digits.dataset"),
-}
-
-# The file or folder that has to be downloaded by hand, and where to get it.
-_IMAGENET_VALIDATION = ("ILSVRC2012_img_val.tar", "https://image-net.org/download-images")
-_BY_HAND = {
-    "imagenet2012": _IMAGENET_VALIDATION,
-    "imagenet2012_real": _IMAGENET_VALIDATION,
-    "resisc45": (
-        "NWPU-RESISC45 (the unpacked folder)",
-        "https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs",
-    ),
 }
 
 
@@ -70,21 +58,15 @@ def _prepare(builder, name):
     # Where `data_dir` is after tfds's defaults. (pathlib would make gs:/ of gs://.)
     root = os.fspath(builder._data_dir_root)
     manual = os.path.join(root, "downloads", "manual")
-    if name.split("/")[0] in _BY_HAND:
-        what, source = _BY_HAND[name.split("/")[0]]
-        if not tf.io.gfile.exists(os.path.join(manual, what.split(" ")[0])):
-            raise NotPreparedError(
-                f"{name} is not prepared below {root}, and has to be downloaded by hand: put "
-                f"{what}, from {source}, into {manual} and run again; or point --data-dir (in a "
-                f"training config: data_dir) to a folder that holds {name} prepared by tfds"
-            )
     reason = _unreachable(builder)
     if not reason:
         try:
             builder.download_and_prepare()
             return
         except Exception as e:  # whatever a builder raises: no space, a changed checksum, ...
-            reason = next((line for line in str(e).splitlines() if line.strip()), repr(e)).strip()
+            reason = next((line for line in str(e).splitlines() if line.strip()), repr(e)).strip(
+                " .:"
+            )
     instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     raise NotPreparedError(
         f"{name} is not prepared below {root} and could not be: {reason}. Prepare it where there "

@@ -62,10 +62,7 @@ def load_digits():
 
 
 def _read_scikit_learns_file():
-    """Returns what `sklearn.datasets.load_digits` reads, (1797, 65): grey levels, then the class.
-
-    Importing scikit-learn for it takes four seconds, as long as drawing the test split.
-    """
+    """Returns `load_digits`' (1797, 65): greys, class. Importing scikit-learn takes seconds."""
     package = importlib.util.find_spec("sklearn")
     if package is None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
@@ -76,10 +73,7 @@ def _read_scikit_learns_file():
 
 @functools.cache
 def digit_splits():
-    """Returns {"train" (70 %), "validation" (10 %) and "test" (20 %): sorted int64 indices}.
-
-    Stratified by class, drawn once with a fixed seed. A digit is in one split only.
-    """
+    """Returns {"train" (70 %), "validation" (10 %), "test" (20 %): sorted indices}, by class."""
     _, classes = load_digits()
     rng = np.random.default_rng(2111_07991)
     parts = {"train": [], "validation": [], "test": []}
@@ -106,10 +100,7 @@ def choose_digits(digits, split, rng):
 
 
 def _place(coverage, center, scale, angle, slant, waves):
-    """Draws digits (N, 32, 32) on a (HEIGHT, WIDTH) canvas by inverse maps.
-
-    The maps are affine, with waves (N, 2, 3) on top: amplitude, frequency, phase along each axis.
-    """
+    """Draws digits (N, 32, 32) on a (HEIGHT, WIDTH) canvas by affine maps and waves (N, 2, 3)."""
     n, size, _ = coverage.shape
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     dy = y[None] - center[:, 0, None, None]  # (N, HEIGHT, WIDTH)

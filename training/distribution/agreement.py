@@ -12,10 +12,7 @@ from . import strategies
 
 
 def check_agreement(strategy, values: dict) -> None:
-    """Stops all workers, before any harm, if a value differs between them, and says which.
-
-    Every worker has to call it with the same keys.
-    """
+    """Stops all workers if a value differs between them, and says which. All have to call it."""
     if not strategies.has_workers(strategy):
         return
     digests = [hashlib.sha256(repr(value).encode()).digest() for value in values.values()]

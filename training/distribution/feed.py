@@ -1,9 +1,7 @@
 """Batches for the replicas of a strategy, from pipelines that run where they can.
 
-The pipelines need Python, to decode images and to count damaged examples, and tensorflow-text's
-ops, to tokenize. Some machines run only TensorFlow's own server, which has neither: the other hosts
-of a TPU slice, or a TPU that is reached over the network. For these, one pipeline on this machine
-feeds all replicas.
+The pipelines need Python and tensorflow-text. The other hosts of a TPU slice, or a TPU over the
+network, run only TensorFlow's server, so there one pipeline on this machine feeds all replicas.
 """
 
 import tensorflow as tf

@@ -5,7 +5,6 @@ import os
 import pathlib
 import reprlib
 
-import numpy as np
 import tensorflow as tf
 
 from lit_tf.errors import DataError, extra
@@ -15,22 +14,14 @@ from lit_tf.texts.tokenizers import load_tokenizer
 
 from .encoders import Encoder
 
-
-def _is_temperature(value):
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value is None or (number and 0 < value <= float(np.finfo(np.float32).max))
-
-
-# The fields read from `lit_manifest.json`: key -> (expected value in words, check of a value).
+# The fields read from `lit_manifest.json`, and their types; numbers are above 0.
+_NONE = type(None)
 _MANIFEST = {
-    "model": ("a name", lambda v: isinstance(v, str)),
-    "crop": ("true or false", lambda v: isinstance(v, bool)),
-    "resolution": (
-        "the side of the images in pixels",
-        lambda v: v is None or (type(v) is int and 0 < v < 1 << 16),
-    ),
-    "temperature": ("a number over 0", _is_temperature),
-    "lowercase": ("true, false or null", lambda v: v is None or isinstance(v, bool)),
+    "model": (str,),
+    "crop": (bool,),
+    "resolution": (int, _NONE),
+    "temperature": (int, float, _NONE),
+    "lowercase": (bool, _NONE),
 }
 
 
@@ -46,17 +37,15 @@ class _ArtefactEncoder(Encoder):
             raise DataError(
                 f"{folder}: expected what `lit-tf export` wrote, with {path.name} in it: {e!r}"
             ) from e
-        for key, (expected, fits) in _MANIFEST.items():
-            if not fits(manifest.get(key)):
-                found = reprlib.repr(manifest[key]) if key in manifest else "nothing"
-                raise DataError(
-                    f"{path} is damaged: {key} is {found}, expected {expected}; export again"
-                )
+        for key, kinds in _MANIFEST.items():
+            value = manifest.get(key)
+            number = type(value) in (int, float)
+            if type(value) not in kinds or (number and not 0 < value < 1 << 31):
+                raise DataError(f"{path} is damaged: {key} is {reprlib.repr(value)}; export again")
         self.manifest = manifest
         self.model_name = manifest["model"]
 
     def fingerprint(self, tower):
-        """Returns a digest of the artefact's files."""
         digest = hashlib.sha256(self.name.encode())
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and self._belongs(path, tower):
@@ -123,10 +112,7 @@ def _sides_in_graph(signature):
 
 
 class TFLiteEncoder(_ArtefactEncoder):
-    """`image_encoder.tflite` and `text_encoder.tflite`; see `_ArtefactEncoder`.
-
-    This library tokenizes the texts, with the vocabulary beside the graphs.
-    """
+    """`image_encoder.tflite` and `text_encoder.tflite`, with the vocabulary beside them."""
 
     name = "tflite"
 

@@ -7,7 +7,7 @@ import pathlib
 from lit_tf.errors import DataError
 
 from ..config import DataConfig
-from ..data.sources import TableSource, open_source
+from ..data.sources import TableSource, leaves, open_source
 from ..data.tables import is_table, read_captions
 from .images import (
     PUBLISHED,
@@ -76,20 +76,12 @@ def _of_source(source):
 
 def _caption_feature(builder):
     """Returns the keys that lead to a dataset's captions."""
-    features = builder.info.features
-    for first in ("captions", "caption", "text"):
-        if first not in features:
-            continue
-        inner = features[first]
-        inner = getattr(inner, "feature", inner)
-        if hasattr(inner, "keys"):
-            if "text" in inner.keys():
-                return first, "text"
-            continue
-        return (first,)
+    known = leaves(builder.info.features)
+    for name in ("captions/text", "captions", "caption/text", "caption", "text"):
+        if name in known:
+            return tuple(name.split("/"))
     raise DataError(
-        f"{builder.name} has no captions (captions/text, caption or text), only "
-        f"{', '.join(features)}"
+        f"{builder.name} has no captions (captions/text, caption or text), only {', '.join(known)}"
     )
 
 

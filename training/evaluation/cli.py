@@ -302,8 +302,7 @@ def _check_towers(found, config, spec):
     """Refuses a checkpoint whose model differs from the config's."""
     from ..towers import lit_config
 
-    wanted = lit_config(config)
-    differences = []
+    wanted, differences = lit_config(config), []
     for tower, sizes in (
         ("image", ("patch_size", "width", "depth", "num_heads", "mlp_dim", "pool")),
         ("text", ("kind", "width", "depth", "num_heads", "mlp_dim")),
@@ -311,9 +310,8 @@ def _check_towers(found, config, spec):
         a, b = getattr(wanted, tower), getattr(found, tower)
         if b is None:
             raise ConfigError(f"{config.model.init} has no {tower} tower")
-        for size in sizes:
-            if getattr(a, size) != getattr(b, size):
-                differences.append(f"{tower} {size} {getattr(a, size)}, not {getattr(b, size)}")
+        pairs = [(size, getattr(a, size), getattr(b, size)) for size in sizes]
+        differences += [f"{tower} {size} {x}, not {y}" for size, x, y in pairs if x != y]
     if wanted.token_length != found.token_length:
         differences.append(f"{wanted.token_length} tokens, not {found.token_length}")
     if (wanted.image.out_dim is None) != (found.image.out_dim is None):

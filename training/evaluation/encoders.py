@@ -1,11 +1,8 @@
 """Embeds whole datasets: with a Keras model under a strategy, or with what a subclass calls.
 
-All encoders take the same uint8 pixels, decoded and resized by the same code, so their figures
-differ only by the model or the artefact (`artefacts`).
-
-Batches have one static shape. The last batch is padded with images whose number is -1. An image
-that cannot be decoded is dropped before batching. Every embedding comes with the number of its
-image, so neither case can count as an example or shift another image's result.
+All encoders take the same uint8 pixels. Batches have one static shape: padding has the number -1,
+and an image that cannot be decoded is dropped before. As every embedding comes with the number of
+its image, neither can count as an example or shift another's result.
 """
 
 import hashlib
@@ -87,11 +84,7 @@ def image_batches(
     batch_size: int,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """Returns one host's share of the images as batches of one static shape.
-
-    Elements are (int32 (batch,): numbers, -1 for padding; prepared images). Every host gets the
-    same number of batches.
-    """
+    """Returns a host's share as batches (int32 numbers, -1 for padding; images), equally many."""
     context = context or tf.distribute.InputContext()
     start, stop = _share(len(images), context)
 
@@ -115,8 +108,7 @@ def _share(count, context):
 def _static_batches(dataset, none, count, batch_size, context):
     """Batches a host's share of `count` elements, padded with `none`.
 
-    Every host returns the same number of batches, a multiple of its replicas: a collective that
-    one replica does not join would wait forever.
+    Every host returns the same number of batches, or a collective would wait forever.
     """
     replicas = context.num_replicas_in_sync // context.num_input_pipelines
     share = -(-count // context.num_input_pipelines)
@@ -175,7 +167,6 @@ class KerasEncoder(Encoder):
         return None if self.model.t is None else self.model.temperature
 
     def embed_images(self, images, progress=False):
-        """Embeds every image of a dataset; see `Encoder.embed_images`."""
         self.model.tower("image")
 
         def batches(batch_size, context):
@@ -185,7 +176,6 @@ class KerasEncoder(Encoder):
         return collect(len(images), results, f"{images.name} images", "img", progress)
 
     def embed_texts(self, texts, progress=False):
-        """Embeds texts; see `Encoder.embed_texts`."""
         return self.embed_tokens(self.model.tokenize(texts), progress)
 
     def embed_tokens(self, tokens: np.ndarray, progress: bool = False) -> np.ndarray:
@@ -205,7 +195,6 @@ class KerasEncoder(Encoder):
         return embedded.z[places]
 
     def fingerprint(self, tower):
-        """Returns a digest of the tower's variables, its precision and its tokenizer."""
         about = f"{self.model.dtype_policy.name} {self.model.config}"
         about += f" {self.prepare}" if tower == "image" else ""
         digest = hashlib.sha256(about.encode())

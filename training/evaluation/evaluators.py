@@ -17,10 +17,9 @@ KINDS = {"zero_shot": open_classification, "retrieval": open_captioned}
 
 
 class Evaluator:
-    """A dataset on which a model is measured repeatedly while it trains.
+    """A dataset, opened at once, on which a model is measured repeatedly while it trains.
 
-    The dataset is opened at once, so a missing one stops the run before it starts. Images are
-    embedded again only if the image tower has changed. With a locked tower, they are embedded once.
+    Images are embedded again only if the image tower has changed.
     """
 
     def __init__(self, kind, dataset, config, decoding, encoder, image_cache):
@@ -42,10 +41,7 @@ class Evaluator:
 def make_evaluators(
     model, config, strategy=None, *, decoding=PUBLISHED, max_patches=None, leave_out=False
 ) -> list[Evaluator]:
-    """Returns the evaluators that a run's `EvalConfig` asks for.
-
-    With `leave_out`, those whose data is not on this machine are left out, with a line for each.
-    """
+    """Returns the evaluators of an `EvalConfig`; `leave_out` those whose data is not here."""
     wanted = [(kind, name) for kind in KINDS for name in getattr(config, kind)]
     if not wanted:
         return []

@@ -72,16 +72,13 @@ class FileImages(Images):
         return len(self.paths)
 
     def identity(self):
-        """Returns the files' paths; see `Images.identity`."""
         return ("files", *self.paths)
 
     def encoded(self, start, stop):
-        """Returns the files' contents; see `Images.encoded`."""
         files = tf.data.Dataset.from_tensor_slices(tf.constant(self.paths[start:stop], tf.string))
         return files.map(tf.io.read_file, num_parallel_calls=tf.data.AUTOTUNE)
 
     def locate(self, i):
-        """Returns the file's path."""
         return self.paths[i]
 
 
@@ -97,11 +94,9 @@ class SourceImages(Images):
         return sum(self._source.lengths)
 
     def identity(self):
-        """Returns the shards; see `Images.identity`."""
         return ("shards", *self._source.paths)
 
     def encoded(self, start, stop):
-        """Returns encoded images; see `Images.encoded`. A missing or bad record gives b""."""
         return self._read(start, stop).map(lambda image, texts: image)
 
     def captions(self):
@@ -157,7 +152,6 @@ class TfdsImages(Images):
         return self._to - self._from
 
     def identity(self):
-        """Returns the split's folder and range; see `Images.identity`."""
         folder = str(self.builder.data_dir)
         return ("tfds", folder, self._split_name, self._from, self._to, self.image_key)
 
@@ -176,7 +170,6 @@ class TfdsImages(Images):
         )
 
     def encoded(self, start, stop):
-        """Returns the images as they are stored; see `Images.encoded`."""
         if start >= stop:  # tfds refuses an empty ReadInstruction
             return tf.data.Dataset.from_tensor_slices(tf.zeros([0], tf.string))
         decoders = tfds.decode.PartialDecoding(
@@ -196,7 +189,6 @@ class TfdsImages(Images):
         return rows
 
     def locate(self, i):
-        """Returns the image's file name, if it is known, and its number."""
         features = self.builder.info.features
         names = ("file_name", "filename", "image/filename", "id")
         key, place = next((k for k in names if k in features), None), super().locate(i)

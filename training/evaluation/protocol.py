@@ -1,8 +1,7 @@
 """The published protocol: from a dataset and an encoder to the figures.
 
-Nothing is left out silently. Images and texts that cannot be used are left out of the figure,
-counted, and named in the result's notes. If this would make the figure wrong, a `DataError` is
-raised instead.
+What cannot be used is left out of the figure, counted, and named in the result's notes; if the
+figure would be wrong without it, a `DataError` is raised.
 """
 
 import dataclasses
@@ -56,11 +55,9 @@ class ZeroShotResult(Result):
     groups: dict[str, int]  # {metric: its number of images}, of metrics of only some images
 
     def images_of(self, metric):
-        """Returns how many images a metric is computed on."""
         return self.groups.get(metric, self.images)
 
     def to_dict(self):
-        """Returns plain values, for JSON, with the accuracy per class."""
         return {
             **super().to_dict(),
             "kind": "zero_shot",
@@ -79,10 +76,7 @@ class ZeroShotResult(Result):
         return zero_shot_lib.correct(self.predictions, _padded(self.labels))
 
     def per_class(self) -> dict[int, tuple[float, int]]:
-        """Returns {class: (accuracy, images)} of every class that has images.
-
-        An image with several labels counts for each of them.
-        """
+        """Returns {class: (accuracy, images)}; an image counts for each of its labels."""
         right, groups = self.right, {}
         for i, row in enumerate(self.labels):
             for label in row:
@@ -104,7 +98,6 @@ class RetrievalResult(Result):
     ztxt: np.ndarray  # float32 (captions, D)
 
     def to_dict(self):
-        """Returns plain values, for JSON."""
         return {**super().to_dict(), "kind": "retrieval", "ties": "smaller index first"}
 
 
@@ -262,10 +255,7 @@ def _unlabelled(data, readable, keep):
 
 
 def _accuracies(predictions, labels, groups):
-    """Returns {metric: accuracy} of all images and of groups of classes, and {metric: images}.
-
-    An image belongs to the group of its first label.
-    """
+    """Returns {metric: accuracy} of all images and of groups by first label, {metric: images}."""
     right = zero_shot_lib.correct(predictions, _padded(labels))
     first = np.array([row[0] for row in labels])
     metrics, counts = {"accuracy": float(right.mean())}, {}

@@ -1,8 +1,6 @@
 """The report: one self-contained HTML file that shows what the model got wrong.
 
-`report.html` is its template. The chart is inline SVG and pictures are data URIs, so the file can
-be mailed and opened anywhere. Examples are chosen by a fixed rule: evenly spaced among all that
-qualify.
+`report.html` is its template. Examples are evenly spaced among all that qualify.
 """
 
 import base64

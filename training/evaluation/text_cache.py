@@ -17,11 +17,7 @@ from ..distribution import strategies
 class TextCache:
     """A folder of arrays, each named by a digest of everything that it was computed from.
 
-    The digest covers the text tower's variables and precision, its tokenizer, the texts, and the
-    versions of this library and of TensorFlow. So an entry is never wrong, only unused.
-
-    Several workers do not use the cache. Each has its own folder. A worker that found an entry
-    there would not join the collectives of embedding, and the others would wait for it.
+    Several workers do not use it: one that found an entry would not join the others' collectives.
     """
 
     def __init__(self, folder: str | os.PathLike | None = None):

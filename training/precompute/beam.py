@@ -6,10 +6,9 @@ from lit_tf.errors import extra
 
 
 def run(items: Iterable, make_worker: Callable[[], Callable], options: list[str]) -> None:
-    """Lets the workers of a pipeline process every item; returns when all are done.
+    """Lets the workers of a pipeline process every item, perhaps twice; returns when all are done.
 
-    `make_worker` is called once in every worker process, since reading a tower takes long. It and
-    the items must be picklable, and an item may be tried again.
+    `make_worker` is called once in every worker process. It and the items must be picklable.
     """
     with extra("beam"):
         import apache_beam as beam

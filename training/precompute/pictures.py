@@ -67,10 +67,7 @@ class Worker:
 
 
 def _take(folder, taken, wanted, report):
-    """Yields the rows of wanted pictures from files that are not among those taken.
-
-    A picture is yielded once, even if Beam repeated its work and two files hold it.
-    """
+    """Yields the rows of wanted pictures, each once, from files that are not among those taken."""
     for name in sorted(set(os.listdir(folder)) - taken):
         if not name.endswith(".parquet") or name.startswith("."):
             continue  # one that a worker has not finished

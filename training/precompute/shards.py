@@ -1,16 +1,12 @@
 """Image embeddings of a whole dataset, computed once: the paper's shortcut for a locked tower.
 
-A tower that never changes gives an image the same embedding in every epoch. `precompute` stores
-them with the texts, and training on the folder (`data.source=FOLDER`, `data.augment=`) never
-touches an image. Augmentation would change the embedding, so there is none; or `views` differently
-augmented embeddings are stored of every image, one of which training draws at random.
+`precompute` stores them with the texts, without augmentation or of several augmented `views`, and
+training on the folder never touches an image.
 
 The folder holds shards `embeddings-00003-of-00016.tfrecord`, beside each a `.json` that says it is
-complete, and, once all are, `manifest.json`. A shard is a contiguous range of the examples and
-depends on nothing but the settings and the data, so hosts need not talk to each other and a run
-that was killed continues with the shards that are missing. `shards.json` holds names and sizes of
-the files that were read. If these change, the ranges no longer fit together, and the run is
-refused.
+complete, and, once all are, `manifest.json`. A shard is a contiguous range of the examples, so
+hosts need not talk to each other, and a run that was killed continues with the missing shards.
+`shards.json` holds names and sizes of the files that were read, or the ranges might not fit.
 """
 
 import dataclasses
@@ -225,10 +221,7 @@ def _check_folder(job):
 
 
 def _open(job):
-    """Opens the data; refuses a folder that was begun when it had other files or sizes.
-
-    Whoever has all embeddings may remove the data; then this returns None.
-    """
+    """Opens the data, None if it is gone and all is done; refuses files that have changed since."""
     path = os.path.join(job.output, SHARDS)
     known = read_sizes(path)
     try:

@@ -91,10 +91,7 @@ def preflight(spec, topology, overrides=(), what="train", batch=256):
 
 
 def _table(args, jobs):
-    """Compiles several programs and prints each row as soon as it is known; returns the exit code.
-
-    The error of a program that fails becomes its row, so the other rows are not lost.
-    """
+    """Compiles programs, prints each row or error as soon as it is known; returns the exit code."""
     from . import report
 
     values, codes = [], []
@@ -120,10 +117,7 @@ def _table(args, jobs):
 
 
 def run_apart(function, *args):
-    """Returns function(*args), called in a process of its own.
-
-    The compiler keeps memory of every program that it has seen: gigabytes after a few of them.
-    """
+    """Returns function(*args) of a new process: the compiler keeps all programs in memory."""
     fresh = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=fresh) as pool:
         try:

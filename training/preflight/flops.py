@@ -26,10 +26,7 @@ def whole_blocks(tokens: int, width: int, depth: int, mlp_dim: int) -> int:
 
 
 def pooling(tokens: int, width: int, mlp_dim: int) -> int:
-    """Forward FLOPs of attention from one query to all tokens, projected, and an MLP of the result.
-
-    The query itself is not among them: in attention pooling it does not depend on the image.
-    """
+    """Forward FLOPs of attention from one given query to all tokens, projected, and an MLP."""
     return 2 * (2 * tokens * width**2 + 2 * tokens * width + width**2 + 2 * width * mlp_dim)
 
 
@@ -57,9 +54,7 @@ def train_step(
 ) -> int:
     """FLOPs of one training step over the global batch.
 
-    A tower that trains costs three forward passes (backward is two), a locked one costs one, and
-    one whose embeddings are stored costs none. The logits are (batch, batch) from each side, and
-    train.
+    A tower that trains costs three forward passes (backward is two), a locked one costs one.
     """
     image = 0 if precomputed_images else image_tower(config) * (1 if lock_image else 3)
     text = text_tower(config) * 3

@@ -49,10 +49,7 @@ class XlaCollectives(Collectives):
 
 
 def lower(function, arguments) -> str:
-    """Returns StableHLO of a function of `tf.TensorSpec`s in any nesting; traces it, runs nothing.
-
-    Every operation has the name of the TensorFlow op (and so of the Keras layer) that it came from.
-    """
+    """Returns StableHLO of a function of nested `tf.TensorSpec`s, with TensorFlow's op names."""
 
     def program(*flat):  # TensorFlow returns IR for flat arguments only
         return function(*tf.nest.pack_sequence_as(arguments, flat))
