@@ -42,7 +42,7 @@ EXTRAS = {
     # Checkpoint folders that big_vision's trainer writes today.
     "tensorstore": ["tensorstore>=0.1.60"],
     # SigLIP as Hugging Face and open_clip store it, and their hub.
-    "huggingface": ["safetensors>=0.4.3", "huggingface_hub>=0.30"],
+    "huggingface": ["safetensors>=0.4.3", "huggingface_hub>=0.30", "ftfy>=6"],
     # Only to be compared with, and the photos of benchmarks/search.py.
     "bench": ["keras-hub>=0.20", "onnx>=1.16", "onnxruntime>=1.20", "scikit-image>=0.24"],
     # Pictures of iPhones. (AVIF, TIFF and others need nothing more.)

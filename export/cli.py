@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--web", action="store_true", help="a web page that runs the model itself")
     parser.add_argument("--vocab", metavar="FILE", help="the vocabulary, if not beside CKPT")
     parser.add_argument("--resolution", type=int, help="side of the images in pixels")
+    commands.add_preprocessing(parser)
     parser.add_argument(
         "--classes",
         metavar="A,B,C|FILE",
@@ -116,7 +117,8 @@ def run(args: argparse.Namespace) -> int:
     from . import onnx, saved_model, tflite, web
 
     source = download.resolve(args.model, with_vocab=args.vocab is None)
-    model = lit_tf.load(args.model, vocab=args.vocab, resolution=args.resolution)
+    how = {"resolution": args.resolution, "preprocessing": args.preprocessing}
+    model = lit_tf.load(args.model, vocab=args.vocab, **how)
     shared = {"classes": None, "templates": args.templates, "source": source}
     if args.classes:
         names, classifier = commands.classes_or_classifier(args.classes)

@@ -53,6 +53,8 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
         "weights_sha256": model.fingerprint(),
         "resolution": None if image is None or image.naflex else image.image_size,
         "crop": config.crop,
+        "preprocessing": config.preprocessing,
+        "resample": config.resample,
         "token_length": config.token_length if config.text else None,
         "tokenizer": config.tokenizer_kind,
         "embedding_dim": config.embedding_dim,

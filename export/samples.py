@@ -8,6 +8,7 @@ import numpy as np
 from lit_tf.errors import ExportError, ImageError
 from lit_tf.images import preprocessing
 from lit_tf.images.formats import MAX_PIXELS
+from lit_tf.images.preparation import preparation
 from lit_tf.zero_shot import get_templates
 
 SAMPLE_TEXTS = [
@@ -86,6 +87,15 @@ def check_squares(model) -> None:
         )
 
 
+def check_preprocessing(model) -> None:
+    """Raises an ExportError if images or texts are another library's, which no device computes."""
+    if (library := model.config.preprocessing) != "big_vision":
+        raise ExportError(
+            f"preprocessing {library} is computed by SavedModels only; load the model with "
+            "preprocessing='big_vision' for this export"
+        )
+
+
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns the cosine between the rows of two arrays."""
     a, b = a.astype(np.float64), b.astype(np.float64)
@@ -104,7 +114,7 @@ def resized(
     One that cannot be read is left out after a call of `failed(image, error)`; without `failed`,
     its ImageError is raised.
     """
-    size, crop, out = model.config.image.image_size, model.config.crop, []
+    prepare, out = preparation(model.config), []
     for i, image in enumerate(images):
         try:
             pixels = preprocessing.to_uint8(image, f"Image {i}", max_pixels)
@@ -113,5 +123,5 @@ def resized(
                 raise
             failed(image, error)
             continue
-        out.append(preprocessing.resize_uint8(pixels, size, crop).numpy())
-    return np.stack(out) if out else np.zeros((0, size, size, 3), np.uint8)
+        out.append(prepare(pixels).numpy())
+    return np.stack(out) if out else np.zeros((0, *prepare.spec.shape), np.uint8)

@@ -36,6 +36,7 @@ def onnx(
             onnxruntime. Nothing is left behind.
         MissingPackageError: tf2onnx or onnxruntime is not installed.
     """
+    samples.check_preprocessing(model)
     model = model.with_dtype("float32")
     files, tokenizing = {}, None
     with manifest.replacing_export(out_dir) as folder:

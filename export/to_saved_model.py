@@ -154,6 +154,11 @@ def _check_parts(model, parts, classes):
             "this model has no vocabulary, so its graph cannot read text: load it with vocab=PATH, "
             "or export parts tokens instead of text"
         )
+    if "text" in parts and model.config.preprocessing == "open_clip":
+        raise ExportError(
+            "open_clip cleans texts with the package ftfy, which cannot run in a graph; export "
+            "parts image and tokens, and tokenize with model.tokenize(texts)"
+        )
     return parts
 
 

@@ -70,6 +70,7 @@ def tflite(
             raise ExportError(f"{name} must be one of {', '.join(known)}; found {value!r}")
     if batch is not None and (not isinstance(batch, int) or batch < 1):
         raise ExportError(f"batch must be a positive integer or None; found {batch!r}")
+    samples.check_preprocessing(model)
     options = {"quantization": quantization, "batch": batch, "min_runtime": min_runtime}
     has_image = model.image_tower is not None
     calibration = None if calibration is None else list(calibration)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from lit_tf.errors import ConfigError
 
 POOLINGS = ("cls", "attention")
+GEMMA_ROWS = 256_000  # of a token table: SigLIP 2, which Hugging Face resizes bilinearly
+PREPROCESSINGS = ("big_vision", "huggingface", "open_clip")
 
 
 class _Tower:
@@ -169,6 +171,10 @@ class LitConfig:
         lowercase: whether texts are lower-cased before sentencepiece splits them. By default as in
             the SigLIP family: with attention pooling, a bias or more than 16 tokens. LiT's own text
             transformers are cased.
+        preprocessing: whose pixels and tokens the model takes: `big_vision`, `huggingface` or
+            `open_clip`; the two others are for SigLIP on square images.
+        resample: how these two resize, with antialias: `bicubic` or `bilinear`; by default as they
+            do for a model of this kind.
     """
 
     image: ViTConfig | None
@@ -179,6 +185,8 @@ class LitConfig:
     bare: bool = False
     crop: bool = False
     lowercase: bool | None = None
+    preprocessing: str = "big_vision"
+    resample: str | None = None
 
     def __post_init__(self) -> None:
         if type(self.token_length) is not int or self.token_length < 1:
@@ -207,6 +215,29 @@ class LitConfig:
                 f"token_length is {self.token_length}, but this text tower answers with the last "
                 f"of its {self.text.max_length} positions: it takes exactly as many tokens"
             )
+
+        self._check_preprocessing()
+
+    def _check_preprocessing(self):
+        if self.preprocessing == "big_vision":
+            object.__setattr__(self, "resample", None)  # bilinear, without antialias
+            return
+        if self.preprocessing not in PREPROCESSINGS:
+            raise ConfigError(
+                f"preprocessing is {self.preprocessing!r}, expected {', '.join(PREPROCESSINGS)}"
+            )
+        naflex = self.image is not None and self.image.naflex
+        if self.crop or naflex or self.tokenizer_kind == "bert":
+            raise ConfigError(
+                f"preprocessing {self.preprocessing} is for SigLIP on square images; expected "
+                "big_vision for a NaFlex model, a BERT, or one that crops its images"
+            )
+        if self.resample is None:
+            gemma = self.text is not None and self.text.vocab_size == GEMMA_ROWS
+            bilinear = self.preprocessing == "huggingface" and gemma
+            object.__setattr__(self, "resample", "bilinear" if bilinear else "bicubic")
+        if self.resample not in ("bilinear", "bicubic"):
+            raise ConfigError(f"resample is {self.resample!r}, expected bilinear or bicubic")
 
     @property
     def embedding_dim(self) -> int:

@@ -46,6 +46,7 @@ def load(
     vocab: str | os.PathLike | None = None,
     resolution: int | None = None,
     dtype: Any = None,
+    preprocessing: str | None = None,
 ) -> LitModel:
     """Returns a model read from a checkpoint, its configuration read off the file.
 
@@ -63,13 +64,16 @@ def load(
             resampled. By default the checkpoint's own.
         dtype: `float32`, `bfloat16`, `mixed_bfloat16` or any other Keras dtype policy of floats; by
             default Keras's global policy, float32 unless you changed it.
+        preprocessing: `huggingface` or `open_clip` to compute pixels and tokens as that library
+            does, for whoever has embeddings from there. By default `big_vision`, as the models were
+            trained, unless the checkpoint was saved with another. open_clip needs the package ftfy.
 
     Returns:
         The model. `model.tokenizer` is None where no vocabulary was found.
 
     Raises:
         CheckpointError: the file is damaged or of no known layout.
-        ConfigError: the resolution or the dtype is impossible.
+        ConfigError: the resolution, the dtype or the preprocessing is impossible.
         DownloadError: a published file is neither in the cache nor reachable.
     """
     dtype = dtype_policy(dtype)
@@ -78,6 +82,9 @@ def load(
         config = config_of(checkpoint)
         if resolution is not None:
             config = _at_resolution(config, resolution)
+        if preprocessing is not None:
+            resample = huggingface.resample(path) if huggingface.is_folder(path) else None
+            config = dataclasses.replace(config, preprocessing=preprocessing, resample=resample)
         tokenizer = find_tokenizer(path, config, vocab)
         model = LitModel(config, tokenizer, seed=None, dtype=dtype, name=_model_name(path))
         _fill(model, checkpoint)
@@ -437,7 +444,8 @@ def find_tokenizer(path, config, vocab):
             return None
     rebuilt = pathlib.Path(file).name == "tokenizer.json"
     data = tokenizer_json.sentencepiece_model(file) if rebuilt else os.fspath(file)
-    tokenizer = tokenizer_from_bytes(kind, data, config.token_length, bool(config.lowercase))
+    how = (config.token_length, bool(config.lowercase), config.preprocessing)
+    tokenizer = tokenizer_from_bytes(kind, data, *how)
     if tokenizer.vocab_size > config.text.vocab_size:
         raise TokenizerError(
             f"{file}: {tokenizer.vocab_size} tokens, but the checkpoint's table has "

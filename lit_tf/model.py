@@ -556,7 +556,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         if tokenizer is not None:
             data = base64.b64decode(tokenizer["data"])
             tokenizer = tokenizers.tokenizer_from_bytes(
-                tokenizer["kind"], data, lit.token_length, bool(lit.lowercase)
+                tokenizer["kind"], data, lit.token_length, bool(lit.lowercase), lit.preprocessing
             )
         model = cls(lit, tokenizer, seed, **config)
         if names is not None:

@@ -91,18 +91,18 @@ def attention_map(model, image, text, path=None):
         LitError: the picture cannot be written.
     """
     from lit_tf.images import preprocessing
+    from lit_tf.images.preparation import preparation
 
     if model.tower("image").config.naflex:
         raise LitError("attention_map is not for NaFlex models, whose patches are not a square")
     pixels = preprocessing.to_uint8(image)
-    size, crop = model.config.image.image_size, model.config.crop
-    seen = preprocessing.resize_uint8(pixels, size, crop).numpy()
+    seen = preparation(model.config)(pixels).numpy()
     (direction,) = model.encode_text([text])
     tower = model.tower("image")
     relevance = tower.relevance(preprocessing.normalize(seen[None]), direction).numpy()
     relevance = relevance.astype(np.float32).reshape(tower.config.grid, tower.config.grid)
     if path is not None:
-        _draw_over(path, seen if crop else pixels, relevance, text)
+        _draw_over(path, seen if model.config.crop else pixels, relevance, text)
     return relevance
 
 

@@ -175,7 +175,8 @@ def _adapt(model, c: ModelConfig, policy):
     if wanted == model.config:
         return model
     tokenizer = tokenizer_from_bytes(
-        model.tokenizer.kind, model.tokenizer.to_bytes(), c.token_length, wanted.lowercase
+        *(model.tokenizer.kind, model.tokenizer.to_bytes(), c.token_length),
+        *(wanted.lowercase, wanted.preprocessing),
     )
     adapted = LitModel(wanted, tokenizer, seed=None, dtype=policy)
     old = model.canonical_variables()

@@ -96,6 +96,7 @@ def web(
         )
     if model.t is None or model.tokenizer is None:
         raise ExportError("a web page needs a model with both towers and a vocabulary")
+    samples.check_preprocessing(model)
     with extra("lite"):
         import ai_edge_litert  # noqa: F401  what was written is run by it, so it must be there
     packages = [web_runtime.CORE, web_runtime.UTILS]

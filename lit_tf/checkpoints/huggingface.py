@@ -22,6 +22,11 @@ from lit_tf.checkpoints.shapes import check_keys
 from lit_tf.errors import CheckpointError, DataError
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+# A file, and where in it the method is that its library resizes with.
+_RESAMPLING = (
+    ("open_clip_config.json", "preprocess_cfg", "interpolation"),
+    ("preprocessor_config.json", "resample"),
+)
 _BLOCK_ROWS = 16 << 20  # bytes of a table that are read at once
 
 # {layout: the image tower and the text tower, each with prefixes, and rows (their name, canonical
@@ -127,6 +132,18 @@ def open_folder(path: pathlib.Path) -> CanonicalCheckpoint:
         raise
 
 
+def resample(path: pathlib.Path) -> str | None:
+    """Returns how a folder's preprocessing resizes, `bilinear` or `bicubic`; None if unsaid."""
+    folder = path if path.is_dir() else path.parent
+    for name, *keys in _RESAMPLING:
+        if (folder / name).is_file():
+            found = _parsed(folder / name)
+            for key in keys:
+                found = found.get(key) if isinstance(found, dict) else None
+            return {2: "bilinear", 3: "bicubic", None: None}.get(found, str(found))
+    return None
+
+
 def _weights(folder, layout):
     """Returns the file of weights in a folder, or the index of its shards."""
     names = ["model.safetensors", "model.safetensors.index.json"]
@@ -147,14 +164,17 @@ def _read_configuration(folder):
             f"{folder}: expected config.json (Hugging Face) or open_clip_config.json beside the "
             "weights; it says what no tensor does"
         )
-    file = folder / known[layout]
+    return layout, _parsed(folder / known[layout])
+
+
+def _parsed(file):
+    """Returns the object in a small JSON file."""
     try:
         if file.stat().st_size > 1 << 20:
             raise CheckpointError(f"{file}: {file.stat().st_size:,} bytes; expected a small JSON")
-        config = files.parse_object(file.read_bytes(), file)
+        return files.parse_object(file.read_bytes(), file)
     except (OSError, DataError) as e:
         raise CheckpointError(str(e)) from None
-    return layout, config
 
 
 def _canonical(tensors, layout, config, source):

@@ -23,8 +23,8 @@ _FILES = {
     *("model.safetensors", "config.json", "preprocessor_config.json", "tokenizer_config.json"),
     *("spiece.model", "tokenizer.model", "tokenizer.json", "special_tokens_map.json"),
 }
-# What the JSON files say of every model. `resample` 2 is bilinear; there is no way to say "without
-# antialiasing". `model_input_names` has no attention mask, as the models were trained.
+# What the JSON files say of every model. They have no way to say that nothing is antialiased.
+# `model_input_names` has no attention mask, as the models were trained.
 _TEMPLATES = json.loads((DATA / "huggingface_files.json").read_text(encoding="utf-8"))
 
 
@@ -43,6 +43,7 @@ def write(
         described["preprocessor_config.json"] = {
             **_TEMPLATES["preprocessor"],
             "size": {"height": side, "width": side},
+            "resample": 3 if config.resample == "bicubic" else 2,
         }
     vocabulary = None
     if tokenizer is not None:

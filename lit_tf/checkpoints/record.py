@@ -20,6 +20,8 @@ FIELDS = {
     "token_length": int,
     "lowercase": bool,
     "crop": bool,
+    "preprocessing": str,
+    "resample": str,
 }
 _KEY = "lit_tf"  # tells the file from other people's JSON
 

@@ -278,6 +278,8 @@ def _config(shapes, layout, source, stated):
         layout=layout,
         crop=stated.get("crop", False),
         lowercase=stated.get("lowercase"),
+        preprocessing=stated.get("preprocessing", "big_vision"),
+        resample=stated.get("resample"),
     )
 
 

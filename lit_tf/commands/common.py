@@ -11,6 +11,7 @@ import shlex
 import sys
 
 from lit_tf.checkpoints import registry
+from lit_tf.config import PREPROCESSINGS
 from lit_tf.errors import ConfigError, DataError, ImageError, plain
 from lit_tf.images.formats import MAX_PIXELS
 from lit_tf.texts import vocabularies
@@ -34,6 +35,17 @@ def add_model(parser):
     )
     add_max_pixels(parser)
     add_max_patches(parser)
+    add_preprocessing(parser)
+
+
+def add_preprocessing(parser):
+    """Adds `--preprocessing`."""
+    parser.add_argument(
+        "--preprocessing",
+        choices=PREPROCESSINGS,
+        help="whose pixels and tokens to compute (default: as the model was trained, or what "
+        "NAME.json beside the checkpoint says)",
+    )
 
 
 def add_max_patches(parser):
@@ -114,9 +126,8 @@ def load(args):
     """Returns the model that `add_model`'s arguments name."""
     import lit_tf
 
-    return lit_tf.load(
-        args.checkpoint, vocab=args.vocab, resolution=args.resolution, dtype=args.dtype
-    )
+    how = {k: getattr(args, k) for k in ("vocab", "resolution", "dtype", "preprocessing")}
+    return lit_tf.load(args.checkpoint, **how)
 
 
 def encode_images(model, paths, args):
@@ -192,10 +203,8 @@ def encode_texts(model, texts, block=1024):
 
 def report_cut(model, texts):
     """Says on standard error that texts are longer than what the model reads of them."""
-    from lit_tf.texts.tokenizers import tokenizer_from_bytes
-
     cut, own = [], model.tokenizer
-    longer = tokenizer_from_bytes(own.kind, own.to_bytes(), own.length + 1, own.lowercase)
+    longer = own.with_length(own.length + 1)
     for start in range(0, len(texts), 1024):
         block = texts[start : start + 1024]
         ids, more = own(block).numpy(), longer(block).numpy()

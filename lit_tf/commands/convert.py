@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stacked", action="store_true", help="big_vision: all blocks of a tower in one array"
     )
     parser.add_argument("--resolution", type=int, metavar="N", help="resample to this image size")
+    common.add_preprocessing(parser)
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
         outputs.check_output_folder(args.out, inputs, replaced=True)
     else:
         outputs.check_output_files([args.out], inputs)
-    model = lit_tf.load(args.checkpoint, vocab=args.vocab, resolution=args.resolution)
+    how = {"resolution": args.resolution, "preprocessing": args.preprocessing}
+    model = lit_tf.load(args.checkpoint, vocab=args.vocab, **how)
     layout = args.layout or loading.default_layout(model.config)
     if layout == "huggingface":
         lit_tf.save_huggingface(model, args.out, dtype=args.dtype)

@@ -14,14 +14,15 @@ from lit_tf.images.preprocessing import normalize, resize_uint8
 
 @dataclasses.dataclass(frozen=True)
 class Square:
-    """Every image becomes uint8 (size, size, 3); for `crop` see `resize_uint8`."""
+    """Every image becomes uint8 (size, size, 3); see `resize_uint8`."""
 
     size: int
     crop: bool = False
+    resample: str | None = None
 
     def __call__(self, image: Any) -> tf.Tensor:
         """Returns uint8 (size, size, 3) of an image, uint8 (H, W, 3)."""
-        return resize_uint8(image, self.size, self.crop)
+        return resize_uint8(image, self.size, self.crop, self.resample)
 
     fixed = batch = __call__  # in static shapes
 
@@ -86,7 +87,7 @@ def preparation(config: Any, max_patches: int | None = None) -> Square | Patches
             f"max_patches is {max_patches!r}, but this model takes square images of one size; "
             "only NaFlex models, such as SigLIP2-B16-NaFlex, take it"
         )
-    return Square(config.image.image_size, config.crop)
+    return Square(config.image.image_size, config.crop, config.resample)
 
 
 def on_cpu(prepare: Square | Patches, image: np.ndarray) -> np.ndarray:

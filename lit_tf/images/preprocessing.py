@@ -21,7 +21,9 @@ from lit_tf.images.formats import FORMATS, MAX_PIXELS
 from lit_tf.sequences import to_list
 
 
-def resize_uint8(image: tf.Tensor | np.ndarray, size: int, crop: bool = False) -> tf.Tensor:
+def resize_uint8(
+    image: tf.Tensor | np.ndarray, size: int, crop: bool = False, resample: str | None = None
+) -> tf.Tensor:
     """Resizes images to a square as the reference does: bilinear, not antialiased, truncated.
 
     Args:
@@ -29,6 +31,8 @@ def resize_uint8(image: tf.Tensor | np.ndarray, size: int, crop: bool = False) -
         size: side of the result in pixels.
         crop: whether the smaller side is fitted and the centre cut out (vit_jax's option); else the
             aspect ratio is not kept.
+        resample: `bicubic` or `bilinear` for what Hugging Face and open_clip do: antialiased and
+            rounded, within one grey level of theirs.
 
     Returns:
         uint8 (size, size, 3) or (N, size, size, 3), statically shaped.
@@ -45,6 +49,9 @@ def resize_uint8(image: tf.Tensor | np.ndarray, size: int, crop: bool = False) -
         image = tf.image.resize(image, sides, method="bilinear", antialias=False)
         top, left = tf.unstack((sides - size) // 2)
         image = image[..., top : top + size, left : left + size, :]
+    elif resample:
+        image = tf.image.resize(image, (size, size), method=resample, antialias=True)
+        image = tf.clip_by_value(tf.round(image), 0, 255)
     else:
         image = tf.image.resize(image, (size, size), method="bilinear", antialias=False)
     image = tf.cast(image, tf.uint8)

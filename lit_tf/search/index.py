@@ -86,6 +86,7 @@ class Settings:
         batch_size: images that go through the tower at once.
         max_pixels: width times height of the largest picture that is decoded.
         max_patches: see `LitModel.encode_image`.
+        preprocessing: see `lit_tf.load`.
         int8: a function of the model to one that embeds images with its quantized tower, such as
             `lit_tf.export.int8_images`; by default the float tower embeds.
     """
@@ -97,12 +98,13 @@ class Settings:
     batch_size: int = 32
     max_pixels: int = MAX_PIXELS
     max_patches: int | None = None
+    preprocessing: str | None = None
     int8: Callable | None = None
 
     def load(self):
         """Returns the model, with an image tower."""
         how = {"vocab": self.vocab, "resolution": self.resolution, "dtype": self.dtype}
-        model = load(self.checkpoint, **how)
+        model = load(self.checkpoint, **how, preprocessing=self.preprocessing)
         model.tower("image")
         return model
 
@@ -235,6 +237,7 @@ def _is_said_to_be(settings, model):
         and settings.dtype in (None, model.dtype)
         and settings.tower == model.tower
         and settings.max_patches in (None, model.max_patches)
+        and settings.preprocessing in (None, model.preprocessing)
     )
 
 

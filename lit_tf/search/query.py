@@ -99,6 +99,7 @@ class Searcher:
                 vocab=made.vocab,
                 resolution=made.resolution,
                 dtype=made.dtype,
+                preprocessing=made.preprocessing,
             )
         how = {"tower": made.tower, "max_patches": made.max_patches}
         found = Model.of(model, made.checkpoint, made.vocab, **how)

@@ -74,7 +74,8 @@ class Model:
         image = model.config.image
         size, width = image.image_size if image else 0, model.config.embedding_dim
         digest, dtype = model.fingerprint(), model.dtype_policy.name
-        return cls(checkpoint, vocab, digest, size, dtype, width, **more)
+        library = model.config.preprocessing
+        return cls(checkpoint, vocab, digest, size, dtype, width, library, **more)
 
     def differences(self, other: "Model") -> list[str]:
         """Returns how another model's embeddings differ from this one's, as phrases, or []."""

@@ -6,9 +6,17 @@ import re
 
 from lit_tf import files
 from lit_tf.errors import DataError, TokenizerError
-from lit_tf.texts.tokenizers import BPE, UNIGRAM, sentencepiece_message
+from lit_tf.texts.tokenizers import (
+    BPE,
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNIGRAM,
+    UNKNOWN,
+    USER_DEFINED,
+    sentencepiece_message,
+)
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6  # SentencePiece.Type
 _BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 _MAX_BYTES = 256 << 20  # Gemma's takes 34 MB
 # Steps before the vocabulary that do not change ids, or that the rebuilt model does itself.
@@ -60,13 +68,13 @@ class _Rebuilt:
         unknown = self.spec["unk_token"] if self.is_bpe else pieces[self.spec["unk_id"]][0]
         for piece, score in pieces:
             if piece == unknown:
-                kind = _UNKNOWN
+                kind = UNKNOWN
             elif self.is_bpe and _BYTE_PIECE.fullmatch(piece):
-                kind = _BYTE
+                kind = BYTE
             elif special.get(piece) or piece in ("<pad>", "</s>"):
-                kind = _CONTROL
+                kind = CONTROL
             else:
-                kind = _USER_DEFINED if piece in special else _NORMAL
+                kind = USER_DEFINED if piece in special else NORMAL
             model.pieces.add(piece=piece, score=score, type=kind)
         names = {piece for piece, _ in pieces}
         model.trainer.model_type = BPE if self.is_bpe else UNIGRAM

@@ -21,7 +21,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from lit_tf.errors import TokenizerError
 from lit_tf.sequences import to_list
-from lit_tf.texts import vocabularies
+from lit_tf.texts import cleaning, vocabularies
 from lit_tf.texts.wordpiece import check_length, check_vocabulary, read_vocabulary
 
 KINDS = ("bert", "sentencepiece")
@@ -71,6 +71,7 @@ class _Tokenizer(tf.Module):
 
     kind: str
     lowercase = True
+    preprocessing = "big_vision"
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -119,10 +120,16 @@ class _Tokenizer(tf.Module):
 
     def __reduce__(self):
         # Beam and multiprocessing pickle tokenizers, but tables and resources cannot be pickled.
-        return tokenizer_from_bytes, (self.kind, self.to_bytes(), self.length, self.lowercase)
+        how = (self.length, self.lowercase, self.preprocessing)
+        return tokenizer_from_bytes, (self.kind, self.to_bytes(), *how)
 
     def __deepcopy__(self, memo):
-        return tokenizer_from_bytes(self.kind, self.to_bytes(), self.length, self.lowercase)
+        return self.with_length(self.length)
+
+    def with_length(self, length: int) -> Any:
+        """Returns the same tokenizer for another number of tokens."""
+        how = (length, self.lowercase, self.preprocessing)
+        return tokenizer_from_bytes(self.kind, self.to_bytes(), *how)
 
 
 class BertTokenizer(_Tokenizer):
@@ -180,13 +187,19 @@ class SentencePieceTokenizer(_Tokenizer):
     kind = "sentencepiece"
 
     def __init__(
-        self, model: str | os.PathLike | bytes, length: int = 16, lowercase: bool = False
+        self,
+        model: str | os.PathLike | bytes,
+        length: int = 16,
+        lowercase: bool = False,
+        preprocessing: str = "big_vision",
     ) -> None:
         """Reads a serialized sentencepiece model, given by path or bytes.
 
         `lowercase` says whether ASCII letters are lower-cased first; with byte fallback always.
+        With `preprocessing` `huggingface` or `open_clip`, texts are cleaned as that library does.
         """
         super().__init__(length)
+        self.preprocessing = preprocessing
         if isinstance(model, (bytes, bytearray)):
             self._data, source = bytes(model), "the model"
         else:
@@ -202,11 +215,15 @@ class SentencePieceTokenizer(_Tokenizer):
                     f"({len(self._data)} bytes). A list of WordPieces needs kind='bert' and is "
                     "usually called NAME.txt."
                 ) from None
-            trainer = sentencepiece_message().FromString(self._data).trainer
+            proto = sentencepiece_message().FromString(self._data)
+            trainer, pieces = proto.trainer, len(proto.pieces)
             self.byte_fallback = trainer.byte_fallback and trainer.model_type == BPE
             self.lowercase = lowercase or self.byte_fallback
-            pieces = int(self._tokenizer.vocab_size())
             self.vocab_size = self._without_sentinels(pieces)
+            if preprocessing == "huggingface":
+                pieces += 1
+                data = _spelling(proto, self.byte_fallback)
+                self._tokenizer = tf_text.SentencepieceTokenizer(data, out_type=tf.int32)
             self.has_sentinels = self.vocab_size < pieces
             self.unk = int(self._tokenizer.string_to_id("\0"))  # no piece, so the unknown one's
             self.eos = self.pad = self._id(trainer.eos_piece, "ends", source)
@@ -232,10 +249,20 @@ class SentencePieceTokenizer(_Tokenizer):
             size -= 1
         return size
 
+    def __call__(self, texts: Any) -> tf.Tensor:
+        """Returns the ids of texts (N,) as int32 (N, length), or of one text as (length,)."""
+        if self.preprocessing == "open_clip":
+            texts = cleaning.open_clip(check_texts(texts))
+        return super().__call__(texts)
+
     def _encode(self, texts):
-        if self.lowercase:
-            texts = tf.strings.lower(texts)  # without an encoding, so ASCII letters only
-        ids = self._tokenizer.tokenize(texts)[:, : self.length - 1]  # (N, pieces), ragged
+        first = 0  # which piece the text begins with
+        if self.preprocessing != "huggingface":
+            # Without an encoding, so ASCII letters only.
+            texts = tf.strings.lower(texts) if self.lowercase else texts
+        elif not self.byte_fallback:
+            texts, first = cleaning.huggingface(texts), 1
+        ids = self._tokenizer.tokenize(texts)[:, first : first + self.length - 1]
         if self.has_sentinels:  # no table has rows for them
             flat = ids.flat_values
             ids = ids.with_flat_values(tf.where(flat < self.vocab_size, flat, self.unk))
@@ -244,8 +271,25 @@ class SentencePieceTokenizer(_Tokenizer):
         return ids.to_tensor(default_value=self.pad, shape=[None, self.length])  # (N, length)
 
 
+def _spelling(model, byte_fallback):
+    """Returns a sentencepiece model in which Hugging Face's special tokens can be spelt out.
+
+    The piece `<unk>` comes a second time, as the last one. The space before a text is left out.
+    """
+    special = ("<pad>", "<eos>", "<bos>") if byte_fallback else ("</s>",)
+    for piece in model.pieces:
+        if piece.type == UNKNOWN:
+            unknown, piece.piece = piece.piece, "<unknown>"
+        elif piece.piece in special:
+            piece.type = USER_DEFINED
+    model.pieces.add(piece=unknown, type=USER_DEFINED)
+    model.normalizer.add_dummy_prefix = False
+    return model.SerializeToString()
+
+
 _SENTINEL = re.compile("(▁)?<extra_id_[0-9]+>".encode())
 UNIGRAM, BPE = 1, 2  # TrainerSpec.ModelType of sentencepiece_model.proto
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6  # SentencePiece.Type
 
 # The part of sentencepiece_model.proto that is needed here; other fields are skipped.
 _MESSAGES = {
@@ -282,14 +326,18 @@ def sentencepiece_message():
 
 
 def tokenizer_from_bytes(
-    kind: str, data: str | os.PathLike | bytes, length: int = 16, lowercase: bool = False
+    kind: str,
+    data: str | os.PathLike | bytes,
+    length: int = 16,
+    lowercase: bool = False,
+    preprocessing: str = "big_vision",
 ) -> BertTokenizer | SentencePieceTokenizer:
     """Makes a tokenizer of a vocabulary file's bytes, or of its path."""
     if kind not in KINDS:
         raise TokenizerError(f"Unknown kind of tokenizer {kind!r}; known are {', '.join(KINDS)}.")
     if kind == "bert":
         return BertTokenizer(data, length)
-    return SentencePieceTokenizer(data, length, lowercase)
+    return SentencePieceTokenizer(data, length, lowercase, preprocessing)
 
 
 def load_tokenizer(

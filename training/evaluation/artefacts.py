@@ -70,7 +70,7 @@ class SavedModelEncoder(_ArtefactEncoder):
                 f"{folder}/lit_manifest.json is damaged: it has no resolution; or the model is "
                 "NaFlex, whose checkpoint can be evaluated, not its exports"
             )
-        self.prepare = Square(size, self.manifest["crop"])
+        self.prepare = Square(size, self.manifest["crop"], self.manifest.get("resample"))
         import tensorflow_text  # noqa: F401  the model needs the tokenizer's ops to load
 
         try:

@@ -90,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--vocab", metavar="FILE", help="vocabulary (default: beside the checkpoint)")
     how.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
     commands.add_max_patches(how)
+    commands.add_preprocessing(how)
     commands.add_dtype(how)
     how.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: 64)")
     how.add_argument(
@@ -260,7 +261,7 @@ def _open_checkpoint(source, args, strategy):
 
     from . import encoders, published
 
-    overrides = {"vocab": args.vocab, "resolution": args.resolution, "dtype": args.dtype}
+    overrides = {k: getattr(args, k) for k in ("vocab", "resolution", "dtype", "preprocessing")}
     with strategy.scope():
         model = lit_tf.load(source, **overrides)
     name = published.published_name(source, args.resolution)
