@@ -79,6 +79,7 @@ def test_it_tunes_and_leaves_events_and_a_checkpoint(demo):
     assert before <= 5 < shipped and after < shipped
 
 
+@pytest.mark.full
 def test_a_failed_command_ends_it_with_the_reason(tmp_path):
     (tmp_path / "demo_output").mkdir()
     code = "import demo_tools as t; t.LOG.touch(); t.command('info', 'nothing.npz')"

@@ -69,7 +69,7 @@ class Site:
         self._server = serve_web.make_server(folder)
         handler = type("SiteHandler", (Handler,), {"site": self})
         self._server.RequestHandlerClass = functools.partial(handler, directory=str(folder))
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         self.port = self._server.server_address[1]
         self.address = f"http://localhost:{self.port}/"
 
