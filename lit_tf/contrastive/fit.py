@@ -35,6 +35,18 @@ class TrainerOptimizer(keras.optimizers.Optimizer):
         super().__init__(learning_rate=config.lr, name=name)
         self.config, self.steps, self.rule = config, steps, None
 
+    @property
+    def learning_rate(self):
+        """The rate at the schedule's top, which nothing changes once a run has begun."""
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        raise ConfigError(
+            "an OptimizerConfig has its own schedule: leave out callbacks that set learning_rate, "
+            "or compile with a Keras optimizer"
+        )
+
     def start(self, parameters):
         """Makes the state of {canonical name: tf.Variable}."""
         super().build([])

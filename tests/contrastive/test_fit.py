@@ -1,5 +1,7 @@
 """`fit` takes the trainer's steps, and says in words what it does not take."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.contrastive.config import LossConfig, OptimizerConfig
 from lit_tf.contrastive.optimizers import Optimizer
 from lit_tf.contrastive.step import ReplicaStep, trainable_parameters
+from lit_tf.texts.tokenizers import load_tokenizer
 
 from ..processes import finish, launch, worker
 
@@ -93,7 +96,11 @@ def compare(strategy, name, bias, locking):
 
 @pytest.mark.parametrize(
     ("name", "bias", "locking"),
-    [("sgd", False, "LU"), ("adam", True, "UU"), ("trainer", True, "LH")],
+    [
+        pytest.param("sgd", False, "LU", marks=pytest.mark.full),
+        ("adam", True, "UU"),
+        ("trainer", True, "LH"),
+    ],
 )
 def test_steps_are_the_trainers(name, bias, locking):
     compare(tf.distribute.get_strategy(), name, bias, locking)
@@ -153,14 +160,18 @@ def test_a_loss_of_ones_own_is_saved_by_its_registered_name(tmp_path):
         model.fit(batches(), verbose=0)
 
 
-def test_strings_precision_and_whole_epochs(fixtures):
-    model = lit_tf.load(fixtures / "lit_bert_tiny.npz", dtype="mixed_bfloat16")
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_strings_precision_and_whole_epochs(jit_compile, fixtures):
+    tokenizer = load_tokenizer(fixtures / "lit_bert_tiny.txt", "bert", 8)
+    text = dataclasses.replace(TEXT, vocab_size=tokenizer.vocab_size)
+    config = LitConfig(IMAGE, text, token_length=8)
+    model = lit_tf.LitModel(config, tokenizer, seed=3, dtype="mixed_bfloat16")
     rng = np.random.default_rng(0)
     data = {
-        "image": rng.integers(0, 256, (9, 32, 32, 3)).astype(np.uint8),
+        "image": rng.integers(0, 256, (9, 16, 16, 3)).astype(np.uint8),
         "text": [f"a photo of {n} cats" for n in range(9)],
     }
-    model.compile(keras.optimizers.Adam(1e-2), jit_compile=True, steps_per_execution=2)
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=jit_compile, steps_per_execution=2)
     dataset = tf.data.Dataset.from_tensor_slices(data).batch(3)
     history = model.fit(dataset, epochs=3, verbose=0, validation_data=dataset).history
     assert np.isfinite(history["loss"]).all() and len(history["val_txt2img_recall"]) == 3
@@ -181,6 +192,28 @@ def test_float16_scales_the_loss_and_not_what_is_learned():
     found = models[1].canonical_variables()
     for name, variable in models[0].canonical_variables().items():
         np.testing.assert_allclose(found[name].numpy(), variable.numpy(), atol=2e-2)
+
+
+class Tokens(keras.layers.Layer):
+    """As docs/finetuning.md has it."""
+
+    def __init__(self, tower, **kwargs):
+        super().__init__(**kwargs)
+        self.tower = tower
+
+    def call(self, images):
+        return self.tower.tokens(images)
+
+
+def test_a_layer_of_ones_own_has_the_patches_in_functional_models():
+    tower = build().image_tower
+    images = keras.Input((16, 16, 3))
+    model = keras.Model(images, keras.layers.Dense(3)(Tokens(tower)(images)))
+    pictures = np.zeros((2, 16, 16, 3), np.float32)
+    assert model(pictures).shape == (2, 4, 3)
+    features = keras.Model(images, model.layers[1].output)
+    np.testing.assert_array_equal(features(pictures), tower.tokens(pictures))
+    assert len(model.trainable_variables) == len(tower.trainable_variables) + 2
 
 
 def test_kerass_own_training_stays_possible():
@@ -216,6 +249,10 @@ def test_what_fit_does_not_take_is_said_in_words():
     ):
         with pytest.raises(lit_tf.ConfigError, match=message):
             build().compile(**arguments)
+    model.compile(TRAINER, steps=6, locking="LH")
+    callback = keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)
+    with pytest.raises(lit_tf.ConfigError, match="leave out callbacks that set learning_rate"):
+        model.fit(batches(), verbose=0, callbacks=[callback])
     model.image_tower.trainable = model.text_tower.trainable = model.t.trainable = False
     with pytest.raises(lit_tf.ConfigError, match="nothing is left to train"):
         model.compile("sgd")

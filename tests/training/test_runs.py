@@ -49,6 +49,7 @@ def wait_for(pattern, workdir, process):
         time.sleep(0.002)
 
 
+@pytest.mark.full
 def test_killed_anywhere_and_started_again_a_run_ends_the_same(fixtures, uninterrupted, tmp_path):
     # In the middle of writing a checkpoint, and in an evaluator.
     process = start(fixtures, tmp_path, pause=0.3)

@@ -86,7 +86,8 @@ def test_the_loop_takes_batches_from_here_for_a_tpu_of_two_hosts():
     assert not [n.name for n in fetched if "/task:" in n.device]  # on no other host
 
 
-@pytest.mark.parametrize("where", [pytest.param("here", marks=pytest.mark.full), "there"])
+@pytest.mark.full
+@pytest.mark.parametrize("where", ["here", "there"])
 def test_another_machine_needs_nothing_but_tensorflow(where):
     address = f"localhost:{free_ports(1)[0]}"
     server = launch(worker("feed", "serve", address))

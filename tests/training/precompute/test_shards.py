@@ -123,6 +123,7 @@ def test_hosts_together_write_what_one_writes(whole, tmp_path):
     assert sum(s["examples"] for s in manifest["shards"]) == COUNT - 2
 
 
+@pytest.mark.full
 def test_replicas_together_write_what_one_writes(whole, tmp_path):
     job = dataclasses.replace(whole, output=str(tmp_path))
     text = json.dumps(dataclasses.asdict(job))
