@@ -13,6 +13,7 @@ from lit_tf.checkpoints.layouts import as_float16
 from lit_tf.checkpoints.registry import DATA
 from lit_tf.config import LitConfig
 from lit_tf.errors import CheckpointError
+from lit_tf.images.naflex import MAX_PATCHES
 
 DTYPES = {
     "float32": ("F32", np.dtype(np.float32)),
@@ -40,11 +41,12 @@ def write(
     described = {"config.json": _configuration(config, dtype)}
     if config.image:
         side = config.image.image_size
-        described["preprocessor_config.json"] = {
-            **_TEMPLATES["preprocessor"],
-            "size": {"height": side, "width": side},
-            "resample": 3 if config.resample == "bicubic" else 2,
-        }
+        own: dict = {"size": {"height": side, "width": side}}
+        if config.image.naflex:
+            own = {"patch_size": config.image.patch_size, "max_num_patches": MAX_PATCHES}
+            own |= _TEMPLATES["naflex"]
+        own["resample"] = 3 if config.resample == "bicubic" else 2
+        described["preprocessor_config.json"] = {**_TEMPLATES["preprocessor"], **own}
     vocabulary = None
     if tokenizer is not None:
         vocabulary = "tokenizer.model" if tokenizer.byte_fallback else "spiece.model"
@@ -72,8 +74,6 @@ def _check(folder, config, dtype):
     wrong = None
     if config.image and (config.image.pool != "attention" or config.image.out_dim):
         wrong = "an image tower without attention pooling, or with a head"
-    if config.image and config.image.naflex:
-        wrong = "a NaFlex image tower"
     if config.text and config.text.kind != "text_transformer":
         wrong = "a BERT"
     if config.crop or not config.lowercase:
@@ -95,12 +95,13 @@ def _check(folder, config, dtype):
 def _configuration(config, dtype):
     """Returns config.json, with every field written out."""
     out = {"torch_dtype": dtype, "initializer_factor": 1.0}
-    towers = {}
+    naflex, towers = config.image is not None and config.image.naflex, {}
+    family = "siglip2" if naflex else "siglip"
     for tower in filter(None, (config.image, config.text)):
         kind = "vision" if tower is config.image else "text"
         towers[kind] = {
             **_TEMPLATES["tower"],
-            "model_type": f"siglip_{kind}_model",
+            "model_type": f"{family}_{kind}_model",
             "hidden_size": tower.width,
             "intermediate_size": tower.mlp_dim,
             "num_hidden_layers": tower.depth,
@@ -108,7 +109,8 @@ def _configuration(config, dtype):
         }
     if config.image:
         towers["vision"] |= {
-            "image_size": config.image.image_size,
+            **({} if naflex else {"image_size": config.image.image_size}),
+            **({"num_patches": config.image.grid**2} if naflex else {}),
             "patch_size": config.image.patch_size,
             "num_channels": 3,
             "vision_use_head": True,
@@ -121,9 +123,9 @@ def _configuration(config, dtype):
         }
     if len(towers) == 1:
         ((kind, tower),) = towers.items()
-        return {**out, **tower, "architectures": [f"Siglip{kind.title()}Model"]}
+        return {**out, **tower, "architectures": [f"{family.title()}{kind.title()}Model"]}
     named = {f"{kind}_config": tower for kind, tower in towers.items()}
-    return {**out, **named, "model_type": "siglip", "architectures": ["SiglipModel"]}
+    return {**out, **named, "model_type": family, "architectures": [f"{family.title()}Model"]}
 
 
 def _write_tensors(path, config, readers, dtype):
@@ -135,7 +137,8 @@ def _write_tensors(path, config, readers, dtype):
     if config.image and config.text:
         readers.setdefault("b", lambda: np.zeros(1, np.float32))
     depths = [tower.depth if tower else None for tower in (config.image, config.text)]
-    table = sorted(rows("huggingface", *depths))
+    naflex = config.image is not None and config.image.naflex
+    table = sorted(rows("huggingface", *depths, naflex=naflex))
     code, kind = DTYPES[dtype]
 
     def array(name, ours, form):

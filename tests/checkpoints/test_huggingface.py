@@ -114,8 +114,6 @@ def test_naflex_answers_as_transformers_does(copied):
     ztxt = model.embed_tokens(e["tokens"])
     np.testing.assert_allclose(ztxt, e["ztxt"], rtol=0, atol=EMBEDDINGS)
     np.testing.assert_allclose(model.logits(e["zimg"], ztxt), e["logits"], rtol=0, atol=LOGITS)
-    with pytest.raises(lit_tf.CheckpointError, match="a NaFlex image tower; use save_npz"):
-        lit_tf.save_huggingface(model, folder.with_name("out"))
     change(folder, vision_config__num_patches=49)
     with pytest.raises(lit_tf.CheckpointError, match="num_patches is 49, the tensors' 64"):
         lit_tf.load(folder)
@@ -455,7 +453,9 @@ def test_every_siglip_is_known_by_its_name_on_the_hub(tmp_path, monkeypatch):
 # --- writing ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["hf_siglip_tiny", "hf_siglip2_tiny", "hf_siglip_tiny_bf16"])
+@pytest.mark.parametrize(
+    "name", ["hf_siglip_tiny", "hf_siglip2_tiny", "hf_siglip_tiny_bf16", "hf_naflex_tiny"]
+)
 def test_what_was_read_is_written_back_bit_for_bit(copied, tmp_path, name):
     folder, out = copied(name), tmp_path / "out"
     dtype = "bfloat16" if name.endswith("bf16") else "float32"
@@ -468,6 +468,17 @@ def test_what_was_read_is_written_back_bit_for_bit(copied, tmp_path, name):
         assert before[key].tobytes() == after[key].tobytes(), key
     again = lit_tf.load(out)
     assert again.config == model.config
+    theirs, ours = (json.loads((f / "config.json").read_text()) for f in (folder, out))
+    for field in ("model_type", "architectures"):
+        assert ours[field] == theirs.get(field, ["SiglipModel"])
+    ignored = {"bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype"}
+    for tower in ("vision_config", "text_config"):
+        given = {k: v for k, v in theirs[tower].items() if k not in ignored}
+        assert given.items() <= ours[tower].items()
+    processor = json.loads((out / "preprocessor_config.json").read_text())
+    if name == "hf_naflex_tiny":
+        assert processor["image_processor_type"] == "Siglip2ImageProcessor"
+        assert (processor["patch_size"], processor["max_num_patches"]) == (8, 256)
     if model.tokenizer is not None:
         assert again.tokenizer.to_bytes() == model.tokenizer.to_bytes()
         vocabulary = "tokenizer.model" if "siglip2" in name else "spiece.model"
