@@ -74,7 +74,7 @@ test-newest:
 	test -x $(VENV)-newest/bin/python || $(NEWEST_PYTHON) -m venv $(VENV)-newest
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
-		--editable ".[lite,search,tensorstore,demo,dev]"
+		--editable ".[lite,search,heif,tensorstore,demo,dev]"
 	$(VENV)-newest/bin/lit-tf --version
 	$(VENV)-newest/bin/python -m pytest tests -m "not full" $(PARALLEL)
 

@@ -129,16 +129,17 @@ class Browser:
         facts = {name: getattr(picture, name) for name in ("taken", "width", "height", "score")}
         return {"id": name, "path": picture.path, **facts}
 
+    def _rows(self, names):
+        """Returns the rows of pictures that were in answers, of those that are in the index."""
+        store = self._searcher.store
+        paths = [to_stored(self._paths[name]) for name in names if name in self._paths]
+        return store.newest(lambda: store.rows_of(paths))
+
     def _row(self, name):
-        """Returns the row of a picture that was in an answer and still is in the index."""
-        store, path = self._searcher.store, self._paths.get(name)
-        row = path and store.newest(lambda: store.rows_of([to_stored(path)]))
+        row = self._rows([name])
         if not row:
             raise ConfigError("this picture is not in the index")
         return row
-
-    def _path(self, name):
-        return from_stored(self._row(name)["path"][0].as_py())
 
     def _thumbnail(self, request):
         name = request.path_params["id"]
@@ -146,7 +147,7 @@ class Browser:
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private"})
 
     def _picture(self, request):
-        path = self._path(request.path_params["id"])
+        path = from_stored(self._row(request.path_params["id"])["path"][0].as_py())
         try:
             with open(path, "rb") as file:
                 data = file.read()
@@ -161,11 +162,17 @@ class Browser:
         return Response(made.getvalue(), media_type="image/jpeg")
 
     async def _copy(self, request):
-        asked = await request.json()
-        paths = [self._path(name) for name in asked["ids"]]
-        failures = await run_in_threadpool(copy_pictures, paths, asked["folder"])
+        try:
+            asked = json.loads(await request.body())
+            ids, folder = sorted(set(asked["ids"])), str(asked["folder"])
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
+            raise ConfigError('expected JSON such as {"ids": ["0a"], "folder": "chosen"}') from e
+        rows = await run_in_threadpool(self._rows, ids)
+        paths = [from_stored(path) for path in rows["path"].to_pylist()]
+        failures = await run_in_threadpool(copy_pictures, paths, folder)
         reasons = [f"{path}: {reason}" for path, reason in failures]
-        return _json({"copied": len(paths) - len(failures), "failures": reasons})
+        reasons += ["a picture is not in the index any more"] * (len(ids) - len(paths))
+        return _json({"copied": len(ids) - len(reasons), "failures": reasons})
 
 
 def _say(request, error):

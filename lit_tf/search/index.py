@@ -40,65 +40,41 @@ _MAX_BYTES = 1 << 30  # no picture is this large, and reading such a file would 
 
 @dataclasses.dataclass
 class Report:
-    """What `update` did, in numbers of pictures where nothing else is said.
+    """What `update` did, in numbers of pictures where nothing else is said."""
 
-    Attributes:
-        found: what the sources hold.
-        new: of them, those that the index did not know.
-        changed: those that had another size or time of modification.
-        moved: of the new ones, those that only have another path, and kept their embedding.
-        failures: (path, reason) of those that could not be read.
-        gone: paths that the index knows and the sources no longer hold.
-        doubtful: {place: number}: like `gone`, but nothing is left in the place.
-        passed_over: {ending: number} of files that are not pictures by their ending.
-        problems: (path, reason) of folders and links that were left out.
-        rows: in the index now.
-    """
-
-    found: int = 0
-    new: int = 0
-    changed: int = 0
-    moved: int = 0
+    found: int = 0  # what the sources hold
+    new: int = 0  # of them, those that the index did not know
+    changed: int = 0  # those that had another size or time of modification
+    moved: int = 0  # of the new ones, those that only have another path, and kept their embedding
     embedded: int = 0
+    # (path, reason) of those that could not be read.
     failures: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    # Paths that the index knows and the sources no longer hold.
     gone: list[str] = dataclasses.field(default_factory=list)
+    # {place: number}: like `gone`, but nothing is left in the place.
     doubtful: dict[str, int] = dataclasses.field(default_factory=dict)
     deleted: int = 0
+    # {ending: number} of files that are not pictures by their ending.
     passed_over: dict[str, int] = dataclasses.field(default_factory=dict)
+    # (path, reason) of folders and links that were left out.
     problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    rows: int = 0
-
-    @property
-    def others(self) -> int:
-        """How many files have an ending that is not that of a picture."""
-        return sum(self.passed_over.values())
+    rows: int = 0  # in the index now
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How pictures are embedded. A worker on another machine needs nothing else.
+    """How pictures are embedded. A worker on another machine needs nothing else."""
 
-    Attributes:
-        checkpoint: a name, a path or an address.
-        vocab: the vocabulary's path; by default the one beside the checkpoint.
-        resolution: side of the images in pixels; by default the model's own.
-        dtype: see `lit_tf.load`.
-        batch_size: images that go through the tower at once.
-        max_pixels: width times height of the largest picture that is decoded.
-        max_patches: see `LitModel.encode_image`.
-        preprocessing: see `lit_tf.load`.
-        int8: a function of the model to one that embeds images with its quantized tower, such as
-            `lit_tf.export.int8_images`; by default the float tower embeds.
-    """
-
-    checkpoint: str
-    vocab: str | None = None
-    resolution: int | None = None
-    dtype: str | None = None
+    checkpoint: str  # a name, a path or an address
+    vocab: str | None = None  # by default the vocabulary beside the checkpoint
+    resolution: int | None = None  # side of the images in pixels; by default the model's own
+    dtype: str | None = None  # see `lit_tf.load`
     batch_size: int = 32
-    max_pixels: int = MAX_PIXELS
-    max_patches: int | None = None
-    preprocessing: str | None = None
+    max_pixels: int = MAX_PIXELS  # width times height of the largest picture that is decoded
+    max_patches: int | None = None  # see `LitModel.encode_image`
+    preprocessing: str | None = None  # see `lit_tf.load`
+    # A function of the model to one that embeds images with its quantized tower, such as
+    # `lit_tf.export.int8_images`; by default the float tower embeds.
     int8: Callable | None = None
 
     def load(self):
@@ -151,7 +127,7 @@ def update(
             writes to it.
     """
     check_max_pixels(settings.max_pixels)
-    walk, report, sources = Walk(exclude), Report(), list(sources)
+    walk, sources = Walk(exclude), list(sources)
     with stores.writing(db):
         store, old, model = Store.find(db), None, None
         if reembed and store is not None:
@@ -163,7 +139,16 @@ def update(
             else:
                 store.drop_successor()
         changes = compare(store, sources, walk)
-        _tell(report, changes, walk)
+        report = Report(
+            found=changes.found,
+            new=len(changes.todo) - len(changes.changed) + len(changes.moved),
+            changed=len(changes.changed),
+            moved=len(changes.moved),
+            gone=changes.gone,
+            doubtful={place: len(paths) for place, paths in changes.doubtful.items()},
+            passed_over=dict(walk.passed_over.most_common()),
+            problems=walk.problems,
+        )
         if changes.todo or store is None or not _is_said_to_be(settings, store.model):
             model = model or settings.load()
             store = _of_model(db, store, identity(model, settings))
@@ -203,16 +188,6 @@ def _delete(store, changes, report, prune, prune_all):
         gone += itertools.chain(*changes.doubtful.values())
     store.delete([to_stored(path) for path in (*unreadable, *gone)])
     report.deleted = len(gone)
-
-
-def _tell(report, changes, walk):
-    """Notes in a report what was found."""
-    report.found = changes.found
-    report.changed, report.moved = len(changes.changed), len(changes.moved)
-    report.new = len(changes.todo) - report.changed + report.moved
-    report.gone = changes.gone
-    report.doubtful = {place: len(paths) for place, paths in changes.doubtful.items()}
-    report.passed_over, report.problems = dict(walk.passed_over.most_common()), walk.problems
 
 
 def identity(model, settings: Settings) -> Model:

@@ -17,24 +17,14 @@ with extra("search"):
 _TEMPLATE = pathlib.Path(__file__).with_name("page.html")
 
 
-def write_page(
-    path: str | os.PathLike,
-    question: str,
-    found: Sequence[Found],
-    *,
-    pictures: int,
-    model: str,
-) -> None:
+def write_page(path, question: str, found: Sequence[Found], pictures: int, model: str) -> None:
     """Writes a page of thumbnails, the best first, found among `pictures` by what `model` names."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    text = template.render(
-        question=question,
-        found=[_card(i, picture) for i, picture in enumerate(found, 1)],
-        pictures=pictures,
-        model=model,
-        has_match=any(picture.match is not None for picture in found),
-    )
+    cards = [_card(i, picture) for i, picture in enumerate(found, 1)]
+    has_match = any(picture.match is not None for picture in found)
+    about = {"question": question, "pictures": pictures, "model": model}
+    text = template.render(found=cards, has_match=has_match, **about)
     with files.replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 

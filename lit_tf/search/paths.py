@@ -96,11 +96,6 @@ class Walk:
             for p in exclude
         ]
 
-    @property
-    def others(self) -> int:
-        """How many files have an ending that is not a picture's."""
-        return self.passed_over.total()
-
     def excludes(self, path: str, root: str) -> bool:
         """Whether a path is passed over where it, or a folder of it below `root`, is excluded."""
         if self._is_excluded(path):

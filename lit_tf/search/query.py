@@ -111,21 +111,11 @@ class Searcher:
         return model
 
     def text(self, texts: str | Sequence[str], **options) -> list[Found]:
-        """Finds pictures by words; see `find` for the options.
-
-        Args:
-            texts: what the pictures show. The embeddings of several texts are averaged.
-            **options: of `find`.
-        """
+        """Finds pictures by words: `find` of texts, with its `options`."""
         return self.find(texts=texts, **options)
 
     def image(self, images, **options) -> list[Found]:
-        """Finds pictures that look like others; see `find` for the options.
-
-        Args:
-            images: one or a list of what `lit_tf.images.to_uint8` takes.
-            **options: of `find`.
-        """
+        """Finds pictures that look like one or several others; with the `options` of `find`."""
         return self.find(images=images if isinstance(images, list | tuple) else [images], **options)
 
     def find(
@@ -143,7 +133,7 @@ class Searcher:
 
         Args:
             texts: what the pictures show. The embeddings of several are averaged.
-            images: what the pictures look like; averaged with the texts.
+            images: what `lit_tf.images.to_uint8` takes, to look like; averaged with the texts.
             minus: texts of what the pictures do not show; their average is subtracted.
             templates: prompt templates that each text is put into, whose embeddings are averaged;
                 see `lit_tf.zero_shot.get_templates`. By default texts are taken as they are.
@@ -205,26 +195,14 @@ class Searcher:
     def answer(
         self, vector: np.ndarray, *, top: int = 20, exact: bool = False, where: str | None = None
     ) -> list[Found]:
-        """Finds the pictures nearest to a vector; see `find`.
-
-        Args:
-            vector: float32 (D,), unit length.
-            top: see `find`.
-            exact: see `find`.
-            where: see `find`.
-        """
+        """Finds the pictures nearest to a unit-length float32 (D,), as `find` does."""
         nearest = lambda: self._nearest(vector, top, exact, where)  # noqa: E731
         table, scores = self.store.newest(nearest)
         order = np.lexsort((table["path"].to_pylist(), -scores))[:top]
         return _found(table.take(pa.array(order, pa.int64())), scores[order])
 
     def latest(self, *, top: int = 20, where: str | None = None) -> list[Found]:
-        """Returns the pictures that were taken last, or changed last; their scores are 0.
-
-        Args:
-            top: how many pictures to return.
-            where: see `find`.
-        """
+        """Returns the pictures that were taken last, or changed last; their scores are 0."""
         return self.store.newest(lambda: self._latest(top, where))
 
     def _latest(self, top, where):

@@ -249,13 +249,10 @@ class Store:
         if many or used > (1 + _MOST_WASTE) * stats["total_bytes"]:
             self.merge_files()
 
-    def has_vector_index(self) -> bool:
-        """Whether there is an approximate index of the embeddings."""
-        return any("embedding" in index.columns for index in self._table.list_indices())
-
     def needs_vector_index(self, from_rows: int = INDEX_FROM_ROWS) -> bool:
         """Whether the table has too many rows to read them all, and no index yet."""
-        return self.rows >= from_rows and not self.has_vector_index()
+        indexed = any("embedding" in index.columns for index in self._table.list_indices())
+        return self.rows >= from_rows and not indexed
 
     def make_vector_index(self) -> None:
         """Makes the IVF-PQ index; see docs/search.md for its settings and its recall."""

@@ -1,6 +1,7 @@
 """The page that `lit-tf browse` serves: only to itself, only pictures of the index; in Chromium."""
 
 import http.client
+import io
 import json
 import os
 import pathlib
@@ -13,7 +14,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from lit_tf import search
+from lit_tf import cli, search
+from lit_tf.images import to_uint8
 from lit_tf.search import index
 
 from .conftest import write_pictures
@@ -23,11 +25,13 @@ browse = pytest.importorskip("lit_tf.search.browse")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, settings):
-    """130 pictures and their index: a name that is not UTF-8, a BMP, dates of some."""
+    """132 pictures and their index: a name that is not UTF-8, a BMP, a HEIC, dates of some."""
     folder = tmp_path_factory.mktemp("browse")
     paths = write_pictures(folder / "pictures", range(130))
     os.rename(paths[7], os.fsencode(folder / "pictures") + b"/caf\xe9.png")
     PIL.Image.open(paths[8]).save(folder / "pictures" / "b.bmp")
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(PIL.Image.open(paths[9])).save(folder / "pictures" / "c.heic")
     for i in range(3):
         exif = PIL.Image.Exif()
         exif[PIL.ExifTags.Base.Orientation] = 1
@@ -120,8 +124,8 @@ def test_what_is_asked_is_what_the_library_answers(page, folder, model):
     answer = find(page, text="a cat", minus="a dog", offset=60)
     want = searcher.text("a cat", minus="a dog", top=120)[60:]
     assert [p["path"] for p in answer["found"]] == [p.path for p in want]
-    assert answer["all"] == 131 and answer["more"]
-    assert len(find(page, text="a cat", offset=120)["found"]) == 11
+    assert answer["all"] == 132 and answer["more"]
+    assert len(find(page, text="a cat", offset=120)["found"]) == 12
     like = answer["found"][0]
     assert find(page, like=like["id"])["found"][0]["path"] == like["path"]
     dated = find(page, **{"from": "2001-06-01", "to": "2002-06-01"})["found"]
@@ -129,9 +133,32 @@ def test_what_is_asked_is_what_the_library_answers(page, folder, model):
     assert find(page, text="a", **{"from": "2003-06-02"})["found"] == []
     assert "is not a day" in find(page, **{"from": "' OR true"})
     assert "not in the index" in find(page, like="0" * 32)
-    bmp = next(p for p in searcher.latest(top=200) if p.path.endswith(".bmp"))
-    status, content = request(page, f"picture/{_id(page, bmp.path)}")
-    assert status == 200 and content.startswith(b"\xff\xd8")  # a JPEG made on the way
+    for ending in (".bmp", ".heic"):  # a JPEG is made on the way
+        path = next(p.path for p in searcher.latest(top=200) if p.path.endswith(ending))
+        status, content = request(page, f"picture/{_id(page, path)}")
+        assert status == 200 and content.startswith(b"\xff\xd8")
+        shown = np.asarray(PIL.Image.open(io.BytesIO(content)), np.int16)
+        assert shown.shape == (24, 32, 3)
+        assert abs(shown - to_uint8(path).astype(np.int16)).mean() < 8
+
+
+def test_requests_to_copy_that_are_not_understood_are_refused_in_words(page, tmp_path):
+    for body in (
+        "",
+        "{",
+        "[]",
+        '{"ids": 3, "folder": "x"}',
+        '{"ids": [[]], "folder": "x"}',
+        "[" * 9999,
+    ):
+        status, content = request(page, "copy", "POST", body)
+        assert status == 400 and "expected JSON such as" in json.loads(content)["error"], body
+    ids = [picture["id"] for picture in find(page, text="a")["found"][:2]]
+    body = json.dumps({"ids": [*ids, ids[0], "0" * 32], "folder": str(tmp_path / "x")})
+    status, content = request(page, "copy", "POST", body)
+    answer = json.loads(content)
+    assert status == 200 and answer["copied"] == 2 == len(os.listdir(tmp_path / "x"))
+    assert answer["failures"] == ["a picture is not in the index any more"]
 
 
 def _id(page, path):
@@ -152,7 +179,7 @@ def test_a_visitor_searches_marks_and_copies(page, folder, browser, tmp_path, wi
     tab.goto(page.url)
     expect = pytest.importorskip("playwright.sync_api").expect
     cards, said = tab.locator("#found li"), tab.locator("#said")
-    expect(said).to_have_text("131 pictures, the latest first")
+    expect(said).to_have_text("132 pictures, the latest first")
     expect(cards.nth(59)).to_be_attached()
     tab.mouse.wheel(0, 1e6)  # more on scrolling
     expect(cards.nth(60)).to_be_attached()
@@ -161,7 +188,7 @@ def test_a_visitor_searches_marks_and_copies(page, folder, browser, tmp_path, wi
     with tab.expect_response(lambda r: "text=a+cat" in r.url) as answer:
         tab.fill("#text", "a cat")
     first = answer.value.json()["found"][0]
-    expect(said).to_have_text("131 pictures, the most similar first")
+    expect(said).to_have_text("132 pictures, the most similar first")
     cards.first.locator("input").check()
     cards.nth(1).locator("input").check()
     assert tab.locator("#count").inner_text() == "2 marked"
@@ -213,13 +240,11 @@ def test_copies_and_names_ended_by_nul(folder, command, tmp_path, settings):
     assert np.all([os.path.exists(path) for path in found])
 
 
-def test_paths_for_xargs(folder, settings, tmp_path):
-    import subprocess
-    import sys
-
-    code = "import sys; from lit_tf import cli; sys.exit(cli.main(sys.argv[1:]))"
+def test_paths_for_xargs(folder, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written))
     ask = ["search", str(folder / "db"), "a", "--top", "200", "--paths0"]
-    out = subprocess.run([sys.executable, "-c", code, *ask], capture_output=True, check=True).stdout
-    paths = out.split(b"\0")
-    assert len(paths) == 132 and paths[-1] == b"" and all(map(os.path.exists, paths[:-1]))
+    assert cli.main(ask) == 0
+    paths = written.getvalue().split(b"\0")
+    assert len(paths) == 133 and paths[-1] == b"" and all(map(os.path.exists, paths[:-1]))
     assert any(path.endswith(b"/caf\xe9.png") for path in paths)

@@ -62,7 +62,7 @@ def test_what_is_not_a_picture_is_counted_and_named_and_tried_again(run, workspa
     report = run()
     assert [os.path.basename(path) for path, _ in report.failures] == ["003.png", "empty.jpg"]
     assert f"{broken} cannot be decoded" in report.failures[0][1]
-    assert (report.embedded, report.rows, report.others) == (9, 9, 1)
+    assert (report.embedded, report.rows, report.passed_over) == (9, 9, {".txt": 1})
     write_pictures(workspace / "pictures", [3])
     assert run().embedded == 1
     # What is known and becomes unreadable is found no more.

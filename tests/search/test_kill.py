@@ -12,7 +12,8 @@ from ..processes import launch, worker
 from .conftest import write_pictures
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("kills", [1, 10])
 def test_killed_runs_lose_no_picture_and_leave_none_twice(kills, settings, model, tmp_path):
     count = 40 * kills
     write_pictures(tmp_path / "pictures", range(count))

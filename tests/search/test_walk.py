@@ -51,7 +51,7 @@ def test_pictures_are_found_by_suffix_in_order_and_hidden_ones_are_not(tmp_path)
         touch(tmp_path / name)
     found, walk = names(tmp_path)
     assert found == ["a.png", "b.JPG", "c/x.webp", "c/d/y.jpeg"]
-    assert walk.others == 1 and not walk.problems
+    assert walk.passed_over == {".txt": 1} and not walk.problems
 
 
 def test_loops_end_and_a_folder_that_is_linked_is_entered_once(tmp_path):
