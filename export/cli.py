@@ -4,8 +4,7 @@ import argparse
 import os
 import shlex
 
-from lit_tf.commands import common as commands
-from lit_tf.commands import outputs
+from lit_tf.commands import common, inputs, outputs, printing
 from lit_tf.errors import ExportError
 
 from .names import DYNAMIC_INT8, INT8, MIN_RUNTIMES, QUANTIZATIONS
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--web", action="store_true", help="a web page that runs the model itself")
     parser.add_argument("--vocab", metavar="FILE", help="the vocabulary, if not beside CKPT")
     parser.add_argument("--resolution", type=int, help="side of the images in pixels")
-    commands.add_preprocessing(parser)
+    common.add(parser, "preprocessing")
     parser.add_argument(
         "--classes",
         metavar="A,B,C|FILE",
@@ -64,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="TFLite int8: images like those that the device will see",
     )
-    commands.add_strict(parser, default=None)
+    common.add(parser, "strict", default=None)
     parser.add_argument(
         "--images", metavar="GLOB", nargs="+", help="web page: example pictures that it offers"
     )
@@ -89,8 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="web page: npm packages of its runtime, where npm cannot fetch them",
     )
-    commands.add_max_pixels(parser)
-    commands.add_max_patches(parser)
+    common.add(parser, "max-pixels", "max-patches")
     parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
 
 
@@ -121,9 +119,9 @@ def run(args: argparse.Namespace) -> int:
     model = lit_tf.load(args.model, vocab=args.vocab, **how)
     shared = {"classes": None, "templates": args.templates, "source": source}
     if args.classes:
-        names, classifier = commands.classes_or_classifier(args.classes)
+        names, classifier = inputs.classes_or_classifier(args.classes)
         shared["classes"] = classifier or names
-    quantization, left_out = args.quantization or DYNAMIC_INT8, commands.LeftOut()
+    quantization, left_out = args.quantization or DYNAMIC_INT8, common.LeftOut()
     if args.saved_model:
         parts = args.parts.split(",") if args.parts else _all_parts(model)
         more = {"parts": parts, "dtype": args.dtype, "max_pixels": args.max_pixels}
@@ -132,8 +130,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.onnx:
         measured = onnx(model, args.out, source=source)
     elif args.web:
-        given = {"texts": commands.texts(args.texts)} if args.texts else {}
-        images = commands.matching_files(args.images or ())
+        given = {"texts": inputs.texts(args.texts)} if args.texts else {}
+        images = inputs.matching_files(args.images or ())
         more = {"quantization": quantization, "images": images, "runtime": args.runtime or ()}
         more |= {name: getattr(args, name) for name in _FACE}
         measured = web(model, args.out, **more, **given, **shared)
@@ -142,9 +140,8 @@ def run(args: argparse.Namespace) -> int:
         more = {"quantization": quantization, "calibration": images, "batch": args.batch}
         more["min_runtime"] = args.min_runtime or MIN_RUNTIMES[-1]
         measured = tflite(model, args.out, **more, **shared)
-    left_out.report()
     if args.json:
-        commands.print_json(measured)
+        printing.print_json(measured)
         return 0
     _print(measured)
     print(f"Wrote and verified {os.path.abspath(args.out)}")
@@ -159,10 +156,10 @@ def _inputs(args):
     """Returns all files that the command reads, for `check_output_folder`."""
     texts = [text for text in args.texts or () if text.startswith("@")]
     return [
-        *commands.checkpoint_files(args.model, args.vocab),
+        *inputs.checkpoint_files(args.model, args.vocab),
         *(args.classes, args.templates, args.preview),
-        *commands.text_files(*texts),
-        *commands.matching_files([*(args.calibration or ()), *(args.images or ())]),
+        *inputs.text_files(*texts),
+        *inputs.matching_files([*(args.calibration or ()), *(args.images or ())]),
         *(args.runtime or ()),
     ]
 
@@ -172,10 +169,10 @@ def calibration_images(model, args, left_out):
     from . import samples
 
     model.tower("image")
-    paths = commands.matching_files(args.calibration)
+    paths = inputs.matching_files(args.calibration)
     failed = None if args.strict else left_out.add
     images = samples.resized(model, paths, max_pixels=args.max_pixels, failed=failed)
-    left_out.check(len(paths))
+    left_out.report(len(paths))
     return images
 
 

@@ -29,10 +29,7 @@ COMMANDS = {
     "info": ("what a checkpoint holds, and what it lacks", "lit_tf.commands.info"),
     "embed": ("embeddings of images or texts, into a file", "lit_tf.commands.embed"),
     "classify": ("which class fits each image", "lit_tf.commands.classify"),
-    "adapt": (
-        "a classifier out of a few of one's own pictures, one folder per class",
-        "lit_tf.commands.adapt",
-    ),
+    "adapt": ("a classifier of a few of your own pictures", "lit_tf.commands.adapt"),
     "compare": ("which text fits which image; with --plot as a picture", "lit_tf.commands.compare"),
     "explain": ("which parts of a picture speak for a text", "lit_tf.commands.explain"),
     "index": ("an index of the pictures in folders", "lit_tf.commands.index"),
@@ -43,14 +40,8 @@ COMMANDS = {
     "serve-web": ("show a web page that export --web wrote", "lit_tf.export.web.serve"),
     "train": ("tune a text tower to a locked image tower", "lit_tf.training.cli"),
     "eval": ("zero-shot accuracy and retrieval, as published", "lit_tf.training.evaluation.cli"),
-    "precompute": (
-        "embed a dataset's images once, to train on the embeddings",
-        "lit_tf.training.precompute.cli",
-    ),
-    "tpu-preflight": (
-        "whether a training run compiles and fits on a TPU, without one",
-        "lit_tf.training.preflight.cli",
-    ),
+    "precompute": ("embed images once, to train on embeddings", "lit_tf.training.precompute.cli"),
+    "tpu-preflight": ("whether a run fits on a TPU, without one", "lit_tf.training.preflight.cli"),
 }
 
 

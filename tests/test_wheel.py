@@ -128,6 +128,7 @@ def test_wheel_holds_the_three_packages_and_their_data_and_nothing_else(wheel):
             assert (ROOT / name).parent.joinpath("__init__.py").exists(), f"{name}: no package"
 
 
+@pytest.mark.full
 def test_wheel_works_from_another_folder(wheel, elsewhere, reference, tmp_path):
     """Installs the wheel alone; its dependencies are those of the environment that runs the test.
 
@@ -165,6 +166,7 @@ def contents(wheel):
         return {n: archive.read(n) for n in archive.namelist() if ".dist-info/" not in n}
 
 
+@pytest.mark.full
 def test_wheel_of_the_sdist_is_the_wheel_of_the_sources(source, wheel, tmp_path):
     run(
         *(sys.executable, "-m", "build", "--sdist", "--no-isolation"),

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 
-from lit_tf.commands.common import checkpoint_files
+from lit_tf.commands.inputs import checkpoint_files
 from lit_tf.commands.outputs import check_output_files, check_output_folder
 
 from .config import add_config, load_config

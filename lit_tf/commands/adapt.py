@@ -5,7 +5,8 @@ import pathlib
 
 import numpy as np
 
-from lit_tf.commands import common, outputs
+from lit_tf.commands import common, outputs, printing
+from lit_tf.commands.inputs import checkpoint_files
 from lit_tf.errors import ConfigError, DataError
 from lit_tf.images.formats import IMAGE_SUFFIXES
 
@@ -15,20 +16,12 @@ _MANY = 4  # held-out pictures a class; of fewer, the share is chosen by cross-v
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf adapt`."""
     common.add_model(parser)
-    parser.add_argument(
-        "folder", metavar="FOLDER", help="one folder of pictures per class, with its name"
-    )
-    parser.add_argument(
-        "--shots", type=int, default=20, metavar="N", help="pictures of each class (default 20)"
-    )
+    parser.add_argument("folder", metavar="FOLDER", help="a folder of pictures for each class")
+    parser.add_argument("--shots", type=int, default=20, help="pictures of each class (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="of their choice (default 0)")
-    parser.add_argument(
-        "--templates", default="clip_best", metavar="NAME|FILE", help="as for classify"
-    )
-    parser.add_argument(
-        "--out", metavar="NAME.npz", help="where to write the mixed classifier, for --classes"
-    )
-    common.add_json(parser)
+    common.add(parser, "templates", default="clip_best")
+    parser.add_argument("--out", metavar="NAME.npz", help="mixed classifier, for --classes")
+    common.add(parser, "strict", "json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,13 +31,16 @@ def run(args: argparse.Namespace) -> int:
     if args.out and not args.out.endswith(".npz"):
         raise ConfigError(f"--out {args.out}: expected a name that ends in .npz")
     names, paths, labels = _pictures(args.folder)
-    inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), *paths]
-    outputs.check_output_files([args.out], inputs)
+    read = [*checkpoint_files(args.checkpoint, args.vocab), *paths]
+    outputs.check_output_files([args.out], read)
     from lit_tf import few_shot, zero_shot
 
     model = common.load(args)
     classes = zero_shot.class_embeddings(model.encode_text, names, args.templates)
-    zimg = common.encode_images(model, paths, args)
+    readable, zimg, left_out = common.encode_images(model, paths, args)
+    labels = labels[np.isin(paths, readable)]
+    if lost := set(range(len(names))).difference(labels):
+        raise DataError(f"not one picture of {names[min(lost)]} can be read")
     chosen = few_shot.choose(labels, args.shots, args.seed)
     rest = np.setdiff1d(np.arange(len(labels)), chosen)
     # Of what is left, one half chooses the share and the other measures.
@@ -65,9 +61,10 @@ def run(args: argparse.Namespace) -> int:
         made["mixed"].save(args.out)
     answer = {"accuracy": found, "share": made["mixed"].share, "images": len(measuring)}
     if args.json:
-        common.print_json({**answer, "classes": names, "chosen": len(chosen)})
+        answer |= {"classes": names, "chosen": len(chosen), "left_out": left_out}
+        printing.print_json(answer)
         return 0
-    common.print_table([("", "accuracy"), *((k, f"{100 * v:.1f} %") for k, v in found.items())])
+    printing.print_table([("", "accuracy"), *((k, f"{100 * v:.1f} %") for k, v in found.items())])
     where = f"{len(measuring)} other pictures" if len(measuring) else "cross-validation"
     print(
         f"\n{len(chosen)} pictures of {len(names)} classes; measured by {where}. The mixed "

@@ -3,15 +3,15 @@
 import argparse
 import webbrowser
 
+from lit_tf.commands import common
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf browse`."""
     parser.add_argument("db", metavar="DB", help="folder that `lit-tf index` wrote")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
-    parser.add_argument(
-        "--model", metavar="CKPT", help="the model's path, if it has moved since indexing"
-    )
+    common.add(parser, "model")
 
 
 def run(args: argparse.Namespace) -> int:

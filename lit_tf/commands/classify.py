@@ -2,7 +2,7 @@
 
 import argparse
 
-from lit_tf.commands import common
+from lit_tf.commands import common, inputs, printing
 from lit_tf.errors import ConfigError
 
 
@@ -16,41 +16,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         required=True,
         metavar="A,B,C|FILE",
-        help="names of the classes: separated by commas, or a file with one per line; or a "
-        "classifier NAME.npz of `lit-tf adapt`",
+        help="names, or a file with one per line, or NAME.npz of `lit-tf adapt`",
     )
-    parser.add_argument(
-        "--templates",
-        default="clip_best",
-        metavar="NAME|FILE",
-        help="prompt templates: clip_best or clip (8, default), clip_paper (81), class_name_only, "
-        "or a file with one template per line",
-    )
-    parser.add_argument(
-        "--top", type=int, default=5, metavar="K", help="classes to print (default 5)"
-    )
-    common.add_json(parser)
+    common.add(parser, "templates", default="clip_best")
+    parser.add_argument("--top", type=int, default=5, help="classes to print (default 5)")
+    common.add(parser, "strict", "json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf classify`."""
-    from lit_tf.zero_shot import make_prompts
+    from lit_tf import zero_shot
 
-    classes, classifier = common.classes_or_classifier(args.classes)
+    classes, classifier = inputs.classes_or_classifier(args.classes)
     if args.top < 1:
         raise ConfigError(f"--top is {args.top}; expected at least 1")
-    paths = common.matching_files(args.images)
+    paths = inputs.matching_files(args.images)
     model = common.load(args)
     if classifier is not None:
         classifier.check(model)
-        logits, match = classifier.logits(common.encode_images(model, paths, args)), None
     else:
-        with common.progress("image", paths) as images:
-            how = common.limits(args)
-            logits = model.class_logits(images, classes, args.templates, args.batch_size, **how)
-        common.report_cut(model, make_prompts(classes, args.templates)[0])
-        match = common.match(model, logits)
-    probabilities = common.softmax(logits)
+        names = zero_shot.checked_class_names(classes)
+        embedded = zero_shot.class_embeddings(model.encode_text, names, args.templates)
+        printing.report_cut(model, zero_shot.make_prompts(names, args.templates)[0])
+    paths, zimg, left_out = common.encode_images(model, paths, args)
+    logits = classifier.logits(zimg) if classifier else model.logits(zimg, embedded).numpy()
+    probabilities, match = common.probabilities(model, logits)
+    match = None if classifier else match
     order = (-probabilities).argsort(axis=1, kind="stable")
     if args.json:
         results = [
@@ -60,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         if match is not None:
             for result, row in zip(results, match, strict=True):
                 result["match"] = row.tolist()
-        common.print_json({"classes": classes, "results": results})
+        printing.print_json({"classes": classes, "results": results, "left_out": left_out})
         return 0
     top = min(args.top, len(classes))
     table = [("image", *(f"{i + 1}." for i in range(top)))]
@@ -70,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         rows = zip(match, order, strict=True)
         column = ["1. fits", *(f"{100 * row[best[0]]:.1f} %" for row, best in rows)]
         table = [(*cells, cell) for cells, cell in zip(table, column, strict=True)]
-    common.print_table(table)
+    printing.print_table(table)
     if match is not None:
         print("\n1. fits: the probability that the best class fits, whatever the others are.")
     return 0

@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import textwrap
 
-from lit_tf.commands import common, outputs
+from lit_tf.commands import common, inputs, outputs, printing
 from lit_tf.errors import extra
 
 
@@ -17,27 +17,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(name, nargs="+", required=True, metavar=metavar, help=text)
     parser.add_argument("--plot", metavar="OUT.png", help="draw a heat map with thumbnails")
-    common.add_json(parser)
+    common.add(parser, "strict", "json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints, for every image and text, their cosine and the text's probability."""
-    texts = common.texts(args.texts)
-    paths = common.matching_files(args.images)
+    texts = inputs.texts(args.texts)
+    paths = inputs.matching_files(args.images)
     if args.plot:
-        inputs = common.text_files(*(text for text in args.texts if text.startswith("@")))
-        inputs += [*common.checkpoint_files(args.checkpoint, args.vocab), *paths]
-        outputs.check_output_files([args.plot], inputs)
+        read = inputs.text_files(*(text for text in args.texts if text.startswith("@")))
+        read += [*inputs.checkpoint_files(args.checkpoint, args.vocab), *paths]
+        outputs.check_output_files([args.plot], read)
         with extra("demo"):
             import matplotlib  # noqa: F401  rather missing now than after minutes of work
     model = common.load(args)
-    zimg = common.encode_images(model, paths, args)
+    paths, zimg, left_out = common.encode_images(model, paths, args)
     ztxt = common.encode_texts(model, texts)
-    common.report_cut(model, texts)
+    printing.report_cut(model, texts)
     similarities = zimg @ ztxt.T  # (images, texts)
     logits = model.logits(zimg, ztxt).numpy()
-    probabilities = common.softmax(logits)  # over the texts of each image
-    match = common.match(model, logits)
+    probabilities, match = common.probabilities(model, logits)  # over the texts of each image
     if args.plot:
         _plot(args, similarities, match, paths, texts)
     if args.json:
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         found["similarities"] = similarities.tolist()
         found["probabilities"] = probabilities.tolist()
         found["match"] = None if match is None else match.tolist()
-        common.print_json({**found, "plot": args.plot})
+        printing.print_json({**found, "plot": args.plot, "left_out": left_out})
         return 0
     _print(paths, texts, similarities, probabilities, match)
     if args.plot:
@@ -76,7 +75,7 @@ def _print(paths, texts, similarities, probabilities, match):
             for i in range(len(paths))
         ]
         table.append((textwrap.shorten(text, 50, placeholder="...") or '""', *cells))
-    common.print_table(table, right=range(1, len(paths) + 1))
+    printing.print_table(table, right=range(1, len(paths) + 1))
     print("\nCosine similarity, and probability among the texts of each image; * is the best text.")
     if match is not None:
         print("The last number is the probability that the text fits, whatever the others are.")

@@ -4,35 +4,32 @@ import argparse
 import os
 import sys
 
-from lit_tf.commands import common, outputs
+from lit_tf.commands import common, outputs, printing
+from lit_tf.commands.inputs import checkpoint_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf convert`."""
     common.add_checkpoint(parser)
     parser.add_argument(
-        "out",
-        metavar="OUT",
-        help="where to write: NAME.npz, the vocabulary goes beside it; or a folder",
+        "out", metavar="OUT", help="NAME.npz, the vocabulary goes beside it; or a folder"
     )
     parser.add_argument(
         "--layout",
         choices=("vit_jax", "big_vision", "huggingface"),
-        help="default: vit_jax, or big_vision for a model with attention pooling; huggingface "
-        "writes a folder for transformers",
+        help="default: vit_jax, or big_vision with attention pooling; huggingface writes a folder",
     )
     parser.add_argument(
         "--stacked", action="store_true", help="big_vision: all blocks of a tower in one array"
     )
-    parser.add_argument("--resolution", type=int, metavar="N", help="resample to this image size")
-    common.add_preprocessing(parser)
+    common.add(parser, "resolution", help="resample to this image size")
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
         default="float32",
         help="default: float32; bfloat16 in layout huggingface only",
     )
-    common.add_json(parser)
+    common.add(parser, "preprocessing", "json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from lit_tf import loading
     from lit_tf.checkpoints import record
 
-    inputs = common.checkpoint_files(args.checkpoint, args.vocab)
+    inputs = checkpoint_files(args.checkpoint, args.vocab)
     if args.layout == "huggingface":
         outputs.check_output_folder(args.out, inputs, replaced=True)
     else:
@@ -58,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         if lost := record.sentence(loading.written_config(model), args.out):
             print(lost, file=sys.stderr)
     if args.json:
-        common.print_json({"path": args.out, "layout": layout, "dtype": args.dtype, "bytes": size})
+        found = {"path": args.out, "layout": layout, "dtype": args.dtype, "bytes": size}
+        printing.print_json(found)
     else:
         print(f"{args.out}: layout {layout}, {args.dtype}, {size / 1e6:.1f} MB")
     return 0

@@ -1,9 +1,14 @@
 """`lit-tf embed`: embeddings of images or texts, into a file."""
 
 import argparse
+import os
+
+import numpy as np
 
 from lit_tf import files
-from lit_tf.commands import clip_retrieval, common, outputs
+from lit_tf.commands import common, inputs, outputs
+from lit_tf.commands.printing import print_json
+from lit_tf.errors import ConfigError, extra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +26,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("npz", "clip-retrieval"),
         default="npz",
-        help="npz: a file of arrays (default); clip-retrieval: a new folder that its index and "
-        "back end read",
+        help="npz: a file of arrays (default); clip-retrieval: a new folder for that project",
     )
-    common.add_int8(parser)
-    common.add_strict(parser)
-    common.add_json(parser)
+    common.add(parser, "int8", "strict", "json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `lit-tf embed`."""
+    if args.texts and args.int8:
+        raise ConfigError("--int8 is for --images: there is no quantized text tower")
+    paths = inputs.matching_files(args.images) if args.images else inputs.text_files(args.texts)
+    read = [*inputs.checkpoint_files(args.checkpoint, args.vocab), *paths]
+    if args.format == "npz":
+        outputs.check_output_files([args.out], read)
+    else:
+        _check_folder(args.out, read)
+    left_out = common.LeftOut()
+    if args.images:
+        paths, embeddings, left_out = common.encode_images(common.load(args), paths, args)
+        arrays = {"embeddings": embeddings, "paths": np.array(paths)}
+    else:
+        texts = inputs.read_texts(args.texts)
+        embeddings = common.encode_texts(common.load(args), texts)
+        arrays = {"embeddings": embeddings, **_packed(texts)}
+    if args.format == "npz":
+        with files.replacing(args.out) as file:
+            np.savez(file, **arrays)
+    elif args.images:
+        _write_folder(args.out, "img_emb", "image_path", embeddings, paths)
+    else:
+        _write_folder(args.out, "text_emb", "caption", embeddings, texts)
+    count, width = embeddings.shape
+    if args.json:
+        found = {"path": args.out, "count": count, "width": width, "arrays": list(arrays)}
+        print_json({**found, "left_out": left_out})
+    else:
+        what = f" (arrays {' and '.join(arrays)})" if args.format == "npz" else ""
+        others = f"; {len(left_out)} images could not be read" if left_out else ""
+        print(f"{count} embeddings, {width} wide: {args.out}{what}{others}")
+    return 0
 
 
 def _packed(texts):
@@ -34,8 +72,6 @@ def _packed(texts):
 
     An array of strings would be as wide as its longest, four bytes a character.
     """
-    import numpy as np
-
     data = [text.encode() for text in texts]
     return {
         "text_bytes": np.frombuffer(b"".join(data), np.uint8),
@@ -43,40 +79,26 @@ def _packed(texts):
     }
 
 
-def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf embed`."""
-    import numpy as np
+def _check_folder(folder, read):
+    """Refuses what is not a new folder, in which all partitions would belong to one collection."""
+    with extra("search"):
+        import pyarrow  # noqa: F401  rather missing now than after minutes of work
+    outputs.check_output_folder(folder, read)
+    if not os.path.isdir(os.path.dirname(os.path.abspath(folder))):
+        raise ConfigError(f"{folder} cannot be written: its parent does not exist")
+    if os.path.exists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
+        raise ConfigError(f"{folder} is not empty; expected a new folder")
 
-    paths = common.matching_files(args.images) if args.images else common.text_files(args.texts)
-    inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), *paths]
-    if args.format == "npz":
-        outputs.check_output_files([args.out], inputs)
-    else:
-        outputs.check_output_folder(args.out, inputs)
-        clip_retrieval.check_folder(args.out)
-    left_out = common.LeftOut()
-    if args.images:
-        model = common.load(args)
-        paths, embeddings = common.encode_readable_images(model, paths, args, left_out)
-        arrays = {"embeddings": embeddings, "paths": np.array(paths)}
-    else:
-        texts = common.read_texts(args.texts)
-        model = common.load(args)
-        embeddings = common.encode_texts(model, texts)
-        arrays = {"embeddings": embeddings, **_packed(texts)}
-    if args.format == "npz":
-        with files.replacing(args.out) as file:
-            np.savez(file, **arrays)
-    else:
-        kind, names = ("image", paths) if args.images else ("text", texts)
-        clip_retrieval.write(args.out, kind, embeddings, names)
-    count, width = embeddings.shape
-    if args.json:
-        found = {"path": args.out, "count": count, "width": width, "arrays": list(arrays)}
-        common.print_json({**found, "left_out": left_out.to_json()})
-    else:
-        what = f" (arrays {' and '.join(arrays)})" if args.format == "npz" else ""
-        others = f"; {len(left_out)} images could not be read" if left_out else ""
-        print(f"{count} embeddings, {width} wide: {args.out}{what}{others}")
-    left_out.report()
-    return 0
+
+def _write_folder(folder, kind, column, embeddings, names):
+    """Writes what clip-retrieval's writer (clip_inference/writer.py) does for one partition."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    # Parquet holds UTF-8 only; other bytes of a file's name are escaped.
+    texts = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]
+    with files.replacing_folder(folder) as new:
+        for name in ("metadata", kind):
+            (new / name).mkdir()
+        pyarrow.parquet.write_table(pa.table({column: texts}), new / "metadata/metadata_0.parquet")
+        np.save(new / kind / f"{kind}_0.npy", embeddings.astype(np.float32))

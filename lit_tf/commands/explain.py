@@ -2,7 +2,8 @@
 
 import argparse
 
-from lit_tf.commands import common, outputs
+from lit_tf.commands import common, outputs, printing
+from lit_tf.commands.inputs import checkpoint_files
 from lit_tf.errors import extra
 
 
@@ -14,13 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", required=True, metavar="OUT.png", help="where to draw the parts over the picture"
     )
-    common.add_json(parser)
+    common.add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Draws the parts; prints the cosine of picture and text."""
-    inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), args.image]
-    outputs.check_output_files([args.plot], inputs)
+    read = [*checkpoint_files(args.checkpoint, args.vocab), args.image]
+    outputs.check_output_files([args.plot], read)
     with extra("demo"):
         import matplotlib  # noqa: F401  rather missing now than after the work
     from lit_tf import plots
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     relevance = plots.attention_map(model, args.image, args.text, args.plot)
     cosine = float((model.encode_image([args.image]) @ model.encode_text([args.text]).T)[0, 0])
     if args.json:
-        common.print_json({"cosine": cosine, "relevance": relevance.tolist()})
+        printing.print_json({"cosine": cosine, "relevance": relevance.tolist()})
         return 0
     print(f"cosine {cosine:.3f}; {args.plot} shows which parts of the picture speak for the text")
     print(

@@ -5,77 +5,51 @@ import dataclasses
 import importlib
 import sys
 
-from lit_tf.commands import common, outputs
+from lit_tf.commands import common, inputs, outputs, printing
 from lit_tf.errors import ConfigError
 from lit_tf.files import printable
 from lit_tf.images.formats import MORE_FORMATS, OPTIONAL_SUFFIXES
-
-# How pictures are embedded by other processes: engine -> (module, function of its options).
-_ENGINES = {"beam": ("lit_tf.training.precompute.pictures", "engine")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf index`."""
     common.add_model(parser)
     parser.add_argument(
-        "sources",
-        nargs="*",
-        metavar="FOLDER",
-        help="folders with pictures, pictures, or patterns of either",
+        "sources", nargs="*", metavar="FOLDER", help="folders, pictures, or patterns of either"
     )
     parser.add_argument(
         "--db", required=True, metavar="DIR", help="folder of the index, such as pictures.lance"
     )
-    parser.add_argument(
-        "--prune",
-        action="store_true",
-        help="delete pictures that are gone from the folders, unless nothing is left of a folder",
-    )
-    parser.add_argument(
-        "--prune-all",
-        action="store_true",
-        help="delete all that are gone; without their drive, whole folders are",
-    )
-    parser.add_argument(
-        "--exclude",
-        nargs="+",
-        default=[],
-        metavar="PATTERN",
-        help="names of files and folders to pass over, or with a slash whole paths",
-    )
-    common.add_int8(parser)
-    parser.add_argument(
-        "--reembed",
-        action="store_true",
-        help="embed all pictures of the index anew, by another model or tower; until that is done "
-        "the old ones answer",
-    )
-    common.add_engine(
-        parser, "local: this process embeds; beam: the workers of an Apache Beam pipeline do"
-    )
-    common.add_json(parser)
+    exclude = {"nargs": "+", "default": [], "metavar": "PATTERN"}
+    parser.add_argument("--exclude", help="names to pass over, or paths with a slash", **exclude)
+    for name, text in (
+        ("prune", "delete pictures that are gone, unless nothing is left of their folder"),
+        ("prune-all", "delete all that are gone; without their drive, whole folders are"),
+        ("reembed", "embed all anew, by another model or tower; until then the old ones answer"),
+    ):
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+    common.add(parser, "int8", "engine", "engine-options", "json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf index`; run it again to add what is new, or after an interruption."""
-    inputs = [*common.checkpoint_files(args.checkpoint, args.vocab), *args.sources]
-    outputs.check_output_folder(args.db, inputs)
+    read = [*inputs.checkpoint_files(args.checkpoint, args.vocab), *args.sources]
+    outputs.check_output_folder(args.db, read)
     if not args.sources and not args.reembed:
         raise ConfigError("no folder of pictures was given")
     from lit_tf.search import index
 
     embed = None
-    if args.engine in _ENGINES:
-        module, name = _ENGINES[args.engine]
-        embed = getattr(importlib.import_module(module), name)(args.db, common.engine_options(args))
+    if args.engine == "beam":
+        beam = importlib.import_module("lit_tf.training.precompute.pictures")
+        embed = beam.engine(args.db, common.engine_options(args))
     elif args.engine_options:
         raise ConfigError("--engine-options belong to --engine beam")
     names = {field.name for field in dataclasses.fields(index.Settings)}
     options = {name: value for name, value in vars(args).items() if name in names}
-    options["int8"] = common.int8_images(args)
+    settings = index.Settings(**{**options, "int8": common.int8_images(args)})
     how = {name: getattr(args, name) for name in ("prune", "prune_all", "exclude", "reembed")}
-    how["progress"] = lambda total: common.progress("picture", total=total)
-    settings = index.Settings(**options)
+    how["progress"] = lambda total: printing.progress("picture", total=total)
     report = index.update(args.db, args.sources, settings, embed=embed, **how)
     _print(args, report)
     return 0
@@ -83,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(args, report):
     if args.json:
-        value = {**vars(report), "others": report.others}
+        value = {**vars(report), "others": sum(report.passed_over.values())}
         for name in ("failures", "problems"):
             value[name] = [{"path": path, "reason": reason} for path, reason in value[name]]
-        common.print_json(value)
+        printing.print_json(value)
         return
     _print_left_out(report)
     unchanged = report.found - report.new - report.changed

@@ -4,18 +4,22 @@ import argparse
 import math
 
 from lit_tf.checkpoints import registry
-from lit_tf.commands import common
+from lit_tf.commands import common, printing
 
 _FIGURES = ("imagenet2012", "coco_captions/i2t", "coco_captions/t2i")
 _HEADER = (
     *("name", "image tower", "text tower", "parameters", "ImageNet", "I->T", "T->I"),
     *("file", "Hugging Face"),
 )
+_PUBLISHED = (
+    *("name", "huggingface", "family", "resolution", "token_length", "tokenizer", "parameters"),
+    *("figures", "config_arg", "urls", "vocab_url"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf models`."""
-    common.add_json(parser)
+    common.add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,13 +29,13 @@ def run(args: argparse.Namespace) -> int:
     rows = [_embedded(name, path) for name, path in registry.embedded_models().items()]
     rows += [_published(model, cache_dir()) for model in registry.MODELS.values()]
     if args.json:
-        common.print_json(rows)
+        printing.print_json(rows)
         return 0
     table = [_HEADER]
     for family in dict.fromkeys(row["family"] for row in rows):
         table.append((f"{family}:", *("" for _ in _HEADER[1:])))
         table += [_cells(row) for row in rows if row["family"] == family]
-    common.print_table(table, right=(3, 4, 5, 6))
+    printing.print_table(table, right=(3, 4, 5, 6))
     print(
         "\nPublished figures in per cent: zero-shot accuracy on ImageNet; Recall@1 on COCO, image "
         f"to text and text to image.\nFiles are kept in {cache_dir()}."
@@ -66,22 +70,12 @@ def _embedded(name, path):
 def _published(model, cache):
     path = cache / f"{model.name}.npz"
     return {
-        "name": model.name,
-        "huggingface": model.huggingface,
+        **{name: getattr(model, name) for name in _PUBLISHED},
         "path": str(path) if path.exists() else None,
         "embedded": False,
-        "family": model.family,
-        "resolution": model.resolution,
-        "token_length": model.token_length,
         "image": model.image_words,
         "text": model.text_words,
         "out_dim": (model.image.out_dim, model.text.out_dim),
-        "tokenizer": model.tokenizer,
-        "parameters": model.parameters,
-        "figures": model.figures,
-        "config_arg": model.config_arg,
-        "urls": model.urls,
-        "vocab_url": model.vocab_url,
     }
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from lit_tf.commands import common, outputs
+from lit_tf.commands import common, inputs, outputs, printing
 from lit_tf.errors import ConfigError
 from lit_tf.files import printable
 
@@ -13,26 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf search`."""
     parser.add_argument("db", metavar="DB", help="folder that `lit-tf index` wrote")
     parser.add_argument(
-        "texts",
-        nargs="*",
-        metavar="TEXT",
-        help="what the pictures show; the average of several texts is taken",
+        "texts", nargs="*", metavar="TEXT", help="what the pictures show; several are averaged"
     )
-    parser.add_argument(
-        "--like", nargs="+", default=[], metavar="IMAGE", help="pictures that they look like"
-    )
-    parser.add_argument(
-        "--minus", nargs="+", default=[], metavar="TEXT", help="what they do not show"
-    )
-    parser.add_argument(
-        "--templates",
-        metavar="NAME|FILE",
-        help="put each text into prompt templates and average: clip_best, clip_paper, or a file "
-        "with one template a line",
-    )
-    parser.add_argument(
-        "--top", type=int, default=20, metavar="K", help="pictures to find (default 20)"
-    )
+    several = {"nargs": "+", "default": []}
+    parser.add_argument("--like", metavar="IMAGE", help="pictures that they look like", **several)
+    parser.add_argument("--minus", metavar="TEXT", help="what they do not show", **several)
+    common.add(parser, "templates")
+    parser.add_argument("--top", type=int, default=20, help="pictures to find (default 20)")
     parser.add_argument(
         "--where",
         metavar="SQL",
@@ -40,20 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "\"taken > '2020' AND width > height\"",
     )
     parser.add_argument(
-        "--exact",
-        action="store_true",
-        help="compare with every picture, even if there is an approximate index",
+        "--exact", action="store_true", help="compare with every picture, without an index of them"
     )
     parser.add_argument("--html", metavar="FILE", help="write a page of thumbnails")
     parser.add_argument("--copy-to", metavar="DIR", help="copy the pictures that were found")
-    parser.add_argument(
-        "--model", metavar="CKPT", help="the model's path, if it has moved since indexing"
-    )
+    common.add(parser, "model")
     printed = parser.add_mutually_exclusive_group()
     printed.add_argument(
         "--paths0", action="store_true", help="print paths only, ended by NUL, for xargs -0"
     )
-    common.add_json(printed)
+    common.add(printed, "json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,9 +44,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.texts and not args.like:
         raise ConfigError("there is no question: expected a TEXT or --like IMAGE")
     if args.html:
-        inputs = [args.db, args.templates, *args.like]
-        inputs += common.checkpoint_files(args.model) if args.model else []
-        outputs.check_output_files([args.html], inputs)
+        read = inputs.checkpoint_files(args.model) if args.model else []
+        outputs.check_output_files([args.html], [args.db, args.templates, *args.like, *read])
     from lit_tf import search
 
     pictures = search.open(args.db, args.model)
@@ -72,20 +54,16 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         from lit_tf.search.page import write_page
 
-        write_page(
-            args.html,
-            _question(args),
-            found,
-            pictures=pictures.store.rows,
-            model=pictures.store.model.checkpoint,
-        )
+        store = pictures.store
+        write_page(args.html, _question(args), found, store.rows, store.model.checkpoint)
     if args.copy_to:
         from lit_tf.search.copies import copy_pictures
 
         for path, reason in copy_pictures([picture.path for picture in found], args.copy_to):
             print(f"not copied: {printable(path)}: {reason}", file=sys.stderr)
     if args.json:
-        _print_json(args, found)
+        answer = [{k: v for k, v in vars(p).items() if k != "thumbnail"} for p in found]
+        printing.print_json({"question": _question(args), "found": answer})
     elif args.paths0:
         sys.stdout.buffer.write(b"".join(os.fsencode(p.path) + b"\0" for p in found))
     else:
@@ -95,17 +73,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _question(args):
     """Returns the question in words."""
-    parts = [*args.texts, *(f"like {printable(path)}" for path in args.like)]
-    words = " + ".join(parts)
+    words = " + ".join([*args.texts, *(f"like {printable(path)}" for path in args.like)])
     return " - ".join([words, *args.minus])
-
-
-def _print_json(args, found):
-    answer = [
-        {name: value for name, value in vars(picture).items() if name != "thumbnail"}
-        for picture in found
-    ]
-    common.print_json({"question": _question(args), "found": answer})
 
 
 def _print_table(args, found):
@@ -116,7 +85,7 @@ def _print_table(args, found):
         day = (picture.taken or "")[:10]
         rows.append((f"{rank}.", f"{picture.score:+.3f}", *chance, day, printable(picture.path)))
     if found:
-        common.print_table(rows, right=(0, 1, 2) if match else (0, 1))
+        printing.print_table(rows, right=(0, 1, 2) if match else (0, 1))
     else:
         print("No picture fits.")
     if args.html:

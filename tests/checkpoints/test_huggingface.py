@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 import lit_tf
 from lit_tf import cli
 from lit_tf.checkpoints import download, registry
-from lit_tf.commands.summary import summarize
+from lit_tf.commands.info import summarize
 from lit_tf.images import naflex
 from lit_tf.texts import tokenizer_json
 from lit_tf.texts.tokenizers import SentencePieceTokenizer

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lit_tf
-from lit_tf.commands.summary import summarize
+from lit_tf.commands.info import summarize
 from lit_tf.texts.tokenizers import tokenizer_from_bytes
 
 

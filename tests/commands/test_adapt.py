@@ -1,6 +1,7 @@
 """`lit-tf adapt`, and the classifier that it writes in other commands."""
 
 import json
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -46,6 +47,22 @@ def test_pictures_make_a_classifier_that_classify_takes(
     assert few["images"] == 0 and few["accuracy"]["few-shot"] == 1  # by cross-validation
 
 
+def test_a_picture_that_cannot_be_read_is_left_out_with_its_class(
+    checkpoint, pictures, tmp_path, capsys
+):
+    shutil.copytree(pictures, tmp_path / "p")
+    (tmp_path / "p" / "blue" / "0.png").write_bytes(b"no picture")
+    command = ["adapt", str(checkpoint), str(tmp_path / "p"), "--shots", "3", "--json"]
+    assert main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"]["mixed"] == 1
+    assert [bad["path"] for bad in found["left_out"]] == [str(tmp_path / "p" / "blue" / "0.png")]
+    for file in (tmp_path / "p" / "blue").iterdir():
+        file.write_bytes(b"no picture")
+    assert main(command) == 2
+    assert "not one picture of blue can be read" in capsys.readouterr().err
+
+
 def test_another_image_tower_is_refused(fixtures, pictures, classifier, capsys):
     command = ["classify", fixtures / "bv_scan_tiny.npz", pictures / "red" / "0.png"]
     assert main(list(map(str, [*command, "--classes", classifier]))) == 2
@@ -58,6 +75,7 @@ def test_folders_without_classes_are_refused(checkpoint, tmp_path, capsys):
         assert "holds 0 folders with pictures" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_exports_answer_as_the_classifier_does(fixtures, classifier, pictures, tmp_path):
     from lit_tf.export import saved_model
 

@@ -1,9 +1,12 @@
 """`lit-tf classify`."""
 
+import json
+
 import numpy as np
 import pytest
 
 import lit_tf
+from lit_tf import cli
 
 
 def test_classify_answers_as_the_library_does(run, checkpoint, photos, tmp_path):
@@ -13,7 +16,7 @@ def test_classify_answers_as_the_library_does(run, checkpoint, photos, tmp_path)
     model = lit_tf.load(checkpoint)
     for classes, templates in (
         ("cat, dog,red bicycle", "clip"),
-        (tmp_path / "names", "clip_paper"),
+        (tmp_path / "names", "class_name_only"),
     ):
         found = run(
             *("classify", checkpoint, *paths, "--classes", classes),
@@ -35,17 +38,35 @@ def test_classify_answers_as_the_library_does(run, checkpoint, photos, tmp_path)
 
 def test_classify_heeds_the_batch_size(run, checkpoint, photos, monkeypatch):
     sizes = []
-    encode = lit_tf.LitModel.encode_image
+    embed = lit_tf.LitModel.embed_stream
 
     def noting(model, images, batch_size=32, **more):
         sizes.append(batch_size)
-        return encode(model, images, batch_size, **more)
+        return embed(model, images, batch_size, **more)
 
-    monkeypatch.setattr(lit_tf.LitModel, "encode_image", noting)
+    monkeypatch.setattr(lit_tf.LitModel, "embed_stream", noting)
     command = ["classify", checkpoint, photos / "*.png", "--classes", "a,b", "--batch-size"]
     run(*command, 2)
     assert sizes == [2]
     assert "batch_size" in run(*command, 0, code=2)
+
+
+def test_what_cannot_be_read_is_left_out_and_said(checkpoint, photos, tmp_path, capsys):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    paths = [str(photos / "0.png"), str(tmp_path / "bad.png"), str(photos / "3.png")]
+    for command in (
+        ["classify", checkpoint, *paths, "--classes", "a,b"],
+        ["compare", checkpoint, "--images", *paths, "--texts", "a", "b"],
+    ):
+        assert cli.main([*command, "--json"]) == 0
+        out, err = capsys.readouterr()
+        found = json.loads(out)
+        images = found.get("images") or [result["image"] for result in found["results"]]
+        assert images == [paths[0], paths[2]]
+        assert [left_out["path"] for left_out in found["left_out"]] == [paths[1]]
+        assert err.startswith("left out: ") and "bad.png" in err
+        assert cli.main([*command, "--strict"]) == 2
+        assert "bad.png" in capsys.readouterr().err
 
 
 def test_classes_of_equal_names_are_warned_of(run, checkpoint, photos):

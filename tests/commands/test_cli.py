@@ -16,7 +16,7 @@ import pytest
 import lit_tf
 from lit_tf import cli
 from lit_tf.checkpoints import registry
-from lit_tf.commands import common
+from lit_tf.commands import printing
 from lit_tf.errors import ConfigError, LitError
 
 
@@ -177,7 +177,7 @@ def test_texts_that_are_not_utf8_are_refused_by_name(run, checkpoint, photos, tm
 
 
 def test_json_of_columns_with_nan_is_json(capsys):
-    common.print_json({"found": [{"x": float("nan"), "y": (1.5, -float("inf"))}]})
+    printing.print_json({"found": [{"x": float("nan"), "y": (1.5, -float("inf"))}]})
     out = capsys.readouterr().out
     assert json.loads(out, parse_constant=pytest.fail) == {"found": [{"x": None, "y": [1.5, None]}]}
 
@@ -186,7 +186,7 @@ def test_an_unknown_option_is_met_with_the_usage_of_its_command(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["search", "pictures.lance", "a cat", "--limit", "7"])
     err = capsys.readouterr().err
-    assert err.startswith("usage: lit-tf search") and "--top K" in err
+    assert err.startswith("usage: lit-tf search") and "--top" in err
     assert err.splitlines()[-1] == "lit-tf search: error: unrecognized arguments: --limit 7"
 
 

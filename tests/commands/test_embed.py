@@ -141,16 +141,24 @@ def test_clip_retrievals_package_is_missed_before_any_work(
     assert "lit_tf[search]" in run(*command, "-o", tmp_path / "out", code=2)
 
 
-def test_folders_for_clip_retrieval_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_folders_for_clip_retrieval_are_written_whole_or_not_at_all(
+    run, checkpoint, tmp_path, monkeypatch
+):
     pytest.importorskip("pyarrow")
-    from lit_tf.commands import clip_retrieval
 
     def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as full, pytest.raises(OSError):
+    (tmp_path / "texts").write_text("a cat\n")
+    command = ["embed", checkpoint, "--texts", tmp_path / "texts", "--format", "clip-retrieval"]
+    with monkeypatch.context() as full:
         full.setattr(np, "save", fail)
-        clip_retrieval.write(tmp_path / "a", "text", np.zeros((1, 4)), ["a cat"])
-    assert not os.listdir(tmp_path)
-    clip_retrieval.write(tmp_path / "a", "text", np.zeros((1, 4)), ["a cat"])
+        assert "No space left" in run(*command, "-o", tmp_path / "a", code=2)
+    assert os.listdir(tmp_path) == ["texts"]
+    run(*command, "-o", tmp_path / "a")
     assert sorted(os.listdir(tmp_path / "a")) == ["metadata", "text_emb"]
+
+
+def test_there_is_no_quantized_text_tower(run, checkpoint, tmp_path):
+    command = ["embed", checkpoint, "--texts", "-", "-o", tmp_path / "a.npz", "--int8"]
+    assert "--int8 is for --images" in run(*command, code=2)

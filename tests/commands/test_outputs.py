@@ -103,7 +103,7 @@ def test_pages_and_figures_on_a_full_disk_leave_the_old_ones(tmp_path, monkeypat
     path = tmp_path / "old"
     path.write_text("old")
     writers = [
-        lambda: page.write_page(path, "question", [], pictures=0, model="model"),
+        lambda: page.write_page(path, "question", [], 0, "model"),
         lambda: report.write_report(path, os.fsdecode(b"\xff"), [["figure"]], []),
         lambda: files.write_text(path, "{}"),
     ]

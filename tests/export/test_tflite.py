@@ -260,7 +260,7 @@ def test_calibration_leaves_out_photos_that_cannot_be_read(fixture_module, fixtu
     expected = samples.resized(model, fixture_module.images()[:2])
     np.testing.assert_array_equal(pixels, expected)
     np.testing.assert_array_equal(samples.resized(model, pixels), expected)  # as tflite takes them
-    assert [path for path, _ in left_out] == [bad]
+    assert [found["path"] for found in left_out] == [bad]
     with pytest.raises(ImageError, match="xff"):
         args.strict = True
         cli.calibration_images(model, args, LeftOut())

@@ -7,7 +7,8 @@ import os
 import pathlib
 import sys
 
-from lit_tf.commands import common as commands
+from lit_tf.commands import common, printing
+from lit_tf.commands.inputs import checkpoint_files
 from lit_tf.commands.outputs import check_output_files
 from lit_tf.errors import ConfigError
 from lit_tf.files import write_text
@@ -85,13 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="turn images as their EXIF orientation says, which the published protocol does not",
     )
-    commands.add_max_pixels(data)
+    common.add(data, "max-pixels")
     how = parser.add_argument_group("how")
-    how.add_argument("--vocab", metavar="FILE", help="vocabulary (default: beside the checkpoint)")
-    how.add_argument("--resolution", type=int, metavar="N", help="side of the images in pixels")
-    commands.add_max_patches(how)
-    commands.add_preprocessing(how)
-    commands.add_dtype(how)
+    common.add(how, "vocab", "resolution", "max-patches", "preprocessing", "dtype")
     how.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: 64)")
     how.add_argument(
         "--strategy",
@@ -167,11 +164,11 @@ def _inputs(args):
     """Returns the files and folders that are read, for `check_output_files`."""
     found = [args.vocab, args.templates, args.class_names]
     if args.model:
-        found += commands.checkpoint_files(args.model)
+        found += checkpoint_files(args.model)
     if args.config:
         found.append(args.config.partition(":")[0])
         init = load_config(args.config).model.init
-        found += commands.checkpoint_files(init) if init else []
+        found += checkpoint_files(init) if init else []
     for names in (args.zero_shot, args.retrieval, args.few_shot):
         found += names.split(",") if names else []
     for folder in filter(None, (args.saved_model, args.tflite)):
@@ -187,7 +184,7 @@ def _show(args, subject, results):
 
     rows = published.comparison(subject.published, results)
     table = published.as_table(rows)
-    commands.print_table(table, right=range(3, len(table[0])), ruled=True)
+    printing.print_table(table, right=range(3, len(table[0])), ruled=True)
     for result in results:
         for note in result.notes:
             print(f"{result.dataset}: {note}")

@@ -4,8 +4,7 @@ import argparse
 import dataclasses
 import sys
 
-from lit_tf.commands import common as commands
-from lit_tf.commands import outputs
+from lit_tf.commands import common, inputs, outputs
 from lit_tf.errors import ConfigError
 
 from ..config import add_config, load_config
@@ -34,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tpu", metavar="NAME", help="a TPU's name or address, or local")
     parser.add_argument("--host", type=int, default=0, help="number of this host")
     parser.add_argument("--hosts", type=int, default=1, help="number of hosts")
-    commands.add_engine(
-        parser, "local: this process writes its host's shards; beam: an Apache Beam pipeline does"
-    )
+    common.add(parser, "engine", "engine-options")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = config.model.init or config.model.image_init
     if not checkpoint:
         raise ConfigError("the config starts from no image tower: set model.image_init")
-    inputs = [*commands.checkpoint_files(checkpoint), config.data.source]
-    outputs.check_output_folder(args.output, inputs)
+    read = [*inputs.checkpoint_files(checkpoint), config.data.source]
+    outputs.check_output_folder(args.output, read)
     from .shards import Job, is_finished, precompute, precompute_with_beam
 
     augment = config.data.augment if args.views > 1 else ""
@@ -67,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
                 "--strategy, --tpu, --host and --hosts cannot be used with --engine beam: its "
                 "runner decides where the workers run (--engine-options)"
             )
-        precompute_with_beam(job, commands.engine_options(args))
+        precompute_with_beam(job, common.engine_options(args))
     else:
         counters = precompute(job, host=args.host, hosts=args.hosts, strategy=_strategy(args))
         if counters.bad:

@@ -7,7 +7,7 @@ import itertools
 import multiprocessing
 import sys
 
-from lit_tf.commands import common
+from lit_tf.commands import common, printing
 from lit_tf.errors import LitError, TrainingError
 
 FAILED, DOES_NOT_FIT = 1, 3  # exit codes
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, default=256, metavar="N", help="examples per chip at inference"
     )
-    common.add_json(parser)
+    common.add(parser, "json")
 
 
 def run(args) -> int:
@@ -60,7 +60,7 @@ def run(args) -> int:
         return _table(args, jobs)
     found = preflight(*jobs[0], args.set, args.what, args.batch)
     if args.json:
-        common.print_json(dataclasses.asdict(found))
+        printing.print_json(dataclasses.asdict(found))
     else:
         print(report.as_text(found))
     return 0 if found.fits else DOES_NOT_FIT
@@ -112,7 +112,7 @@ def _table(args, jobs):
                 report.markdown_row(row) if len(values) > 1 else report.first_row(row), flush=True
             )
     if args.json:
-        common.print_json(values)
+        printing.print_json(values)
     return min(filter(None, codes), default=0)
 
 

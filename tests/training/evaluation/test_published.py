@@ -2,7 +2,7 @@
 
 import pytest
 
-from lit_tf.commands.common import print_table
+from lit_tf.commands.printing import print_table
 from lit_tf.training.evaluation import published
 from lit_tf.training.evaluation.protocol import RetrievalResult, ZeroShotResult
 
