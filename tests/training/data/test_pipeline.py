@@ -94,26 +94,30 @@ def test_epochs_and_seeds_have_orders_of_their_own(config):
 
 
 @pytest.mark.parametrize(
-    ("form", "buffer"),
+    ("form", "buffer", "starts"),
     [
-        ("tfrecord", 8),
-        pytest.param("tar", 1000, marks=pytest.mark.full),
-        pytest.param("tfrecord", 1000, marks=pytest.mark.full),
-        pytest.param("tar", 8, marks=pytest.mark.full),
+        ("tfrecord", 8, (4,)),
+        pytest.param("tar", 1000, (1, 4, 11), marks=pytest.mark.full),
+        pytest.param("tfrecord", 1000, (1, 4, 11), marks=pytest.mark.full),
+        pytest.param("tar", 8, (1, 4, 11), marks=pytest.mark.full),
+        pytest.param("tfrecord", 8, (1, 11), marks=pytest.mark.full),
     ],
 )
-def test_resumed_batches_are_bit_for_bit_those_of_an_uninterrupted_run(folder, form, buffer):
+def test_resumed_batches_are_bit_for_bit_those_of_an_uninterrupted_run(
+    folder, form, buffer, starts
+):
     # A batch of 24 divides neither an epoch nor a segment.
     config = DataConfig(
         source=f"{folder}/*.{form}", shuffle_buffer=buffer, augment="flip_lr|randaug(2,10)"
     )
     whole = batches(config, 0, 12, size=24)
-    for start in (1, 4, 11):
+    for start in starts:
         tf.random.set_seed(start)  # nobody's business here
         resumed = batches(config, start, 12 - start, size=24)
         assert all(equal(a, b) for a, b in zip(resumed, whole[start:], strict=True)), start
 
 
+@pytest.mark.full
 def test_the_global_seed_and_other_random_ops_change_nothing(config):
     config = dataclasses.replace(config, augment="flip_lr|randaug(2,10)")
     tf.random.set_seed(1)
@@ -177,7 +181,7 @@ class Recording(Counters):
 @pytest.mark.parametrize(
     ("form", "starts"),
     [
-        ("tar", (1, 7, 8, 15)),  # an epoch has 8 batches
+        ("tar", (7, 8)),  # an epoch has 8 batches
         pytest.param("tar", range(1, 16), marks=pytest.mark.full),
         pytest.param("tfrecord", range(1, 16), marks=pytest.mark.full),
     ],
