@@ -115,7 +115,7 @@ def list_class_names(class_names: Iterable[str]) -> ClassNames:
     """Returns class names as a list of strings, the list itself if it is one already.
 
     They may be any sequence that `lit_tf.sequences.to_list` takes; bytes are UTF-8. Anything else
-    raises DataError.
+    raises DataError. `canonical` of the result has them as prompts do.
     """
     if isinstance(class_names, ClassNames):
         return class_names
@@ -136,14 +136,6 @@ def list_class_names(class_names: Iterable[str]) -> ClassNames:
         elif not isinstance(name, str):
             raise DataError(f"class {i}: expected a name (str), found {type(name).__name__}")
     return ClassNames(names)
-
-
-def canonical_class_names(class_names: Iterable[str]) -> list[str]:
-    """Returns each class's first comma-separated name, canonicalized.
-
-    Raises DataError if there are no classes, or nothing is left of a name.
-    """
-    return list_class_names(class_names).canonical
 
 
 def checked_class_names(class_names: Iterable[str]) -> ClassNames:
@@ -177,7 +169,7 @@ def make_prompts(
     Returns:
         The C * T prompts, all of class 0 first, and the int64 class (C * T,) of each.
     """
-    names = canonical_class_names(class_names)
+    names = list_class_names(class_names).canonical
     patterns = [canonicalize(t, keep="{}") for t in get_templates(templates)]
     texts = [pattern.replace("{}", name) for name in names for pattern in patterns]
     return texts, np.repeat(np.arange(len(names)), len(patterns))

@@ -186,9 +186,9 @@ def test_unusable_templates_are_refused(templates, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: zero_shot.canonical_class_names([]), "no class names"),
-        (lambda: zero_shot.canonical_class_names(["cat", "?!"]), "class 1"),
-        (lambda: zero_shot.canonical_class_names(["cat", 3]), "class 1"),
+        (lambda: zero_shot.list_class_names([]).canonical, "no class names"),
+        (lambda: zero_shot.list_class_names(["cat", "?!"]).canonical, "class 1"),
+        (lambda: zero_shot.list_class_names(["cat", 3]).canonical, "class 1"),
         (lambda: zero_shot.average_embeddings(np.ones((2, 3)), np.array([0, 2]), 3), r"\[1\]"),
         (lambda: zero_shot.average_embeddings(np.ones((2, 3)), np.array([0, 2]), 2), "0 to 2"),
         (lambda: zero_shot.average_embeddings(np.full((1, 3), np.nan), np.array([0]), 1), "NaN"),

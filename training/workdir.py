@@ -12,7 +12,7 @@ from lit_tf.files import parse_object, write_text
 
 from .checkpoints import steps_in
 from .config import TrainConfig, flat
-from .data.shard_sizes import differences, read_sizes, write_sizes
+from .data.shard_sizes import differences, read_sizes
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ class Beginning:
         text = json.dumps(self._config.to_dict(), indent=2)
         write_text(f"{self._workdir}/config.json", text + "\n")
         write_text(f"{self._workdir}/run.json", json.dumps(start) + "\n")
-        write_sizes(f"{self._workdir}/shards.json", sizes)
+        write_text(f"{self._workdir}/shards.json", json.dumps(sizes, indent=0))
 
     def _refuse(self, fields, why=""):
         """Refuses to go on if any of the fields is not free, and says how to start from here."""

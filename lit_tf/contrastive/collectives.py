@@ -1,9 +1,7 @@
 """Everything that a training step asks of the other replicas, in one place.
 
-A step needs four things of tf.distribute: how many replicas there are, which one it is, the sum of
-a tensor over all of them, and a way to assign the same new values on every one. They are here and
-nowhere else, so a program that compiles the step outside of a strategy, such as the TPU preflight,
-subclasses `Collectives` and changes only these four.
+A program that compiles the step outside of a strategy, such as the TPU preflight, subclasses
+`Collectives`.
 """
 
 from collections.abc import Sequence
@@ -32,10 +30,7 @@ class Collectives:
         return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(values)))
 
     def assign(self, variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
-        """Assigns to each replica's own copy of each variable the value that it computed.
-
-        The caller computes equal values everywhere, out of reduced ones.
-        """
+        """Assigns to each replica's own copy of each variable its value; all compute equal ones."""
 
         def update(strategy, *new_values):
             for variable, value in zip(variables, new_values, strict=True):

@@ -68,11 +68,7 @@ def softmax_loss(
 
 
 def _chunked_cross_entropy(rows, columns, scale, labels, chunk):
-    """Sum of the softmax cross-entropies of rows (local, width) with columns (global, width).
-
-    The gradient of a chunk is known as soon as its softmax is, so the forward pass accumulates it.
-    Nothing is kept for the backward pass, and nothing is computed twice.
-    """
+    """Sum of cross-entropies of rows with columns; its gradient is accumulated going forward."""
     local, width = rows.shape
     total = columns.shape[0]
 
@@ -133,10 +129,7 @@ def sigmoid_loss(
 
 
 def _chunked_log_sigmoid(zimg, all_ztxt, scale, bias, own, chunk):
-    """Sum of the negative log-sigmoids of all pairs, `chunk` texts at a time.
-
-    The gradient is accumulated on the way forward, as in `_chunked_cross_entropy`.
-    """
+    """Sum of negative log-sigmoids of all pairs, `chunk` texts at a time, likewise."""
     total, width = all_ztxt.shape
 
     @tf.custom_gradient

@@ -1,8 +1,7 @@
 """The optimizers of big_vision's recipe, to the last rounding, and their schedule.
 
-Keras's own AdamW and Adafactor give other numbers from the sixth digit on: they put epsilon in
-another place, order decay and learning rate differently, factor other dimensions and round the
-momentum differently. So the update rules are written out here. State is plain `tf.Variable`s.
+Keras's own AdamW and Adafactor give other numbers from the sixth digit on: epsilon, the order of
+decay and learning rate, factored dimensions and rounding differ.
 """
 
 import math

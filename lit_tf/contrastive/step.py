@@ -1,8 +1,6 @@
 """One training step as one replica runs it: embed, loss, gradient, reduce, clip, update.
 
-`ReplicaStep` is the whole computation of a step and nothing else: no strategy, no loop, no host.
-The training loop calls it through `strategy.run`. The TPU preflight compiles the same object, with
-another `Collectives`.
+The training loop calls `ReplicaStep` through `strategy.run`; the TPU preflight compiles it.
 """
 
 import tensorflow as tf

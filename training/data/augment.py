@@ -1,14 +1,11 @@
 """Augmentation of uint8 images as a pure function of the image and a few random numbers.
 
-RandAugment is big_vision's (`pp/autoaugment.py`), byte for byte: the tests compare every operation
-with what that code returns. Most operations are tf-models-official's, which are the same. Two kinds
-differ there, so they are written out here. Pixels that a rotation, shear or translation uncovers
-are a mirror image in tf-models, but grey in the original. tf-models' Contrast uses the image's
-mean.
+RandAugment is big_vision's (`pp/autoaugment.py`), byte for byte. Most operations are
+tf-models-official's. Two kinds differ there: pixels that a rotation, shear or translation uncovers
+are mirrored, not grey, and Contrast uses the image's mean.
 
-Both libraries draw from stateful random ops. In a parallel `map` the order of such draws depends
-on the threads, even after `tf.random.set_seed`, so no run could be repeated. Here the caller draws
-operations, signs and positions statelessly and passes them in.
+Both draw from stateful random ops, whose order in a parallel `map` depends on the threads. Here the
+caller draws operations, signs and positions statelessly and passes them in.
 """
 
 import math

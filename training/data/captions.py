@@ -20,26 +20,15 @@ def sample_captions(data: dict[str, bytes], names) -> tuple[list[bytes], str]:
         if extension != "json":
             return [data[extension]], ""
         try:
-            texts = _texts(json.loads(data[extension]), key)
-        except _NotCaptionsError as e:
-            return [], f"{name} {e}"
+            value = json.loads(data[extension])
         except (ValueError, RecursionError):
             return [], f"{extension} cannot be read as JSON"
+        for part in key.split("/") if key else ():
+            if not isinstance(value, dict) or part not in value:
+                return [], f"{name} is missing"
+            value = value[part]
+        texts = value if isinstance(value, list) else [value]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            return [], f"{name} is {json.dumps(value):.40}; expected a text or a list of texts"
         return [text.encode("utf-8", "replace") for text in texts], ""
     return [], ""
-
-
-class _NotCaptionsError(Exception):
-    pass
-
-
-def _texts(value, key):
-    """Returns the strings in the field `key` of parsed JSON, or in all of it for ""."""
-    for part in key.split("/") if key else ():
-        if not isinstance(value, dict) or part not in value:
-            raise _NotCaptionsError("is missing")
-        value = value[part]
-    texts = value if isinstance(value, list) else [value]
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise _NotCaptionsError(f"is {json.dumps(value):.40}; expected a text or a list of texts")
-    return texts

@@ -6,8 +6,6 @@ import os
 
 import tensorflow as tf
 
-from lit_tf.files import write_text
-
 from . import shards
 
 _NAMED = 5
@@ -32,18 +30,13 @@ def shard_sizes(source) -> dict[str, int]:
 
 
 def read_sizes(path: str) -> dict[str, int] | None:
-    """Returns what `write_sizes` wrote to a local or remote file, or None if there is none."""
+    """Returns the sizes in a local or remote JSON file, or None if there is none."""
     try:
         with tf.io.gfile.GFile(path) as file:
             sizes = json.loads(file.read())
     except (tf.errors.NotFoundError, ValueError, RecursionError):
         return None
     return sizes if isinstance(sizes, dict) else None
-
-
-def write_sizes(path: str, sizes: dict[str, int]) -> None:
-    """Writes what `shard_sizes` returned."""
-    write_text(path, json.dumps(sizes, indent=0))
 
 
 def differences(known: dict[str, int], sizes: dict[str, int]) -> str:

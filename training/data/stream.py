@@ -1,16 +1,13 @@
 """From shards to an endless, shuffled, seekable stream of undecoded records.
 
-Random access by byte offset would allow any order at any position. But it is slow on object stores:
-every seek is a request, and TensorFlow's GCS client reads 64 MiB ahead of each. So shards are read
-from front to back:
+Seeking by byte offset is slow on object stores, so shards are read from front to back:
 
 - Every host owns an equal, contiguous range of the examples: whole shards, cut at both ends.
 - An epoch visits the host's shards in an order drawn from (seed, epoch), several at once, and
-  shuffles their records among `shuffle_buffer` of them with a generator seeded by
-  (seed, epoch, segment).
-- A segment is a group of shards large enough to keep the buffer busy. Segments follow each other,
-  so a position in the stream is an epoch, a segment, and a number of records to skip in it. A
-  resumed run reads at most one segment without decoding it, and no earlier one.
+  shuffles their records with a generator seeded by (seed, epoch, segment).
+- A segment is a group of shards large enough to keep the buffer busy. A position in the stream is
+  an epoch, a segment, and a number of records to skip in it, so a resumed run reads at most one
+  segment without decoding it.
 """
 
 import bisect

@@ -1,9 +1,8 @@
 """Webdataset tars as img2dataset writes them: members KEY.jpg, KEY.txt, KEY.json side by side.
 
-`tarfile` reads single headers, and the scanner is here. `tarfile.open` believes every size that a
-header declares, recurses over extended headers and searches them in quadratic time, so a damaged or
-hostile shard can take all memory or hang. It also takes ten times as long, and all headers of all
-shards are read at the start.
+`tarfile` reads single headers, and the scanner is here: `tarfile.open` believes every size and
+recurses over extended headers, so a damaged shard can take all memory or hang, and it takes ten
+times as long, where all headers of all shards are read at the start.
 """
 
 import dataclasses

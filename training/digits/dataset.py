@@ -1,5 +1,6 @@
 """`digit_pairs`: pairs of real handwritten digits, in colour, with English captions; offline."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -57,12 +58,11 @@ def pair_prompts(split: str) -> Prompts:
 SPLITS = ("pretrain", "train", "validation", "test")
 
 
+@dataclasses.dataclass
 class _Config(tfds.core.BuilderConfig):
     """How many images of each pair every split has."""
 
-    def __init__(self, per_pair, **kwargs):
-        super().__init__(**kwargs)
-        self.per_pair = per_pair
+    per_pair: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class DigitPairs(tfds.core.GeneratorBasedBuilder):

@@ -19,11 +19,9 @@ def check_agreement(strategy, values: dict) -> None:
     # Two numbers of 24 bits for each value: float32 carries and sums them exactly.
     parts = [[int.from_bytes(d[i : i + 3], "big") for i in (0, 3)] for d in digests]
     mine = tf.constant([parts], tf.float32)  # (1, values, 2)
-
-    @tf.function(autograph=False)
-    def gather():
-        return strategy.run(lambda: Collectives().gather(mine + 0.0))
-
+    gather = tf.function(
+        lambda: strategy.run(lambda: Collectives().gather(mine + 0.0)), autograph=False
+    ).get_concrete_function()  # or TensorFlow would warn of retracing
     found = strategy.experimental_local_results(gather())[0].numpy()  # (replicas, values, 2)
     differ = np.flatnonzero((found != found[0]).any(axis=(0, 2)))
     if differ.size:

@@ -11,6 +11,7 @@ from lit_tf.texts import prompts
 from lit_tf.texts.files import read_class_names
 from lit_tf.zero_shot import list_class_names
 
+from ..data.sources import leaves
 from ..data.tar import is_clutter
 from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages, check_count
 from .notes import counted, some
@@ -95,17 +96,15 @@ def _classification_of_tfds(argument, given, data_dir):
 
 
 def _label_feature(builder, key):
-    features = builder.info.features
-    feature = features[key] if key in features else None
-    if isinstance(feature, tfds.features.Sequence):
-        feature = feature.feature
-    if not isinstance(feature, tfds.features.ClassLabel):
-        found = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    known = leaves(builder.info.features)
+    if not isinstance(known.get(key), tfds.features.ClassLabel):
+        labels = tfds.features.ClassLabel
+        found = [k for k, f in known.items() if isinstance(f, labels) and "/" not in k]
         raise DataError(
             f"{builder.name} has no class label {key!r}"
             + (f", only {', '.join(found)}" if found else "; is it a dataset for retrieval?")
         )
-    return feature
+    return known[key]
 
 
 def _restrict(images, names, labels, subset):

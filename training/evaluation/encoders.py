@@ -31,7 +31,7 @@ class Embedded(NamedTuple):
 
 
 class Encoder:
-    """Turns images and texts into unit-length embeddings."""
+    """Turns images and texts into embeddings, by its `_embed_pixels` and `_embed_strings`."""
 
     name: str
     prepare: Square | Patches
@@ -69,12 +69,6 @@ class Encoder:
 
     def fingerprint(self, tower: str) -> str:
         """Returns a digest of everything that determines the embeddings of "image" or "text"."""
-        raise NotImplementedError
-
-    def _embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def _embed_strings(self, texts: list[str]) -> np.ndarray:
         raise NotImplementedError
 
 

@@ -29,7 +29,7 @@ from ..data import augment, stream
 from ..data.counters import GOOD, Counters, status_of
 from ..data.embeddings import MANIFEST, read_manifest
 from ..data.pipeline import attempt, clean, naming
-from ..data.shard_sizes import differences, read_sizes, shard_sizes, write_sizes
+from ..data.shard_sizes import differences, read_sizes, shard_sizes
 from ..data.sources import open_source
 from ..distribution.embedder import ReplicatedEmbedder
 from . import beam
@@ -65,8 +65,6 @@ class Job:
             del values[name]
         for name in ("shuffle_buffer", "max_bad_share", "max_pixels"):
             del values["data"][name]
-        if not self.data.exif:  # as in folders that were made before there was this switch
-            del values["data"]["exif"]
         return values
 
 
@@ -233,7 +231,7 @@ def _open(job):
     sizes = shard_sizes(source)
     if known is None:
         tf.io.gfile.makedirs(job.output)
-        write_sizes(path, sizes)
+        write_text(path, json.dumps(sizes, indent=0))
     elif changes := differences(known, sizes):
         raise DataError(
             f"the files of {job.data.source} have changed since {job.output} was begun: {changes}. "

@@ -80,7 +80,7 @@ def preflight(spec, topology, overrides=(), what="train", batch=256):
         program = programs.train_step(config, topology.chips)
         title, batch_size = spec, config.batch_size
     else:
-        program = getattr(programs, what)(config, batch, topology.chips)
+        program = programs.encode(what, config, batch, topology.chips)
         title, batch_size = f"{spec} {what}", batch * topology.chips
     about = (title, topology, batch_size, program)
     try:

@@ -1,10 +1,8 @@
 """How many floating-point operations a model needs, counted by hand: the numerator of utilization.
 
 Only matrix products count (a multiplication and an addition are two), and only those that the
-result depends on. A tower returns one token, so its last block needs queries, projection and MLP
-for that token alone. So does attention pooling, but its query is the same for all images and costs
-nothing. Normalization, softmax, activations, masks and the optimizer are not model FLOPs. Nor is
-anything that is computed twice (gradient caching).
+result depends on: a tower returns one token, so its last block needs queries, projection and MLP
+for that token alone. What is computed twice (gradient caching) counts once.
 """
 
 from lit_tf.config import LitConfig

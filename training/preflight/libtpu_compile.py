@@ -2,10 +2,8 @@
 
     python libtpu_compile.py PROGRAM TOPOLOGY CHIP_CONFIG REPLICAS RESULT
 
-RESULT gets the fields of `compiler.Compiled`, or {"error", "kind": "compiler" or "interface"}. The
-compiler needs jax and libtpu, but not TensorFlow. It runs in a process of its own because the two
-share libraries that neither expects to share, and because a compiler that ends its process must not
-end the preflight's.
+RESULT gets the fields of `compiler.Compiled`, or {"error", "kind": "compiler" or "interface"}. It
+shares libraries with TensorFlow that neither expects to share, and it may end its process.
 """
 
 import json

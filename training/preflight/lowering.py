@@ -1,9 +1,7 @@
 """From a TensorFlow function to StableHLO, on a CPU, without running anything.
 
-This lowers the trainer's own `ReplicaStep`: same model, loss, optimizer and precision. Only the
-collectives differ. Those of tf.distribute need a TPU system to trace against, and their op
-(`CrossReplicaSum`) has no lowering on a CPU. `XlaAllReduce` and `XlaReplicaId` have one, and become
-the same HLO: all-reduce and replica-id.
+This lowers the trainer's own `ReplicaStep`. Only the collectives differ: those of tf.distribute
+need a TPU system to trace against, and become the same HLO as `XlaAllReduce` and `XlaReplicaId`.
 """
 
 import re

@@ -47,26 +47,16 @@ def train_step(config: TrainConfig, replicas: int) -> Program:
     )
 
 
-def encode_image(config: TrainConfig, batch: int, replicas: int) -> Program:
-    """The image tower at inference, `batch` images on each of `replicas` chips."""
+def encode(what: str, config: TrainConfig, batch: int, replicas: int) -> Program:
+    """A tower at inference ("encode_image" or "encode_text"), `batch` examples on each chip."""
     model = _model(config)
-    return Program(
-        model.embed_images,
-        [_images(batch, model)],
-        {"parameters": _size(model.image_tower)},
-        replicas * batch * flops.image_tower(model.config),
-    )
-
-
-def encode_text(config: TrainConfig, batch: int, replicas: int) -> Program:
-    """The text tower at inference, `batch` texts on each of `replicas` chips."""
-    model = _model(config)
-    return Program(
-        model.embed_tokens,
-        [_tokens(batch, model)],
-        {"parameters": _size(model.text_tower)},
-        replicas * batch * flops.text_tower(model.config),
-    )
+    if what == "encode_image":
+        function, inputs = model.embed_images, _images(batch, model)
+        tower, needed = model.image_tower, flops.image_tower(model.config)
+    else:
+        function, inputs = model.embed_tokens, _tokens(batch, model)
+        tower, needed = model.text_tower, flops.text_tower(model.config)
+    return Program(function, [inputs], {"parameters": _size(tower)}, replicas * batch * needed)
 
 
 def _model(config):
