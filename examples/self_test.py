@@ -21,8 +21,14 @@ def array(record):
     return data.reshape(record["shape"])
 
 
+def parts(inputs, batch):
+    """Yields inputs {name: (N, ...)}, a batch at a time."""
+    for start in range(0, len(next(iter(inputs.values()))), batch):
+        yield {name: value[start : start + batch] for name, value in inputs.items()}
+
+
 def on_cpu(path, inputs, batch):
-    """Returns a graph's answers (N, D) to inputs (N, ...) from the Interpreter."""
+    """Returns a graph's answers (N, D) to inputs {name: (N, ...)} from the Interpreter."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -32,34 +38,29 @@ def on_cpu(path, inputs, batch):
             import tensorflow as tf
 
             Interpreter = tf.lite.Interpreter
-    interpreter = Interpreter(str(path), num_threads=2)
-    (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.resize_tensor_input(entry["index"], [batch, *inputs.shape[1:]])
-    interpreter.allocate_tensors()
-    answers = []
-    for start in range(0, len(inputs), batch):
-        interpreter.set_tensor(entry["index"], inputs[start : start + batch])
-        interpreter.invoke()
-        answers.append(interpreter.get_tensor(end["index"]))
+    run = Interpreter(str(path), num_threads=2).get_signature_runner()
+    answers = [next(iter(run(**part).values())) for part in parts(inputs, batch)]
     return np.concatenate(answers)
 
 
 def on_gpu(path, inputs, batch):
-    """Returns a graph's answers (N, D) to inputs (N, ...) from a CompiledModel."""
+    """Returns a graph's answers (N, D) to inputs {name: (N, ...)} from a CompiledModel."""
     from ai_edge_litert.compiled_model import CompiledModel
     from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 
     # With the CPU for what the GPU does not take: reading rows of a token table.
     hardware = HardwareAccelerator.GPU | HardwareAccelerator.CPU
     model = CompiledModel.from_file(str(path), hardware_accel=hardware)
-    shape = [batch, *inputs.shape[1:]]
-    model.resize_input_tensor(0, shape, strict=False)
-    (entry,), (end,) = model.create_input_buffers(0), model.create_output_buffers(0)
+    names = model.get_signature_by_index(0)["inputs"]
+    for i, name in enumerate(names):
+        model.resize_input_tensor(i, [batch, *inputs[name].shape[1:]], strict=False)
+    entries, (end,) = model.create_input_buffers(0), model.create_output_buffers(0)
     size = model.get_output_buffer_requirements(0)["buffer_size"] // 4
     answers = []
-    for start in range(0, len(inputs), batch):
-        entry.write(np.ascontiguousarray(inputs[start : start + batch]))
-        model.run_by_index(0, [entry], [end])
+    for part in parts(inputs, batch):
+        for name, entry in zip(names, entries, strict=True):
+            entry.write(np.ascontiguousarray(part[name]))
+        model.run_by_index(0, entries, [end])
         answers.append(np.array(end.read(size, np.float32)).reshape(batch, -1))
     return np.concatenate(answers)
 
@@ -74,13 +75,13 @@ def main():
     manifest = json.loads((args.folder / "lit_manifest.json").read_text(encoding="utf-8"))
     failed = []
     for file, graph in test["graphs"].items():
-        if graph["values"] == "texts":
+        if "text" in graph["inputs"]:
             continue
-        inputs, expected = array(test[graph["values"]]), array(graph["answers"])
-        batch = manifest["batch"] or 2
-        rows = np.arange(-(-len(inputs) // batch) * batch) % len(inputs)  # whole batches
-        run = on_gpu if args.gpu else on_cpu
-        found, expected = run(args.folder / file, inputs[rows], batch), expected[rows]
+        expected, batch = array(graph["answers"]), manifest["batch"] or 2
+        rows = np.arange(-(-len(expected) // batch) * batch) % len(expected)  # whole batches
+        inputs = {name: array(test[key])[rows] for name, key in graph["inputs"].items()}
+        run, expected = on_gpu if args.gpu else on_cpu, expected[rows]
+        found = run(args.folder / file, inputs, batch)
         lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
         worst = ((found * expected).sum(-1) / lengths).min()
         print(f"{file:30s} {worst:.5f}  at least {graph['least_cosine']}", flush=True)

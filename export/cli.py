@@ -95,10 +95,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 _FACE = ("title", "description", "author", "preview", "address")
 # The options that only some kinds of export take.
 _OPTIONS = {
-    "onnx": (),
+    "onnx": ("max_patches",),
     "saved_model": ("parts", "dtype", "no_exif", "max_patches", "classes"),
-    "tflite": ("quantization", "batch", "min_runtime", "calibration", "strict", "classes"),
-    "web": ("quantization", "images", "texts", "runtime", "classes", *_FACE),
+    "tflite": (
+        "quantization",
+        "batch",
+        "min_runtime",
+        "calibration",
+        "strict",
+        "max_patches",
+        "classes",
+    ),
+    "web": ("quantization", "max_patches", "images", "texts", "runtime", "classes", *_FACE),
 }
 
 
@@ -128,17 +136,21 @@ def run(args: argparse.Namespace) -> int:
         more |= {"exif": not args.no_exif, "max_patches": args.max_patches}
         measured = saved_model(model, args.out, **more, **shared)
     elif args.onnx:
-        measured = onnx(model, args.out, source=source)
+        measured = onnx(model, args.out, max_patches=args.max_patches, source=source)
     elif args.web:
         given = {"texts": inputs.texts(args.texts)} if args.texts else {}
         images = inputs.matching_files(args.images or ())
         more = {"quantization": quantization, "images": images, "runtime": args.runtime or ()}
+        more["max_patches"] = args.max_patches
         more |= {name: getattr(args, name) for name in _FACE}
         measured = web(model, args.out, **more, **given, **shared)
     else:
         images = calibration_images(model, args, left_out) if args.calibration else None
         more = {"quantization": quantization, "calibration": images, "batch": args.batch}
-        more["min_runtime"] = args.min_runtime or MIN_RUNTIMES[-1]
+        more |= {
+            "min_runtime": args.min_runtime or MIN_RUNTIMES[-1],
+            "max_patches": args.max_patches,
+        }
         measured = tflite(model, args.out, **more, **shared)
     if args.json:
         printing.print_json(measured)
@@ -165,13 +177,14 @@ def _inputs(args):
 
 
 def calibration_images(model, args, left_out):
-    """Returns the calibration images that can be read, uint8 (N, R, R, 3)."""
+    """Returns the calibration images that can be read, as the model's graphs take them."""
     from . import samples
 
     model.tower("image")
     paths = inputs.matching_files(args.calibration)
     failed = None if args.strict else left_out.add
-    images = samples.resized(model, paths, max_pixels=args.max_pixels, failed=failed)
+    options = {"max_pixels": args.max_pixels, "max_patches": args.max_patches, "failed": failed}
+    images = samples.prepared(model, paths, **options)
     left_out.report(len(paths))
     return images
 

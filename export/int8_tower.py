@@ -15,10 +15,10 @@ import numpy as np
 import lit_tf
 from lit_tf import files
 from lit_tf.checkpoints.download import cache_dir
-from lit_tf.errors import extra
+from lit_tf.errors import ExportError, extra
 from lit_tf.images.stream import IN_FLIGHT
 
-from . import samples, to_tflite
+from . import to_tflite
 from .names import DYNAMIC_INT8
 
 
@@ -42,7 +42,11 @@ def int8_images(model: Any) -> Callable:
             agree with it.
         MissingPackageError: LiteRT or its quantizer is not installed (extra `lite`).
     """
-    samples.check_squares(model)
+    if model.tower("image").config.naflex:
+        raise ExportError(
+            "a NaFlex tower takes images of any shape; expected a tower of squares for int8: leave "
+            "int8 out, or take another model"
+        )
     path = str(_cached_graph(model))
     with extra("lite"):
         from ai_edge_litert.interpreter import Interpreter

@@ -52,6 +52,7 @@ def write(folder, model, artefact: str, source=None, classes=None, templates=Non
         "checkpoint_sha256": sha256(source) if is_file else None,
         "weights_sha256": model.fingerprint(),
         "resolution": None if image is None or image.naflex else image.image_size,
+        "patch_size": image.patch_size if image is not None and image.naflex else None,
         "crop": config.crop,
         "preprocessing": config.preprocessing,
         "resample": config.resample,

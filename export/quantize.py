@@ -53,6 +53,8 @@ def _recipe(quantization, last_block, half_patches):
         # a small image tower in int8 a cosine of 0.987 in place of 0.999, the last block of a text
         # transformer 0.992.
         to_half(op.FULLY_CONNECTED, r".*/head(_\d+)?/MatMul.*")
+        # NaFlex's patch embedding and positions are products.
+        to_half(op.FULLY_CONNECTED, r".*image_tower(_\d+)?/(embedding(_\d+)?|positions)/.*")
         to_half(op.FULLY_CONNECTED, r".*/pooling(_\d+)?/(probe|out|mlp)(_\d+)?/.*")
         if quantization == INT8 and last_block:
             block = rf".*text_tower(_\d+)?/block_{last_block}(_\d+)?"
@@ -85,10 +87,9 @@ def quantized(
     worker = quantizer.Quantizer(bytearray(graph), _recipe(quantization, last_block, not old))
     result = None
     if worker.need_calibration:
-        ((signature, arguments),) = calibration.items()
-        ((name, rows),) = arguments.items()
-        starts = range(0, len(rows) // batch * batch, batch)
-        batches = {signature: [{name: rows[i : i + batch]} for i in starts]}
+        ((signature, given),) = calibration.items()
+        starts = range(0, len(next(iter(given.values()))) // batch * batch, batch)
+        batches = {signature: [{k: v[i : i + batch] for k, v in given.items()} for i in starts]}
         result = worker.calibrate(batches, num_threads=2)
     options = {"enable_progress_bar": False, "enable_progress_report": False}
     out = LiteGraph(worker.quantize(result, **options).quantized_model)

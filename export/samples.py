@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from lit_tf.errors import ExportError, ImageError
 from lit_tf.images import preprocessing
 from lit_tf.images.formats import MAX_PIXELS
-from lit_tf.images.preparation import preparation
+from lit_tf.images.preparation import Square, preparation
 from lit_tf.zero_shot import get_templates
 
 SAMPLE_TEXTS = [
@@ -78,15 +79,6 @@ def sample_prompts(count: int) -> list[str]:
     ]
 
 
-def check_squares(model) -> None:
-    """Raises an ExportError if the model's images keep their shape: no graph here takes those."""
-    if model.tower("image").config.naflex:
-        raise ExportError(
-            "a NaFlex tower takes images of any shape; expected a tower of squares (export a "
-            "SavedModel, or another model)"
-        )
-
-
 def check_preprocessing(model) -> None:
     """Raises an ExportError if images or texts are another library's, which no device computes."""
     if (library := model.config.preprocessing) != "big_vision":
@@ -102,19 +94,27 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
-def resized(
+def resized(model, images: Iterable) -> np.ndarray:
+    """Returns images of any kind as uint8 (N, R, R, 3), squares of the model's size."""
+    c = model.config
+    square = Square(c.image.image_size, c.crop, c.resample)
+    return np.stack([square(preprocessing.to_uint8(image)) for image in images])
+
+
+def prepared(
     model,
     images: Iterable,
     *,
+    max_patches: int | None = None,
     max_pixels: int = MAX_PIXELS,
     failed: Callable[[Any, ImageError], None] | None = None,
-) -> np.ndarray:
-    """Returns images of any kind as uint8 (N, R, R, 3), the input of the model's graphs.
+) -> dict[str, np.ndarray]:
+    """Returns images of any kind as the model's graphs take them, {argument: array (N, ...)}.
 
-    One that cannot be read is left out after a call of `failed(image, error)`; without `failed`,
-    its ImageError is raised.
+    Without images, it is empty. One that cannot be read is left out after a call of
+    `failed(image, error)`; without `failed`, its ImageError is raised.
     """
-    prepare, out = preparation(model.config), []
+    prepare, rows = preparation(model.config, max_patches), []
     for i, image in enumerate(images):
         try:
             pixels = preprocessing.to_uint8(image, f"Image {i}", max_pixels)
@@ -123,5 +123,35 @@ def resized(
                 raise
             failed(image, error)
             continue
-        out.append(prepare(pixels).numpy())
-    return np.stack(out) if out else np.zeros((0, *prepare.spec.shape), np.uint8)
+        row = prepare.fixed(pixels)
+        rows.append(row if isinstance(row, dict) else {"image": row})
+    if not rows:
+        return {}
+    return {name: np.stack([row[name].numpy() for row in rows]) for name in rows[0]}
+
+
+def most_patches(model, max_patches: int | None) -> int | None:
+    """Returns the number of patches of a NaFlex model's graphs; None where images are squares."""
+    if model.image_tower is None:
+        return None
+    return getattr(preparation(model.config, max_patches), "max_patches", None)
+
+
+def embed_function(model, given: dict, batch: int | None) -> tuple[Callable, list]:
+    """Returns a function that embeds images, of tensors like `prepared`'s, and its signature.
+
+    It computes in float32 throughout: `embed_pixels` uses float64, which TFLite does not have.
+    """
+
+    def embed(*tensors):
+        if len(tensors) > 1:
+            return model.embed_images(dict(zip(given, tensors, strict=True)))
+        return model.embed_images(tf.cast(tensors[0], tf.float32) * (1 / 127.5) - 1.0)
+
+    specs = [tf.TensorSpec([batch, *v.shape[1:]], v.dtype, name) for name, v in given.items()]
+    return embed, specs
+
+
+def embedded(model, given: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns the model's own embeddings (N, D) of what `prepared` returned."""
+    return model.embed_pixels(given if len(given) > 1 else tf.constant(given["image"])).numpy()

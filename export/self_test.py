@@ -10,35 +10,33 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.images import preprocessing
-
 from . import manifest, samples
 
 NAME = "self_test.json"
 RESIZING = "bilinear with half-pixel centres, not antialiased, truncated to bytes"
+NAFLEX = "scaled to [-1, 1], then bilinear with half-pixel centres, antialiased, not rounded"
 
 
-def write(folder, model, files, baked=None) -> None:
+def write(folder, model, files, baked=None, max_patches=None) -> None:
     """Writes it for graphs with records `files`; `baked` is `manifest.read_classes`'s, or None."""
     test: dict = {"about": "arrays are in base64: little-endian, row by row"}
-    test |= {} if model.image_tower is None else _pictures(model)
-    test |= {} if model.text_tower is None else _texts(model)
-    answers = {}
-    if "pixels" in test:
-        answers["image"] = model.image_function(from_record(test["pixels"])).numpy()
-    if "tokens" in test:
-        answers["text"] = model.encode_tokens(from_record(test["tokens"]))
+    if model.image_tower is not None:
+        pictures, given = _pictures(model, max_patches)
+        test |= pictures
+        zimg = samples.embedded(model, given)
+    if model.text_tower is not None:
+        test |= _texts(model)
+        ztxt = model.encode_tokens(from_record(test["tokens"]))
     test["graphs"] = {}
     for file, found in files.items():
-        (name,) = found["inputs"]
-        expected = answers["image" if name == "image" else "text"]
+        expected = ztxt if file.startswith("text") else zimg
         if "probabilities" in found["outputs"]:
             rows = manifest.similarities(expected, baked[1])
             expected = tf.nn.softmax(model.temperature * rows).numpy()
         test["graphs"][file] = {
             "signature": found["signature"],
-            "input": name,
-            "values": {"image": "pixels", "text": "texts", "tokens": "tokens"}[name],
+            # The names of its inputs, and where their values stand here.
+            "inputs": {n: {"image": "pixels", "text": "texts"}.get(n, n) for n in found["inputs"]},
             "output": next(iter(found["outputs"])),
             "answers": to_record(expected),
             # Twice what LiteRT on a CPU loses, since other machines round differently.
@@ -61,15 +59,21 @@ def from_record(record: dict) -> np.ndarray:
     return data.reshape(record["shape"])
 
 
-def _pictures(model):
-    """Returns pictures larger and smaller than the model's, and their pixels as the graphs read."""
-    size, crop = model.config.image.image_size, model.config.crop
+def _pictures(model, max_patches):
+    """Returns records of pictures larger and smaller than the model's, and what graphs read."""
+    size = model.config.image.image_size
     large = samples.sample_images(size, 3)[2][:, : size + 5]  # (size + 14, size or more, 3)
     small = samples.sample_images(max(size // 2, 2), 2)[1]
     pictures = [large, small]
-    pixels = np.stack([preprocessing.resize_uint8(p, size, crop).numpy() for p in pictures])
-    records = [to_record(picture) for picture in pictures]
-    return {"resizing": RESIZING, "crop": crop, "pictures": records, "pixels": to_record(pixels)}
+    given = samples.prepared(model, pictures, max_patches=max_patches)
+    records = {name.replace("image", "pixels"): to_record(v) for name, v in given.items()}
+    records["pictures"] = [to_record(picture) for picture in pictures]
+    return {"resizing": resizing(model), "crop": model.config.crop, **records}, given
+
+
+def resizing(model) -> str:
+    """Returns how the model's images are resized."""
+    return NAFLEX if model.config.image.naflex else RESIZING
 
 
 def _texts(model):

@@ -16,16 +16,21 @@ MOST_DIFFERENCE = 1e-5  # from the Keras model's embeddings
 
 
 def onnx(
-    model: LitModel, out_dir: str | os.PathLike, *, source: str | os.PathLike | None = None
+    model: LitModel,
+    out_dir: str | os.PathLike,
+    *,
+    max_patches: int | None = None,
+    source: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Writes ONNX graphs of any batch size, the vocabulary and a manifest.
 
-    `image_encoder.onnx` takes `image` uint8 (N, R, R, 3), `text_encoder.onnx` takes `tokens` int32
-    (N, L); both return `embedding` float32 (N, D).
+    `image_encoder.onnx` takes `image` uint8 (N, R, R, 3), or of NaFlex what `tflite`'s graph takes;
+    `text_encoder.onnx` takes `tokens` int32 (N, L). Both return `embedding` float32 (N, D).
 
     Args:
         model: a `LitModel`.
         out_dir: the folder; replaced only by a complete and verified one.
+        max_patches: of a NaFlex model, as in `tflite`.
         source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
@@ -41,23 +46,17 @@ def onnx(
     files, tokenizing = {}, None
     with manifest.replacing_export(out_dir) as folder:
         if model.image_tower is not None:
-            samples.check_squares(model)
-            size = model.config.image.image_size
-            pixels = samples.resized(model, samples.sample_images(size))
-            files["image_encoder.onnx"] = _write(
-                folder / "image_encoder.onnx",
-                lambda image: model.embed_images(tf.cast(image, tf.float32) * (1 / 127.5) - 1.0),
-                tf.TensorSpec([None, size, size, 3], tf.uint8, "image"),
-                (pixels, model.image_function(pixels).numpy()),
+            pictures = samples.sample_images(model.config.image.image_size)
+            given = samples.prepared(model, pictures, max_patches=max_patches)
+            path, want = folder / "image_encoder.onnx", samples.embedded(model, given)
+            files[path.name] = _write(
+                path, *samples.embed_function(model, given, None), given, want
             )
         if model.text_tower is not None:
             tokens = samples.sample_tokens(model)
-            files["text_encoder.onnx"] = _write(
-                folder / "text_encoder.onnx",
-                model.embed_tokens,
-                tf.TensorSpec([None, model.config.token_length], tf.int32, "tokens"),
-                (tokens, model.encode_tokens(tokens)),
-            )
+            path, want = folder / "text_encoder.onnx", model.encode_tokens(tokens)
+            specs = [tf.TensorSpec([None, model.config.token_length], tf.int32, "tokens")]
+            files[path.name] = _write(path, model.embed_tokens, specs, {"tokens": tokens}, want)
         if model.tokenizer is not None:
             file = write_vocabulary(model.tokenizer, folder)
             tokenizing = manifest.tokenizing(model.tokenizer, file)
@@ -65,19 +64,21 @@ def onnx(
     return files
 
 
-def _write(path, function, spec, sample):
-    """Writes the graph of a function of one argument, verified on a sample's (inputs, answers)."""
+def _write(path, function, specs, given, want):
+    """Writes the graph of a function of tensors, verified on given ones and the wanted answer."""
     with extra("onnx"):
         import onnxruntime
         import tf2onnx
 
-    run = tf.function(lambda x: {"embedding": function(x)}, input_signature=[spec], autograph=False)
-    proto, _ = tf2onnx.convert.from_function(run, input_signature=[spec], opset=17)
+    def run(*tensors):
+        return {"embedding": function(*tensors)}
+
+    run = tf.function(run, input_signature=specs, autograph=False)
+    proto, _ = tf2onnx.convert.from_function(run, input_signature=specs, opset=17)
     path.write_bytes(proto.SerializeToString())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    inputs, expected = sample
-    (found,) = session.run(["embedding"], {spec.name: inputs})
-    difference = float(np.abs(found - expected).max())
+    (found,) = session.run(["embedding"], given)
+    difference = float(np.abs(found - want).max())
     if not difference <= MOST_DIFFERENCE:
         raise ExportError(
             f"{path.name} differs from the Keras model by {difference:.2e} in onnxruntime; nothing "

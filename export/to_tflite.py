@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf.errors import ExportError, extra
-from lit_tf.images import preprocessing
 from lit_tf.model import LitModel
 from lit_tf.texts import vocabularies
 from lit_tf.towers.layers import tracing_for_tflite
@@ -30,6 +29,7 @@ def tflite(
     quantization: str = DYNAMIC_INT8,
     batch: int | None = None,
     min_runtime: str = MIN_RUNTIMES[-1],
+    max_patches: int | None = None,
     classes: Iterable[str] | None = None,
     templates: str | os.PathLike | Sequence[str] = "clip_best",
     calibration: Any = None,
@@ -50,9 +50,12 @@ def tflite(
         batch: the fixed batch size of the graphs, for which 1 is best on a GPU or NPU; None for
             any, chosen at run time.
         min_runtime: the oldest TFLite that the graphs are for. With `2.14`, graphs are slower.
+        max_patches: of a NaFlex model, see `encode_image`; the image graphs' for good. They take
+            `patches`, `coordinates` and `mask`, as `lit_tf.images.naflex.padded` makes them.
         classes: class names for `zero_shot.tflite`, or a `lit_tf.few_shot.Classifier`.
         templates: prompt templates for `classes`.
-        calibration: images (anything `encode_image` takes) to measure activations on.
+        calibration: images (anything `encode_image` takes) to measure activations on, or what
+            `samples.prepared` returned.
         source: the checkpoint's path, whose digest the manifest records.
 
     Returns:
@@ -73,7 +76,9 @@ def tflite(
     samples.check_preprocessing(model)
     options = {"quantization": quantization, "batch": batch, "min_runtime": min_runtime}
     has_image = model.image_tower is not None
-    calibration = None if calibration is None else list(calibration)
+    max_patches = samples.most_patches(model, max_patches)
+    if has_image and calibration is not None and not isinstance(calibration, dict):
+        calibration = samples.prepared(model, calibration, max_patches=max_patches)
     if quantization == INT8 and has_image and not calibration:
         raise ExportError("quantization int8 needs calibration images, such as 100 of your own")
     with extra("lite"):
@@ -83,14 +88,12 @@ def tflite(
     with manifest.replacing_export(out_dir) as folder:
         files, left_out = {}, {}
         if has_image:
-            pixels = None if not calibration else samples.resized(model, calibration)
+            more = {"calibration": calibration, "max_patches": max_patches, **options}
             file = "image_encoder.tflite"
-            files[file] = write_image_graph(model, folder / file, pixels=pixels, **options)
+            files[file] = write_image_graph(model, folder / file, **more)
             if baked:
                 file = "zero_shot.tflite"
-                files[file] = write_image_graph(
-                    model, folder / file, pixels=pixels, baked=baked, **options
-                )
+                files[file] = write_image_graph(model, folder / file, baked=baked, **more)
                 labels = "".join(f"{name}\n" for name in baked[0])
                 (folder / "labels.txt").write_text(labels, encoding="utf-8")
         if model.text_tower is not None:
@@ -106,7 +109,7 @@ def tflite(
         if model.tokenizer is not None:
             file = write_vocabulary(model.tokenizer, folder)
             vocabulary = manifest.tokenizing(model.tokenizer, file)
-        self_test.write(folder, model, files, baked)
+        self_test.write(folder, model, files, baked, max_patches)
         manifest.write(
             folder,
             model,
@@ -115,21 +118,22 @@ def tflite(
             classes=baked and baked[0],
             templates=templates,
             **options,
+            max_patches=max_patches,
             files=files,
             left_out=left_out,
             tokenizing=vocabulary or None,
-            resizing=self_test.RESIZING,
+            resizing=self_test.resizing(model) if has_image else None,
             self_test=self_test.NAME,
             labels=baked and "labels.txt",
         )
     return files
 
 
-def convert(function: Callable, spec, tower: tf.Module, signature: str, custom=False) -> bytes:
-    """Returns a float TFLite graph of a function of one tensor and one tower."""
+def convert(function: Callable, specs, tower: tf.Module, signature: str, custom=False) -> bytes:
+    """Returns a float TFLite graph of a function of tensors (with `specs`) and one tower."""
     module = tf.Module()
     module.weights = [v.value for v in tower.variables]
-    module.function = tf.function(function, input_signature=[spec], autograph=False)
+    module.function = tf.function(function, input_signature=specs, autograph=False)
     with tempfile.TemporaryDirectory(prefix="lit_tf_") as folder:
         with tracing_for_tflite():
             tf.saved_model.save(module, folder, signatures={signature: module.function})
@@ -147,20 +151,27 @@ def write_vocabulary(tokenizer, folder) -> str:
 
 
 def write_image_graph(
-    model, file, quantization, pixels=None, baked=None, batch=None, min_runtime=MIN_RUNTIMES[-1]
+    model,
+    file,
+    quantization,
+    calibration=None,
+    baked=None,
+    batch=None,
+    min_runtime=MIN_RUNTIMES[-1],
+    max_patches=None,
 ) -> dict:
     """Writes and verifies the graph of the image tower; returns its record in the manifest.
 
-    It is calibrated on `pixels`, uint8 (N, R, R, 3). With `baked`, names and embeddings of classes,
-    it returns probabilities.
+    It is calibrated on what `samples.prepared` returned. With `baked`, names and embeddings of
+    classes, it returns probabilities.
     """
-    samples.check_squares(model)
-    size = model.config.image.image_size
     temperature = model.temperature
+    pictures = samples.sample_images(model.config.image.image_size)
+    sample = samples.prepared(model, pictures, max_patches=max_patches)
+    embed, specs = samples.embed_function(model, sample, batch)
 
-    def run(image):
-        # float32 throughout: images.normalize uses float64, which TFLite does not have
-        z = model.embed_images(tf.cast(image, tf.float32) * (1 / 127.5) - 1.0)
+    def run(*tensors):
+        z = embed(*tensors)
         if baked is None:
             return {"embedding": z}
         with tf.name_scope(quantize.KEPT_FLOAT):
@@ -168,18 +179,16 @@ def write_image_graph(
         return {"probabilities": tf.nn.softmax(similarity)}
 
     signature = "encode_image" if baked is None else "zero_shot"
-    spec = tf.TensorSpec([batch, size, size, 3], tf.uint8, "image")
-    graph = convert(run, spec, model.image_tower, signature)
-    calibration = None if pixels is None else {signature: {"image": pixels}}
+    graph = convert(run, specs, model.image_tower, signature)
     options = {"batch": batch or 1, "min_runtime": min_runtime}
-    file.write_bytes(quantize.quantized(graph, quantization, calibration, **options))
-    sample = samples.resized(model, samples.sample_images(size))
-    if pixels is not None:
-        sample = np.concatenate([sample, pixels[:16]])
-    want = model.embed_images(preprocessing.normalize(tf.constant(sample))).numpy()
+    known = {signature: calibration}
+    file.write_bytes(quantize.quantized(graph, quantization, known, **options))
+    if calibration:
+        sample = {k: np.concatenate([v, calibration[k][:16]]) for k, v in sample.items()}
+    want = samples.embedded(model, sample)
     if baked is not None:
         want = tf.nn.softmax(temperature * manifest.similarities(want, baked[1])).numpy()
-    return _measure(file, {signature: {"image": sample}}, want, quantization)
+    return _measure(file, {signature: sample}, want, quantization)
 
 
 def write_text_graphs(
@@ -193,8 +202,8 @@ def write_text_graphs(
     def embed(tokens):
         return {"embedding": model.embed_tokens(tokens)}
 
-    spec, file = tf.TensorSpec([batch, length], tf.int32, "tokens"), "text_encoder.tflite"
-    graph = convert(embed, spec, tower, "encode_tokens")
+    specs, file = [tf.TensorSpec([batch, length], tf.int32, "tokens")], "text_encoder.tflite"
+    graph = convert(embed, specs, tower, "encode_tokens")
     # Not the tokens that the result is measured on.
     known = {"encode_tokens": {"tokens": samples.sample_tokens(model, 96, calibration=True)}}
     if quantization == DYNAMIC_INT8:
@@ -206,8 +215,10 @@ def write_text_graphs(
     out = {file: _measure(folder / file, given, want, quantization)}
     if strings:
         tokenize, file = _fast_tokenizer(model.tokenizer), "text_encoder_strings.tflite"
-        spec = tf.TensorSpec([batch], tf.string, "text")
-        graph = convert(lambda text: embed(tokenize(text)), spec, tower, "encode_text", custom=True)
+        specs = [tf.TensorSpec([batch], tf.string, "text")]
+        graph = convert(
+            lambda text: embed(tokenize(text)), specs, tower, "encode_text", custom=True
+        )
         # No calibrator runs the tokenizer's operations.
         how = DYNAMIC_INT8 if quantization == INT8 else quantization
         (folder / file).write_bytes(quantize.quantized(graph, how, **options))

@@ -1,4 +1,4 @@
-"""The Kotlin of examples/android, compiled and run on a JVM, gives the library's ids and pixels."""
+"""The Kotlin of examples/android, compiled and run on a JVM: ids, pixels and patches are right."""
 
 import json
 import pathlib
@@ -83,6 +83,28 @@ def test_random_texts_and_sentinels_give_the_librarys_ids(check, tmp_path, file)
     found = ids(check("sentencepiece", tmp_path / "vocab.model", 24, *how, inputs=inputs))
     for text, row, want in zip(texts, found, tokenizer(texts).numpy().tolist(), strict=True):
         assert row == want, ascii(text)
+
+
+@pytest.mark.parametrize("length", [36, 144])
+def test_patches_are_big_visions(check, reference, length):
+    want = reference("naflex")
+    for i in range(5):
+        image = want[f"image_{i}"]
+        (line,) = check("patches", *image.shape[:2], 8, length, inputs=[image.tobytes()])
+        patches, places, mask = (np.array(part.split(), float) for part in line.split("|"))
+        patches = patches.reshape(length, -1)
+        np.testing.assert_allclose(patches, want[f"{length}/patches"][i], atol=1e-5)
+        np.testing.assert_array_equal(mask, want[f"{length}/type"][i])
+        for axis, key in enumerate(("yidx", "xidx")):
+            found = places.reshape(length, 2)[:, axis]
+            np.testing.assert_array_equal(found, want[f"{length}/{key}"][i])
+
+
+def test_target_sizes_are_big_visions(check, reference):
+    cases, sizes = (reference("naflex")[f"sizes/{name}"] for name in ("hwPL", "result"))
+    lines = check("grid", "-", inputs=[" ".join(map(str, case)).encode() for case in cases])
+    grids = np.array([line.split() for line in lines], int)
+    np.testing.assert_array_equal(grids * cases[:, 2:3], sizes)
 
 
 @pytest.mark.parametrize("crop", [False, True])

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import lit_tf
 from lit_tf.cli import main
-from lit_tf.errors import CheckpointError, ConfigError, ExportError, ImageError
+from lit_tf.errors import CheckpointError, ConfigError, ImageError
 from lit_tf.images import naflex
 from lit_tf.images.preparation import preparation
 from lit_tf.towers.vit import interpolated_positions
@@ -244,10 +244,20 @@ def test_an_index_records_its_number_of_patches(naflex_file, files, tmp_path, ca
     assert found[0].path.endswith("2.png") and found[0].score > 0.9999
 
 
-def test_what_naflex_lacks_is_said(model, tmp_path):
-    with pytest.raises(ExportError, match="NaFlex tower takes images of any shape"):
-        lit_tf.export.tflite(model, tmp_path / "x")
-    assert not list(tmp_path.iterdir())
+def test_tokens_and_attention_tell_patches_from_padding(model, images):
+    vit = model.image_tower
+    batch = naflex.batched([naflex.to_patches(image, 8, 36).numpy() for image in images])
+    tokens, attention = vit.tokens(batch), vit.attention(batch).numpy()  # (5, heads, L)
+    np.testing.assert_allclose(attention.sum(-1), 1, atol=1e-5)
+    padding = batch["mask"] == 0
+    assert padding.any() and attention.transpose(0, 2, 1)[padding].max() == 0
+    for i, image in enumerate(images):  # as alone, without padding
+        alone = naflex.batched([naflex.to_patches(image, 8, 36).numpy()])
+        count = alone["patches"].shape[1]
+        np.testing.assert_allclose(tokens[i, :count], vit.tokens(alone)[0], atol=1e-5)
+        np.testing.assert_allclose(attention[i, :, :count], vit.attention(alone)[0], atol=1e-5)
+        pooled = vit.pooling(vit.tokens(alone))[0, 0]  # the pooling reads exactly the tokens
+        np.testing.assert_allclose(pooled, vit(batch)[i], atol=2e-5)
 
 
 def test_a_saved_model_takes_jpegs_of_any_shape(naflex_file, images, want, tmp_path):

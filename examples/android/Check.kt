@@ -3,6 +3,8 @@
 //     kotlin -cp check.jar:/usr/share/java/icu4j.jar CheckKt wordpiece vocab.txt 16
 //     kotlin -cp check.jar CheckKt sentencepiece vocab.model LENGTH EOS PAD UNK SIZE LOWERCASE
 //     kotlin -cp check.jar CheckKt resize HEIGHT WIDTH SIZE CROP
+//     kotlin -cp check.jar CheckKt patches HEIGHT WIDTH PATCH MOST
+//     kotlin -cp check.jar CheckKt grid -          (lines: HEIGHT WIDTH PATCH MOST)
 
 import java.io.File
 
@@ -22,6 +24,18 @@ fun main(args: Array<String>) {
             val model = File(args[1]).readBytes()
             val tokenizer = SentencePiece(model, n[0], n[1], n[2], n[3], n[4], rest[5].toBoolean());
             { line -> tokenizer.encode(String(line, Charsets.UTF_8)).joinToString(" ") }
+        }
+        "patches" -> {
+            val n = args.drop(1).map { it.toInt() };
+            { line ->
+                val found = patches(line, n[0], n[1], n[2], n[3])
+                listOf(found.patches.toList(), found.coordinates.toList(), found.mask.toList())
+                    .joinToString("|") { it.joinToString(" ") }
+            }
+        }
+        "grid" -> { line ->
+            val n = String(line, Charsets.UTF_8).split(" ").map { it.toInt() }
+            targetGrid(n[0], n[1], n[2], n[3]).toList().joinToString(" ")
         }
         else -> {
             val n = args.drop(1).take(3).map { it.toInt() };

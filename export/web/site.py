@@ -45,6 +45,7 @@ def web(
     classes: Iterable[str] | None = None,
     templates: str | os.PathLike | Sequence[str] = "clip_best",
     quantization: str = DYNAMIC_INT8,
+    max_patches: int | None = None,
     images: Sequence[str | os.PathLike] = (),
     texts: Sequence[str] = TEXTS,
     title: str | None = None,
@@ -68,6 +69,7 @@ def web(
         templates: prompt templates for `classes`.
         quantization: `dynamic_int8`, `float16` or `none`, as for `tflite`. Browsers run
             `dynamic_int8` fastest.
+        max_patches: of a NaFlex model, as in `tflite`.
         images: paths of pictures that the page offers as examples.
         texts: the sentences that the page starts with.
         title: the page's heading; default: the model's name.
@@ -94,6 +96,7 @@ def web(
             f"quantization must be one of {', '.join(WEB_QUANTIZATIONS)} for a web page; "
             f"found {quantization!r}"
         )
+    max_patches = samples.most_patches(model, max_patches)
     if model.t is None or model.tokenizer is None:
         raise ExportError("a web page needs a model with both towers and a vocabulary")
     samples.check_preprocessing(model)
@@ -111,7 +114,8 @@ def web(
         for name in ("model", "runtime", "page", "licences"):
             (folder / name).mkdir()
         web_runtime.write(folder / "runtime", tarballs)
-        names, files, self_test = _model(model, folder, classes, templates, quantization)
+        how = {"quantization": quantization, "max_patches": max_patches}
+        names, files, self_test = _model(model, folder, classes, templates, **how)
         page = {
             "title": title or model.name,
             "description": description or DESCRIPTION,
@@ -126,12 +130,12 @@ def web(
             source=source,
             classes=names,
             templates=templates,
-            quantization=quantization,
+            **how,
             files=files,
             tokenizing=None if classes is not None else tokenizing(model.tokenizer),
             self_test=self_test,
             meaning=_meaning(model.bias, "sentences" if classes is None else "classes"),
-            about=_about(model, files, quantization, names and list(get_templates(templates))),
+            about=_about(model, files, how, names and list(get_templates(templates))),
             examples={"images": _examples(folder / "page", images), "texts": list(texts)},
             page=page,
             runtime={package.name: package.version for package in tarballs},
@@ -142,12 +146,12 @@ def web(
     return files
 
 
-def _model(model, folder, classes, templates, quantization):
+def _model(model, folder, classes, templates, quantization, max_patches):
     """Writes the model; returns names of classes or None, the records of its files, a self-test."""
     graphs, names = folder / "model", None
     # LiteRT.js refuses an open batch size.
     image = to_tflite.write_image_graph(
-        model, graphs / "image_encoder.tflite", quantization, batch=1
+        model, graphs / "image_encoder.tflite", quantization, batch=1, max_patches=max_patches
     )
     files = {"image_encoder.tflite": image}
     if classes is None:
@@ -158,7 +162,7 @@ def _model(model, folder, classes, templates, quantization):
         names, embeddings = manifest.read_classes(model, classes, templates)
         (graphs / "classes.bin").write_bytes(embeddings.astype("<f4").tobytes())
         files["classes.bin"] = {}
-    self_test = _self_test(model, folder, classes is None)
+    self_test = _self_test(model, folder, classes is None, max_patches)
     files = {f"model/{name}": {**record, **_file(graphs / name)} for name, record in files.items()}
     return names, files, self_test
 
@@ -182,12 +186,13 @@ def _meaning(bias, these) -> str:
     )
 
 
-def _about(model, files, quantization, templates) -> dict[str, str]:
+def _about(model, files, how, templates) -> dict[str, str]:
     """Returns the entries about the model in "About this page"."""
-    size = model.config.image.image_size
+    size, most = model.config.image.image_size, how["max_patches"]
+    shape = f"at most {most} patches" if most else f"{size} × {size} pixels"
     bytes_of = {name: f"{record['bytes'] / 1e6:.1f} MB" for name, record in files.items()}
     tower = bytes_of["model/image_encoder.tflite"]
-    about = {"Image tower": f"{tower}, {size} × {size} pixels, {quantization}"}
+    about = {"Image tower": f"{tower}, {shape}, {how['quantization']}"}
     if templates is None:
         about["Text tower"] = bytes_of["model/text_encoder.tflite"]
     else:
@@ -199,32 +204,31 @@ def _about(model, files, quantization, templates) -> dict[str, str]:
     return {**about, "Written by": f"lit_tf {lit_tf.__version__}"}
 
 
-def _self_test(model, folder, with_text) -> dict:
+def _self_test(model, folder, with_text, max_patches) -> dict:
     """Returns what the page tests itself against: LiteRT's answers on the exporting machine."""
     (picture,) = samples.sample_images(64, 1)
     (folder / "page" / "self_test.png").write_bytes(tf.io.encode_png(picture).numpy())
-    pixels = samples.resized(model, [picture])
+    given = samples.prepared(model, [picture], max_patches=max_patches)
     graphs = folder / "model"
     test: dict[str, Any] = {
         "image": "self_test.png",
-        "image_embedding": _answer(graphs / "image_encoder.tflite", pixels),
+        "image_embedding": _answer(graphs / "image_encoder.tflite", given),
     }
     if with_text:
         ids = model.tokenize(samples.SAMPLE_TEXTS)
         pairs = zip(samples.SAMPLE_TEXTS, ids.tolist(), strict=True)
         test["texts"] = [{"text": text, "ids": row} for text, row in pairs]
-        test["text_embedding"] = _answer(graphs / "text_encoder.tflite", ids[:1])
+        test["text_embedding"] = _answer(graphs / "text_encoder.tflite", {"tokens": ids[:1]})
     return test
 
 
-def _answer(file, value) -> str:
+def _answer(file, given) -> str:
     """Returns a graph's answer (1, D) as base64 of float32, little-endian."""
     with extra("lite"):
         from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_path=str(file)).get_signature_runner()
-    (name,) = runner.get_input_details()
-    (answer,) = runner(**{name: value}).values()
+    (answer,) = runner(**given).values()
     return base64.b64encode(answer.astype("<f4").tobytes()).decode()
 
 

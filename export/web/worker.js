@@ -1,7 +1,7 @@
 // The model, in a worker of its own. engine.js starts it from a blob, so that it is held to the
 // page's Content-Security-Policy. A classic worker, since LiteRT loads itself by importScripts.
 
-let manifest, litert, store, pixels, tokenizer, get, runtime;
+let manifest, litert, store, pixels, patches, tokenizer, get, runtime;
 let tokenize, imageGraph, textGraph, vectors;
 
 const handlers = {
@@ -11,8 +11,8 @@ const handlers = {
     manifest = given.manifest;
     self.gpu = given.gpu && Boolean(navigator.gpu); // litert.js reads it
     // All of them now: a later export may replace the files while the page is open.
-    const names = ["store.js", "pixels.js", "tokenizer.js", "fetching.js"];
-    [store, pixels, tokenizer, { get }] = await Promise.all(names.map((name) => import(PAGE + name)));
+    const names = ["store.js", "pixels.js", "patches.js", "tokenizer.js", "fetching.js"];
+    [store, pixels, patches, tokenizer, { get }] = await Promise.all(names.map((name) => import(PAGE + name)));
     runtime = store.SITE + manifest.runtime_folder;
     const threads = crossOriginIsolated && navigator.hardwareConcurrency > 1;
     self.Module = {
@@ -59,7 +59,7 @@ const handlers = {
     if (!classes) {
       textGraph ??= await openText();
       const { ids, cut } = tokenize(text);
-      const embedding = await run(textGraph.graph, Int32Array.from(ids));
+      const embedding = await readIds(textGraph.graph, ids);
       return { embedding, cut: cut ? ids.length : 0 };
     }
     vectors ??= await openClasses();
@@ -118,7 +118,7 @@ async function openText() {
   await keepFile(file, vocabulary);
   // Not by WebGPU, which does not read a table of tokens.
   return openTower("text", ["wasm"], async (graph) =>
-    check("sentence", await run(graph, Int32Array.from(texts[0].ids)), text_embedding));
+    check("sentence", await readIds(graph, texts[0].ids), text_embedding));
 }
 
 async function openClasses() {
@@ -128,17 +128,21 @@ async function openClasses() {
 }
 
 async function embed(graph, picture) {
-  const size = manifest.resolution, data = pixels.resize(picture, size, manifest.crop);
-  return run(graph, data, [1, size, size, 3]);
+  const { resolution: size, max_patches, patch_size, crop } = manifest;
+  if (max_patches) return run(graph, patches.cut(picture, patch_size, max_patches));
+  return run(graph, { image: [pixels.resize(picture, size, crop), [1, size, size, 3]] });
 }
 
-async function run(graph, data, shape = [1, data.length]) {
-  const input = new litert.Tensor(data, shape), [output] = await graph.run([input]);
-  const answer = (await output.data()).slice();
-  input.delete();
-  output.delete();
+// Runs a graph on {name: [data, shape]}.
+async function run(graph, given) {
+  const inputs = {};
+  for (const [name, [data, shape]] of Object.entries(given)) inputs[name] = new litert.Tensor(data, shape);
+  const outputs = await graph.run(inputs), answer = (await outputs.embedding.data()).slice();
+  for (const tensor of [...Object.values(inputs), outputs.embedding]) tensor.delete();
   return answer;
 }
+
+const readIds = (graph, ids) => run(graph, { tokens: [Int32Array.from(ids), [1, ids.length]] });
 
 // Compares an embedding with a stored one in base64; both have length 1.
 function check(what, found, base64) {

@@ -216,7 +216,8 @@ class ViT(Tower):
         """Returns what the first block reads, (batch, tokens, width), and the padding of logits."""
         if self.config.naflex:
             x = self.embedding(images["patches"])  # (batch, L, width)
-            positions = interpolated_positions(self.pos_embedding, images["coordinates"])
+            with tf.name_scope("positions"):
+                positions = interpolated_positions(self.pos_embedding, images["coordinates"])
             padding = images.get("mask")
             if padding is not None:
                 padding = ((1 - tf.cast(padding, tf.float32)) * MASKED)[:, tf.newaxis, tf.newaxis]

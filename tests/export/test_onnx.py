@@ -7,8 +7,7 @@ import pytest
 
 import lit_tf
 from lit_tf import cli
-from lit_tf.errors import ExportError
-from lit_tf.export import onnx, samples, tflite
+from lit_tf.export import samples
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
@@ -39,11 +38,3 @@ def test_options_of_other_exports_are_refused(fixtures, tmp_path, capsys):
     assert "--batch does not go with --onnx" in capsys.readouterr().err
     assert cli.main(["export", path, out, "--onnx", "--classes", "a,b"]) == 2
     assert "--classes" in capsys.readouterr().err
-
-
-def test_a_model_whose_images_keep_their_shape_is_refused(naflex_file, tmp_path):
-    model = lit_tf.load(naflex_file)
-    for export in (onnx, tflite):
-        with pytest.raises(ExportError, match="NaFlex tower takes images of any shape"):
-            export(model, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

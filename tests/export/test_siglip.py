@@ -77,7 +77,7 @@ def test_float_graphs_answer_the_reference_and_say_why_they_take_no_strings(
 @pytest.mark.parametrize(
     ("name", "quantization", "least"),
     [
-        ("siglip_tiny", "float16", 0.9999),
+        pytest.param("siglip_tiny", "float16", 0.9999, marks=pytest.mark.full),
         pytest.param("siglip_tiny", "dynamic_int8", 0.999, marks=pytest.mark.full),
         pytest.param("siglip_tiny", "int8", 0.99, marks=pytest.mark.full),
         pytest.param("siglip2_tiny", "int8", 0.99, marks=pytest.mark.full),

@@ -48,20 +48,32 @@ def digits():
     return lit_tf.load("LiT-digits")
 
 
+def check_operations(folder):
+    """All are builtin, and only three run outside XNNPACK.
+
+    They turn bytes into floats, take rows out of a table, and find the padding among integers.
+    """
+    files = json.loads((folder / "lit_manifest.json").read_text())["files"]
+    assert files["image_encoder.tflite"]["delegation"]["left"] == {"CAST": 1}
+    left = files["text_encoder.tflite"]["delegation"]["left"]
+    assert set(left) <= {"CAST", "EQUAL", "GATHER"} and sum(left.values()) <= 3
+    for file in ("image_encoder", "text_encoder"):
+        assert files[f"{file}.tflite"]["delegation"]["partitions"] == 1
+        operations = Interpreter(str(folder / f"{file}.tflite"))._get_ops_details()
+        names = {op["op_name"] for op in operations}
+        assert not any("Flex" in n or n == "CUSTOM" for n in names)
+        assert "GELU" in names
+
+
+@pytest.mark.full  # quick tests compare LiT-digits and a SigLIP model
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("lit_bert_tiny", marks=pytest.mark.full),
-        "lit_bert_head_tiny",
-        pytest.param("lit_tt_tiny", marks=pytest.mark.full),
-        pytest.param("lit_small_tiny", marks=pytest.mark.full),
-    ],
+    "name", ["lit_bert_tiny", "lit_bert_head_tiny", "lit_tt_tiny", "lit_small_tiny"]
 )
 def test_float_graphs_equal_the_reference(name, fixtures, reference, fixture_module, tmp_path):
     from tensorflow_text.core.pybinds import tflite_registrar
 
     model = lit_tf.load(fixtures / f"{name}.npz")
-    files = tflite(model, tmp_path / "out", quantization="none")
+    tflite(model, tmp_path / "out", quantization="none")
     want = reference("towers")
     sp = name == "lit_tt_tiny"
     texts = fixture_module.sp_texts() if sp else fixture_module.TEXTS
@@ -81,16 +93,7 @@ def test_float_graphs_equal_the_reference(name, fixtures, reference, fixture_mod
     strings = np.array([t.encode() for t in texts], object)
     ztxt = interpreter.get_signature_runner("encode_text")(text=strings)["embedding"]
     np.testing.assert_allclose(ztxt, want[f"{name}/ztxt"], atol=1e-4)
-    # Outside XNNPACK: bytes to floats, rows out of a table, the padding mask of integers.
-    assert files["image_encoder.tflite"]["delegation"]["left"] == {"CAST": 1}
-    left = files["text_encoder.tflite"]["delegation"]["left"]
-    assert set(left) <= {"CAST", "EQUAL", "GATHER"} and sum(left.values()) <= 3
-    for file in ("image_encoder", "text_encoder"):
-        assert files[f"{file}.tflite"]["delegation"]["partitions"] == 1
-        operations = Interpreter(str(tmp_path / f"out/{file}.tflite"))._get_ops_details()
-        names = {op["op_name"] for op in operations}
-        assert not any("Flex" in n or n == "CUSTOM" for n in names)
-        assert "GELU" in names
+    check_operations(tmp_path / "out")
 
 
 def test_files_run_in_litert_alone_at_any_batch_size(digits, digits_tflite, tmp_path):
@@ -110,6 +113,7 @@ def test_files_run_in_litert_alone_at_any_batch_size(digits, digits_tflite, tmp_
         want = digits.classify(pictures[:n], classes)
         np.testing.assert_allclose(got[f"zero_shot{n}"], want, atol=1e-3)
     assert (tmp_path / "out/labels.txt").read_text().splitlines() == classes
+    check_operations(digits_tflite)
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +259,9 @@ def test_calibration_leaves_out_photos_that_cannot_be_read(fixture_module, fixtu
     pathlib.Path(bad).write_bytes(b"no picture")
     model, left_out = lit_tf.load(fixtures / "lit_bert_tiny.npz"), LeftOut()
     calibration = [f"{tmp_path}/*.png"]
-    args = types.SimpleNamespace(calibration=calibration, strict=None, max_pixels=10**6)
-    pixels = cli.calibration_images(model, args, left_out)
+    given = {"calibration": calibration, "max_pixels": 10**6, "max_patches": None}
+    args = types.SimpleNamespace(strict=None, **given)
+    pixels = cli.calibration_images(model, args, left_out)["image"]
     expected = samples.resized(model, fixture_module.images()[:2])
     np.testing.assert_array_equal(pixels, expected)
     np.testing.assert_array_equal(samples.resized(model, pixels), expected)  # as tflite takes them
