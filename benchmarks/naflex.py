@@ -2,9 +2,10 @@
 
     python benchmarks/naflex.py [--rounds 20]
 
-It also prints what a picture's patches cost, and what is lost to padding in batches of pictures of
-all shapes: the number of patches is nearly the limit for every shape, so batches are not bucketed.
-The weights are random; they do not change the time.
+It also prints what is lost to padding in batches of pictures of all shapes, and how long the tower
+takes for pictures sorted by their number of patches, as a share of the time for them as they come.
+The number is nearly the limit for every shape, so batches are not bucketed. The weights are random
+and do not change the time.
 """
 
 import argparse
@@ -57,6 +58,28 @@ def towers(square, flexible, rounds):
     return verdict("NaFlex / square tower", times["square"] / times["NaFlex"], 0.95)
 
 
+def bucketing(flexible, rounds):
+    """Prints the time of batches of like length as a share of that of batches as they come."""
+    rng, pixels = np.random.default_rng(1), 3 * flexible.config.image.patch_size**2
+    sides = np.exp(rng.uniform(np.log(100), np.log(4000), (4 * BATCH, 2))).astype(int)
+    grids = [naflex.target_grid(int(h), int(w), 16, PATCHES) for h, w in sides]
+    pictures = [np.zeros((*grid, pixels), np.float32) for grid in grids]
+    functions = {}
+    for name, order in (
+        ("as they come", pictures),
+        ("bucketed", sorted(pictures, key=lambda picture: picture.shape[0] * picture.shape[1])),
+    ):
+        starts = range(0, len(order), BATCH)
+        batches = [naflex.batched(order[start : start + BATCH]) for start in starts]
+        batches = [tf.nest.map_structure(tf.constant, batch) for batch in batches]
+        functions[name] = lambda batches=batches: [
+            flexible.image_function(batch).numpy() for batch in batches
+        ]
+    times = best_times(functions, rounds)
+    share = times["bucketed"] / times["as they come"]
+    print(f"bucketed / padded as they come: {share:.3f} of the time ({times})")
+
+
 def padding():
     """Prints which share of a batch's patches is padding, for pictures of random shapes."""
     rng = np.random.default_rng(0)
@@ -74,7 +97,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
     padding()
-    return towers(*models(), args.rounds)
+    square, flexible = models()
+    bucketing(flexible, args.rounds)
+    return towers(square, flexible, args.rounds)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from . import manifest, samples
 from .to_tflite import write_vocabulary
 
 MOST_DIFFERENCE = 1e-5  # from the Keras model's embeddings
+MOST_BYTES = 2**31 - 2**24  # of a tower's weights: a file is one protocol buffer, below 2 GiB
 
 
 def onnx(
@@ -42,6 +43,13 @@ def onnx(
         MissingPackageError: tf2onnx or onnxruntime is not installed.
     """
     samples.check_preprocessing(model)
+    for tower in filter(None, (model.image_tower, model.text_tower)):
+        size = 4 * tower.count_params()
+        if size > MOST_BYTES:
+            raise ExportError(
+                f"the {tower.name} has {size / 1e9:.1f} GB in float32, and an ONNX file holds less "
+                "than 2 GiB; export TFLite graphs, a SavedModel, or a smaller model"
+            )
     model = model.with_dtype("float32")
     files, tokenizing = {}, None
     with manifest.replacing_export(out_dir) as folder:

@@ -7,7 +7,8 @@ import pytest
 
 import lit_tf
 from lit_tf import cli
-from lit_tf.export import samples
+from lit_tf.errors import ExportError
+from lit_tf.export import samples, to_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
@@ -38,3 +39,12 @@ def test_options_of_other_exports_are_refused(fixtures, tmp_path, capsys):
     assert "--batch does not go with --onnx" in capsys.readouterr().err
     assert cli.main(["export", path, out, "--onnx", "--classes", "a,b"]) == 2
     assert "--classes" in capsys.readouterr().err
+
+
+def test_a_tower_that_no_file_can_hold_is_refused_before_work(fixtures, tmp_path, monkeypatch):
+    model = lit_tf.load(fixtures / "lit_bert_tiny.npz")
+    monkeypatch.setattr(to_onnx, "MOST_BYTES", 4 * model.text_tower.count_params() - 1)
+    monkeypatch.setattr(to_onnx, "_write", None)
+    with pytest.raises(ExportError, match="text_tower has .* GB in float32, and an ONNX file"):
+        to_onnx.onnx(model, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
