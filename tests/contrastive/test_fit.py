@@ -175,6 +175,11 @@ def test_strings_precision_and_whole_epochs(jit_compile, fixtures):
     dataset = tf.data.Dataset.from_tensor_slices(data).batch(3)
     history = model.fit(dataset, epochs=3, verbose=0, validation_data=dataset).history
     assert np.isfinite(history["loss"]).all() and len(history["val_txt2img_recall"]) == 3
+
+
+@pytest.mark.full
+def test_what_is_left_over_is_a_smaller_batch():
+    model, data = build(), pairs(9)
     model.compile(keras.optimizers.Adam(1e-2))  # a batch of 4, 4 and 1
     assert np.isfinite(model.fit(data, batch_size=4, verbose=0).history["loss"][0])
     assert set(model.evaluate(data, verbose=0, return_dict=True)) == set(model.metrics_names)

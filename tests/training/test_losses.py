@@ -42,7 +42,7 @@ def test_chunks_change_neither_loss_nor_gradient(name, chunk):
 @pytest.mark.parametrize(
     ("loss", "lock_image"),
     [
-        ("softmax", True),
+        pytest.param("softmax", True, marks=pytest.mark.full),
         pytest.param("softmax", False, marks=pytest.mark.full),
         ("sigmoid", False),
     ],

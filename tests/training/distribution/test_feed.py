@@ -50,6 +50,14 @@ def test_pipelines_of_a_tpu_run_on_its_hosts_only_if_that_is_here():
     assert not feed.is_remote(tf.distribute.OneDeviceStrategy("CPU:0"))
 
 
+def test_successive_batches_go_to_the_replicas_and_every_iteration_begins_anew():
+    fed = feed.FedFromHere(2, make_dataset)
+    for _ in range(2):
+        found = [[int(y) for y in batch["y"].values] for batch in fed]
+        assert found == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+
+
+@pytest.mark.full
 def test_one_pipeline_feeds_replicas_what_their_own_would():
     out, _ = finish(launch(worker("feed", "replicas")))
     theirs, *mine = map(json.loads, out.splitlines()[-3:])

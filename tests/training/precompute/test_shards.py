@@ -143,8 +143,8 @@ def parsed(record):
 
 
 def test_views_differ_repeat_and_are_drawn_in_training(whole, tmp_path):
-    data = dataclasses.replace(whole.data, augment="flip_lr|randaug(2,10)")
-    job = dataclasses.replace(whole, output=str(tmp_path / "a"), data=data, views=3, shards=1)
+    data = dataclasses.replace(whole.data, augment="flip_lr")
+    job = dataclasses.replace(whole, output=str(tmp_path / "a"), data=data, views=2, shards=1)
     precompute(job, progress=False)
     again = dataclasses.replace(job, output=str(tmp_path / "b"))
     precompute(again, progress=False)
@@ -153,7 +153,7 @@ def test_views_differ_repeat_and_are_drawn_in_training(whole, tmp_path):
     for batch in trained_on(job.output, count=40):
         for number, embedding in zip(batch["tokens"][:, 0], batch["image_embedding"], strict=True):
             seen.setdefault(int(number), set()).add(embedding.tobytes())
-    assert max(map(len, seen.values())) == 3 and len(seen) == COUNT - 2
+    assert max(map(len, seen.values())) == 2 and len(seen) == COUNT - 2
 
 
 @pytest.mark.parametrize(
