@@ -383,7 +383,8 @@ def measure_browse(folder, rows):
                     f"  {kind}, {name}: {1e3 * times[len(times) // 2]:.0f} ms (median), "
                     f"{1e3 * times[-1]:.0f} ms at most"
                 )
-                held.append(verdict(f"0.3 s / {kind}, {name}", 0.3 / times[len(times) // 2], 1))
+                if kind == "approximate":  # so many pictures always have that index
+                    held.append(verdict(f"0.3 s / {name}", 0.3 / times[len(times) // 2], 1))
     finally:
         server.should_exit = True
         thread.join()

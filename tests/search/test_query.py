@@ -94,8 +94,9 @@ def test_texts_and_pictures_are_averaged_and_minus_is_subtracted(pictures, model
         searcher.text("a cat", minus=["a cat"])
     with pytest.raises(ConfigError, match="no question"):
         searcher.find()
-    with pytest.raises(ConfigError, match="top is 0"):
-        searcher.text("a cat", top=0)
+    for top in (0, -1, 2.5, "3", None, float("nan")):
+        with pytest.raises(ConfigError, match="top is .*; expected a whole number"):
+            searcher.text("a cat", top=top)
 
 
 def test_a_condition_holds_for_all_that_is_found(pictures, model):
