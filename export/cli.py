@@ -80,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("preview", "the picture that messengers show (default: the first example)"),
         ("address", "where it will be, such as https://example.org/pets/, for the preview"),
     ):
-        kind = "FILE" if name == "preview" else name.upper()
-        parser.add_argument(f"--{name}", metavar=kind, help=f"web page: {what}")
+        value = "FILE" if name == "preview" else name.upper()
+        parser.add_argument(f"--{name}", metavar=value, help=f"web page: {what}")
     parser.add_argument(
         "--runtime",
         metavar="FILE",

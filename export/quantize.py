@@ -119,7 +119,7 @@ def input_means(graph: bytes, calibration, batch_size: int = 8) -> list[np.ndarr
     entry = interpreter.get_input_details()[0]["index"]
     interpreter.resize_tensor_input(entry, [batch_size, *array.shape[1:]])
     interpreter.allocate_tensors()
-    totals = [0.0] * len(inputs)
+    totals: list = [0.0] * len(inputs)
     for start in range(0, len(array), batch_size):
         interpreter.set_tensor(entry, array[start : start + batch_size])
         interpreter.invoke()

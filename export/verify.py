@@ -142,8 +142,9 @@ def _answer(runner, arguments):
 if __name__ == "__main__":
     kind, artefact, given, got = sys.argv[1:]
     # Keras imports these if they are installed. Without them it starts in half the time.
-    sys.modules.update(dict.fromkeys(("matplotlib", "pandas", "sklearn")))
-    run, inputs = {"saved_model": _saved_model, "tflite": _tflite}[kind], {}
+    sys.modules |= dict.fromkeys(("matplotlib", "pandas", "sklearn"))  # type: ignore[arg-type]
+    run = {"saved_model": _saved_model, "tflite": _tflite}[kind]
+    inputs: dict = {}
     with np.load(given, allow_pickle=False) as arrays:
         for key, value in arrays.items():
             signature, name = key.rsplit("/", 1)

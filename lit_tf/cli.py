@@ -76,10 +76,10 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="versions of lit_tf and more")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (text, module) in COMMANDS.items():
+    for name, (text, path) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name == command:
-            module = importlib.import_module(module)
+            module = importlib.import_module(path)
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
         sub.add_argument("--debug", action="store_true", help="show where an error came from")
@@ -121,7 +121,7 @@ def main(argv=None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        kept = KEPT.get(command, "no output was written")
+        kept = KEPT.get(command or "", "no output was written")
         print(f"lit-tf: interrupted: {kept}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `lit-tf models | head`

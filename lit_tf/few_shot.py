@@ -135,7 +135,8 @@ class Classifier:
     def save(self, path: str | os.PathLike) -> None:
         """Writes NAME.npz, which `lit-tf classify` and `export` take as `--classes`."""
         with files.replacing(path) as f:
-            np.savez(f, **{k: np.array(v) for k, v in dataclasses.asdict(self).items()})
+            arrays: dict = {k: np.array(v) for k, v in dataclasses.asdict(self).items()}
+            np.savez(f, **arrays)
 
 
 def load(path: str | os.PathLike) -> Classifier:

@@ -67,7 +67,7 @@ def make_server(site, host="127.0.0.1", port=0) -> http.server.ThreadingHTTPServ
 def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf serve-web` until it is interrupted."""
     with make_server(args.site, args.host, args.port) as server:
-        host, port = server.server_address[:2]
+        host, port = args.host, server.server_address[1]
         print(f"http://{'localhost' if host == '127.0.0.1' else host}:{port}/ (Ctrl-C ends it)")
         try:
             server.serve_forever()

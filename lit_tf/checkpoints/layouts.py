@@ -145,7 +145,9 @@ def read_canonical(npz) -> CanonicalCheckpoint:
             raise CheckpointError(
                 f"{source}: {key!r} has dtype {found}, expected one of {', '.join(_FLOATS)}"
             )
-    shapes, readers, blocks = {}, {}, {}
+    shapes: dict = {}
+    readers: dict = {}
+    blocks: dict = {}
     read_stacked = _stacked_reader(npz)
 
     def put(name, shape, reader):
@@ -180,7 +182,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
             raise CheckpointError(f"{source}: {key!r} is in no published layout")
         else:
             put(name, shape, lambda key=key: npz.read(key))
-            blocks[name] = lambda key=key: npz.blocks(key)
+            blocks[name] = functools.partial(npz.blocks, key)
     if _TEXT_POSITIONS_OLD in plain:
         _put_old_text_positions(npz, source, plain, shapes, readers, blocks)
     dtypes = tuple(sorted({npz.dtype(k).name for k in plain.values()}))

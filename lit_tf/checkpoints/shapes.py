@@ -5,10 +5,10 @@ round, the shapes in a checkpoint give the configuration (`config_from_shapes`).
 """
 
 import dataclasses
-import functools
 import math
 import re
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from lit_tf.config import (
     BertConfig,
@@ -40,7 +40,7 @@ def _norm(width: int) -> dict:
 
 def _join(prefix: str, children: Mapping) -> dict:
     """Flattens nested dictionaries of shapes, joining keys by '/'."""
-    out = {}
+    out: dict = {}
     for key, value in children.items():
         nested = isinstance(value, Mapping)
         out |= _join(f"{prefix}{key}/", value) if nested else {prefix + key: value}
@@ -86,7 +86,7 @@ def _bert_layer(width: int, mlp_dim: int) -> dict:
 
 def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
     """Returns {canonical name (see layouts.py): shape} of every parameter, ordered by name."""
-    out = {}
+    out: dict[str, tuple[int, ...]] = {}
     if config.image:
         c = config.image
         if c.pool == "cls":
@@ -106,24 +106,25 @@ def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
             out.update(_join(f"{IMG_BLOCK}{i}/", _vit_block(c.width, c.num_heads, c.mlp_dim)))
         if c.out_dim:
             out.update(_join("img/head/", _dense(c.width, c.out_dim)))
-    if config.text:
-        c = config.text
-        if c.kind == "bert":
-            tables = {"token": c.vocab_size, "position": c.max_length, "segment": c.segments}
+    if txt := config.text:
+        if txt.kind == "bert":
+            tables = {"token": txt.vocab_size, "position": txt.max_length, "segment": txt.segments}
             for name, rows in tables.items():
                 key = f"txt/BertEncoder_0/embedder/embedders_{name}_ids/embedding"
-                out[key] = (rows, c.width)
-            out.update(_join("txt/BertEncoder_0/layer_norm/", _norm(c.width)))
-            for i in range(c.depth):
-                out.update(_join(f"{BERT_BLOCK}{i}/", _bert_layer(c.width, c.mlp_dim)))
+                out[key] = (rows, txt.width)
+            out.update(_join("txt/BertEncoder_0/layer_norm/", _norm(txt.width)))
+            for i in range(txt.depth):
+                out.update(_join(f"{BERT_BLOCK}{i}/", _bert_layer(txt.width, txt.mlp_dim)))
         else:
-            out["txt/Embed_0/embedding"] = (c.vocab_size, c.width)
-            out["txt/pos_embedding"] = (1, c.max_length, c.width)
-            out.update(_join("txt/Encoder_0/encoder_norm/", _norm(c.width)))
-            for i in range(c.depth):
-                out.update(_join(f"{TXT_BLOCK}{i}/", _vit_block(c.width, c.num_heads, c.mlp_dim)))
-        if c.out_dim:
-            out.update(_join("txt/head/", _dense(c.width, c.out_dim)))
+            out["txt/Embed_0/embedding"] = (txt.vocab_size, txt.width)
+            out["txt/pos_embedding"] = (1, txt.max_length, txt.width)
+            out.update(_join("txt/Encoder_0/encoder_norm/", _norm(txt.width)))
+            for i in range(txt.depth):
+                out.update(
+                    _join(f"{TXT_BLOCK}{i}/", _vit_block(txt.width, txt.num_heads, txt.mlp_dim))
+                )
+        if txt.out_dim:
+            out.update(_join("txt/head/", _dense(txt.width, txt.out_dim)))
     if config.image and config.text:
         out["t"] = (1,)
         if config.has_bias:
@@ -283,9 +284,12 @@ def _config(shapes, layout, source, stated):
     )
 
 
-def field_value(config: LitConfig, field: str):
+def field_value(config: LitConfig | None, field: str) -> Any:
     """Returns the value of a field such as `text.num_heads`, None where there is no such tower."""
-    return functools.reduce(lambda part, name: getattr(part, name, None), field.split("."), config)
+    value: Any = config
+    for name in field.split("."):
+        value = getattr(value, name, None)
+    return value
 
 
 def config_of(checkpoint, shapes: Shapes | None = None) -> LitConfig:

@@ -54,7 +54,7 @@ def find(path) -> pathlib.Path | None:
     if is_step_name(path.name):
         steps = (path, path.with_name(f"{path.name}-tmp"))
         found = next((p for p in steps if p.is_dir()), None)
-        others = [] if found else _steps(path.with_name(_STEP.fullmatch(path.name)["name"]))
+        others = [] if found else _steps(path.with_name(_STEP.sub(r"\g<name>", path.name)))
         if others:
             raise CheckpointError(f"{path}: no such step; there are {', '.join(others)}")
         return found

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.out:
         made["mixed"].save(args.out)
-    answer = {"accuracy": found, "share": made["mixed"].share, "images": len(measuring)}
+    answer: dict = {"accuracy": found, "share": made["mixed"].share, "images": len(measuring)}
     if args.json:
         answer |= {"classes": names, "chosen": len(chosen), "left_out": left_out}
         printing.print_json(answer)

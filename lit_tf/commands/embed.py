@@ -92,8 +92,9 @@ def _check_folder(folder, read):
 
 def _write_folder(folder, kind, column, embeddings, names):
     """Writes what clip-retrieval's writer (clip_inference/writer.py) does for one partition."""
-    import pyarrow as pa
-    import pyarrow.parquet
+    with extra("search"):
+        import pyarrow as pa
+        import pyarrow.parquet
 
     # Parquet holds UTF-8 only; other bytes of a file's name are escaped.
     texts = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--db", required=True, metavar="DIR", help="folder of the index, such as pictures.lance"
     )
-    exclude = {"nargs": "+", "default": [], "metavar": "PATTERN"}
+    exclude: dict = {"nargs": "+", "default": [], "metavar": "PATTERN"}
     parser.add_argument("--exclude", help="names to pass over, or paths with a slash", **exclude)
     for name, text in (
         ("prune", "delete pictures that are gone, unless nothing is left of their folder"),

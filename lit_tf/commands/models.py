@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         printing.print_json(rows)
         return 0
-    table = [_HEADER]
+    table: list[tuple[str, ...]] = [_HEADER]
     for family in dict.fromkeys(row["family"] for row in rows):
         table.append((f"{family}:", *("" for _ in _HEADER[1:])))
         table += [_cells(row) for row in rows if row["family"] == family]

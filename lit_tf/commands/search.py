@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "texts", nargs="*", metavar="TEXT", help="what the pictures show; several are averaged"
     )
-    several = {"nargs": "+", "default": []}
+    several: dict = {"nargs": "+", "default": []}
     parser.add_argument("--like", metavar="IMAGE", help="pictures that they look like", **several)
     parser.add_argument("--minus", metavar="TEXT", help="what they do not show", **several)
     common.add(parser, "templates")

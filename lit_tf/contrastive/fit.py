@@ -102,11 +102,11 @@ class Fitting:
         self._recalls = [keras.metrics.Mean(name=f"{w}_recall") for w in ("img2txt", "txt2img")]
         self.metrics = [self._loss, *self._recalls]
 
-    def prepare(self, batch: Any, *labels: Any) -> dict[str, tf.Tensor]:
+    def prepare(self, batch: Any, *given: Any) -> dict[str, tf.Tensor]:
         """Returns a batch as the step takes it: two tensors, strings as tokens."""
         if isinstance(batch, tuple | list):
-            batch, *labels = batch
-        labels = [part for part in labels if part is not None]
+            batch, *given = batch  # type: ignore[assignment]
+        labels = [part for part in given if part is not None]
         refuse_labels(y=labels or None)
         keys = sorted(batch) if isinstance(batch, Mapping) else []
         image, text = ([k for k in keys if k in known] for known in (_IMAGES, _TEXTS))

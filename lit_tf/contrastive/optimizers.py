@@ -119,7 +119,7 @@ class Adafactor:
         return update, new
 
 
-RULES = {ADAM: Adam, ADAFACTOR: Adafactor}
+RULES: dict[str, type[Adam] | type[Adafactor]] = {ADAM: Adam, ADAFACTOR: Adafactor}
 
 
 class Optimizer:

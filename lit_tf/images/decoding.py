@@ -51,7 +51,7 @@ def decode(
             header = tf.io.decode_raw(data, tf.uint8, fixed_length=_HEADER)
             jpeg = data.startswith(_COMMON[0])
             height, width = _jpeg_size(data) if jpeg else _png_size(header)
-            _check_pixels(int(width), int(height), max_pixels, name)
+            _check_pixels((int(width), int(height)), max_pixels, name)
             image = _decode(_with_adobe(data) if jpeg else data)
             return turn_upright(image, orientation(data) if exif else 1)
     except tf.errors.OpError as e:
@@ -154,7 +154,7 @@ def pil_pixels(
     image: Any, name: str, max_pixels: int = MAX_PIXELS, *, exif: bool = True
 ) -> np.ndarray:
     """Returns the pixels, uint8 (H, W, 3), of a PIL image; `exif` turns them upright."""
-    _check_pixels(*image.size, max_pixels, name)
+    _check_pixels(image.size, max_pixels, name)
     mode = image.mode
     # I and F are numbers whose range PIL does not know.
     if mode not in (*_PIL_MODES, "I", "F") and not mode.startswith("I;16"):
@@ -172,7 +172,8 @@ def pil_pixels(
     return pixels if turned == 1 else turn_upright(pixels, turned).numpy()
 
 
-def _check_pixels(width, height, max_pixels, name):
+def _check_pixels(size, max_pixels, name):
+    width, height = size
     if width * height > max_pixels:
         raise ImageError(
             f"{name} cannot be decoded: {width} x {height} pixels are more than the {max_pixels} "

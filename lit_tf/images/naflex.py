@@ -104,7 +104,7 @@ def batched(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     coordinates = np.zeros((len(images), length, 2), np.int32)
     for i, (image, count) in enumerate(zip(images, counts, strict=True)):
         patches[i, :count] = image.reshape(count, -1)
-        coordinates[i, :count] = np.stack(np.indices(image.shape[:2]), -1).reshape(count, 2)
+        coordinates[i, :count] = np.moveaxis(np.indices(image.shape[:2]), 0, -1).reshape(count, 2)
     out = {"patches": patches, "coordinates": coordinates}
     if min(counts) < length:
         out["mask"] = (np.arange(length) < np.array(counts)[:, None]).astype(np.int32)

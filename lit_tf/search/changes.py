@@ -38,7 +38,7 @@ def compare(store: Store | None, sources: Iterable, walk: Walk) -> Changes:
         except FileNotFoundError:  # deleted since the walk saw it
             continue
         except OSError as e:
-            walk.problems.append((path, e.strerror))
+            walk.problems.append((path, str(e.strerror)))
     todo = [path for path, found in seen.items() if known.get(path) != found]
     unseen = {path: found for path, found in known.items() if path not in seen}
     moved = _moved(store, {path: seen[path] for path in todo if path not in known}, unseen)

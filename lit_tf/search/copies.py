@@ -17,7 +17,8 @@ def copy_pictures(paths: Iterable[str], folder: str | os.PathLike) -> list[tuple
     """
     folder = os.path.abspath(os.path.expanduser(folder))
     try:
-        os.path.isdir(folder) or os.mkdir(folder)
+        if not os.path.isdir(folder):
+            os.mkdir(folder)
     except OSError as e:
         raise ConfigError(f"{printable(folder)} cannot be made: {e.strerror}") from e
     failures = []

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -172,7 +173,7 @@ class Searcher:
         if len(images):
             how = {"max_patches": self.store.model.max_patches}
             parts += [*self.model.encode_image(images, **how)]
-        vector = np.mean(parts, axis=0, dtype=np.float64)
+        vector: Any = np.mean(parts, axis=0, dtype=np.float64)
         if len(minus):
             vector -= np.mean(self._texts(minus, templates), axis=0, dtype=np.float64)
         length = np.linalg.norm(vector)

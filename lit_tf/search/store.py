@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import filelock
 import numpy as np
@@ -44,7 +44,7 @@ INDEX_FROM_ROWS = 100_000
 # asked for exactly.
 NPROBES, REFINE_FACTOR = 400, 20
 # Embeddings have unit length: the nearest ones are those with the largest products.
-_DISTANCE = "l2"
+_DISTANCE: Literal["l2"] = "l2"
 _METADATA = b"lit_tf"
 _FORMAT = 2
 # Appending makes many small files. They are merged once they hold this many rows and half of all
@@ -162,7 +162,7 @@ class Store:
 
     def drop_successor(self) -> None:
         """Removes a table that was to replace this one."""
-        lancedb.connect(self.path).drop_table(_SUCCESSOR, ignore_missing=True)
+        lancedb.connect(self.path).drop_table(_SUCCESSOR, ignore_missing=True)  # type: ignore[call-arg]
 
     def refresh(self) -> None:
         """Moves to the newest version of the table; other processes write and remove versions."""

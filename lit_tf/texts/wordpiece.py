@@ -47,7 +47,7 @@ try:
     from lit_tf.errors import TokenizerError
 except ModuleNotFoundError:  # this file alone
 
-    class TokenizerError(Exception):
+    class TokenizerError(Exception):  # type: ignore[no-redef]
         """A vocabulary or a text cannot be used."""
 
 

@@ -322,7 +322,7 @@ class Tower(CanonicalLayer):
     """What all towers share: blocks, a head, filling by a rule."""
 
     block_prefix = ""
-    config_class = None  # of `config`
+    config_class: type  # of `config`
 
     def __init__(self, config, seed, dtype=None, **kwargs):
         super().__init__(dtype=dtype_policy(dtype), **kwargs)

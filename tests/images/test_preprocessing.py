@@ -43,7 +43,7 @@ def rgb():
 def batches(images, batch_size, size, crop=False):
     """Batches as a tower of this size gets them, float (n, size, size, 3)."""
     config = types.SimpleNamespace(
-        image=types.SimpleNamespace(image_size=size, naflex=False), crop=crop
+        image=types.SimpleNamespace(image_size=size, naflex=False), crop=crop, resample=None
     )
     model = types.SimpleNamespace(config=config, image_function=lib.normalize)
     stream = LitModel.embed_stream(model, lib.checked_list(images), batch_size)
