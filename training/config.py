@@ -87,7 +87,7 @@ class DataConfig:
     Attributes:
         source: a tfds dataset ("coco_captions"), or a pattern of shards ("gs://b/cc12m/*.tar",
             "/data/*.tfrecord"), or a table of image paths and captions ("pairs.csv", ".tsv",
-            ".parquet"), or the folder that `lit-tf precompute` wrote.
+            ".jsonl", ".parquet"), or the folder that `lit-tf precompute` wrote.
         format: "tfds", "tar", "tfrecord", "table", "embeddings", or "auto" to tell by the
             source's name.
         split: split of a tfds dataset, slices as in "train[:90%]" included.

@@ -86,7 +86,7 @@ def _not_a_source(source):
     """Returns why training cannot read a local path, and what it can."""
     reads = (
         "training reads tars (.tar), TFRecords (.tfrecord), Parquet (.parquet), tables of paths "
-        "and captions (.csv, .tsv), what `lit-tf precompute` wrote, and tfds datasets by name"
+        "and captions (.csv, .tsv, .jsonl), what `lit-tf precompute` wrote, and datasets of tfds"
     )
     if os.path.isdir(source):
         names = sorted(os.listdir(source))[:3]

@@ -1,4 +1,4 @@
-"""Tables of image paths and captions: CSV, TSV and Parquet, for training and for evaluation."""
+"""Tables of image paths and captions, as CSV, TSV, JSON lines or Parquet."""
 
 import collections
 import contextlib
@@ -9,8 +9,9 @@ import os
 import tensorflow as tf
 
 from lit_tf.errors import DataError, extra
+from lit_tf.files import parse_object
 
-SUFFIXES = (".csv", ".tsv", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 # Names of these columns in common tables; error messages ask for the first.
 IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file_name")
 CAPTION_COLUMNS = ("caption", "title", "text", "captions")
@@ -29,7 +30,8 @@ def read_captions(
     Several rows with the same image are captions of one image. Paths are relative to the table's
     folder; addresses such as gs:// stay as they are.
     """
-    rows = _parquet_rows if path.lower().endswith(".parquet") else _csv_rows
+    kinds = {".parquet": _parquet_rows, ".jsonl": _json_rows}
+    rows = kinds.get(os.path.splitext(path)[1].lower(), _csv_rows)
     folder = os.path.dirname(path)
     captions = collections.defaultdict(list)
     for where, image, texts in rows(path, image_columns, caption_columns):
@@ -62,6 +64,19 @@ def _csv_rows(path, image_columns, caption_columns):
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         line = f", line {reader.reader.line_num}" if reader else ""
         raise DataError(f"{path}: cannot be read as a CSV file in UTF-8{line}: {e}") from e
+
+
+def _json_rows(path, image_columns, caption_columns):
+    """Yields the rows of `metadata.jsonl`, as Hugging Face's imagefolder has it."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                where = f"{path}:{number}"
+                row = parse_object(line, where)
+                image = row[_column(where, list(row), image_columns)]
+                yield number, image, row[_column(where, list(row), caption_columns)]
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path}: cannot be read as JSON lines in UTF-8: {e}") from e
 
 
 def _parquet_rows(path, image_columns, caption_columns):

@@ -47,8 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--retrieval",
         metavar="A,B",
-        help="datasets to retrieve from: NAME[:SPLIT] of tfds, tables (.csv, .tsv, .parquet) with "
-        "the columns image and caption, or shards as for training (.tar, .tfrecord, .parquet)",
+        help="datasets to retrieve from: NAME[:SPLIT] of tfds, tables (.csv, .tsv, .jsonl, "
+        ".parquet) with the columns image and caption, or shards as for training (.tar, .tfrecord, "
+        ".parquet)",
     )
     data.add_argument(
         "--few-shot",

@@ -96,7 +96,8 @@ def test_file_name_is_a_column_of_paths_as_imagefolder_has_it(tmp_path):
     pyarrow.parquet.write_table(
         pa.table({"file_name": ["0.png"], "text": ["caption 0"]}), tmp_path / "metadata.parquet"
     )
-    for name in ("metadata.csv", "metadata.parquet"):
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "caption 0"}\n')
+    for name in ("metadata.csv", "metadata.parquet", "metadata.jsonl"):
         source = open_source(DataConfig(source=str(tmp_path / name)))
         (batch,) = make_validation_dataset(
             source, shards.tokenize, global_batch_size=1, image_size=16

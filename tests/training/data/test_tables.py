@@ -101,6 +101,13 @@ def test_files_that_are_missing_count_as_bad_and_are_named(folder):
         ("a.csv", b"", "expected a column image .*found nothing"),
         ("a.csv", b"image,caption\nx.png\n", "a.csv:2: a row without image or caption"),
         ("a.csv", b"image,caption\n,text\n", "a.csv:2: a row without image or caption"),
+        (
+            "a.jsonl",
+            b'{"image": "x.png", "text": 1}\n',
+            "a.jsonl:1: a row without image or caption",
+        ),
+        ("a.jsonl", b'{"image": "x.png"}\n', "a.jsonl:1: expected a column caption"),
+        ("a.jsonl", b"[]\n", "a.jsonl:1 is damaged: expected a JSON object"),
         ("a.csv", b"image,caption\n\xff,text\n", "cannot be read as a CSV file in UTF-8"),
         ("a.csv", b"image,caption\n" + b"x" * 200_000 + b",text\n", "cannot be read as a CSV"),
         (
