@@ -182,7 +182,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
             raise CheckpointError(f"{source}: {key!r} is in no published layout")
         else:
             put(name, shape, lambda key=key: npz.read(key))
-            blocks[name] = functools.partial(npz.blocks, key)
+            blocks[name] = lambda key=key: npz.blocks(key)
     if _TEXT_POSITIONS_OLD in plain:
         _put_old_text_positions(npz, source, plain, shapes, readers, blocks)
     dtypes = tuple(sorted({npz.dtype(k).name for k in plain.values()}))
