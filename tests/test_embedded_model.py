@@ -79,6 +79,7 @@ def test_the_card_states_what_is_measured(figures):
         assert float(stated[1]) == pytest.approx(100 * figures[name], abs=0.3), name
 
 
+@pytest.mark.full
 def test_the_bars_catch_a_model_that_reads_right_to_left(model, examples):
     fifth = {name: values[::5] for name, values in examples.items()}
     mirrored = {**fifth, "label": 10 * fifth["right"] + fifth["left"]}

@@ -16,21 +16,22 @@ class _LightKeras:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
+        sys.meta_path.insert(0, self)  # TensorFlow asks where Keras is before it imports it
         if spec is not None:
             load = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: _without_unused(load, module)
+            spec.loader.exec_module = lambda module: self._without_unused(load, module)
         return spec
 
-
-def _without_unused(load, module):
-    """Loads a module; what has None in `sys.modules` cannot be imported meanwhile."""
-    hidden = [name for name in UNUSED_BY_KERAS if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
-    try:
-        load(module)
-    finally:
-        for name in hidden:
-            sys.modules.pop(name, None)
+    def _without_unused(self, load, module):
+        """Loads a module; what has None in `sys.modules` cannot be imported meanwhile."""
+        sys.meta_path.remove(self)
+        hidden = [name for name in UNUSED_BY_KERAS if name not in sys.modules]
+        sys.modules.update(dict.fromkeys(hidden))
+        try:
+            load(module)
+        finally:
+            for name in hidden:
+                sys.modules.pop(name, None)
 
 
 def lighten_keras() -> None:

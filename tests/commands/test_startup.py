@@ -1,5 +1,6 @@
 """How programs start: quickly, with all modules at hand, and with the right backend of Keras."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ def test_a_package_is_hidden_from_keras_and_from_no_one_else(tmp_path, monkeypat
     for name in ("colorsys", "keras"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     startup.lighten_keras()
+    assert importlib.util.find_spec("keras").origin == str(tmp_path / "keras.py")  # as TensorFlow
     import keras
 
     assert keras.colorsys is None and sys.meta_path == finders

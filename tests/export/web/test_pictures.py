@@ -95,6 +95,7 @@ class Memory:
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.full
 def test_two_hundred_pictures_do_not_make_memory_grow(address, browser, visit, tmp_path):
     rng = np.random.default_rng(0)
     paths = []
