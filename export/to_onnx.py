@@ -43,6 +43,7 @@ def onnx(
         MissingPackageError: tf2onnx or onnxruntime is not installed.
     """
     samples.check_preprocessing(model)
+    max_patches = samples.most_patches(model, max_patches)
     for tower in filter(None, (model.image_tower, model.text_tower)):
         size = 4 * tower.count_params()
         if size > MOST_BYTES:
@@ -68,7 +69,8 @@ def onnx(
         if model.tokenizer is not None:
             file = write_vocabulary(model.tokenizer, folder)
             tokenizing = manifest.tokenizing(model.tokenizer, file)
-        manifest.write(folder, model, "onnx", source=source, files=files, tokenizing=tokenizing)
+        more = {"files": files, "tokenizing": tokenizing, "max_patches": max_patches}
+        manifest.write(folder, model, "onnx", source=source, **more)
     return files
 
 

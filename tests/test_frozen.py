@@ -64,9 +64,7 @@ def test_frozen_layers_stay_frozen_and_clones_start_as_the_constructor_does(
             np.testing.assert_array_equal(found[name].numpy(), variable.numpy())
 
 
-@pytest.mark.parametrize(
-    "last_block_trains", [pytest.param(False, marks=pytest.mark.full), True]
-)
+@pytest.mark.parametrize("last_block_trains", [pytest.param(False, marks=pytest.mark.full), True])
 def test_a_classifier_on_a_frozen_tower_goes_on_where_it_was(tmp_path, last_block_trains):
     tower = ViT(IMAGE)
     tower.trainable = False

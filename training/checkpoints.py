@@ -31,22 +31,24 @@ def steps_in(folder: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def writing_to(workdir: str):
-    """Explains errors of reading and writing a workdir: what failed, and what is left."""
+def writing_to(workdir: str, half: bool = False):
+    """Explains errors of reading and writing a workdir: what failed, and what is left.
+
+    With `half`, a checkpoint that was written by half is removed.
+    """
     folder = f"{workdir}/checkpoints"
     try:
         yield
     except (OSError, ValueError, tf.errors.OpError) as error:
-        # Half a checkpoint is useless, and it may fill the very disk that is full.
-        last = ""
+        last, room = "", "make room and " if files.disk_error(error) else ""
         with contextlib.suppress(tf.errors.OpError):
-            for leftover in tf.io.gfile.glob(f"{folder}/*_temp"):
+            # Half a checkpoint is useless, and it may fill the very disk that is full.
+            for leftover in tf.io.gfile.glob(f"{folder}/*_temp") if half else ():
                 tf.io.gfile.rmtree(leftover)
             if steps := steps_in(folder):
                 last = f". The last whole checkpoint is {folder}/ckpt-{steps[-1]}"
         raise TrainingError(
-            f"cannot write to {workdir}: {_line(error)}{last}; make room and run the same command "
-            "again"
+            f"cannot write to {workdir}: {_line(error)}{last}; {room}run the same command again"
         ) from error
 
 

@@ -144,7 +144,7 @@ class Loop:
         # Not twice: overwriting the last whole checkpoint would put it at risk.
         step = self.steps_taken
         if self._chief and step != self._saved:
-            with writing_to(self._workdir):
+            with writing_to(self._workdir, half=True):
                 self._checkpoints.save(step)
         self._saved = step
 

@@ -53,6 +53,14 @@ export class Engine {
   };
 
   start = () => {
+    const { locks } = navigator; // none over plain HTTP
+    const open = () => this.#open();
+    this.ready = locks ? locks.request(STARTING, { mode: "shared" }, open) : open();
+    this.ready.catch(() => {}); // main.js says so
+    for (const go of this.#restarts.splice(0)) go();
+  };
+
+  #open() {
     this.worker?.terminate();
     this.#fail("the model was started again");
     const code = `const PAGE = "${PAGE}"; importScripts(PAGE + "worker.js");`;
@@ -62,11 +70,8 @@ export class Engine {
       event.preventDefault();
       this.#fail(event.message || "the model's worker could not be started");
     };
-    this.ready = this.#ask("open", { manifest: this.manifest, gpu: this.gpu });
-    const settled = this.ready.catch(() => {}); // main.js says so
-    navigator.locks?.request(STARTING, { mode: "shared" }, () => settled);
-    for (const go of this.#restarts.splice(0)) go();
-  };
+    return this.#ask("open", { manifest: this.manifest, gpu: this.gpu });
+  }
 
   #inTurn(name, value) {
     const answer = this.#last.then(() => this.opened()).then(() => this.#ask(name, value));

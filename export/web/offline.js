@@ -1,5 +1,6 @@
 // The page's side of sw.js: threads where a host sends no headers, and visits without a network.
 
+import { sleep } from "./dom.js";
 import { STARTING } from "./engine.js";
 import { SITE } from "./store.js";
 
@@ -45,16 +46,16 @@ export async function renew(registration) {
   await navigator.locks.request(STARTING, { ifAvailable: true }, async (lock) => {
     if (!lock) return; // another visit does it
     next.postMessage("renew");
-    await reaches(next, "activated");
+    await Promise.race([reaches(next, "activated"), sleep(3000)]); // other pages wait to start
   });
 }
 
 // Keeps everything that the page needs without a network; returns whether it is kept. `runtime` are
 // the files of the runtime that this browser uses.
 export async function keep(registration, engine, runtime) {
-  if (navigator.connection?.saveData) return false;
-  const model = await engine.keep();
+  const wanted = !navigator.connection?.saveData, model = wanted && (await engine.keep());
   await renew(registration);
+  if (!wanted) return false;
   if (!registration?.active) {
     await engine.forgetOthers();
     return false;

@@ -19,6 +19,7 @@ from lit_tf.training import train as train_module
 from lit_tf.training.config import DataConfig, EvalConfig, load_config
 from lit_tf.training.data import Counters, make_validation_dataset, open_source
 from lit_tf.training.data.counters import CORRUPT_IMAGE, GOOD
+from lit_tf.training.data.embeddings import check_embeddings
 from lit_tf.training.data.tfds_builders import open_tfds
 from lit_tf.training.loop import validation_loss
 from lit_tf.training.precompute.shards import Job, precompute
@@ -451,8 +452,17 @@ def test_embeddings_of_another_tower_are_refused(embeddings, config, no_step, tm
     kernel.assign(kernel + 1e-6 * np.float32(kernel.numpy() == kernel.numpy().max()))
     lit_tf.save_npz(other, tmp_path / "other.npz")
     source = f"data.source={embeddings.output}"
-    with pytest.raises(DataError, match="another image tower, from .*LiT-digits"):
+    with pytest.raises(
+        DataError, match="another image tower, or of other pixels, from .*LiT-digits"
+    ):
         train(config(source, f"model.image_init={tmp_path / 'other.npz'}"), tmp_path / "run")
+    other = lit_tf.load(embeddings.checkpoint)
+    lit_tf.save_npz(other, tmp_path / "cut.npz")
+    (tmp_path / "cut.json").write_text('{"lit_tf": {"crop": true}}')
+    stored = open_source(DataConfig(source=embeddings.output))
+    check_embeddings(stored, other)
+    with pytest.raises(DataError, match="or of other pixels, from .*LiT-digits"):
+        check_embeddings(stored, lit_tf.load(tmp_path / "cut.npz"))
     with pytest.raises(DataError, match="of 48 pixels, but model.resolution is 64"):
         train(config(source, "model.resolution=64"), tmp_path / "run")
     with pytest.raises(ConfigError, match="only a locked tower"):

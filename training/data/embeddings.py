@@ -39,6 +39,14 @@ def read_manifest(folder: str) -> dict:
     return manifest
 
 
+def tower_of(model) -> str:
+    """Returns what tells image towers apart: their weights, and whose pixels they take."""
+    config = model.config
+    other = config.crop or config.resample is not None
+    pixels = f" {config.preprocessing}, {config.resample}, crop {config.crop}" if other else ""
+    return model.fingerprint("img/") + pixels
+
+
 def check_embeddings(source, model) -> None:
     """Refuses stored embeddings that were not made by the model's image tower."""
     manifest, folder = source.manifest, source.config.source
@@ -48,9 +56,9 @@ def check_embeddings(source, model) -> None:
             f"{folder} holds embeddings of images of {manifest['resolution']} pixels, but "
             f"model.resolution is {side}; change it, or precompute again with this config"
         )
-    if manifest["image_tower"] != model.fingerprint("img/"):
+    if manifest["image_tower"] != tower_of(model):
         raise DataError(
-            f"{folder} holds embeddings of another image tower, from "
+            f"{folder} holds embeddings of another image tower, or of other pixels, from "
             f"{manifest['settings']['checkpoint']}; train with that one (model.image_init or "
             "model.init), or precompute again with this run's"
         )

@@ -272,7 +272,7 @@ class TableSource(Source):
         if "://" in path:
             return ""
         if not os.path.isfile(path):
-            return "no such file"
+            return "not a file" if os.path.exists(path) else "no such file"
         size = os.path.getsize(path)
         return f"{size:,} bytes, over data.max_example_bytes" if size > self._limit else ""
 

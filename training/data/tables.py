@@ -71,6 +71,8 @@ def _json_rows(path, image_columns, caption_columns):
     try:
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
+                if line.isspace():
+                    continue
                 where = f"{path}:{number}"
                 row = parse_object(line, where)
                 image = row[_column(where, list(row), image_columns)]

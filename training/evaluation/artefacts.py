@@ -42,6 +42,11 @@ class _ArtefactEncoder(Encoder):
             number = type(value) in (int, float)
             if type(value) not in kinds or (number and not 0 < value < 1 << 31):
                 raise DataError(f"{path} is damaged: {key} is {reprlib.repr(value)}; export again")
+        if manifest.get("patch_size") is not None:
+            raise DataError(
+                f"{folder} holds a NaFlex model, whose exports cannot be evaluated; evaluate its "
+                "checkpoint: lit-tf eval CKPT --max-patches N"
+            )
         self.manifest = manifest
         self.model_name = manifest["model"]
 
@@ -66,10 +71,7 @@ class SavedModelEncoder(_ArtefactEncoder):
         super().__init__(folder, batch_size)
         size = self.manifest.get("resolution")
         if size is None:
-            raise DataError(
-                f"{folder}/lit_manifest.json is damaged: it has no resolution; or the model is "
-                "NaFlex, whose checkpoint can be evaluated, not its exports"
-            )
+            raise DataError(f"{folder}/lit_manifest.json is damaged: it has no resolution")
         self.prepare = Square(size, self.manifest["crop"], self.manifest.get("resample"))
         import tensorflow_text  # noqa: F401  the model needs the tokenizer's ops to load
 

@@ -154,7 +154,7 @@ def _check(args):
             + (f"; found {', '.join(sources)}" if sources else "")
         )
     if args.saved_model or args.tflite:
-        for flag in ("vocab", "resolution", "max_patches", "dtype"):
+        for flag in ("vocab", "resolution", "max_patches", "preprocessing", "dtype"):
             if getattr(args, flag) is not None:
                 flag = flag.replace("_", "-")
                 raise ConfigError(f"--{flag} was fixed when the model was exported")

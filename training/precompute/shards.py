@@ -21,13 +21,13 @@ import tqdm
 import lit_tf
 from lit_tf.errors import ConfigError, DataError
 from lit_tf.files import parse_object, replacing_path, write_text
-from lit_tf.images import preprocessing
 from lit_tf.images.decoding import decode_in_dataset
+from lit_tf.images.preparation import preparation
 
 from ..config import DataConfig
 from ..data import augment, stream
 from ..data.counters import GOOD, Counters, status_of
-from ..data.embeddings import MANIFEST, read_manifest
+from ..data.embeddings import MANIFEST, read_manifest, tower_of
 from ..data.pipeline import attempt, clean, naming
 from ..data.shard_sizes import differences, read_sizes, shard_sizes
 from ..data.sources import open_source
@@ -106,9 +106,12 @@ class ShardWriter:
             model = lit_tf.load(job.checkpoint, resolution=job.resolution, dtype=job.dtype)
         if model.config.image is None:
             raise DataError(f"{job.checkpoint} has no image tower")
+        if model.config.image.naflex:
+            raise DataError(f"{job.checkpoint} is NaFlex; expected a model of square images")
         self._size = model.config.image.image_size
+        self._square = preparation(model.config)
         self._width = model.config.embedding_dim
-        self._fingerprint = model.fingerprint("img/")
+        self._tower = tower_of(model)
         self._embedder = ReplicatedEmbedder(strategy, model.embed_pixels, job.batch_size)
 
     def __call__(self, number: int, counters: Counters | None = None) -> None:
@@ -135,7 +138,7 @@ class ShardWriter:
                     written += 1
         about = {
             "settings": job.settings(),
-            "image_tower": self._fingerprint,
+            "image_tower": self._tower,
             "width": self._width,
             "resolution": self._size,
             "examples": written,
@@ -158,7 +161,7 @@ class ShardWriter:
         def decode(record):
             parsed = self._source.parse(record)
             image = decode_in_dataset(parsed["image"], job.data.max_pixels, exif=job.data.exif)
-            image = preprocessing.resize_uint8(image, size)
+            image = self._square(image)
             return image, clean(parsed["texts"])
 
         fallback = tf.zeros((size, size, 3), tf.uint8), tf.zeros([0], tf.string)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from lit_tf.errors import ConfigError
 from lit_tf.model import LitModel
 
 from ..config import TrainConfig, check_batch
@@ -65,6 +66,8 @@ def _model(config):
 
 
 def _images(batch, model, dtype=tf.float32):
+    if model.config.image.naflex:
+        raise ConfigError("the preflight takes models of square images, not NaFlex")
     side = model.config.image.image_size
     return tf.TensorSpec((batch, side, side, 3), dtype)
 

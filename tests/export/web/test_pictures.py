@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 import PIL.Image
+import pytest
 
 from lit_tf.images import preprocessing
 

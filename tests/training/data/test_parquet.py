@@ -96,7 +96,7 @@ def test_file_name_is_a_column_of_paths_as_imagefolder_has_it(tmp_path):
     pyarrow.parquet.write_table(
         pa.table({"file_name": ["0.png"], "text": ["caption 0"]}), tmp_path / "metadata.parquet"
     )
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "caption 0"}\n')
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "caption 0"}\n\n')
     for name in ("metadata.csv", "metadata.parquet", "metadata.jsonl"):
         source = open_source(DataConfig(source=str(tmp_path / name)))
         (batch,) = make_validation_dataset(

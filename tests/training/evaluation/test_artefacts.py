@@ -147,6 +147,15 @@ def test_damaged_manifests_are_refused_by_name(tmp_path, content, digits):
         assert len(str(error.value)) < 400
 
 
+def test_exports_of_naflex_models_are_refused_by_name(tmp_path, digits):
+    write_manifest(tmp_path, digits)
+    whole = json.loads((tmp_path / "lit_manifest.json").read_text())
+    (tmp_path / "lit_manifest.json").write_text(json.dumps({**whole, "patch_size": 16}))
+    for kind in (artefacts.SavedModelEncoder, artefacts.TFLiteEncoder):
+        with pytest.raises(DataError, match="NaFlex model, whose exports cannot be evaluated"):
+            kind(tmp_path)
+
+
 def test_a_manifest_of_another_resolution_than_the_graphs_is_refused(exported, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(exported("lit_bert_tiny")[1], folder)
