@@ -106,10 +106,10 @@ def main():
                     for file in ("image_encoder.tflite", "text_encoder.tflite"):
                         size = files[file]["bytes"] / 1e6
                         sizes.append((what, file, size, first_answer(out / file)))
-    print("\n| model | quantization | batch | for | file | MB | first answer, s |")
+    print("\n| model | quantization | batch | for | file | MB | first answer, ms |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for what, file, size, seconds in sizes:
-        print(f"| {what} | {file} | {size:.2f} | {seconds:.2f} |")
+        print(f"| {what} | {file} | {size:.2f} | {1000 * seconds:.1f} |")
 
 
 if __name__ == "__main__":

@@ -82,8 +82,9 @@ def load(
         config = config_of(checkpoint)
         if resolution is not None:
             config = _at_resolution(config, resolution)
-        if preprocessing is not None:
-            resample = huggingface.resample(path) if huggingface.is_folder(path) else None
+        if preprocessing not in (None, config.preprocessing):  # else it is as recorded
+            own = huggingface.is_folder(path)
+            resample = huggingface.resample(path, preprocessing) if own else None
             config = dataclasses.replace(config, preprocessing=preprocessing, resample=resample)
         tokenizer = find_tokenizer(path, config, vocab)
         model = LitModel(config, tokenizer, seed=None, dtype=dtype, name=_model_name(path))
@@ -168,6 +169,7 @@ def save_npz(
             for file, data in beside.items():
                 _write_beside(stack, file, data)
             npz.write_archive(archive, path, arrays)
+            archive.flush()  # a full disk shows here, before anything takes its place
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be written: {e}") from e
 

@@ -22,11 +22,11 @@ from lit_tf.checkpoints.shapes import check_keys
 from lit_tf.errors import CheckpointError, DataError
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-# A file, and where in it the method is that its library resizes with.
-_RESAMPLING = (
-    ("open_clip_config.json", "preprocess_cfg", "interpolation"),
-    ("preprocessor_config.json", "resample"),
-)
+# {library: its file, and where in it the method is that it resizes with}
+_RESAMPLING = {
+    "open_clip": ("open_clip_config.json", "preprocess_cfg", "interpolation"),
+    "huggingface": ("preprocessor_config.json", "resample"),
+}
 _BLOCK_ROWS = 16 << 20  # bytes of a table that are read at once
 
 # {layout: the image tower and the text tower, each with prefixes, and rows (their name, canonical
@@ -132,16 +132,16 @@ def open_folder(path: pathlib.Path) -> CanonicalCheckpoint:
         raise
 
 
-def resample(path: pathlib.Path) -> str | None:
-    """Returns how a folder's preprocessing resizes, `bilinear` or `bicubic`; None if unsaid."""
-    folder = path if path.is_dir() else path.parent
-    for name, *keys in _RESAMPLING:
-        if (folder / name).is_file():
-            found = _parsed(folder / name)
-            for key in keys:
-                found = found.get(key) if isinstance(found, dict) else None
-            return {2: "bilinear", 3: "bicubic", None: None}.get(found, str(found))
-    return None
+def resample(path: pathlib.Path, library: str) -> str | None:
+    """Returns how a library resizes by its file in a folder, `bilinear` or `bicubic`, or None."""
+    name, *keys = _RESAMPLING.get(library, ("",))
+    file = (path if path.is_dir() else path.parent) / name
+    if not file.is_file():
+        return None
+    found = _parsed(file)
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return {2: "bilinear", 3: "bicubic", None: None}.get(found, str(found))
 
 
 def _weights(folder, layout):

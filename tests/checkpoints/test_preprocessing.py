@@ -105,6 +105,16 @@ def test_it_travels_with_the_model(fixture_module, folder, tmp_path):
         lit_tf.export.saved_model(open_clip, tmp_path / "served")
 
 
+def test_a_library_resizes_as_its_own_file_or_the_record_says(folder, tmp_path):
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "resample": 2}))
+    model = lit_tf.load(folder, preprocessing="huggingface")
+    lit_tf.save_npz(model, tmp_path / "x.npz")
+    again = lit_tf.load(tmp_path / "x.npz", preprocessing="huggingface")
+    assert model.config.resample == again.config.resample == "bilinear"
+    assert lit_tf.load(folder, preprocessing="open_clip").config.resample == "bicubic"
+
+
 def test_the_command_line_takes_it(folder, tmp_path):
     out = str(tmp_path / "x.npz")
     assert cli.main(["convert", str(folder), out, "--preprocessing", "huggingface"]) == 0
