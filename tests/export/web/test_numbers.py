@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
+from lit_tf import few_shot
 from lit_tf.checkpoints.npz import write_npz
 from lit_tf.export import web
 from lit_tf.export.web import runtime as web_runtime
@@ -235,3 +236,22 @@ def test_with_classes_there_is_no_text_tower(digits, pairs_site, serve, visit):
     first = page.locator(".results li", has_text="similarity").first
     first.wait_for()
     assert "41.png" in first.inner_text()
+
+
+@pytest.mark.full
+def test_a_classifier_made_of_pictures_answers_as_the_library(digits, serve, visit, tmp_path):
+    fetched(web_runtime.CORE, web_runtime.UTILS)
+    rng = np.random.default_rng(0)
+    classifier = few_shot.Classifier(
+        names=("one", "two", "three"),
+        weights=rng.normal(scale=3, size=(96, 3)).astype(np.float32),
+        bias=np.array([0.5, -1, 2], np.float32),
+        share=0.5,
+    )
+    web(digits, tmp_path / "site", classes=classifier, images=EXAMPLES)
+    page = visit(serve(tmp_path / "site").address).page
+    page.locator(".cards .best").wait_for()
+    (expected,) = softmax(classifier.logits(digits.encode_image(EXAMPLES[:1])))
+    labels = page.locator(".cards ol span").all_inner_texts()
+    order = [classifier.names.index(label) for label in labels]
+    np.testing.assert_allclose(numbers(page.locator(".cards")), 100 * expected[order], atol=3)
