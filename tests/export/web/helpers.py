@@ -9,6 +9,7 @@ import shutil
 import threading
 
 import PIL.Image
+import playwright.sync_api
 import pytest
 
 from lit_tf.errors import ExportError
@@ -16,6 +17,8 @@ from lit_tf.export.web import runtime as web_runtime
 from lit_tf.export.web import serve as serve_web
 from lit_tf.export.web import site as web_site
 
+PATIENCE = 120_000  # milliseconds: the machine may be busy
+playwright.sync_api.expect.set_options(timeout=PATIENCE)
 ROOT = pathlib.Path(__file__).parents[3]
 REFERENCE = ROOT / "tests" / "reference"
 TEXTS = ["the number 37", "the number 41", "an eight and a zero", "red ink"]
@@ -83,7 +86,7 @@ class Visit:
 
     def __init__(self, browser, address, **options):
         self.context = browser.new_context(**options)
-        self.context.set_default_timeout(120_000)  # the machine may be busy
+        self.context.set_default_timeout(PATIENCE)
         self.requests, self.errors, self.address = [], [], address
         self.context.on("request", lambda request: self.requests.append(request.url))
 

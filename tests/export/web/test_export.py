@@ -8,6 +8,7 @@ import urllib.request
 
 import PIL.Image
 import pytest
+from playwright.sync_api import expect
 
 import lit_tf
 from lit_tf import cli
@@ -133,7 +134,7 @@ def test_large_files_are_split_for_hosts_that_refuse_them(
     folder = changed(site, tmp_path / "site", split)
     sizes = [path.stat().st_size for path in (folder / "model").iterdir()]
     assert len(sizes) > 4 and max(sizes) == 300_000
-    assert visit(serve(folder).address).page.locator(".cards .best").count() == 1
+    expect(visit(serve(folder).address).page.locator(".cards .best")).to_have_count(1)
 
 
 def test_a_face_for_messengers_and_search_engines(site, tmp_path):

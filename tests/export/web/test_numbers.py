@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
+from playwright.sync_api import expect
 
 import lit_tf
 from lit_tf import few_shot
@@ -46,15 +47,15 @@ def test_probabilities_are_those_of_the_model_and_live_as_one_types(digits, addr
     )
     for path, row in zip(EXAMPLES, expected, strict=True):
         card = page.locator(".cards > li", has_text=path.name)
-        assert card.locator("ol span").all_inner_texts() == TEXTS
+        expect(card.locator("ol span")).to_have_text(TEXTS)
         np.testing.assert_allclose(numbers(card), 100 * row, atol=3)  # int8 weights
     page.locator("#sentences").press("Control+End")
     page.keyboard.type("\na three and a seven\n\n  blue ink ")
     last = page.locator(".cards > li", has_text="37.png").locator("ol span")
     last.nth(5).wait_for()
-    assert last.all_inner_texts() == [*TEXTS, "a three and a seven", "blue ink"]
+    expect(last).to_have_text([*TEXTS, "a three and a seven", "blue ink"])
     page.get_by_label("Remove 37.png").click()
-    assert page.locator(".cards > li").count() == 2
+    expect(page.locator(".cards > li")).to_have_count(2)
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def test_a_model_with_a_bias_says_match_and_among_these(siglip, serve, visit):
     np.testing.assert_allclose(numbers(page, ".cards ol b"), match, atol=0.06)
     among = [float(t.split("%")[0]) for t in page.locator(".cards ol small").all_inner_texts()]
     np.testing.assert_allclose(among, 100 * softmax(logits)[0], atol=0.06)
-    assert "whatever the others are" in page.inner_text("#meaning")
+    expect(page.locator("#meaning")).to_contain_text("whatever the others are")
 
 
 @pytest.fixture(scope="session")
@@ -226,9 +227,9 @@ def test_with_classes_there_is_no_text_tower(digits, pairs_site, serve, visit):
     names = {path.name for path in (site / "model").iterdir()}
     assert names == {"image_encoder.tflite", "classes.bin"}
     page = visit(serve(site).address).page
-    assert page.locator(".cards ol li").count() == 8  # of a hundred
+    expect(page.locator(".cards ol li")).to_have_count(8)  # of a hundred
     (expected,) = digits.classify(EXAMPLES[:1], classes, ["{}"])
-    assert page.locator(".cards .best span").inner_text() == classes[expected.argmax()]
+    expect(page.locator(".cards .best span")).to_have_text(classes[expected.argmax()])
     np.testing.assert_allclose(numbers(page, ".best b"), [100 * expected.max()], atol=3)
     page.get_by_role("tab", name="Search").click()
     pick(page, EXAMPLES, "search", 1)

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import PIL.Image
 import pytest
+from playwright.sync_api import expect
 
 from lit_tf.export.web import runtime as web_runtime
 
@@ -102,9 +103,9 @@ def test_what_comes_before_the_page_has_started_is_not_lost(site, serve, visit):
     card.locator(".note", has_text="Waiting for the model").wait_for()
     model.set()
     visitor.wait()
-    assert card.locator("ol span").all_inner_texts() == ["the number 41", "blue ink"]
-    assert "dropped.txt" in page.inner_text(".errors")
-    assert page.locator(".cards > li").count() == 1  # no example instead
+    expect(card.locator("ol span")).to_have_text(["the number 41", "blue ink"])
+    expect(page.locator("#compare .errors")).to_contain_text("dropped.txt")
+    expect(page.locator(".cards > li")).to_have_count(1)  # no example instead
 
 
 def test_a_page_that_cannot_start_says_why(site, serve, browser):
@@ -124,7 +125,7 @@ def test_dropped_texts_become_sentences_and_other_files_of_a_folder_are_left_out
     page = visit(address).page
     assert page.evaluate(DROP, [[None, "text/plain", "blue ink"]])
     page.locator(".cards ol li", has_text="blue ink").wait_for()
-    assert page.locator("#sentences").input_value().splitlines() == [*TEXTS, "blue ink"]
+    expect(page.locator("#sentences")).to_have_value("\n".join([*TEXTS, "blue ink"]))
     code = """async () => {
       const response = await fetch(document.querySelector(".examples img").src);
       const photo = new File([await response.blob()], "a.png", { type: "image/png" });
@@ -138,7 +139,7 @@ def test_dropped_texts_become_sentences_and_other_files_of_a_folder_are_left_out
     }"""
     page.evaluate(code)
     page.locator(".cards > li", has_text="d/a.png").locator(".best").wait_for()
-    assert page.locator(".errors li").count() == 0
+    expect(page.locator(".errors li")).to_have_count(0)
 
 
 # --- sentences ------------------------------------------------------------------------------------
@@ -163,14 +164,14 @@ def test_many_events_are_one_run_and_all_sentences_can_be_seen(address, visit):
     page.evaluate(fill, "\n".join(lines))
     page.locator("button", has_text="8 of 12: show all").click()
     visitor.wait()
-    assert page.locator(".cards ol li").count() == 12
+    expect(page.locator(".cards ol li")).to_have_count(12)
     assert page.evaluate("texts") == len(TEXTS) + len(lines)
     assert "its first 16 tokens" in page.locator(".cards ol li", has_text="and red").inner_text()
-    assert page.locator(".cards ol em").count() == 1
+    expect(page.locator(".cards ol em")).to_have_count(1)
     page.locator("#sentences").fill("a photo of a cat")
     page.locator(".cards ol li").nth(1).wait_for(state="detached")
     assert "%" not in page.inner_text(".cards ol")  # 100 % of one sentence says nothing
-    assert "similarity" in page.inner_text(".cards ol")
+    expect(page.locator(".cards ol")).to_contain_text("similarity")
 
 
 # --- to pass it on --------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def test_a_link_carries_the_sentences_and_the_example(site, serve, visit):
     page = visitor.open(more="#texts=the+number+80%0A100%25+ink%3F&example=3")
     best = page.locator(".cards > li", has_text="80.png").locator(".best span")
     assert best.inner_text() == "the number 80"  # stands there when the page says Ready
-    assert page.locator(".cards > li").count() == 1
+    expect(page.locator(".cards > li")).to_have_count(1)
     page.locator("#sentences").fill("one & two\nthree #4")
     page.get_by_role("button", name="Copy a link").click()
     page.locator("#link", has_text="Copied").wait_for()
@@ -190,7 +191,7 @@ def test_a_link_carries_the_sentences_and_the_example(site, serve, visit):
     assert link == page.url and link.startswith(f"{served.address}#")
     page.close()
     page = visitor.open(more=link.removeprefix(served.address))
-    assert page.locator(".cards ol span").all_inner_texts() == ["one & two", "three #4"]
+    expect(page.locator(".cards ol span")).to_have_text(["one & two", "three #4"])
     assert not [path for path in served.asked if "100" in path or "three" in path]
 
 
@@ -202,7 +203,7 @@ def test_pictures_and_numbers_can_be_saved(digits, address, visit):
     cosines = digits.encode_image([EXAMPLES[2], EXAMPLES[0]]) @ digits.encode_text(TEXTS).T
     cells = page.locator(".table td").all_inner_texts()[1:]
     np.testing.assert_allclose(np.array(cells, float).reshape(2, 4), cosines, atol=0.05)
-    assert page.locator(".table td.best").count() == 2
+    expect(page.locator(".table td.best")).to_have_count(2)
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as CSV").click()
     text = download.value.path().read_text(encoding="utf-8-sig")
@@ -218,7 +219,7 @@ def test_pictures_and_numbers_can_be_saved(digits, address, visit):
     third, fourth = (image.getpixel((900, image.height - y)) for y in (193, 117))
     assert third != fourth and fourth != image.getpixel((5, 5))
     page.get_by_role("button", name="Remove all").click()
-    assert page.locator(".cards > li").count() == 0
+    expect(page.locator(".cards > li")).to_have_count(0)
     assert not page.locator(".tools").is_visible()
 
 

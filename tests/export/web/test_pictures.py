@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import PIL.Image
 import pytest
+from playwright.sync_api import expect
 
 from lit_tf.images import preprocessing
 
@@ -40,7 +41,7 @@ def test_bad_pictures_are_named_and_others_go_on(digits, address, visit):
     assert "HEIC" in errors[1] and "JPEG" in errors[1]
     for name in ("turned.jpg", "large.jpg"):
         card = page.locator(".cards > li", has_text=name)
-        assert card.locator(".best span").inner_text() == TEXTS[0]
+        expect(card.locator(".best span")).to_have_text(TEXTS[0])
 
 
 class Memory:

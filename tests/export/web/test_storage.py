@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+from playwright.sync_api import expect
 
 from ...conftest import PLAIN
 from .helpers import EXAMPLES, as_base64, changed, page_folder, pick
@@ -23,7 +24,7 @@ def test_the_second_visit_loads_nothing_and_works_offline(site, serve, visit):
         first.page.close()
         first.context.set_offline(offline)
         first.open()
-        assert bars(first.page).count() == 1
+        expect(bars(first.page)).to_have_count(1)
         assert not [path for path in served.asked if path != "/sw.js"]
         if offline:
             first.errors.clear()  # that sw.js cannot be looked for is said on the console
@@ -88,10 +89,10 @@ def test_over_plain_http_a_wrong_model_is_refused_and_nothing_is_said_of_offline
     served.fault = lambda path: None
     visitor.page.get_by_role("button", name="Try again").click()
     visitor.wait()
-    assert bars(visitor.page).count() == 1
+    expect(bars(visitor.page)).to_have_count(1)
     about = visitor.page.locator("dd", has_text="does not work in this browser")
     about.wait_for(state="attached")
-    assert visitor.page.locator("#offline").inner_text() == ""
+    expect(visitor.page.locator("#offline")).to_have_text("")
 
 
 def test_without_room_the_page_works_and_claims_nothing(site, serve, visit):
@@ -104,9 +105,9 @@ def test_without_room_the_page_works_and_claims_nothing(site, serve, visit):
     session.send("Storage.overrideQuotaForOrigin", {**origin, "quotaSize": 1000})
     for _ in range(2):
         visitor.open()
-        assert bars(visitor.page).count() == 1
+        expect(bars(visitor.page)).to_have_count(1)
         visitor.page.locator("dd", has_text="does not work").wait_for(state="attached")
-        assert visitor.page.locator("#offline").inner_text() == ""
+        expect(visitor.page.locator("#offline")).to_have_text("")
     visitor.page.get_by_role("tab", name="Search").click()
     code = """async () => {
       const response = await fetch(document.querySelector(".examples img").src);
@@ -150,7 +151,7 @@ def test_an_open_page_and_a_returning_visitor_use_one_export(site, serve, visit,
     served.folder = new
     served.fault = lambda path: 404 if path.endswith("/compare.js") else None  # not yet there
     for _ in range(2):
-        assert visitor.open().inner_text("h1") == "LiT-digits"
+        expect(visitor.open().locator("h1")).to_have_text("LiT-digits")
         visitor.wait_offline()
         visitor.page.close()
     served.fault = lambda path: None
@@ -158,7 +159,7 @@ def test_an_open_page_and_a_returning_visitor_use_one_export(site, serve, visit,
     visitor.wait_offline()  # with the old one; the new service worker is there
     visitor.page.close()
     tab = visitor.open()
-    assert tab.inner_text("h1") == "Another"
+    expect(tab.locator("h1")).to_have_text("Another")
     visitor.wait_offline()
     # The old page goes on with its own files.
     loaded = "performance.getEntriesByType('resource').map((entry) => entry.name).join()"
@@ -180,10 +181,10 @@ def test_a_failed_request_is_tried_again(site, serve, visit):
     served.fault = lambda path: next(failing, None) if "text_encoder" in path else None
     visitor = visit(served.address, None)
     visitor.open("sentences could not be read")
-    assert "503" in visitor.page.inner_text("#status")
+    expect(visitor.page.locator("#status")).to_contain_text("503")
     visitor.page.get_by_role("button", name="Try again").click()  # the fourth fails, the fifth not
     visitor.wait()
-    assert bars(visitor.page).count() == 1
+    expect(bars(visitor.page)).to_have_count(1)
     visitor.errors.clear()  # 503s are said on the console
 
 
