@@ -29,6 +29,17 @@ MORE_FORMATS = "HEIC needs `pip install 'lit_tf[heif]'`, AVIF needs Pillow 11.3 
 # As RGB they take 0.5 GB.
 MAX_PIXELS = 178_956_970
 
+# What systems and programs keep for themselves: thumbnails, trash, lost blocks, copies of metadata.
+_SYSTEM_FOLDERS = {
+    *("@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "recycler"),
+    *("system volume information", "__macosx", "lost+found"),
+}
+
+
+def is_systems(name: str) -> bool:
+    """Whether a system or a program keeps a folder of this name; what is in it is not for us."""
+    return name.lower() in _SYSTEM_FOLDERS
+
 
 def check_max_pixels(max_pixels: int) -> int:
     """Returns a limit on pixels; raises ImageError if it is not a positive integer."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from lit_tf.errors import DataError
 from lit_tf.files import printable
-from lit_tf.images.formats import IMAGE_SUFFIXES
+from lit_tf.images.formats import IMAGE_SUFFIXES, is_systems
 
 
 def to_stored(path: str) -> str:
@@ -30,13 +30,6 @@ def from_stored(text: str) -> str:
     """Returns the path that `to_stored` was given."""
     data = re.sub("\0([0-9a-f]{2})", lambda m: chr(0xDC00 + int(m[1], 16)), text)
     return os.fsdecode(data.encode("utf-8", "surrogateescape"))
-
-
-# What systems and programs keep for themselves: thumbnails, trash, lost blocks, copies of metadata.
-_SYSTEM_FOLDERS = {
-    *("@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "recycler"),
-    *("system volume information", "__macosx", "lost+found"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +94,7 @@ class Walk:
         if self._is_excluded(path):
             return True
         while len(path := os.path.dirname(path)) > len(root):
-            if self._is_excluded(path) or _is_the_systems(path):
+            if self._is_excluded(path) or is_systems(os.path.basename(path)):
                 return True
         return False
 
@@ -168,7 +161,7 @@ class Walk:
                 if entry.name.startswith(".") or self._is_excluded(entry.path):
                     continue
                 if _is(entry.is_dir):
-                    if not _is_the_systems(entry.path):
+                    if not is_systems(entry.name):
                         (links if entry.is_symlink() else inner).append(entry.path)
                 elif not entry.name.lower().endswith(IMAGE_SUFFIXES):
                     self.passed_over[os.path.splitext(entry.name)[1].lower()] += 1
@@ -177,10 +170,6 @@ class Walk:
                 else:
                     self.problems.append((entry.path, "a broken link, or not a file"))
             waiting.extend(reversed(inner))
-
-
-def _is_the_systems(path):
-    return os.path.basename(path).lower() in _SYSTEM_FOLDERS
 
 
 def _is(question):
