@@ -6,10 +6,10 @@ lit_tf.export.onnx(model, "onnx")
 lit_tf.export.web(model, "site")
 """
 
-import importlib
 import typing
 
-# Loaded when first asked for, because `lit-tf export --help` does not need TensorFlow.
+from lit_tf import lazy
+
 _HOMES = {
     "int8_images": "int8_tower",
     "onnx": "to_onnx",
@@ -32,8 +32,4 @@ else:
 
     del web
 
-
-def __getattr__(name: str) -> typing.Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy.attributes(__name__, _HOMES)

@@ -5,14 +5,10 @@ model = lit_tf.load("LiT-B16B_2")
 model.classify(["cat.jpg"], ["cat", "dog"])
 """
 
-import importlib.util
-import os
-import pkgutil
 import typing
 
-from lit_tf import errors, serialized
+from lit_tf import lazy, serialized
 
-# Loaded when first asked for: `lit-tf --help` and `lit-tf models` need no TensorFlow.
 _HOMES = {
     "load": "loading",
     "save_npz": "loading",
@@ -57,22 +53,4 @@ if typing.TYPE_CHECKING:  # the same names, for those who check types
     from lit_tf.model import LitModel
 __version__ = "0.1.0"
 serialized.register_with_keras()
-
-
-def __getattr__(name: str) -> typing.Any:
-    home = _HOMES.get(name, name)
-    # Modules too, so that `import lit_tf` is enough for `lit_tf.images.preprocess`.
-    if name.startswith("_") or not importlib.util.find_spec(f"lit_tf.{home}"):
-        raise AttributeError(f"module 'lit_tf' has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"lit_tf.{home}")
-    except ModuleNotFoundError as e:
-        if e.name in ("jax", "torch"):  # Keras looks for them first
-            raise errors.wrong_backend(os.environ.get("KERAS_BACKEND", e.name)) from e
-        raise
-    return getattr(module, name) if name in _HOMES else module
-
-
-def __dir__() -> list[str]:
-    modules = [module.name for module in pkgutil.iter_modules(__path__)]
-    return sorted({*globals(), *__all__, *modules, "export", "training"})
+__getattr__, __dir__ = lazy.attributes(__name__, {**_HOMES, "export": None, "training": None})

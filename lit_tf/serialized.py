@@ -12,6 +12,8 @@ import importlib.abc
 import sys
 from typing import Any
 
+from lit_tf.errors import wrong_backend
+
 PACKAGE = "lit_tf"  # as in register_keras_serializable
 # class name -> module
 CLASSES = {
@@ -51,7 +53,13 @@ class _AfterKeras(importlib.abc.MetaPathFinder):
             execute = spec.loader.exec_module
 
             def exec_module(module):
-                execute(module)
+                try:
+                    execute(module)
+                except Exception as e:  # another backend's package may be missing
+                    config = sys.modules.get("keras.src.backend.config")
+                    if config and config.backend() != "tensorflow":
+                        raise wrong_backend(config.backend()) from e
+                    raise
                 _register(module)
 
             spec.loader.exec_module = exec_module

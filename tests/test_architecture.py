@@ -11,7 +11,7 @@ PACKAGES = {"lit_tf": "lit_tf", "export": "lit_tf.export", "training": "lit_tf.t
 
 # A wing imports itself and those above it.
 LIBRARY = (
-    ("errors", "files", "sequences", "serialized"),
+    ("errors", "files", "lazy", "sequences", "serialized"),
     ("config",),
     ("towers",),
     ("images",),

@@ -1,5 +1,6 @@
 """The command line itself: errors, exit codes, help, outputs."""
 
+import importlib
 import io
 import json
 import os
@@ -230,5 +231,13 @@ def test_modules_are_imported_when_asked_for(monkeypatch):
     for name in ("errors", "config", "zero_shot", "retrieval", "plots", "export", "training"):
         monkeypatch.delattr(lit_tf, name, raising=False)
         assert getattr(lit_tf, name) is sys.modules[f"lit_tf.{name}"]
+    wings = {"images": "naflex", "texts": "prompts", "towers": "vit", "checkpoints": "registry"}
+    wings |= {"contrastive": "config", "search": "paths", "export": "names", "training": "names"}
+    for wing, name in wings.items():
+        package = getattr(lit_tf, wing)
+        importlib.import_module(f"lit_tf.{wing}.{name}")
+        monkeypatch.delattr(package, name)
+        assert getattr(package, name) is sys.modules[f"lit_tf.{wing}.{name}"]
+        assert name in dir(package) and not hasattr(package, "nonsense")
     assert {"export", "images", "texts", "training"} <= set(dir(lit_tf))
     assert not hasattr(lit_tf, "nonsense") and not hasattr(lit_tf, "_nonsense")

@@ -1,0 +1,36 @@
+"""Packages whose names and modules are imported when they are first asked for.
+
+So `lit-tf --help` needs no TensorFlow, and `import lit_tf` is enough for `lit_tf.texts.prompts`.
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def attributes(
+    package: str, homes: Mapping[str, str | None]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Returns `__getattr__` and `__dir__` of a package.
+
+    `homes` is {name: the module below the package that has it, or None for a module itself}; the
+    modules in the package's own folder need not be named.
+    """
+
+    def get(name):
+        home = homes.get(name) or name
+        if name.startswith("_") or not importlib.util.find_spec(f"{package}.{home}"):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = importlib.import_module(f"{package}.{home}")
+        return getattr(module, name) if homes.get(name) else module
+
+    def names():
+        module = sys.modules[package]
+        return sorted(
+            {*vars(module), *homes, *(m.name for m in pkgutil.iter_modules(module.__path__))}
+        )
+
+    return get, names
