@@ -16,7 +16,7 @@ import tensorflow as tf
 from lit_tf import files, loading
 from lit_tf.checkpoints import record
 from lit_tf.contrastive.step import all_parameters
-from lit_tf.errors import ConfigError, TrainingError
+from lit_tf.errors import CheckpointError, ConfigError, TrainingError
 from lit_tf.texts import vocabularies
 
 _FILE = re.compile(r"ckpt-(\d+)\.(?:index|data-\d+-of-\d+)")
@@ -39,7 +39,7 @@ def writing_to(workdir: str, half: bool = False):
     folder = f"{workdir}/checkpoints"
     try:
         yield
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except (OSError, ValueError, CheckpointError, tf.errors.OpError) as error:
         last, room = "", "make room and " if files.disk_error(error) else ""
         with contextlib.suppress(tf.errors.OpError):
             # Half a checkpoint is useless, and it may fill the very disk that is full.
@@ -139,7 +139,9 @@ class Best:
     """Keeps the model with the best figure of a run, by `save()`; the run goes on from `start`."""
 
     def __init__(self, workdir, name, start, save):
-        self._path, self._name, self._save, self._best = f"{workdir}/best.json", name, save, None
+        # Not best.json, which is the place of the record of best.npz.
+        self._path, self._best = f"{workdir}/best_figure.json", None
+        self._name, self._save = name, save
         if start and tf.io.gfile.exists(self._path):
             with tf.io.gfile.GFile(self._path, "rb") as file:
                 found = files.parse_object(file.read(), self._path)

@@ -333,15 +333,36 @@ class Told:
         return {self._name: self._values[self.runs - 1]}
 
 
-@pytest.mark.parametrize(("figure", "step", "value"), [("loss", 2, 0.4), ("accuracy", 4, 0.5)])
-def test_the_best_model_by_a_figure_is_kept(figure, step, value, config, monkeypatch, tmp_path):
-    Told(monkeypatch, name=f"told/{figure}", values=(0.4, 0.5))
-    train(config(f"eval.keep_best=told/{figure}", "eval.every=2"), tmp_path)
-    about = json.loads((tmp_path / "best.json").read_text())
-    assert about == {"metric": f"told/{figure}", "value": value, "step": step}
+@pytest.mark.parametrize(
+    ("figure", "step", "value"),
+    [("loss", 4, 0.4), pytest.param("accuracy", 2, 0.5, marks=pytest.mark.full)],
+)
+def test_the_best_model_by_a_figure_is_kept_and_comes_back_as_it_was(
+    figure, step, value, config, monkeypatch, tmp_path, capsys
+):
+    # BERT's heads and dropout are what the arrays do not show.
+    sizes = ("model.text=bert:width=64,depth=1,num_heads=2,mlp_dim=64,max_length=16",)
+    run = config(*sizes, "model.dropout=0", f"eval.keep_best=told/{figure}", "eval.every=2")
+    Told(monkeypatch, name=f"told/{figure}", values=(0.5, 0.4, 0.3, 0.2))
+    train(run, tmp_path)
+    said = capsys.readouterr().err
+    unsaid = "final.npz: its arrays do not show text.num_heads 2, text.dropout_rate 0.0"
+    assert -1 < said.find(unsaid) < said.find("step 2:")
+    about = {"metric": f"told/{figure}", "value": value, "step": step}
+    assert json.loads((tmp_path / "best_figure.json").read_text()) == about
     best, final = (lit_tf.load(tmp_path / f"{name}.npz") for name in ("best", "final"))
-    assert best.tokenizer is not None
+    for model in (best, final):
+        assert model.tokenizer is not None
+        assert (model.config.text.num_heads, model.config.text.dropout_rate) == (2, 0.0)
     assert (best.fingerprint() == final.fingerprint()) == (step == 4)
+    # Gone on with, it knows the best so far, and keeps a better one in its place.
+    train(run, tmp_path)
+    about = json.loads((tmp_path / "best_figure.json").read_text())
+    assert about["value"] == {"loss": 0.3, "accuracy": 0.5}[figure]
+    assert lit_tf.load(tmp_path / "best.npz").config.text.num_heads == 2
+    (tmp_path / "final.txt").write_text("a list of the user's own")
+    with pytest.raises(TrainingError, match="in the way.* checkpoint is .*ckpt-4; run the same"):
+        train(run, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [pytest.param("os", marks=pytest.mark.full), "tf"])
