@@ -31,7 +31,7 @@ WHOLE = 6  # characters of a class name's word that is not cut
 def class_prompts(step):
     """Returns the prompts of every `step`-th class of ImageNet, and all words of class names."""
     path = importlib.resources.files("lit_tf") / "data" / "imagenet_names.txt"
-    names = zero_shot.canonical_class_names(read_lines(path))[::step]
+    names = zero_shot.list_class_names(read_lines(path)).canonical[::step]
     prompts, _ = zero_shot.make_prompts(names, "clip_paper")
     return prompts, {word for name in names for word in re.findall(r"\w+", name)}
 

@@ -4,8 +4,9 @@
 
 The yardstick is what the machine can do: the products that the tower computes, one `tf.matmul`
 each, with nothing between them. Only one token of the last block is ever used, so a tower computes
-its queries, projection and MLP for that token alone, and no more is counted here. KerasHub's
-computes the last block in full; its GFLOP/s are of the same count, so they compare times.
+its queries, projection and MLP for that token alone, and no more is counted here. (The block's keys
+and values count for all tokens, as usual, though our towers work around them.) KerasHub's computes
+the last block in full; its GFLOP/s are of the same count, so they compare times.
 """
 
 import argparse
