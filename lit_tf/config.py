@@ -174,7 +174,8 @@ class LitConfig:
         preprocessing: whose pixels and tokens the model takes: `big_vision`, `huggingface` or
             `open_clip`; the two others are for SigLIP on square images.
         resample: how these two resize, with antialias: `bicubic` or `bilinear`; by default as they
-            do for a model of this kind.
+            do for a model of this kind. An image tower alone does not show whether it is SigLIP 2,
+            so its default is `bicubic`.
     """
 
     image: ViTConfig | None

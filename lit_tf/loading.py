@@ -67,6 +67,8 @@ def load(
         preprocessing: `huggingface` or `open_clip` to compute pixels and tokens as that library
             does, for whoever has embeddings from there. By default `big_vision`, as the models were
             trained, unless the checkpoint was saved with another. open_clip needs the package ftfy.
+            Resizing is the library's for this model; a SigLIP 2 image tower alone, which shows no
+            difference from SigLIP, is resized as its folder says, else by bicubic interpolation.
 
     Returns:
         The model. `model.tokenizer` is None where no vocabulary was found.

@@ -19,6 +19,7 @@ from lit_tf.errors import CheckpointError, ExportError, ImageError, LitError, To
 from lit_tf.images import preprocessing, stream
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
 from lit_tf.images.preparation import on_cpu, preparation
+from lit_tf.images.preprocessing import refuse_graphs
 from lit_tf.texts import tokenizers, vocabularies
 from lit_tf.texts.batching import distinct_by_length
 from lit_tf.texts.tokenizers import BertTokenizer, SentencePieceTokenizer
@@ -147,13 +148,14 @@ class LitModel(layers.Freezable, ContrastiveModel):
         logits = tf.matmul(zimg, ztxt, transpose_b=True) * tf.exp(tf.convert_to_tensor(self.t))
         return logits if self.b is None else logits + tf.convert_to_tensor(self.b)
 
-    def __call__(self, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `call`, of tensors, arrays or Keras inputs."""
         if not isinstance(inputs, Mapping):
+            found = " and ".join(kwargs) if inputs is None else type(inputs).__name__
             raise LitError(
                 'expected a dict: model({"image": images, "tokens": tokens}), either of which may '
-                f"be missing; found {type(inputs).__name__}. encode_image and encode_text take "
-                "files, pixels and strings"
+                f"be missing; found {found or 'nothing'}. encode_image and encode_text take files, "
+                "pixels and strings"
             )
         return super().__call__(inputs, *args, **kwargs)
 
@@ -287,7 +289,8 @@ class LitModel(layers.Freezable, ContrastiveModel):
             ImageError: an image cannot be used; the message says which and why.
         """
         self.tower("image")
-        _only_eagerly("encode_image", "model.embed_pixels(pixels) takes uint8 (N, R, R, 3)")
+        instead = "model.embed_pixels(pixels) takes uint8 (N, R, R, 3)"
+        refuse_graphs(images, ImageError, "encode_image", instead)
         images = preprocessing.checked_list(images)
         how: dict[str, Any] = {"max_pixels": max_pixels, "max_patches": max_patches}
         batches = self.embed_stream(images, batch_size, **how)
@@ -365,10 +368,8 @@ class LitModel(layers.Freezable, ContrastiveModel):
 
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
         """Returns int32 tokens (N, L) of strings."""
-        _only_eagerly(
-            "encode_text, tokenize",
-            "model.embed_tokens(model.tokenizer(texts)) takes a tensor of strings",
-        )
+        instead = "model.embed_tokens(model.tokenizer(texts)) takes a tensor of strings"
+        refuse_graphs(texts, TokenizerError, "encode_text, tokenize", instead)
         if self.tokenizer is None:
             kind = self.config.tokenizer_kind
             file = " or ".join(vocabularies.names("NAME", kind))
@@ -394,6 +395,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
             TokenizerError: the tokens are not integers of that shape, or not in the vocabulary.
         """
         self.tower("text")
+        refuse_graphs(tokens, TokenizerError, "encode_tokens", "model.embed_tokens(tokens)")
         try:
             tokens = np.asarray(tokens)
         except ValueError as e:  # lists of different lengths
@@ -562,9 +564,3 @@ class LitModel(layers.Freezable, ContrastiveModel):
         if names is not None:
             layers.freeze(model, names)
         return model
-
-
-def _only_eagerly(what, instead):
-    """Raises LitError in a graph, where there are no values yet."""
-    if not tf.executing_eagerly():
-        raise LitError(f"{what} work outside of graphs only. In tf.data and tf.function, {instead}")

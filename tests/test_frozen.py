@@ -64,6 +64,26 @@ def test_frozen_layers_stay_frozen_and_clones_start_as_the_constructor_does(
             np.testing.assert_array_equal(found[name].numpy(), variable.numpy())
 
 
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_tower_alone_stays_frozen_too(half_frozen, again):
+    for tower in (half_frozen.image_tower, half_frozen.text_tower):
+        copied = again(tower)
+        assert trained(copied) == trained(tower)
+        np.testing.assert_array_equal(copied.block_1.mlp.out.kernel, tower.block_1.mlp.out.kernel)
+
+
+def test_a_classifier_on_a_frozen_tower_comes_back_from_h5(tmp_path):
+    tower = ViT(IMAGE, seed=5)
+    tower.trainable = False
+    x = keras.Input((16, 16, 3))
+    model = keras.Model(x, keras.layers.Dense(3)(tower(x)))
+    model.save(tmp_path / "x.h5")
+    again = keras.saving.load_model(tmp_path / "x.h5")
+    assert len(again.trainable_variables) == 2
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3))
+    np.testing.assert_array_equal(again(images), model(images))
+
+
 @pytest.mark.parametrize("last_block_trains", [pytest.param(False, marks=pytest.mark.full), True])
 def test_a_classifier_on_a_frozen_tower_goes_on_where_it_was(tmp_path, last_block_trains):
     tower = ViT(IMAGE)

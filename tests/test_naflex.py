@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pathlib
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -154,6 +155,25 @@ def test_bad_numbers_of_patches_and_bad_inputs_are_named(model, images):
     ):
         with pytest.raises(ImageError, match=r"NaFlex\) takes a dictionary: patches, floats"):
             model.image_tower(bad)
+    batch = naflex.batched([naflex.to_patches(image, 8, 9).numpy() for image in images])
+    patches, coordinates, mask = (batch[k] for k in ("patches", "coordinates", "mask"))
+    for name, value, message in (  # each would be broadcast, or be a picture that never was
+        ("coordinates", coordinates[:, :1], r"found coordinates int32 \(5, 1, 2\)"),
+        ("coordinates", coordinates[:1], r"found coordinates int32 \(1, 9, 2\)"),
+        ("coordinates", coordinates - 1, "found coordinates from -1"),
+        ("mask", mask[:, :1], r"found mask int32 \(5, 1\), beside patches \(5, 9\)"),
+        ("mask", mask * 2, "found mask from 0 to 2"),
+        ("patches", patches * 255, "found patches from -252"),
+        ("patches", patches * np.nan, "found patches from nan"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            model.image_tower({**batch, name: value})
+    inputs = {k: keras.Input(v.shape[1:], dtype=v.dtype) for k, v in batch.items()}
+    assert model.image_tower(inputs).shape == (None, model.config.embedding_dim)
+    with pytest.raises(ImageError, match="found mask"):
+        model.image_tower({**inputs, "mask": keras.Input((7,), dtype="int32")})
+    with pytest.raises(ImageError, match="expected one image"):
+        naflex.to_patches(images[0][None], 8, 9)
 
 
 def test_files_come_back_equal_and_stacked_blocks_are_read(model, naflex_file, tmp_path):

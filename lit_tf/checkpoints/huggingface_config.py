@@ -29,6 +29,7 @@ class Configuration:
     def __init__(self, source: str, config: Mapping, layout: str):
         """Refuses what is not a SigLIP, by name."""
         self.source, self._prefix, self.naflex = source, "", False
+        self._own = config.get("lit_tf")
         read = self._open_clip if layout == "open_clip" else self._huggingface
         self.image, self.text = read(config)
 
@@ -160,4 +161,7 @@ class Configuration:
     def stated(self, depths) -> dict:
         """Returns {field: value} as `record.FIELDS` has it; all published models lower-case."""
         square = depths[0] is not None and not self.naflex
-        return {"lowercase": True, **({"image.image_size": self.image_size()} if square else {})}
+        own = self._own if isinstance(self._own, dict) else {}  # what `save_huggingface` adds
+        stated = {k: own[k] for k in ("preprocessing", "resample") if k in own}
+        stated |= {"image.image_size": self.image_size()} if square else {}
+        return {"lowercase": True, **stated}

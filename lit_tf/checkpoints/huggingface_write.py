@@ -94,7 +94,9 @@ def _check(folder, config, dtype):
 
 def _configuration(config, dtype):
     """Returns config.json, with every field written out."""
-    out = {"torch_dtype": dtype, "initializer_factor": 1.0}
+    out: dict = {"torch_dtype": dtype, "initializer_factor": 1.0}
+    if config.preprocessing != "big_vision":  # for `load`; transformers reads past it
+        out["lit_tf"] = {"preprocessing": config.preprocessing, "resample": config.resample}
     naflex, towers = config.image is not None and config.image.naflex, {}
     family = "siglip2" if naflex else "siglip"
     for tower in filter(None, (config.image, config.text)):

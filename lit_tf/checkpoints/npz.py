@@ -221,9 +221,11 @@ class NpzFile:
         for info in infos:
             name = info.filename
             if not name.endswith(".npy"):
+                keras = name in ("metadata.json", "config.json", "model.weights.h5")
+                hint = "; keras.saving.load_model reads a .keras file" if keras else ""
                 raise CheckpointError(
                     f"{self.path}: member {name[:80]!r} is not an array; expected a name that "
-                    "ends in .npy"
+                    f"ends in .npy{hint}"
                 )
             key = name[: -len(".npy")]
             check_key(self.path, key)

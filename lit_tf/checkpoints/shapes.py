@@ -294,9 +294,11 @@ def field_value(config: LitConfig | None, field: str) -> Any:
 
 def config_of(checkpoint, shapes: Shapes | None = None) -> LitConfig:
     """Returns the configuration of a `CanonicalCheckpoint`, or of the tower that has `shapes`."""
-    shapes = checkpoint.shapes if shapes is None else shapes
+    shapes, stated = checkpoint.shapes if shapes is None else shapes, dict(checkpoint.stated)
+    if not any(k.startswith("txt/") for k in shapes):
+        stated.pop("lowercase", None)  # it is said of a text tower that is left out
     config = config_from_shapes(
-        shapes, layout=checkpoint.layout, source=checkpoint.source, stated=checkpoint.stated
+        shapes, layout=checkpoint.layout, source=checkpoint.source, stated=stated
     )
     return dataclasses.replace(config, bare=checkpoint.bare)
 

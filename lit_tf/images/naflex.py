@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lit_tf.errors import ImageError
 from lit_tf.images.preprocessing import normalize
 
 MAX_PATCHES = 256  # by default, as in the original
@@ -57,6 +58,8 @@ def to_patches(image: Any, patch: int, max_patches: int) -> tf.Tensor:
 def resized(image: Any, patch: int, max_patches: int) -> tf.Tensor:
     """Returns an image, uint8 (H, W, 3), as float32 (rows patch, columns patch, 3) in [-1, 1]."""
     image = tf.convert_to_tensor(image)
+    if image.shape.rank not in (3, None):
+        raise ImageError(f"expected one image (height, width, 3), found shape {image.shape}")
     height, width = image.shape[:2] if tf.executing_eagerly() else tf.unstack(tf.shape(image)[:2])
     rows, columns = target_grid(height, width, patch, max_patches)
     size = rows * patch, columns * patch

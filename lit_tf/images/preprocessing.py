@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.errors import ImageError, positive_integer
+from lit_tf.errors import ImageError, LitError, positive_integer
 from lit_tf.files import printable
 from lit_tf.images.arrays import as_bytes, as_rgb
 from lit_tf.images.decoding import decode, pil_pixels
@@ -58,12 +58,16 @@ def resize_uint8(
     return tf.ensure_shape(image, [*batch, size, size, 3])
 
 
+def _tensor(images):
+    try:
+        return tf.convert_to_tensor(images)
+    except (ValueError, TypeError) as e:  # Keras's inputs too
+        raise ImageError(f"The images are not an array: {e}") from None
+
+
 def _pixels(image):
     """Returns images (H, W, 3) or (N, H, W, 3) as uint8, refusing what is not in a known range."""
-    try:
-        image = tf.convert_to_tensor(image)
-    except (ValueError, TypeError) as e:
-        raise ImageError(f"The images are not an array: {e}") from None
+    image = _tensor(image)
     shape = image.shape
     if shape.rank is not None and (
         shape.rank not in (3, 4) or shape[-1] not in (3, None) or 0 in shape[-3:]
@@ -92,7 +96,7 @@ def normalize(image: tf.Tensor) -> tf.Tensor:
     Raises:
         ImageError: the pixels are not uint8.
     """
-    image = tf.convert_to_tensor(image)
+    image = _tensor(image)
     if image.dtype != tf.uint8:
         raise ImageError(
             f"normalize takes uint8 pixels, found {image.dtype.name}; "
@@ -145,6 +149,8 @@ def to_uint8(image: Any, name: str = "The image", max_pixels: int = MAX_PIXELS) 
 
 def to_pixels(image: Any, name: str, max_pixels: int) -> np.ndarray | tf.Tensor:
     """Returns what `to_uint8` does, uncopied: JPEGs and PNGs as a tensor, all else as an array."""
+    instead = "decode_image takes the bytes of a file, and preprocess takes pixels"
+    refuse_graphs(image, ImageError, "to_uint8", instead)
     if isinstance(image, (str, os.PathLike)):
         image = os.fspath(image)
         name = f"{name} ({printable(image)})"
@@ -167,6 +173,12 @@ def to_pixels(image: Any, name: str, max_pixels: int) -> np.ndarray | tf.Tensor:
     except (ValueError, TypeError) as e:
         raise ImageError(f"{name} is not an array: {e}") from None
     return as_rgb(image, name)
+
+
+def refuse_graphs(values: Any, error: type[LitError], what: str, instead: str) -> None:
+    """Raises the error in a graph and for a Keras input, where there are no values yet."""
+    if not tf.executing_eagerly() or type(values).__name__ == "KerasTensor":
+        raise error(f"{what} work outside of graphs only. In tf.data and tf.function, {instead}")
 
 
 def _read(path, name):

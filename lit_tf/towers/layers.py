@@ -335,6 +335,8 @@ class Tower(CanonicalLayer):
         self.head = Dense((width,), (out_dim,), dtype=policy, name="head") if out_dim else None
         if not self.trainable:  # asked for in the constructor, before there were parts
             self.trainable = False
+        for name, variable in self.canonical_variables().items():
+            variable._path = f"{self.name}/{name}"  # Keras's .h5 needs names that differ
         if self.seed is not None:
             self.initialize(self.seed)
 

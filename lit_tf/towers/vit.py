@@ -6,6 +6,7 @@ come cut, with coordinates, and padding is masked.
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lit_tf.config import ViTConfig
@@ -173,18 +174,23 @@ class ViT(Tower):
         """Raises ImageError for what is not `call`'s dictionary of NaFlex."""
         pixels = 3 * self.config.patch_size**2
         wanted = (
-            f"this image tower (NaFlex) takes a dictionary: patches, floats (N, L, {pixels}); "
-            "coordinates, integers (N, L, 2); and, where there is padding, mask (N, L)"
+            f"this image tower (NaFlex) takes a dictionary: patches, floats (N, L, {pixels}) in "
+            "[-1, 1]; coordinates, integers (N, L, 2) from 0; and, where there is padding, mask "
+            "(N, L) of 0 and 1"
         )
-        names = {"patches": (3, pixels), "coordinates": (3, 2), "mask": (2, None)}
+        names = {"patches": (pixels,), "coordinates": (2,), "mask": ()}  # what follows (N, L)
+        ranges = {"patches": (-_OUTERMOST, _OUTERMOST), "coordinates": (0, np.inf), "mask": (0, 1)}
         if not isinstance(images, dict) or {"mask", *images} != set(names):
             raise ImageError(f"{wanted}. model.encode_image takes images of any shape")
-        for name, value in images.items():
-            shape, dtype = shape_and_dtype(value)
-            rank, last = names[name]
-            fits = shape is not None and len(shape) == rank and last in (None, shape[-1])
+        whole = tf.TensorShape(shape_and_dtype(images["patches"])[0])[:2]
+        for name in names.keys() & images:
+            shape, dtype = shape_and_dtype(images[name])
+            fits = shape and whole.concatenate(names[name]).is_compatible_with(shape)
             if not fits or ("float" in dtype) != (name == "patches"):
-                raise ImageError(f"{wanted}; found {name} {dtype} {shape}")
+                raise ImageError(f"{wanted}; found {name} {dtype} {shape}, beside patches {whole}")
+            found, (least, most) = limits(images[name]), ranges[name]
+            if found and not least <= found[0] <= found[1] <= most:
+                raise ImageError(f"{wanted}; found {name} from {found[0]:g} to {found[1]:g}")
 
     def compute_output_shape(self, input_shape):
         """Returns (batch, embedding width)."""

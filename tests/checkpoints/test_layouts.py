@@ -12,6 +12,7 @@ import pytest
 
 import lit_tf
 from lit_tf.commands.info import summarize
+from lit_tf.config import BertConfig
 from lit_tf.texts.tokenizers import tokenizer_from_bytes
 
 
@@ -359,6 +360,25 @@ def test_what_the_arrays_do_not_show_comes_back(fixtures, tmp_path, name, fields
     texts = ["A Photo of a Cat on the RED Sofa " * 3, "a dog"]
     np.testing.assert_array_equal(again.tokenizer(texts), model.tokenizer(texts))
     np.testing.assert_allclose(again.encode_text(texts), model.encode_text(texts), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("siglip_tiny", {"lowercase": False}),
+        ("siglip_tiny", {"preprocessing": "huggingface"}),
+        ("lit_bert_tiny", {"token_length": 32, "crop": True, "text": {"num_heads": 4}}),
+    ],
+)
+def test_tuning_starts_from_either_tower_of_a_recorded_file(fixtures, tmp_path, name, fields):
+    path, config = tmp_path / "x.npz", lit_tf.load(fixtures / f"{name}.npz").config
+    lit_tf.save_npz(changed(fixtures / f"{name}.npz", **fields), path)
+    text = BertConfig(50, width=64, depth=1, num_heads=1, mlp_dim=32)
+    assert lit_tf.from_upstream(path, text).config.image.width == config.image.width
+    model = lit_tf.from_upstream(config.image, path)
+    assert model.config.text.num_heads == fields.get("text", {}).get(
+        "num_heads", config.text.num_heads
+    )
 
 
 def test_a_record_is_replaced_with_its_checkpoint_and_checked_strictly(fixtures, tmp_path):

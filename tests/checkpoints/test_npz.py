@@ -122,6 +122,12 @@ def test_what_is_no_file_is_refused_without_being_read(tmp_path, kind):
     refusal(path, "a device or a pipe")
 
 
+def test_a_file_of_kerass_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    refusal(tmp_path / "x.keras", "keras.saving.load_model reads")
+
+
 def test_a_folder(tmp_path):
     refusal(tmp_path, "folder")
 

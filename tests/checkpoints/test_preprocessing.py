@@ -13,7 +13,7 @@ import tensorflow as tf
 import lit_tf
 from lit_tf import cli
 from lit_tf.config import LitConfig
-from lit_tf.errors import ConfigError, ExportError, TokenizerError
+from lit_tf.errors import CheckpointError, ConfigError, ExportError, TokenizerError
 from lit_tf.images.preprocessing import resize_uint8
 from lit_tf.search.store import Model
 from lit_tf.texts.tokenizers import SentencePieceTokenizer
@@ -89,12 +89,15 @@ def test_it_travels_with_the_model(fixture_module, folder, tmp_path):
     beside = json.loads((tmp_path / "x.json").read_text())["lit_tf"]
     assert (beside["preprocessing"], beside["resample"]) == ("huggingface", "bicubic")
     from_keras = tf.keras.models.load_model(tmp_path / "x.keras")
-    for again in (lit_tf.load(tmp_path / "x.npz"), from_keras):
+    lit_tf.save_huggingface(model, tmp_path / "x")
+    for again in (lit_tf.load(tmp_path / "x.npz"), from_keras, lit_tf.load(tmp_path / "x")):
         np.testing.assert_array_equal(again.tokenize(texts), model.tokenize(texts))
         np.testing.assert_allclose(
             again.encode_image([picture]), model.encode_image([picture]), atol=1e-6
         )
-    usual = lit_tf.load(tmp_path / "x.npz", preprocessing="big_vision")
+    for name in ("x", "x.npz"):
+        usual = lit_tf.load(tmp_path / name, preprocessing="big_vision")
+        assert usual.config.resample is None
     assert (usual.tokenize(texts) != model.tokenize(texts)).any()
     records = [Model.of(m, "x", None) for m in (model, usual)]
     assert records[0].differences(records[1]) == ["preprocessing huggingface, not big_vision"]
@@ -122,6 +125,13 @@ def test_the_command_line_takes_it(folder, tmp_path):
 
 
 def test_what_it_does_not_fit_is_refused(fixtures, folder):
+    described = json.loads((folder / "config.json").read_text())
+    described["lit_tf"] = {"preprocessing": "clip"}
+    (folder / "config.json").write_text(json.dumps(described))
+    with pytest.raises(CheckpointError, match="'clip', expected big_vision"):
+        lit_tf.load(folder)
+    described["lit_tf"] = "another program's"
+    (folder / "config.json").write_text(json.dumps(described))
     siglip = lit_tf.load(folder).config
     for fields, message in (
         ({"preprocessing": "clip"}, "'clip', expected big_vision, huggingface, open_clip"),

@@ -48,7 +48,13 @@ def python(code, **env):
     [
         *("errors.LitError", "config.LitConfig", "zero_shot.class_embeddings", "retrieval.recalls"),
         *("plots.heat_map", "search.open", "export.tflite", "images.preprocess", "model.LitModel"),
-        *("training", "loading.load", "LitModel", "images.naflex", "texts.tokenizers.load_tokenizer"),
+        *(
+            "training",
+            "loading.load",
+            "LitModel",
+            "images.naflex",
+            "texts.tokenizers.load_tokenizer",
+        ),
         *("towers.vit.ViT", "checkpoints.registry.list_models", "contrastive.config.LossConfig"),
         *("search.index.update", "search.Settings", "export.to_tflite", "training.train"),
         *("training.evaluation.encoders", "images.preprocessing.to_uint8"),

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -333,6 +334,15 @@ def _with_orientation(image, form, value, **options):
     tags = PIL.Image.Exif()
     tags[exif.TAG] = value
     return encoded(image, form, exif=tags.tobytes(), **options)
+
+
+def test_a_heic_without_the_package_says_what_it_needs(rgb, tmp_path, monkeypatch):
+    (tmp_path / "a.heic").write_bytes(encoded(rgb, "HEIF"))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(PIL.Image, "OPEN", {k: v for k, v in PIL.Image.OPEN.items() if k != "HEIF"})
+    monkeypatch.setattr(decoding, "_pillow_formats", decoding._pillow_formats.__wrapped__)
+    with pytest.raises(ImageError, match=r"a\.heic.*pip install 'lit_tf\[heif\]'"):
+        lib.to_uint8(tmp_path / "a.heic")
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])

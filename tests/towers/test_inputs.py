@@ -80,7 +80,14 @@ def test_keras_functions_that_would_lose_something_say_what_to_do(model, tmp_pat
     x = keras.Input((16, 16, 3))
     around = keras.Model(x, model.image_tower(x))
     calls = (
-        (lambda: model(images(), np.zeros((2, 16), int)), r'model\(\{"image": images'),
+        (
+            lambda: model(images(), np.zeros((2, 16), int)),
+            r'model\(\{"image": images.*found ndarray',
+        ),
+        (lambda: model(image=images(), tokens=np.zeros((2, 16), int)), "found image and tokens"),
+        (lambda: model.encode_image(x), "outside of graphs only.*embed_pixels"),
+        (lambda: model.encode_tokens(keras.Input((16,), dtype="int32")), "graphs only.*embed_tok"),
+        (lambda: lit_tf.images.normalize(x), "not an array"),
         (lambda: model.save(tmp_path / "x.h5"), "ends in .keras"),
         (lambda: model.quantize("int8"), r"lit_tf\.export\.tflite"),
         (lambda: around.quantize("int8"), r"lit_tf\.export\.tflite"),
@@ -94,3 +101,9 @@ def test_keras_functions_that_would_lose_something_say_what_to_do(model, tmp_pat
     texts = tf.data.Dataset.from_tensor_slices(["a cat"]).batch(1)
     with pytest.raises(lit_tf.LitError, match=r"outside of graphs only.*model\.tokenizer"):
         texts.map(model.encode_text)
+    tokens = tf.data.Dataset.from_tensors(tf.zeros((2, 16), tf.int32))
+    with pytest.raises(lit_tf.TokenizerError, match=r"outside of graphs only.*embed_tokens\(tok"):
+        tokens.map(model.encode_tokens)
+    pixels = tf.data.Dataset.from_tensors(tf.zeros((4, 4, 3), tf.uint8))
+    with pytest.raises(lit_tf.ImageError, match="to_uint8 work outside of graphs only.*preprocess"):
+        pixels.map(lambda x: lit_tf.images.to_uint8(x))
