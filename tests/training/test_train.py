@@ -17,10 +17,16 @@ from lit_tf.errors import ConfigError, DataError, LitError, TrainingError
 from lit_tf.training import loop as loop_module
 from lit_tf.training import train as train_module
 from lit_tf.training.config import DataConfig, EvalConfig, load_config
-from lit_tf.training.data import Counters, make_validation_dataset, open_source
+from lit_tf.training.data import (
+    Counters,
+    make_validation_dataset,
+    open_source,
+    tfds_builders,
+)
 from lit_tf.training.data.counters import CORRUPT_IMAGE, GOOD
 from lit_tf.training.data.embeddings import check_embeddings
 from lit_tf.training.data.tfds_builders import open_tfds
+from lit_tf.training.evaluation.captioned import open_captioned
 from lit_tf.training.loop import validation_loss
 from lit_tf.training.precompute.shards import Job, precompute
 from lit_tf.training.step import build_step
@@ -292,13 +298,18 @@ def test_a_figure_that_no_evaluator_has_is_refused(config, no_step, tmp_path):
 def test_with_pairs_of_ones_own_evaluators_without_data_are_left_out(
     config, monkeypatch, tmp_path, capsys
 ):
+    asked = []
+    monkeypatch.setattr(
+        tfds_builders, "_unreachable", lambda builder: asked.append(builder.name) or "no network"
+    )
     monkeypatch.setattr(train_module.Loop, "run", lambda *arguments: None)
     shards.write_tar(tmp_path / "0.tar", shards.pairs(20))
     missing = ("eval.zero_shot=imagenet2012", "eval.data_dir=/nowhere")
     train(config(*missing, f"data.source={tmp_path}/0.tar"), tmp_path / "run")
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("eval:")]
     assert line.startswith("eval: zero_shot on imagenet2012 is left out: imagenet2012 is not prep")
-    with pytest.raises(DataError, match="imagenet2012 is not prepared"):
+    assert "--set eval.data_dir=DIR" in line and not asked  # and nothing is downloaded
+    with pytest.raises(DataError, match="imagenet2012 is not prepared .*could not be: no network"):
         train(config(*missing), tmp_path / "other")
     with pytest.raises(DataError, match="no dataset 'cifar1000'"):
         train(config("eval.zero_shot=cifar1000", f"data.source={tmp_path}/0.tar"), tmp_path / "x")
@@ -468,6 +479,8 @@ def test_a_run_on_embeddings_ends_with_the_tower_that_made_them(embeddings, conf
 
 
 def test_embeddings_of_another_tower_are_refused(embeddings, config, no_step, tmp_path):
+    with pytest.raises(DataError, match="holds embeddings of images.*name the images that"):
+        open_captioned(embeddings.output)
     other = lit_tf.load(embeddings.checkpoint)
     kernel = other.canonical_variables()["img/embedding/kernel"]
     kernel.assign(kernel + 1e-6 * np.float32(kernel.numpy() == kernel.numpy().max()))

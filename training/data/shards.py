@@ -16,7 +16,7 @@ import sys
 import tensorflow as tf
 import tqdm
 
-from lit_tf.errors import DataError
+from lit_tf.errors import DataError, plain
 
 # Errors of reading a file, local or remote.
 READ_ERRORS = (OSError, tf.errors.OpError)
@@ -116,8 +116,10 @@ def _scan(path, scan):
         return scan(path)
     except Damaged as e:
         return Shard(path, 0, str(e), 0.0)
+    except DataError as e:
+        return Shard(path, 0, str(e).removeprefix(f"{path}: "), 0.0)
     except READ_ERRORS as e:
-        return Shard(path, 0, f"cannot be read: {str(e).splitlines()[0]}", 0.0)
+        return Shard(path, 0, f"cannot be read: {plain(e)}", 0.0)
 
 
 def _expect(shard, number, source, usual):

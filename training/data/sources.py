@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf.errors import DataError, extra
+from lit_tf.images.formats import IMAGE_SUFFIXES
 
 from . import shards, tables, tar, tfrecord
 from .captions import sample_captions
@@ -23,8 +24,10 @@ from .finding import find_shards, source_format
 
 _READ_BUFFER = 4 << 20
 # The trainer's default keys are those of tfds' coco_captions. With shards, they mean the names that
-# img2dataset writes.
-_IMAGE_NAMES = {"image": ("jpg", "jpeg", "png", "webp")}
+# img2dataset writes, and then the endings of all other pictures.
+_IMAGE_NAMES = {
+    "image": tuple(dict.fromkeys(["jpg", "jpeg", "png", "webp", *(s[1:] for s in IMAGE_SUFFIXES)]))
+}
 _TEXT_NAMES = {"captions/text": ("txt",)}
 # A table is divided into parts of so many rows, which are read like shards.
 _TABLE_ROWS = 1000
@@ -166,13 +169,10 @@ class ParquetSource(Source):
         lengths = {}
 
         def scan(path):
-            try:
-                with tables.open_parquet(path) as file:
-                    tables.parquet_columns(path, file, **self._columns_of)
-                    groups = range(file.num_row_groups)
-                    lengths[path] = [file.metadata.row_group(g).num_rows for g in groups]
-            except DataError as e:
-                return shards.Shard(path, 0, str(e).removeprefix(f"{path}: "), 0.0)
+            with tables.open_parquet(path) as file:
+                tables.parquet_columns(path, file, **self._columns_of)
+                groups = range(file.num_row_groups)
+                lengths[path] = [file.metadata.row_group(g).num_rows for g in groups]
             return shards.Shard(path, sum(lengths[path]))
 
         lost = shards.lost_examples(shards.survey(files, scan), config.max_bad_share)
@@ -222,12 +222,20 @@ class TableSource(Source):
     """CSV or Parquet files of image paths and captions, see `tables`."""
 
     def __init__(self, paths, config):
-        rows = []
-        for path in paths:
-            rows += tables.read_captions(path, **_columns(config)).items()
+        found, lost = {}, 0
+
+        def scan(path):
+            found[path] = tables.read_captions(path, **_columns(config))
+            return shards.Shard(path, len(found[path]))
+
+        if len(paths) > 1:
+            lost = shards.lost_examples(shards.survey(paths, scan), config.max_bad_share)
+        else:
+            scan(paths[0])
+        rows = [row for path in paths for row in found.get(path, {}).items()]
         self._rows = [rows[i : i + _TABLE_ROWS] for i in range(0, len(rows), _TABLE_ROWS)]
         self._limit = config.max_example_bytes
-        super().__init__([paths[0]] * len(self._rows), map(len, self._rows))
+        super().__init__([paths[0]] * len(self._rows), map(len, self._rows), lost)
         self.files = paths
 
     @property
@@ -378,7 +386,7 @@ def _open(config, format_name):
     if format_name == "parquet":
         paths = find_shards(config.source, format_name)
         images = _columns(config).get("image_columns", tables.IMAGE_COLUMNS)
-        kind = ParquetSource if tables.holds_images(paths[0], images) else TableSource
+        kind = ParquetSource if tables.holds_images(paths, images) else TableSource
         return kind(paths, config)
     scan, kind = (tar.scan, TarSource) if format_name == "tar" else (tfrecord.scan, TFRecordSource)
     scan = functools.partial(scan, limit=config.max_example_bytes)

@@ -13,7 +13,7 @@ from lit_tf.files import parse_object
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 # Names of these columns in common tables; error messages ask for the first.
-IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file_name")
+IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file_name", "jpg", "png", "webp")
 CAPTION_COLUMNS = ("caption", "title", "text", "captions")
 
 
@@ -111,12 +111,17 @@ def parquet_columns(path, file, image_columns=IMAGE_COLUMNS, caption_columns=CAP
     return _column(path, names, image_columns), _column(path, names, caption_columns)
 
 
-def holds_images(path: str, image_columns=IMAGE_COLUMNS) -> bool:
-    """Whether a Parquet file holds encoded images (binary, or Hugging Face's struct), not paths."""
-    with open_parquet(path) as file:
-        name = _column(path, file.schema_arrow.names, image_columns)
-        kind = str(file.schema_arrow.field(name).type)
-    return kind.startswith(("struct", "binary", "large_binary", "fixed_size_binary"))
+def holds_images(paths: list[str], image_columns=IMAGE_COLUMNS) -> bool:
+    """Whether Parquet files hold encoded images (binary, or Hugging Face's struct), not paths.
+
+    The first that can be read decides.
+    """
+    for path in paths:
+        with contextlib.suppress(DataError), open_parquet(path) as file:
+            name = _column(path, file.schema_arrow.names, image_columns)
+            kind = str(file.schema_arrow.field(name).type)
+            return kind.startswith(("struct", "binary", "large_binary", "fixed_size_binary"))
+    return False
 
 
 def _column(path, names, wanted):

@@ -9,6 +9,8 @@ import dataclasses
 import os
 import tarfile
 
+from lit_tf.images.formats import is_systems
+
 from . import shards
 from .captions import sample_captions
 from .shards import Damaged, Shard
@@ -65,9 +67,9 @@ class Sample:
 
 
 def is_clutter(path: str) -> bool:
-    """Whether macOS adds a file of this name to folders and archives by itself."""
-    folders, _, name = path.rpartition("/")
-    return name.startswith("._") or name == ".DS_Store" or "__MACOSX" in folders.split("/")
+    """Whether a system adds a file of this name to folders and archives by itself."""
+    *folders, name = path.split("/")
+    return name.startswith("._") or name == ".DS_Store" or any(map(is_systems, folders))
 
 
 def scan(path: str, limit: int) -> Shard:

@@ -25,7 +25,9 @@ class NotPreparedError(DataError):
     """A dataset exists, but its files are not there and could not be fetched."""
 
 
-def open_tfds(name: str, data_dir: str | None = None, split: str | None = None):
+def open_tfds(
+    name: str, data_dir: str | None = None, split: str | None = None, download: bool = True
+):
     """Returns a tfds builder whose files are there, preparing them (of `split` only) if need be."""
     first, slash, config = name.partition("/")
     if first in _OWN:
@@ -33,10 +35,11 @@ def open_tfds(name: str, data_dir: str | None = None, split: str | None = None):
         importlib.import_module(module)  # registers the builder
         name = f"{first}{slash}{config}"
     builder = _find(name, data_dir)
-    if split and hasattr(builder, "for_split"):
+    own = hasattr(builder, "for_split")  # drawn here, without a download
+    if split and own:
         builder = builder.for_split(split)
     if not builder.is_prepared():
-        _prepare(builder, name)
+        _prepare(builder, name, download or own)
     return builder
 
 
@@ -54,12 +57,12 @@ def _find(name, data_dir):
         raise DataError(f"tfds cannot open {name!r}: {str(e).strip().splitlines()[0]}") from e
 
 
-def _prepare(builder, name):
+def _prepare(builder, name, may_download):
     # Where `data_dir` is after tfds's defaults. (pathlib would make gs:/ of gs://.)
     root = os.fspath(builder._data_dir_root)
     manual = os.path.join(root, "downloads", "manual")
-    reason = _unreachable(builder)
-    if not reason:
+    reason = _unreachable(builder) if may_download else ""
+    if may_download and not reason:
         try:
             builder.download_and_prepare()
             return
@@ -67,11 +70,12 @@ def _prepare(builder, name):
             reason = next((line for line in str(e).splitlines() if line.strip()), repr(e)).strip(
                 " .:"
             )
+    why = f" and could not be: {reason}" if reason else ""
     instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     raise NotPreparedError(
-        f"{name} is not prepared below {root} and could not be: {reason}. Prepare it where there "
-        f"is a network (`tfds build {name} --data_dir DIR`), copy DIR/{builder.name} and point "
-        "--data-dir (in a training config: data_dir) to its parent."
+        f"{name} is not prepared below {root}{why}. Prepare it where there is a network (`tfds "
+        f"build {name} --data_dir DIR`), copy DIR/{builder.name} and name its parent: --data-dir, "
+        "or in a training config --set eval.data_dir=DIR (the pairs': data.data_dir)."
         + (f" By hand, into {manual}: {instructions}" if instructions else "")
     )
 

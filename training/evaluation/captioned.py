@@ -35,7 +35,11 @@ class Captioned:
 
 
 def open_captioned(
-    argument: str, *, data_dir: str | None = None, decoding: Decoding = PUBLISHED
+    argument: str,
+    *,
+    data_dir: str | None = None,
+    download: bool = True,
+    decoding: Decoding = PUBLISHED,
 ) -> Captioned:
     """Opens a dataset of images with captions."""
     if argument.lower().endswith(_SHARDS) or os.path.isdir(argument):
@@ -45,13 +49,13 @@ def open_captioned(
         images = FileImages(pathlib.Path(argument).stem, list(captions))
         data = Captioned(images, list(captions.values()))
     else:
-        data = _captioned_of_tfds(argument, data_dir)
+        data = _captioned_of_tfds(argument, data_dir, download)
     data.images.decoding = decoding
     return _without_empty(data)
 
 
-def _captioned_of_tfds(argument, data_dir):
-    name, builder, _, split, standard = open_recipe(argument, data_dir)
+def _captioned_of_tfds(argument, data_dir, download):
+    name, builder, _, split, standard = open_recipe(argument, data_dir, download)
     images = TfdsImages(builder, split)
     path = _caption_feature(builder)
     wanted = {path[0]: {path[1]: True} if path[1:] else True}
@@ -69,6 +73,11 @@ def _of_source(source):
     if isinstance(source, TableSource):
         rows = source.rows
         return Captioned(FileImages(name, list(rows)), list(rows.values()))
+    if source.embeddings:
+        raise DataError(
+            f"{source.config.source} holds embeddings of images, which a model cannot embed again; "
+            "name the images that they were made of"
+        )
     images = SourceImages(name, source)
     captions = [[text.decode("utf-8", "replace") for text in texts] for texts in images.captions()]
     return Captioned(images, captions)

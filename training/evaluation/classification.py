@@ -6,13 +6,12 @@ import pathlib
 import re
 
 from lit_tf.errors import DataError, extra
-from lit_tf.images.formats import IMAGE_SUFFIXES
+from lit_tf.images.formats import IMAGE_SUFFIXES, MORE_FORMATS, OPTIONAL_SUFFIXES, is_systems
 from lit_tf.texts import prompts
 from lit_tf.texts.files import read_class_names
 from lit_tf.zero_shot import list_class_names
 
 from ..data.sources import leaves
-from ..data.tar import is_clutter
 from .images import PUBLISHED, Decoding, FileImages, Images, TfdsImages, check_count
 from .notes import counted, some
 from .recipes import Prompts, open_recipe
@@ -38,6 +37,7 @@ def open_classification(
     argument: str,
     *,
     data_dir: str | None = None,
+    download: bool = True,
     class_names: str | None = None,
     class_order: str | None = None,
     decoding: Decoding = PUBLISHED,
@@ -51,13 +51,13 @@ def open_classification(
     if os.path.isdir(argument):
         data = _class_folders(argument, given, class_order)
     else:
-        data = _classification_of_tfds(argument, given, data_dir)
+        data = _classification_of_tfds(argument, given, data_dir, download)
     data.images.decoding = decoding
     return data
 
 
-def _classification_of_tfds(argument, given, data_dir):
-    name, builder, recipe, split, standard = open_recipe(argument, data_dir)
+def _classification_of_tfds(argument, given, data_dir, download):
+    name, builder, recipe, split, standard = open_recipe(argument, data_dir, download)
     images = TfdsImages(builder, split)
     feature = _label_feature(builder, recipe.label)
     count = feature.num_classes
@@ -165,8 +165,8 @@ def _names_of_folders(root, folders, given, order):
 
 def _class_folders(folder, given, order):
     root = pathlib.Path(folder)
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name != "__MACOSX")
-    folders = [p for p in folders if not p.name.startswith(".")]
+    folders = sorted(p for p in root.iterdir() if p.is_dir())
+    folders = [p for p in folders if not (p.name.startswith(".") or is_systems(p.name))]
     if not folders:
         raise DataError(f"{folder}: expected one folder of images per class, found no folder")
     own = [p.name for p in folders]
@@ -174,18 +174,22 @@ def _class_folders(folder, given, order):
     paths, labels, others = [], [], []
     for label, class_folder in enumerate(folders):
         for path in sorted(class_folder.rglob("*")):
-            if is_clutter(path.relative_to(root).as_posix()):
+            parts = path.relative_to(class_folder).parts
+            if any(part.startswith(".") or is_systems(part) for part in parts):
                 continue
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 paths.append(str(path))
                 labels.append([label])
-            elif path.is_file() and not path.name.startswith("."):
+            elif path.is_file():
                 others.append(str(path))
     images = FileImages(root.resolve().name, paths)
     notes = []
     if others:
+        optional = any(other.lower().endswith(tuple(OPTIONAL_SUFFIXES)) for other in others)
+        hint = f" that this installation reads ({MORE_FORMATS})" if optional else ""
         notes.append(
-            f"not read, because they are not images: {counted(len(others), 'file')}: {some(others)}"
+            f"not read, because they are not images{hint}: {counted(len(others), 'file')}: "
+            + some(others)
         )
     if names == own:
         own = None

@@ -22,10 +22,10 @@ class Evaluator:
     Images are embedded again only if the image tower has changed.
     """
 
-    def __init__(self, kind, dataset, config, decoding, encoder, image_cache):
+    def __init__(self, kind, dataset, config, opening, encoder, image_cache):
         self.kind, self.dataset = kind, dataset
         self._encoder, self._templates, self._cache = encoder, config.templates, image_cache
-        self.data = KINDS[kind](dataset, data_dir=config.data_dir, decoding=decoding)
+        self.data = KINDS[kind](dataset, data_dir=config.data_dir, **opening)
         self.prefix = f"{kind}/{self.data.images.name}"  # of its figures' names
 
     def run(self) -> dict[str, float]:
@@ -41,7 +41,10 @@ class Evaluator:
 def make_evaluators(
     model, config, strategy=None, *, decoding=PUBLISHED, max_patches=None, leave_out=False
 ) -> list[Evaluator]:
-    """Returns the evaluators of an `EvalConfig`; `leave_out` those whose data is not here."""
+    """Returns the evaluators of an `EvalConfig`; `leave_out` those whose data is not here.
+
+    (And then download nothing: COCO alone takes 25 GB.)
+    """
     wanted = [(kind, name) for kind in KINDS for name in getattr(config, kind)]
     if not wanted:
         return []
@@ -52,9 +55,10 @@ def make_evaluators(
         )
     encoder = KerasEncoder(model, strategy, config.batch_size, max_patches)
     cache, evaluators = protocol.ImageCache(), []
+    opening = {"decoding": decoding, "download": not leave_out}
     for kind, name in wanted:
         try:
-            evaluators.append(Evaluator(kind, name, config, decoding, encoder, cache))
+            evaluators.append(Evaluator(kind, name, config, opening, encoder, cache))
         except NotPreparedError as error:
             if not leave_out:
                 raise

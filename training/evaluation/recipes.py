@@ -59,10 +59,10 @@ class Opened(NamedTuple):
     standard: bool
 
 
-def open_recipe(argument: str, data_dir: str | None = None) -> Opened:
+def open_recipe(argument: str, data_dir: str | None = None, download: bool = True) -> Opened:
     """Opens a tfds dataset and finds out how to evaluate it."""
     name, _, split = argument.partition(":")
-    builder = open_tfds(name, data_dir, split or "test")
+    builder = open_tfds(name, data_dir, split or "test", download)
     # The builder of a dataset of this project has its recipe, `RECIPE`.
     recipe = RECIPES.get(name.split("/")[0]) or getattr(builder, "RECIPE", None)
     known = recipe is not None and "/" not in name

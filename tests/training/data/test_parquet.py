@@ -33,6 +33,15 @@ def write(path, numbers, kind="struct", texts=None, group=3):
     pyarrow.parquet.write_table(table, path, row_group_size=group)
 
 
+def test_img2datasets_own_parquet_is_read(tmp_path):
+    data = shards.encode(shards.picture(3))
+    columns = {"url": ["u", "v"], "caption": ["caption 3", "gone"], "jpg": [data, None]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "00000.parquet")
+    data = open_captioned(str(tmp_path / "00000.parquet"))
+    assert data.captions == [["caption 3"], ["gone"]]
+    assert list(data.images.encoded(0, 1).as_numpy_iterator()) == [columns["jpg"][0]]
+
+
 @pytest.mark.parametrize("kind", ["struct", "path", "binary", "large_binary"])
 def test_encoded_images_are_read_and_their_shards_in_order(tmp_path, kind):
     write(tmp_path / "train-00000-of-00002.parquet", range(7), kind)
@@ -54,7 +63,8 @@ def test_evaluation_reads_the_same_and_tars_too(tmp_path):
     (tmp_path / "p").mkdir()
     write(tmp_path / "p" / "a.parquet", range(5), texts=[[f"x {n}", "y"] for n in range(5)])
     for i in range(2):
-        shards.write_tar(tmp_path / f"{i}.tar", shards.pairs(3, first=3 * i, empty_captions=(4,)))
+        rows = shards.pairs(3, first=3 * i, empty_captions=(4,))
+        shards.write_tar(tmp_path / f"{i}.tar", rows, extension=("jpg", "tif")[i])
     data = open_captioned(str(tmp_path / "p" / "a.parquet"))
     assert data.captions[3] == ["x 3", "y"] and len(data.images) == 5
     assert data.images.locate(4) == "a.parquet row 5"
@@ -83,11 +93,20 @@ def test_bad_rows_count_and_bad_files_are_named(tmp_path, capsys):
     (tmp_path / "1.parquet").write_bytes(b"<html>404</html>")
     with pytest.raises(DataError, match="1.parquet cannot be read as a Parquet file"):
         open_source(DataConfig(source=f"{tmp_path}/*.parquet"))
-    assert open_source(DataConfig(source=f"{tmp_path}/*.parquet", max_bad_share=0.6)).lengths == [
-        3,
-        3,
-        2,
-    ]
+    # The first as well as any other, whatever the rows hold.
+    for damaged, whole in (("1", "0"), ("0", "1"), ("0", "paths")):
+        (tmp_path / f"{damaged}.parquet").write_bytes(b"<html>404</html>")
+        if whole == "1":
+            write(tmp_path / "1.parquet", range(8))
+        elif whole == "paths":
+            table = pa.table({"path": [f"{n}.png" for n in range(8)], "text": ["a caption"] * 8})
+            pyarrow.parquet.write_table(table, tmp_path / "1.parquet")
+        config = DataConfig(source=f"{tmp_path}/*.parquet", max_bad_share=0.6)
+        capsys.readouterr()
+        assert sum(open_source(config).lengths) == 8
+        assert f"{damaged}.parquet cannot be read as a Parquet" in capsys.readouterr().err
+        with pytest.raises(DataError, match="more than data.max_bad_share=0.01 allows"):
+            open_source(DataConfig(source=config.source))
 
 
 def test_file_name_is_a_column_of_paths_as_imagefolder_has_it(tmp_path):

@@ -187,6 +187,7 @@ def test_what_macos_adds_to_archives_is_skipped(tmp_path):
     shards.write_tar(tmp_path / "0.tar", [*clutter, *rows, *clutter])
     assert open_source(DataConfig(source=f"{tmp_path}/0.tar")).lengths == [3]
     assert tar.is_clutter(".DS_Store") and tar.is_clutter("a/.DS_Store")
+    assert tar.is_clutter("a/@eaDir/b.jpg")
     assert not tar.is_clutter("a/b.jpg") and not tar.is_clutter("MACOSX/_b.jpg")
 
 

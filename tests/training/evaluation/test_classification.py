@@ -4,6 +4,7 @@ import PIL.Image
 import pytest
 
 from lit_tf.errors import DataError
+from lit_tf.training.evaluation import classification
 from lit_tf.training.evaluation.classification import open_classification
 
 
@@ -13,7 +14,7 @@ def opened(tmp_path):
 
     def open_folders(folders, lines, order=None):
         for name in folders:
-            (tmp_path / "photos" / name).mkdir(parents=True)
+            (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
             PIL.Image.new("RGB", (2, 2)).save(tmp_path / "photos" / name / "a.png")
         (tmp_path / "names.txt").write_text("\n".join(lines), encoding="utf-8")
         data = open_classification(
@@ -27,6 +28,21 @@ def opened(tmp_path):
         return names
 
     return open_folders
+
+
+def test_what_systems_keep_is_no_class_and_no_picture(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(classification, "IMAGE_SUFFIXES", (".png",))  # as without pillow-heif
+    kept = ("__MACOSX", "@eaDir", "#recycle", "lost+found", ".git")
+    for name in kept:
+        for folder in (tmp_path / "photos", tmp_path / "photos" / "cat"):
+            (folder / name).mkdir(parents=True)
+            PIL.Image.new("RGB", (2, 2)).save(folder / name / "a.png")
+    for name in ("a.heic", "a.txt"):
+        (tmp_path / "photos" / "cat" / name).touch()
+    assert opened(["cat", "dog"], ["a cat", "a dog"]) == {"cat": "a cat", "dog": "a dog"}
+    data = open_classification(str(tmp_path / "photos"))
+    assert len(data.images) == 2
+    assert "pip install 'lit_tf[heif]'" in data.notes[0] and "2 files" in data.notes[0]
 
 
 NAMES = [f"name {chr(97 + i)}" for i in range(12)]
