@@ -1,11 +1,13 @@
 """`lit-tf export`: turns a checkpoint into a model to deploy."""
 
 import argparse
+import importlib
 import os
 import shlex
 
 from lit_tf.commands import common, inputs, outputs, printing
 from lit_tf.errors import ExportError
+from lit_tf.images.formats import MAX_PIXELS
 
 from .names import DYNAMIC_INT8, INT8, MIN_RUNTIMES, QUANTIZATIONS
 
@@ -19,18 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--tflite", action="store_true", help="TFLite graphs, for devices")
     kind.add_argument("--onnx", action="store_true", help="ONNX graphs, in float32")
     kind.add_argument("--web", action="store_true", help="a web page that runs the model itself")
-    parser.add_argument("--vocab", metavar="FILE", help="the vocabulary, if not beside CKPT")
-    parser.add_argument("--resolution", type=int, help="side of the images in pixels")
-    common.add(parser, "preprocessing")
+    common.add(parser, "vocab", "resolution", "preprocessing", "templates")
     parser.add_argument(
         "--classes",
         metavar="A,B,C|FILE",
         help="class names to bake in: separated by commas, or a file with one per line",
-    )
-    parser.add_argument(
-        "--templates",
-        default="clip_best",
-        help="prompt templates for --classes: a name or a file (default: clip_best)",
     )
     parser.add_argument(
         "--parts",
@@ -57,22 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=MIN_RUNTIMES,
         help=f"the oldest TFLite that the files are for (default: {MIN_RUNTIMES[-1]})",
     )
-    parser.add_argument(
-        "--calibration",
-        metavar="GLOB",
-        nargs="+",
-        help="TFLite int8: images like those that the device will see",
-    )
-    common.add(parser, "strict", default=None)
-    parser.add_argument(
-        "--images", metavar="GLOB", nargs="+", help="web page: example pictures that it offers"
-    )
-    parser.add_argument(
-        "--texts",
-        metavar="TEXT",
-        nargs="+",
-        help="web page: the sentences that it starts with; @FILE stands for its lines",
-    )
+    for name, metavar, text in (
+        ("calibration", "GLOB", "TFLite int8: images like those that the device will see"),
+        ("images", "GLOB", "web page: example pictures that it offers"),
+        (
+            "texts",
+            "TEXT",
+            "web page: the sentences that it starts with; @FILE stands for its lines",
+        ),
+        ("runtime", "FILE", "web page: npm packages of its runtime, where npm cannot fetch them"),
+    ):
+        common.add_several(parser, f"--{name}", metavar, text)
     for name, what in (
         ("title", "its heading (default: the model's name)"),
         ("description", "what search engines and messengers say of it"),
@@ -82,31 +72,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         value = "FILE" if name == "preview" else name.upper()
         parser.add_argument(f"--{name}", metavar=value, help=f"web page: {what}")
-    parser.add_argument(
-        "--runtime",
-        metavar="FILE",
-        nargs="+",
-        help="web page: npm packages of its runtime, where npm cannot fetch them",
-    )
-    common.add(parser, "max-pixels", "max-patches")
-    parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
+    common.add(parser, "max-pixels", "strict", default=None)
+    common.add(parser, "max-patches", "json")
 
 
-_FACE = ("title", "description", "author", "preview", "address")
+_BAKED = ("classes", "templates", "max_patches")
 # The options that only some kinds of export take.
 _OPTIONS = {
     "onnx": ("max_patches",),
-    "saved_model": ("parts", "dtype", "no_exif", "max_patches", "classes"),
+    "saved_model": ("parts", "dtype", "no_exif", "max_pixels", *_BAKED),
     "tflite": (
-        "quantization",
-        "batch",
-        "min_runtime",
-        "calibration",
-        "strict",
-        "max_patches",
-        "classes",
+        *("quantization", "batch", "min_runtime", "calibration", "max_pixels", "strict"),
+        *_BAKED,
     ),
-    "web": ("quantization", "max_patches", "images", "texts", "runtime", "classes", *_FACE),
+    "web": (
+        *("quantization", "images", "texts", "runtime", "title", "description", "author"),
+        *("preview", "address", *_BAKED),
+    ),
 }
 
 
@@ -120,40 +102,30 @@ def run(args: argparse.Namespace) -> int:
     import lit_tf
     from lit_tf.checkpoints import download
 
-    from . import onnx, saved_model, tflite, web
-
     source = download.resolve(args.model, with_vocab=args.vocab is None)
     how = {"resolution": args.resolution, "preprocessing": args.preprocessing}
     model = lit_tf.load(args.model, vocab=args.vocab, **how)
-    shared = {"classes": None, "templates": args.templates, "source": source}
+    values = {name: getattr(args, name) for name in _OPTIONS[kind]}
+    given = {name: value for name, value in values.items() if value is not None}
+    left_out = common.LeftOut()
     if args.classes:
         names, classifier = inputs.classes_or_classifier(args.classes)
-        shared["classes"] = classifier or names
-    quantization, left_out = args.quantization or DYNAMIC_INT8, common.LeftOut()
+        given["classes"] = classifier or names
     if args.saved_model:
-        parts = args.parts.split(",") if args.parts else _all_parts(model)
-        more = {"parts": parts, "dtype": args.dtype, "max_pixels": args.max_pixels}
-        more |= {"exif": not args.no_exif, "max_patches": args.max_patches}
-        measured = saved_model(model, args.out, **more, **shared)
-    elif args.onnx:
-        measured = onnx(model, args.out, max_patches=args.max_patches, source=source)
-    elif args.web:
-        given = {"texts": inputs.texts(args.texts)} if args.texts else {}
-        images = inputs.matching_files(args.images or ())
-        more = {"quantization": quantization, "images": images, "runtime": args.runtime or ()}
-        more["max_patches"] = args.max_patches
-        more |= {name: getattr(args, name) for name in _FACE}
-        measured = web(model, args.out, **more, **given, **shared)
-    else:
-        images = calibration_images(model, args, left_out) if args.calibration else None
-        more = {"quantization": quantization, "calibration": images, "batch": args.batch}
-        more |= {
-            "min_runtime": args.min_runtime or MIN_RUNTIMES[-1],
-            "max_patches": args.max_patches,
-        }
-        measured = tflite(model, args.out, **more, **shared)
+        given["parts"] = args.parts.split(",") if args.parts else _all_parts(model)
+        given["exif"] = not given.pop("no_exif", False)
+    if args.tflite:
+        given = {k: v for k, v in given.items() if k not in ("max_pixels", "strict")}
+    if args.calibration:
+        given["calibration"] = calibration_images(model, args, left_out)
+    if args.images:
+        given["images"] = inputs.matching_files(args.images)
+    if args.texts:
+        given["texts"] = inputs.texts(args.texts)
+    export = getattr(importlib.import_module("lit_tf.export"), kind)
+    measured = export(model, args.out, source=source, **given)
     if args.json:
-        printing.print_json(measured)
+        printing.print_json(measured | ({"left_out": left_out} if args.calibration else {}))
         return 0
     _print(measured)
     print(f"Wrote and verified {os.path.abspath(args.out)}")
@@ -183,8 +155,8 @@ def calibration_images(model, args, left_out):
     model.tower("image")
     paths = inputs.matching_files(args.calibration)
     failed = None if args.strict else left_out.add
-    options = {"max_pixels": args.max_pixels, "max_patches": args.max_patches, "failed": failed}
-    images = samples.prepared(model, paths, **options)
+    options = {"max_pixels": args.max_pixels or MAX_PIXELS, "max_patches": args.max_patches}
+    images = samples.prepared(model, paths, failed=failed, **options)
     left_out.report(len(paths))
     return images
 

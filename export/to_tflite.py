@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.errors import ExportError, extra
+from lit_tf.errors import ExportError, extra, positive_integer
 from lit_tf.model import LitModel
 from lit_tf.texts import vocabularies
 from lit_tf.towers.layers import tracing_for_tflite
@@ -71,8 +71,7 @@ def tflite(
     ):
         if value not in known:
             raise ExportError(f"{name} must be one of {', '.join(known)}; found {value!r}")
-    if batch is not None and (not isinstance(batch, int) or batch < 1):
-        raise ExportError(f"batch must be a positive integer or None; found {batch!r}")
+    batch = None if batch is None else positive_integer(batch, "batch", ExportError)
     samples.check_preprocessing(model)
     options = {"quantization": quantization, "batch": batch, "min_runtime": min_runtime}
     has_image = model.image_tower is not None

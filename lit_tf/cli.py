@@ -44,11 +44,13 @@ COMMANDS = {
     "tpu-preflight": ("whether a run fits on a TPU, without one", "lit_tf.training.preflight.cli"),
 }
 
-
+# Arguments of any number, which Python before 3.12.8 and 3.13.1 gives nothing behind an option.
+ANY_NUMBER = {"index": "sources", "search": "texts"}
 # What an interrupted command has kept; others have written nothing.
 KEPT = {
     "index": "pictures that were embedded are in the index; the same command goes on",
     "precompute": "shards that were finished are kept; the same command goes on",
+    "search": "copies that were finished are kept; the same command goes on",
     "train": "the checkpoints in its workdir are kept; the same command goes on",
 }
 
@@ -115,6 +117,9 @@ def main(argv=None) -> int:
     command = next((a for a in argv if not a.startswith("-")), None)
     try:
         args, unknown = build_parser(command).parse_known_args(argv)
+        if unknown and command in ANY_NUMBER and not any(a.startswith("-") for a in unknown):
+            getattr(args, ANY_NUMBER[command]).extend(unknown)
+            unknown = []
         if unknown:  # argparse itself would show the usage of lit-tf, not of the subcommand
             args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
         code = args.run(args)

@@ -19,7 +19,7 @@ import lit_tf
 from lit_tf.errors import ExportError, extra
 from lit_tf.files import printable, sha256
 from lit_tf.images import preprocessing
-from lit_tf.images.formats import IMAGE_SUFFIXES
+from lit_tf.images.browsers import for_browsers
 from lit_tf.model import LitModel
 from lit_tf.zero_shot import get_templates
 
@@ -247,13 +247,13 @@ def _file(path) -> dict:
 
 
 def _examples(folder, images) -> list[dict[str, str]]:
-    """Copies the example pictures under numbers; returns their names, as labels, and files."""
+    """Writes the example pictures under numbers; returns their names, as labels, and files."""
     (folder / "examples").mkdir()
     found = []
     for i, path in enumerate(map(pathlib.Path, images), 1):
-        suffix = path.suffix.lower() if path.suffix.lower() in IMAGE_SUFFIXES else ""
-        shutil.copyfile(path, folder / "examples" / f"{i}{suffix}")
-        found.append({"name": printable(path.name), "file": f"examples/{i}{suffix}"})
+        data, kind = for_browsers(path.read_bytes(), printable(path))
+        (folder / "examples" / f"{i}.{kind}").write_bytes(data)
+        found.append({"name": printable(path.name), "file": f"examples/{i}.{kind}"})
     return found
 
 

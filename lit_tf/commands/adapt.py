@@ -8,7 +8,8 @@ import numpy as np
 from lit_tf.commands import common, outputs, printing
 from lit_tf.commands.inputs import checkpoint_files
 from lit_tf.errors import ConfigError, DataError
-from lit_tf.images.formats import IMAGE_SUFFIXES
+from lit_tf.images.formats import is_systems
+from lit_tf.search.paths import Walk
 
 _MANY = 4  # held-out pictures a class; of fewer, the share is chosen by cross-validation
 
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--shots is {args.shots}; expected at least 1")
     if args.out and not args.out.endswith(".npz"):
         raise ConfigError(f"--out {args.out}: expected a name that ends in .npz")
-    names, paths, labels = _pictures(args.folder)
+    names, paths, labels, walk = _pictures(args.folder)
     read = [*checkpoint_files(args.checkpoint, args.vocab), *paths]
     outputs.check_output_files([args.out], read)
     from lit_tf import few_shot, zero_shot
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     answer: dict = {"accuracy": found, "share": made["mixed"].share, "images": len(measuring)}
     if args.json:
         answer |= {"classes": names, "chosen": len(chosen), "left_out": left_out}
+        answer |= {"passed_over": walk.passed_over}
         printing.print_json(answer)
         return 0
     printing.print_table([("", "accuracy"), *((k, f"{100 * v:.1f} %") for k, v in found.items())])
@@ -77,13 +79,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _pictures(folder):
     """Returns class names, the paths of all pictures, and their labels int64 (N,)."""
-    found = {}
-    for path in sorted(pathlib.Path(folder).glob("[!.@]*/**/[!.]*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            found.setdefault(path.relative_to(folder).parts[0], []).append(str(path))
+    walk, found = Walk(), {}
+    for path in filter(pathlib.Path.is_dir, sorted(pathlib.Path(folder).glob("[!.]*"))):
+        if not is_systems(path.name) and (paths := sorted(walk.pictures([path]))):
+            found[path.name] = paths
+    printing.report_walk(walk)
     if len(found) < 2:
         raise DataError(
             f"{folder} holds {len(found)} folders with pictures; expected one for each class"
         )
     counts = [len(paths) for paths in found.values()]
-    return list(found), sum(found.values(), []), np.repeat(np.arange(len(found)), counts)
+    return list(found), sum(found.values(), []), np.repeat(np.arange(len(found)), counts), walk

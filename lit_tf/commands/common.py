@@ -68,6 +68,11 @@ def add(parser, *names, **changed):
         parser.add_argument(f"--{name}", **{**OPTIONS[name], **changed})
 
 
+def add_several(parser, name, metavar, text, **options):
+    """Adds an option that takes several values at once, and may be repeated for more."""
+    parser.add_argument(name, nargs="+", action="extend", metavar=metavar, help=text, **options)
+
+
 def add_checkpoint(parser):
     """Adds the checkpoint and its vocabulary."""
     parser.add_argument("checkpoint", metavar="CKPT", help="a name, a path or an address")

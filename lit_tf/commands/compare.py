@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--images", "GLOB", "image files, or patterns of them"),
         ("--texts", "TEXT", "texts; @FILE stands for its lines"),
     ):
-        parser.add_argument(name, nargs="+", required=True, metavar=metavar, help=text)
+        common.add_several(parser, name, metavar, text, required=True)
     parser.add_argument("--plot", metavar="OUT.png", help="draw a heat map with thumbnails")
     common.add(parser, "strict", "json")
 

@@ -15,9 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf embed`."""
     common.add_model(parser)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--images", nargs="+", metavar="GLOB", help="image files, or patterns of them"
-    )
+    common.add_several(what, "--images", "GLOB", "image files, or patterns of them")
     what.add_argument(
         "--texts", metavar="FILE", help="file with one text per line, UTF-8; - is standard input"
     )
@@ -44,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
     left_out = common.LeftOut()
     if args.images:
         paths, embeddings, left_out = common.encode_images(common.load(args), paths, args)
-        arrays = {"embeddings": embeddings, "paths": np.array(paths)}
+        arrays = {"embeddings": embeddings, **_packed("path", paths)}
     else:
         texts = inputs.read_texts(args.texts)
         embeddings = common.encode_texts(common.load(args), texts)
-        arrays = {"embeddings": embeddings, **_packed(texts)}
+        arrays = {"embeddings": embeddings, **_packed("text", texts)}
     if args.format == "npz":
         with files.replacing(args.out) as file:
             np.savez(file, **arrays)
@@ -67,15 +65,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _packed(texts):
+def _packed(name, texts):
     """Returns texts as their UTF-8 bytes, one after the other, and where each begins and ends.
 
     An array of strings would be as wide as its longest, four bytes a character.
     """
-    data = [text.encode() for text in texts]
+    data = [text.encode("utf-8", "surrogateescape") for text in texts]  # a path may be any bytes
     return {
-        "text_bytes": np.frombuffer(b"".join(data), np.uint8),
-        "text_offsets": np.cumsum([0, *map(len, data)], dtype=np.int64),  # (N + 1,)
+        f"{name}_bytes": np.frombuffer(b"".join(data), np.uint8),
+        f"{name}_offsets": np.cumsum([0, *map(len, data)], dtype=np.int64),  # (N + 1,)
     }
 
 

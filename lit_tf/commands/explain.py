@@ -9,7 +9,8 @@ from lit_tf.errors import extra
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf explain`."""
-    common.add_model(parser)
+    common.add_checkpoint(parser)
+    common.add(parser, "resolution", "dtype", "max-pixels", "preprocessing")
     parser.add_argument("image", metavar="IMAGE", help="an image file")
     parser.add_argument("text", metavar="TEXT", help='what to look for, such as "a dog"')
     parser.add_argument(
@@ -25,10 +26,12 @@ def run(args: argparse.Namespace) -> int:
     with extra("demo"):
         import matplotlib  # noqa: F401  rather missing now than after the work
     from lit_tf import plots
+    from lit_tf.images import preprocessing
 
     model = common.load(args)
-    relevance = plots.attention_map(model, args.image, args.text, args.plot)
-    cosine = float((model.encode_image([args.image]) @ model.encode_text([args.text]).T)[0, 0])
+    image = preprocessing.to_uint8(args.image, max_pixels=args.max_pixels)
+    relevance = plots.attention_map(model, image, args.text, args.plot)
+    cosine = float((model.encode_image([image]) @ model.encode_text([args.text]).T)[0, 0])
     if args.json:
         printing.print_json({"cosine": cosine, "relevance": relevance.tolist()})
         return 0

@@ -3,12 +3,12 @@
 import argparse
 import dataclasses
 import importlib
+import os
 import sys
 
 from lit_tf.commands import common, inputs, outputs, printing
 from lit_tf.errors import ConfigError
 from lit_tf.files import printable
-from lit_tf.images.formats import MORE_FORMATS, OPTIONAL_SUFFIXES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--db", required=True, metavar="DIR", help="folder of the index, such as pictures.lance"
     )
-    exclude: dict = {"nargs": "+", "default": [], "metavar": "PATTERN"}
-    parser.add_argument("--exclude", help="names to pass over, or paths with a slash", **exclude)
+    exclude = "names to pass over, or paths with a slash"
+    common.add_several(parser, "--exclude", "PATTERN", exclude, default=[])
     for name, text in (
         ("prune", "delete pictures that are gone, unless nothing is left of their folder"),
         ("prune-all", "delete all that are gone; without their drive, whole folders are"),
@@ -35,10 +35,19 @@ def run(args: argparse.Namespace) -> int:
     """Runs `lit-tf index`; run it again to add what is new, or after an interruption."""
     read = [*inputs.checkpoint_files(args.checkpoint, args.vocab), *args.sources]
     outputs.check_output_folder(args.db, read)
+    from lit_tf.search import index
+    from lit_tf.search.paths import Source
+
+    sources = [Source.of(source) for source in args.sources]
+    for path in map(os.path.abspath, filter(os.path.isdir, args.exclude)):
+        if not any(source.covers(path) for source in sources):
+            raise ConfigError(
+                f"--exclude took {printable(path)}, which is in no folder to index: write all "
+                f"FOLDERs before --exclude, or '*/{printable(os.path.basename(path))}' for folders "
+                "of this name everywhere"
+            )
     if not args.sources and not args.reembed:
         raise ConfigError("no folder of pictures was given")
-    from lit_tf.search import index
-
     embed = None
     if args.engine == "beam":
         beam = importlib.import_module("lit_tf.training.precompute.pictures")
@@ -62,7 +71,9 @@ def _print(args, report):
             value[name] = [{"path": path, "reason": reason} for path, reason in value[name]]
         printing.print_json(value)
         return
-    _print_left_out(report)
+    printing.report_walk(report)
+    for _, reason in report.failures:
+        print(f"not a picture: {reason}", file=sys.stderr)
     unchanged = report.found - report.new - report.changed
     print(
         f"{report.found} pictures: {report.new} new, {report.changed} changed, {unchanged} as "
@@ -78,16 +89,3 @@ def _print(args, report):
         print(f"{count} were in {printable(place)}, where nothing is left", end=". ")
         print("If its drive is mounted, --prune-all deletes them from the index")
     print(f"{args.db}: {report.rows} pictures")
-
-
-def _print_left_out(report):
-    """Prints to standard error what was not indexed."""
-    counts = report.passed_over.items()
-    endings = ", ".join(f"{n} {printable(ending) or 'without an ending'}" for ending, n in counts)
-    if endings:
-        hint = f" ({MORE_FORMATS})" if not OPTIONAL_SUFFIXES.isdisjoint(report.passed_over) else ""
-        print(f"passed over, not read by their ending: {endings}{hint}", file=sys.stderr)
-    for path, reason in report.problems:
-        print(f"left out: {printable(path)}: {reason}", file=sys.stderr)
-    for _, reason in report.failures:
-        print(f"not a picture: {reason}", file=sys.stderr)

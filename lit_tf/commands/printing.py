@@ -1,7 +1,11 @@
 """How commands print: tables, JSON, progress, and what a model does not read of a text."""
 
+import collections
 import json
 import sys
+
+from lit_tf.files import printable
+from lit_tf.images.formats import MORE_FORMATS, OPTIONAL_SUFFIXES
 
 
 def progress(unit, items=None, **options):
@@ -34,6 +38,17 @@ def print_table(rows, right=(), *, ruled=False):
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
+
+
+def report_walk(walk):
+    """Says on standard error what a `Walk`, or a report with the same fields, has not taken."""
+    counts = collections.Counter(walk.passed_over).most_common()
+    endings = ", ".join(f"{n} {printable(ending) or 'without an ending'}" for ending, n in counts)
+    if endings:
+        hint = f" ({MORE_FORMATS})" if not OPTIONAL_SUFFIXES.isdisjoint(walk.passed_over) else ""
+        print(f"passed over, not read by their ending: {endings}{hint}", file=sys.stderr)
+    for path, reason in walk.problems:
+        print(f"left out: {printable(path)}: {reason}", file=sys.stderr)
 
 
 def report_cut(model, texts):

@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "texts", nargs="*", metavar="TEXT", help="what the pictures show; several are averaged"
     )
-    several: dict = {"nargs": "+", "default": []}
-    parser.add_argument("--like", metavar="IMAGE", help="pictures that they look like", **several)
-    parser.add_argument("--minus", metavar="TEXT", help="what they do not show", **several)
+    like = "pictures that they look like"
+    common.add_several(parser, "--like", "IMAGE", like, default=[])
+    common.add_several(parser, "--minus", "TEXT", "what they do not show", default=[])
     common.add(parser, "templates")
     parser.add_argument("--top", type=int, default=20, help="pictures to find (default 20)")
     parser.add_argument(
@@ -56,14 +56,18 @@ def run(args: argparse.Namespace) -> int:
 
         store = pictures.store
         write_page(args.html, _question(args), found, store.rows, store.model.checkpoint)
+    left_out = []
     if args.copy_to:
         from lit_tf.search.copies import copy_pictures
 
-        for path, reason in copy_pictures([picture.path for picture in found], args.copy_to):
+        failures = copy_pictures([picture.path for picture in found], args.copy_to)
+        left_out = [{"path": path, "reason": reason} for path, reason in failures]
+        for path, reason in failures:
             print(f"not copied: {printable(path)}: {reason}", file=sys.stderr)
     if args.json:
         answer = [{k: v for k, v in vars(p).items() if k != "thumbnail"} for p in found]
-        printing.print_json({"question": _question(args), "found": answer})
+        value = {"question": _question(args), "found": answer}
+        printing.print_json(value | ({"left_out": left_out} if args.copy_to else {}))
     elif args.paths0:
         sys.stdout.buffer.write(b"".join(os.fsencode(p.path) + b"\0" for p in found))
     else:

@@ -7,7 +7,6 @@ still is in the index.
 
 import collections
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -17,10 +16,9 @@ import socket
 import threading
 
 import numpy as np
-import PIL.Image
 
 from lit_tf.errors import ConfigError, LitError, extra
-from lit_tf.images import preprocessing
+from lit_tf.images.browsers import for_browsers
 from lit_tf.search.copies import copy_pictures
 from lit_tf.search.paths import from_stored, to_stored
 from lit_tf.search.query import Searcher
@@ -39,14 +37,6 @@ _FILES = {"": "browse.html", "browse.js": "browse.js", "browse.css": "browse.css
 PAGE = 60  # pictures that the page asks for at once
 _MOST = 3000  # pictures of one answer
 _THUMBNAILS = 5000  # kept in memory, some 40 MB
-# How files begin that every browser shows. Others are shown as JPEGs.
-_SHOWN = {
-    "image/jpeg": rb"\xff\xd8",
-    "image/png": rb"\x89PNG",
-    "image/gif": rb"GIF8",
-    "image/webp": rb"RIFF....WEBP",
-    "image/avif": rb"....ftypavi[fs]",
-}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; "
     "frame-ancestors 'none'; form-action 'none'",
@@ -153,13 +143,8 @@ class Browser:
                 data = file.read()
         except OSError as e:
             raise ConfigError(f"the picture cannot be read: {e.strerror}") from e
-        for kind, pattern in _SHOWN.items():
-            if re.match(pattern, data, re.S):
-                return Response(data, media_type=kind)
-        made = io.BytesIO()
-        pixels = preprocessing.to_uint8(data, "The picture")
-        PIL.Image.fromarray(pixels).save(made, "JPEG", quality=90)
-        return Response(made.getvalue(), media_type="image/jpeg")
+        data, kind = for_browsers(data, "The picture")
+        return Response(data, media_type=f"image/{kind}")
 
     async def _copy(self, request):
         try:

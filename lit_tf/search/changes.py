@@ -3,11 +3,11 @@
 import collections
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Iterable
 
 from lit_tf.errors import extra
+from lit_tf.files import sha256
 from lit_tf.search.paths import Source, Walk, from_stored, to_stored
 from lit_tf.search.store import Store
 
@@ -39,7 +39,7 @@ def compare(store: Store | None, sources: Iterable, walk: Walk) -> Changes:
             continue
         except OSError as e:
             walk.problems.append((path, str(e.strerror)))
-    todo = [path for path, found in seen.items() if known.get(path) != found]
+    todo = [p for p, found in seen.items() if known.get(p) != found or not os.access(p, os.R_OK)]
     unseen = {path: found for path, found in known.items() if path not in seen}
     moved = _moved(store, {path: seen[path] for path in todo if path not in known}, unseen)
     for old in moved.values():
@@ -86,8 +86,7 @@ def _is_moved(path, old, digest):
     if not _is_gone(old):
         return os.path.realpath(path) == os.path.realpath(old)
     try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest() == digest
+        return sha256(path) == digest
     except OSError:
         return False
 
@@ -107,15 +106,18 @@ def _gone(seen, unseen, sources, walk):
         if all(walk.excludes(path, source.root) for source in covering):
             gone.append(path)
         elif _is_gone(path):
-            place = emptied(os.path.dirname(path))
-            if place is None and not any(s in alive or s.root == path for s in covering):
-                place = covering[0].name
+            place, source = emptied(os.path.dirname(path)), covering[0]
+            # A file that was named alone has nothing else that could be left of its source.
+            alone = source.root == path and os.path.isdir(os.path.dirname(path))
+            inner = {other for other in covering if other.root == source.root}
+            if place is None and not alone and alive.isdisjoint(inner):
+                place = source.name
             (gone if place is None else doubtful[place]).append(path)
     return gone, dict(doubtful)
 
 
 def _covering(path, by_root):
-    """Yields the sources that cover a path."""
+    """Yields the sources that cover a path, the innermost first."""
     root, inner = path, None
     while root != inner:
         yield from (source for source in by_root.get(root, ()) if source.covers(path))

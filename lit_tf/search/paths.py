@@ -8,6 +8,7 @@ restored exactly. All other paths are stored unchanged.
 import collections
 import dataclasses
 import fnmatch
+import functools
 import glob
 import os
 import re
@@ -84,10 +85,7 @@ class Walk:
         self.passed_over: collections.Counter[str] = collections.Counter()
         self.problems: list[tuple[str, str]] = []  # (path, reason) of folders that were not entered
         self._entered: set[tuple[int, int]] = set()
-        self._exclude = [
-            os.path.abspath(os.path.expanduser(p)) if os.sep in p.rstrip(os.sep) else p.rstrip("/")
-            for p in exclude
-        ]
+        self._exclude = [_whole(pattern.rstrip(os.sep)) for pattern in exclude]
 
     def excludes(self, path: str, root: str) -> bool:
         """Whether a path is passed over where it, or a folder of it below `root`, is excluded."""
@@ -105,14 +103,14 @@ class Walk:
     def pictures(
         self, sources: Iterable[str | os.PathLike | Source], known: Iterable[str] = ()
     ) -> Iterator[str]:
-        """Yields the absolute paths of the pictures in folders, and of files, each once.
+        """Yields the absolute paths of pictures in folders, and of files, each once.
 
         Files and folders whose name begins with a dot are left out, and the system's folders. A
         link to a folder is followed after all real folders of its source. Each folder is entered
         once, so loops end. A source that names a file, itself or as a pattern, may name a file of
         any ending. One that does not exist is refused, unless it is about `known` paths.
         """
-        seen = set()
+        seen, real = set(), functools.cache(os.path.realpath)
         for source in sources:
             source = source if isinstance(source, Source) else Source.of(source)
             paths = source.existing()
@@ -123,8 +121,9 @@ class Walk:
                 )
             for path in paths:
                 for file in () if self.excludes(path, source.root) else self._named(path):
-                    if file not in seen:
-                        seen.add(file)
+                    folder, name = os.path.split(file)
+                    if (key := (real(folder), name)) not in seen:
+                        seen.add(key)
                         yield file
 
     def _named(self, path):
@@ -170,6 +169,13 @@ class Walk:
                 else:
                     self.problems.append((entry.path, "a broken link, or not a file"))
             waiting.extend(reversed(inner))
+
+
+def _whole(pattern):
+    """Returns a pattern of names as it is, and of paths as an absolute one, or one of any start."""
+    if os.sep not in pattern or pattern.startswith("*"):
+        return pattern
+    return os.path.abspath(os.path.expanduser(pattern))
 
 
 def _is(question):

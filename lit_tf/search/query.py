@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lit_tf import zero_shot
-from lit_tf.errors import ConfigError, DataError, extra
+from lit_tf.errors import ConfigError, DataError, extra, positive_integer
 from lit_tf.loading import load
 from lit_tf.search.paths import from_stored
 from lit_tf.search.store import FACTS, Model, Store
@@ -149,8 +149,7 @@ class Searcher:
             DataError: the condition or a template cannot be used, or another model made the index.
             ConfigError: there is no question.
         """
-        if not isinstance(top, int) or top < 1:
-            raise ConfigError(f"top is {top!r}; expected a whole number of at least 1")
+        positive_integer(top, "top", ConfigError)
         texts, minus = _listed(texts), _listed(minus)
         vector = self.embed(texts, images, minus, templates)
         found = self.answer(vector, top=top, exact=exact, where=where)

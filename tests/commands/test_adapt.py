@@ -63,6 +63,23 @@ def test_a_picture_that_cannot_be_read_is_left_out_with_its_class(
     assert "not one picture of blue can be read" in capsys.readouterr().err
 
 
+def test_what_systems_keep_is_no_class_and_what_is_not_read_is_counted(
+    checkpoint, pictures, tmp_path, capsys
+):
+    root = shutil.copytree(pictures, tmp_path / "p")
+    inner = ("@eaDir", "red/@eaDir/x", "red/.thumbs")
+    for name in ("__MACOSX", "#recycle", "$RECYCLE.BIN", "lost+found", ".git", *inner):
+        shutil.copytree(pictures / "red", root / name)
+    for name in ("red/a.raw2", "red/b.RAW2", "blue/notes.txt", "top.txt"):
+        (root / name).touch()
+    assert main(["adapt", str(checkpoint), str(root), "--shots", "3", "--json"]) == 0
+    told, said = capsys.readouterr()
+    found = json.loads(told)
+    assert found["classes"] == ["blue", "green", "red"] and found["images"] == 13
+    assert found["passed_over"] == {".txt": 1, ".raw2": 2}
+    assert "passed over, not read by their ending: 2 .raw2, 1 .txt" in said
+
+
 def test_another_image_tower_is_refused(fixtures, pictures, classifier, capsys):
     command = ["classify", fixtures / "bv_scan_tiny.npz", pictures / "red" / "0.png"]
     assert main(list(map(str, [*command, "--classes", classifier]))) == 2

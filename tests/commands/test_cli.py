@@ -195,7 +195,8 @@ def test_an_unknown_option_is_met_with_the_usage_of_its_command(capsys):
     ("command", "kept"),
     [
         (["info", "LiT-digits"], "no output was written"),
-        (["index", "LiT-digits", "photos", "--db", "db"], "in the index; the same command goes on"),
+        (["index", "LiT-digits", "--db", "db", "photos"], "in the index; the same command goes on"),
+        (["search", "db", "a cat", "--copy-to", "x"], "copies that were finished are kept"),
     ],
 )
 def test_an_interrupted_command_says_what_is_kept(command, kept, monkeypatch, capsys):

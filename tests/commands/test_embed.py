@@ -15,10 +15,10 @@ import lit_tf
 from lit_tf import cli
 
 
-def texts_of(arrays):
-    """Returns the texts of a file, as docs/cli.md reads them."""
-    data, at = arrays["text_bytes"].tobytes(), arrays["text_offsets"]
-    return [data[a:b].decode() for a, b in itertools.pairwise(at)]
+def texts_of(arrays, name="text"):
+    """Returns the texts or paths of a file, as docs/cli.md reads them."""
+    data, at = arrays[f"{name}_bytes"].tobytes(), arrays[f"{name}_offsets"]
+    return [os.fsdecode(data[a:b]) for a, b in itertools.pairwise(at)]
 
 
 def test_a_long_text_makes_no_other_text_wide(run, checkpoint, tmp_path):
@@ -36,12 +36,12 @@ def test_embed_writes_the_references_embeddings(
 ):
     out = tmp_path / "out.npz"
     found = run("embed", checkpoint, "--images", photos / "*.png", "-o", out, "--json")
-    arrays = ["embeddings", "paths"]
+    arrays = ["embeddings", "path_bytes", "path_offsets"]
     assert found == {"path": str(out), "count": 5, "width": 48, "arrays": arrays, "left_out": []}
     with np.load(out) as arrays:
         expected = reference("towers")["lit_bert_tiny/zimg"]
         np.testing.assert_allclose(arrays["embeddings"], expected, atol=1e-6, rtol=0)
-        assert arrays["paths"].tolist() == [str(photos / f"{i}.png") for i in range(5)]
+        assert texts_of(arrays, "path") == [str(photos / f"{i}.png") for i in range(5)]
     # One text a line: those that hold a line end cannot stand in a file.
     rows = [i for i, t in enumerate(fixture_module.TEXTS) if "\n" not in t and "\0" not in t]
     texts = [fixture_module.TEXTS[i] for i in rows]
@@ -97,7 +97,7 @@ def test_embed_leaves_out_names_and_counts_what_it_cannot_read(
     assert [line.startswith("left out: ") for line in left_out.splitlines()] == [True, True]
     assert "/c.png" in left_out and "/d\\xfe.png" in left_out
     with np.load(out) as arrays:
-        read = arrays["paths"].tolist()
+        read = texts_of(arrays, "path")
         assert [os.fsencode(path).split(b"/")[-1] for path in read] == [b"a.png", b"b\xff.png"]
         expected = lit_tf.load(checkpoint).encode_image(read)
         np.testing.assert_allclose(arrays["embeddings"], expected, atol=1e-6)

@@ -207,8 +207,9 @@ def test_impossible_requests_are_refused_and_leave_nothing(digits, tmp_path):
         tflite(digits, tmp_path / "x", quantization="int8", calibration=np.zeros((0, 9, 9, 3)))
     with pytest.raises(ExportError, match="min_runtime must be one of 2.14, 2.16"):
         tflite(digits, tmp_path / "x", min_runtime="2.9")
-    with pytest.raises(ExportError, match="batch must be a positive integer"):
-        tflite(digits, tmp_path / "x", batch=0)
+    for batch in (0, True, 1.5):
+        with pytest.raises(ExportError, match="batch must be a positive integer"):
+            tflite(digits, tmp_path / "x", batch=batch)
     assert not list(tmp_path.iterdir())
 
 
@@ -249,7 +250,9 @@ def test_tokenizer_vectors_are_up_to_date():
     assert os.path.getsize(maker.PATH) < 50_000
 
 
-def test_calibration_leaves_out_photos_that_cannot_be_read(fixture_module, fixtures, tmp_path):
+def test_calibration_leaves_out_photos_that_cannot_be_read(
+    fixture_module, fixtures, tmp_path, monkeypatch, capsys
+):
     from lit_tf.commands.common import LeftOut
     from lit_tf.export import cli
 
@@ -266,6 +269,13 @@ def test_calibration_leaves_out_photos_that_cannot_be_read(fixture_module, fixtu
     np.testing.assert_array_equal(pixels, expected)
     np.testing.assert_array_equal(samples.resized(model, pixels), expected)  # as tflite takes them
     assert [found["path"] for found in left_out] == [bad]
+    monkeypatch.setattr("lit_tf.export.tflite", lambda *args, **options: {"a.tflite": options})
+    export = ["export", "LiT-digits", str(tmp_path / "out"), "--tflite", "--json"]
+    assert main([*export, "--calibration", *calibration, "--max-pixels", "1000000"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [found["path"] for found in answer["left_out"]] == [bad]
+    assert set(answer["a.tflite"]) == {"calibration", "source"}
+    assert main(export) == 0 and "left_out" not in json.loads(capsys.readouterr().out)
     with pytest.raises(ImageError, match="xff"):
         args.strict = True
         cli.calibration_images(model, args, LeftOut())

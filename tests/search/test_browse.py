@@ -1,5 +1,6 @@
 """The page that `lit-tf browse` serves: only to itself, only pictures of the index; in Chromium."""
 
+import errno
 import http.client
 import io
 import json
@@ -238,6 +239,22 @@ def test_copies_and_names_ended_by_nul(folder, command, tmp_path, settings):
     assert (copies / os.path.basename(found[0])).read_bytes() == b"another"
     assert "cannot be made" in command(*ask, "--copy-to", tmp_path / "no" / "x", code=2)
     assert np.all([os.path.exists(path) for path in found])
+    answer = command(*ask, "--copy-to", copies, "--json")
+    assert answer["left_out"] == []
+
+
+def test_what_could_not_be_copied_is_in_the_json_too(folder, command, tmp_path, monkeypatch):
+    from lit_tf.search import copies
+
+    def full(path, partial):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(copies.shutil, "copy2", full)
+    ask = ["search", folder / "db", "a cat", "--top", 2, "--copy-to", tmp_path / "c", "--json"]
+    answer = command(*ask)
+    reasons = {bad["path"]: bad["reason"] for bad in answer["left_out"]}
+    assert reasons == {p["path"]: "No space left on device" for p in answer["found"]}
+    assert command.err.count("not copied: ") == 2 and os.listdir(tmp_path / "c") == []
 
 
 def test_paths_for_xargs(folder, monkeypatch):

@@ -110,11 +110,16 @@ def test_folders_named_twice_give_one_row_a_picture_and_no_message(run, workspac
     folder, link = workspace / "pictures", workspace / "link"
     write_pictures(folder / "sub", [30])
     link.symlink_to(folder)
-    for sources in ([link], [folder / "sub", folder], [link, folder], [folder, folder / "sub"]):
+    for sources in (
+        *([link], [folder / "sub", folder], [link, folder], [folder, folder / "sub"]),
+        *([link / "*.png", folder], [folder, link / "000.png"], [link / "0*.png", link / "sub"]),
+        *([folder / "sub" / "*.png", folder, link / "sub" / "030.png"], [link, folder]),
+    ):
         report = run(*sources, prune=True)
         assert (report.rows, report.problems, report.deleted) == (11, [], 0), sources
         stored(workspace)
-    assert report.embedded == 0 and all("/link/" not in path for path in stored(workspace))
+        assert all("/link/" not in path for path in stored(workspace)) or sources[0] != folder
+    assert report.embedded == 0
 
 
 def test_what_systems_keep_and_what_is_excluded_is_passed_over(run, workspace, settings, command):
@@ -193,6 +198,59 @@ def test_pictures_in_a_folder_that_cannot_be_read_are_not_taken_for_gone(
     assert report.problems == [(closed, "Permission denied")]
 
 
+def test_the_innermost_folder_that_is_named_is_asked_whether_its_drive_is_there(run, workspace):
+    outer = workspace / "pictures"
+    drive = outer / "drive"
+    write_pictures(drive, [20, 21])
+    run(outer, drive)
+    shutil.rmtree(drive)
+    report = run(outer, drive, prune=True)
+    assert (report.doubtful, report.deleted, report.rows) == ({str(drive): 2}, 0, 12)
+    assert run(outer, prune=True).deleted == 2
+
+
+def test_a_file_named_alone_is_kept_where_its_folder_is_gone_too(run, workspace):
+    usb = workspace / "media" / "usb"
+    (lone, other), rest = write_pictures(usb, [20, 21]), workspace / "pictures"
+    run(rest, lone, other)
+    os.unlink(other)
+    assert run(lone, other, prune=True).deleted == 1
+    shutil.rmtree(usb)
+    (workspace / "media" / "another").touch()
+    report = run(rest, lone, prune=True)
+    assert (report.doubtful, report.deleted, report.rows) == ({lone: 1}, 0, 11)
+    assert run(lone, prune_all=True).deleted == 1
+
+
+def test_a_picture_that_may_no_longer_be_read_is_found_no_more(run, workspace, monkeypatch):
+    closed, access, read = str(workspace / "pictures" / "003.png"), os.access, open
+    run()
+
+    def denied(path, *args, **kwargs):
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed and access(path, mode))
+    monkeypatch.setattr("builtins.open", denied)
+    report = run()
+    assert [path for path, _ in report.failures] == [closed] and report.rows == 9
+
+
+def test_folders_after_an_exclusion_are_not_taken_for_one(workspace, settings, command):
+    folder = workspace / "pictures"
+    write_pictures(folder / "raw", [20])
+    write_pictures(workspace / "more" / "raw", [21])
+    start = ["index", settings.checkpoint, "--db", workspace / "db", "--json"]
+    for where in ([folder], []):
+        error = command(*start, *where, "--exclude", "raw", workspace / "more", code=2)
+        assert f"--exclude took {workspace / 'more'}" in error and "before --exclude" in error
+    given = [folder, workspace / "more", "--exclude", "raw", "00?.png"]
+    assert command(*start, *given)["found"] == 0
+    given = [folder, workspace / "more", "--exclude", "00?.png", "--exclude", folder / "raw"]
+    assert command(*start, *given)["found"] == 1
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "fits"),
     [
@@ -213,8 +271,13 @@ def test_a_source_covers_paths_that_do_not_exist(pattern, path, fits):
 
 
 def test_exclusions_are_of_names_and_of_whole_paths(tmp_path):
-    walk = Walk(["raw", "/a/b*/x.jpg", "IMG*"])
+    walk = Walk(["raw", "/a/b*/x.jpg", "IMG*", "*/thumbs/*", "**/deep/old"])
     for path, root, expected in [
+        ("/a/thumbs/x.jpg", "/a", True),
+        ("/a/b/thumbs/c/x.jpg", "/a", True),
+        ("/a/thumbs.jpg", "/a", False),
+        ("/c/deep/old/x.jpg", "/c", True),
+        ("/c/deep/older/x.jpg", "/c", False),
         ("/a/raw/x.jpg", "/a", True),
         ("/raw/x.jpg", "/raw", False),
         ("/a/bc/x.jpg", "/a", True),

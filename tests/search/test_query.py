@@ -94,9 +94,10 @@ def test_texts_and_pictures_are_averaged_and_minus_is_subtracted(pictures, model
         searcher.text("a cat", minus=["a cat"])
     with pytest.raises(ConfigError, match="no question"):
         searcher.find()
-    for top in (0, -1, 2.5, "3", None, float("nan")):
-        with pytest.raises(ConfigError, match="top is .*; expected a whole number"):
+    for top in (0, -1, 2.5, "3", None, float("nan"), True):
+        with pytest.raises(ConfigError, match="top must be a positive integer, found"):
             searcher.text("a cat", top=top)
+    assert len(searcher.text("a cat", top=np.int64(2))) == 2
 
 
 def test_a_condition_holds_for_all_that_is_found(pictures, model):
@@ -188,6 +189,14 @@ def test_an_empty_index_answers_that_there_is_nothing(tmp_path, settings, model,
     (tmp_path / "pictures").mkdir()
     assert index.update(tmp_path / "db", [tmp_path / "pictures"], settings).rows == 0
     assert search.open(tmp_path / "db", model).text("a cat") == []
+    write_pictures(tmp_path / "pictures", [1])
+    index.update(tmp_path / "db", [tmp_path / "pictures"], settings)
+    shutil.rmtree(tmp_path / "pictures")
+    (tmp_path / "pictures").mkdir()
+    start = ["index", settings.checkpoint, "--db", tmp_path / "db", tmp_path / "pictures"]
+    assert command(*start, "--prune-all", "--json")["deleted"] == 1
+    assert "No picture fits." in command("search", tmp_path / "db", "--top", 3, "a cat")
+    assert command("search", tmp_path / "db", "--json", "a cat", "a dog")["found"] == []
 
 
 def test_printed_answers_hold_no_thumbnail(pictures, model):

@@ -80,3 +80,5 @@ def test_explain_draws_the_parts_that_speak_for_the_text(tmp_path, capsys):
     seven = plots.attention_map(lit_tf.load("LiT-digits"), path, "seven")
     left = [r[:, :3].sum() / r.sum() for r in (relevance, seven)]
     assert left[0] > left[1]
+    assert main(["explain", "LiT-digits", path, "x", "--plot", str(plot), "--max-pixels", "9"]) == 2
+    assert "64 x 32 pixels" in capsys.readouterr().err

@@ -105,21 +105,34 @@ def test_options_of_another_kind_of_export_are_refused(tmp_path, capsys):
     assert cli.main(["export", "LiT-digits", out, "--web", "--parts", "image"]) == cli.ERROR
     assert cli.main(["export", "LiT-digits", out, "--tflite", "--texts", "a"]) == cli.ERROR
     assert "--texts does not go with --tflite" in capsys.readouterr().err
+    for option in (["--max-pixels", "9"], ["--templates", "clip"], ["--strict"]):
+        assert cli.main(["export", "LiT-digits", out, "--onnx", *option]) == cli.ERROR
+        assert f"{option[0]} does not go with --onnx" in capsys.readouterr().err
 
 
 def test_examples_are_numbered_and_keep_their_names_as_labels(tmp_path):
-    names = ["a.png", "2-a.png", "x/a.png", "50% #1?.JPG", "nothing", "odd.p#g"]
-    paths = [tmp_path / name for name in names]
+    kinds = {"a.png": "png", "2-a.png": "png", "x/a.png": "webp", "50% #1?.JPG": "jpeg"}
+    kinds |= {"nothing": "gif", "odd.p#g": "png"}
+    shown = [tmp_path / name for name in kinds]
+    # Browsers show no TIFF, and HEIC may hide behind any name: these become JPEGs.
+    others = {tmp_path / "b.tif": "tiff", tmp_path / "scan.png": "tiff", tmp_path / "c.bmp": "bmp"}
     (tmp_path / "x").mkdir()
-    for i, path in enumerate(paths):
-        path.write_bytes(b"%d" % i)
+    picture = PIL.Image.new("RGB", (4, 3), "red")
+    for path, kind in {**dict(zip(shown, kinds.values(), strict=True)), **others}.items():
+        picture.save(path, kind)
     (tmp_path / "site").mkdir()
-    found = web_site._examples(tmp_path / "site", paths)
-    files = [f"examples/{name}" for name in ("1.png", "2.png", "3.png", "4.jpg", "5", "6")]
-    assert [each["file"] for each in found] == files
-    assert [each["name"] for each in found] == [path.name for path in paths]
-    for i, name in enumerate(files):
-        assert (tmp_path / "site" / name).read_bytes() == b"%d" % i
+    found = web_site._examples(tmp_path / "site", [*shown, *others])
+    endings = [*kinds.values(), "jpeg", "jpeg", "jpeg"]
+    assert [each["file"] for each in found] == [
+        f"examples/{i}.{ending}" for i, ending in enumerate(endings, 1)
+    ]
+    assert [each["name"] for each in found] == [path.name for path in (*shown, *others)]
+    written = [tmp_path / "site" / each["file"] for each in found]
+    for path, copy in zip(shown, written, strict=False):
+        assert copy.read_bytes() == path.read_bytes()
+    for copy in written[len(shown) :]:
+        with PIL.Image.open(copy) as opened:
+            assert opened.format == "JPEG" and opened.size == (4, 3)
 
 
 def test_large_files_are_split_for_hosts_that_refuse_them(
