@@ -107,15 +107,26 @@ def replacing_folder(path):
 
 
 @contextlib.contextmanager
-def _locked(folder):
-    """Holds the lock of an unfinished folder; raises filelock.Timeout if another process does.
-
-    The system gives the lock back when the process ends, however it ends.
-    """
+def locked(path, error):
+    """Holds the lock of a local file, until the process ends at the latest; else raises `error`."""
     import filelock
 
+    lock = filelock.FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as e:
+        raise error from e
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    """Holds the lock of an unfinished folder; raises OSError if another process does."""
     file = folder.with_name(f"{folder.name}.lock")
-    with filelock.FileLock(file, timeout=0):
+    with locked(file, OSError(f"{folder} is in use")):
         try:
             yield
         finally:
@@ -127,9 +138,8 @@ def _remove_unfinished(path):
     start = f".{path.name}."
     for other in path.parent.iterdir():
         if other.name.startswith(start) and other.name.endswith(_UNFINISHED):
-            with contextlib.suppress(OSError):  # filelock.Timeout is one
-                with _locked(other):
-                    shutil.rmtree(other, ignore_errors=True)
+            with contextlib.suppress(OSError), _locked(other):
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _exchange(a, b):
@@ -150,6 +160,21 @@ def _exchange(a, b):
         old.rename(b)
         raise
     old.rename(a)
+
+
+def read_bytes(path) -> bytes:
+    """Returns the contents of a local or remote file; OSError if it cannot be read."""
+    path = os.fspath(path)
+    if "://" not in path:
+        return pathlib.Path(path).read_bytes()
+    import tensorflow as tf
+
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except tf.errors.OpError as e:
+        kind = FileNotFoundError if isinstance(e, tf.errors.NotFoundError) else OSError
+        raise kind(e.message) from e
 
 
 def parse_object(text: str | bytes, name) -> dict:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from lit_tf.errors import ImageError, LitError, positive_integer
-from lit_tf.files import printable
+from lit_tf.files import printable, read_bytes
 from lit_tf.images.arrays import as_bytes, as_rgb
 from lit_tf.images.decoding import decode, pil_pixels
 from lit_tf.images.decoding import decode_image as decode_image
@@ -154,7 +154,10 @@ def to_pixels(image: Any, name: str, max_pixels: int) -> np.ndarray | tf.Tensor:
     if isinstance(image, (str, os.PathLike)):
         image = os.fspath(image)
         name = f"{name} ({printable(image)})"
-        image = _read(image, name)
+        try:
+            image = read_bytes(image)
+        except (OSError, ValueError) as e:  # ValueError: no path at all
+            raise ImageError(f"{name} cannot be read: {e}") from None
     if isinstance(image, (bytes, bytearray, memoryview)):
         return decode(bytes(image), name, max_pixels)
     if hasattr(image, "convert") and hasattr(image, "mode"):  # PIL's, without importing it
@@ -179,20 +182,6 @@ def refuse_graphs(values: Any, error: type[LitError], what: str, instead: str) -
     """Raises the error in a graph and for a Keras input, where there are no values yet."""
     if not tf.executing_eagerly() or type(values).__name__ == "KerasTensor":
         raise error(f"{what} work outside of graphs only. In tf.data and tf.function, {instead}")
-
-
-def _read(path, name):
-    """Returns the bytes of a local or remote file."""
-    try:
-        if not path.isascii() and os.path.isfile(path):  # TensorFlow takes names in UTF-8 only
-            with open(path, "rb") as f:
-                return f.read()
-        if tf.io.gfile.isdir(path):
-            raise ImageError(f"{name} is a folder; expected an image file.")
-        with tf.io.gfile.GFile(path, "rb") as f:
-            return f.read()
-    except (OSError, tf.errors.OpError, UnicodeError, ValueError) as e:
-        raise ImageError(f"{name} cannot be read: {getattr(e, 'message', e)}") from None
 
 
 def checked_list(images: Any) -> Iterable[Any]:

@@ -20,6 +20,7 @@ import tensorflow_text as tf_text
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from lit_tf.errors import TokenizerError
+from lit_tf.files import read_bytes
 from lit_tf.sequences import to_list
 from lit_tf.texts import cleaning, vocabularies
 from lit_tf.texts.wordpiece import check_length, check_vocabulary, read_vocabulary
@@ -147,15 +148,10 @@ class BertTokenizer(_Tokenizer):
         super().__init__(length)
         if isinstance(vocab, (bytes, bytearray)):
             pieces = read_vocabulary(bytes(vocab))
-        elif isinstance(vocab, (str, os.PathLike)):
-            pieces = read_vocabulary(_read(vocab), os.fspath(vocab))
-        elif isinstance(vocab, Sequence):
+        elif isinstance(vocab, Sequence) and not isinstance(vocab, str):
             pieces = check_vocabulary(vocab)
         else:
-            raise TokenizerError(
-                f"A vocabulary is {type(vocab).__name__}; expected a path, the bytes of a file or "
-                "a list of pieces."
-            )
+            pieces = read_vocabulary(_read(vocab), vocab)
         self._data = "".join(f"{piece}\n" for piece in pieces).encode()
         self.vocab_size = len(pieces)
         self._cls = pieces.index("[CLS]")
@@ -356,14 +352,6 @@ def load_tokenizer(
 def _read(path):
     """Returns the bytes of a local or remote file."""
     try:
-        path = os.fspath(path)
-        if tf.io.gfile.isdir(path):
-            raise TokenizerError(f"{path} is a folder; expected a vocabulary file.")
-        with tf.io.gfile.GFile(path, "rb") as f:
-            return f.read()
-    except TypeError:
-        raise TokenizerError(
-            f"A vocabulary is {type(path).__name__}; expected a path or the bytes of a file."
-        ) from None
-    except tf.errors.OpError as e:
-        raise TokenizerError(f"Cannot read the vocabulary {path}: {e.message}") from None
+        return read_bytes(path)
+    except (OSError, TypeError) as e:
+        raise TokenizerError(f"Cannot read the vocabulary {path}: {e}") from None

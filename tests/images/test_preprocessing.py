@@ -279,7 +279,7 @@ BAD = {
     "7 GB": (png_declaring(50_000, 50_000), "cannot be decoded"),
     "absurd size": (png_declaring(2**31 - 1, 2**31 - 1), "cannot be decoded"),
     "no file": ("no/such/file.jpg", r"\(no/such/file.jpg\) cannot be read"),
-    "folder": (".", r"\(.\) is a folder"),
+    "folder": (".", r"\(.\) cannot be read: .*directory"),
     "NUL in path": ("a\0b", ".*cannot be read"),
     "None": (None, "is NoneType"),
     "number": (3.5, "is float"),

@@ -287,7 +287,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         load_tokenizer(tmp_path / "vocab.bin")
     with pytest.raises(TokenizerError, match="Unknown kind of tokenizer 'bpe'"):
         load_tokenizer(VOCAB, "bpe")
-    with pytest.raises(TokenizerError, match="is a folder"):
+    with pytest.raises(TokenizerError, match="Is a directory"):
         BertTokenizer(tmp_path)
     with pytest.raises(TokenizerError, match="A vocabulary is int"):
         BertTokenizer(5)
