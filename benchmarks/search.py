@@ -55,7 +55,7 @@ from lit_tf.model import LitModel
 from lit_tf.search import browse, index
 from lit_tf.search.query import Searcher
 from lit_tf.search.store import FACTS, Model, Store
-from lit_tf.texts.tokenizers import load_tokenizer
+from lit_tf.texts.tokenizers import BertTokenizer
 from lit_tf.training.digits.dataset import DigitPairs
 
 VIT = ViTConfig(
@@ -339,7 +339,7 @@ def measure_browse(folder, rows):
     (folder / "vocab.txt").write_text(
         "\n".join(short_texts.vocabulary([f"a photo of a {w}" for w in words], ()))
     )
-    tokenizer = load_tokenizer(folder / "vocab.txt", length=short_texts.LENGTH)
+    tokenizer = BertTokenizer(folder / "vocab.txt", short_texts.LENGTH)
     model = LitModel(LitConfig(image=None, text=short_texts.BERT), tokenizer)
     store = Store.create(folder / "browse.lance", Model.of(model, "random", None))
     noise = np.random.default_rng(0).integers(0, 256, (144, 192, 3), np.uint8)

@@ -8,6 +8,19 @@ model.classify(["cat.jpg"], ["cat", "dog"])
 import typing
 
 from lit_tf import lazy, serialized
+from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
+from lit_tf.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DownloadError,
+    ExportError,
+    ImageError,
+    LitError,
+    MissingPackageError,
+    TokenizerError,
+    TrainingError,
+)
 
 _HOMES = {
     "load": "loading",
@@ -16,39 +29,15 @@ _HOMES = {
     "from_upstream": "loading",
     "list_models": "checkpoints.registry",
     "LitModel": "model",
-    "LitConfig": "config",
-    "ViTConfig": "config",
-    "BertConfig": "config",
-    "TextTransformerConfig": "config",
-    "LitError": "errors",
-    "CheckpointError": "errors",
-    "ConfigError": "errors",
-    "DataError": "errors",
-    "DownloadError": "errors",
-    "ExportError": "errors",
-    "ImageError": "errors",
-    "MissingPackageError": "errors",
-    "TokenizerError": "errors",
-    "TrainingError": "errors",
 }
-__all__ = sorted([*_HOMES, "search"])
+__all__ = ["BertConfig", "CheckpointError", "ConfigError", "DataError", "DownloadError"]
+__all__ += ["ExportError", "ImageError", "LitConfig", "LitError", "LitModel", "MissingPackageError"]
+__all__ += ["TextTransformerConfig", "TokenizerError", "TrainingError", "ViTConfig"]
+__all__ += ["from_upstream", "list_models", "load", "save_huggingface", "save_npz", "search"]
 
 if typing.TYPE_CHECKING:  # the same names, for those who check types
     from lit_tf import search
     from lit_tf.checkpoints.registry import list_models
-    from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
-    from lit_tf.errors import (
-        CheckpointError,
-        ConfigError,
-        DataError,
-        DownloadError,
-        ExportError,
-        ImageError,
-        LitError,
-        MissingPackageError,
-        TokenizerError,
-        TrainingError,
-    )
     from lit_tf.loading import from_upstream, load, save_huggingface, save_npz
     from lit_tf.model import LitModel
 __version__ = "0.1.0"

@@ -15,9 +15,9 @@ import sys
 import traceback
 
 from lit_tf import __version__
-from lit_tf.commands.startup import lighten_keras
 from lit_tf.errors import LitError, plain
 from lit_tf.files import disk_error, printable
+from lit_tf.serialized import lighten_keras
 
 ERROR = 2  # exit code of what the user can put right; argparse's, too
 BUG = 1  # exit code of what is ours

@@ -14,7 +14,7 @@ import filelock
 import numpy as np
 import pytest
 
-from lit_tf.commands.startup import lighten_keras
+from lit_tf.serialized import lighten_keras
 
 lighten_keras()
 

@@ -9,7 +9,7 @@ from lit_tf.checkpoints import download
 from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import ConfigError
 from lit_tf.model import LitModel
-from lit_tf.texts.tokenizers import load_tokenizer, tokenizer_from_bytes
+from lit_tf.texts.tokenizers import tokenizer_from_bytes
 
 from .config import ModelConfig, TrainConfig, parse_sizes
 from .known_towers import BERT_VOCABULARY, BERTS, SIZES, TRANSFORMERS, known_tower
@@ -103,7 +103,7 @@ def text_config(
         raise ConfigError(f"model.text is {name!r}, which is an image tower")
     if vocab is not None:
         tokenizer_kind = "bert" if kind is BertConfig else "sentencepiece"
-        rows = load_tokenizer(download.resolve(vocab), tokenizer_kind, length).vocab_size
+        rows = tokenizer_from_bytes(tokenizer_kind, download.resolve(vocab), length).vocab_size
         if sizes.setdefault("vocab_size", rows) < rows:
             raise ConfigError(f"model.text {name!r} has fewer rows than {vocab} tokens ({rows})")
     elif default_rows is not None:

@@ -22,10 +22,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from lit_tf.errors import TokenizerError
 from lit_tf.files import read_bytes
 from lit_tf.sequences import to_list
-from lit_tf.texts import cleaning, vocabularies
+from lit_tf.texts import cleaning
 from lit_tf.texts.wordpiece import check_length, check_vocabulary, read_vocabulary
-
-KINDS = ("bert", "sentencepiece")
 
 
 def check_texts(texts: Any) -> tf.Tensor:
@@ -329,24 +327,9 @@ def tokenizer_from_bytes(
     preprocessing: str = "big_vision",
 ) -> BertTokenizer | SentencePieceTokenizer:
     """Makes a tokenizer of a vocabulary file's bytes, or of its path."""
-    if kind not in KINDS:
-        raise TokenizerError(f"Unknown kind of tokenizer {kind!r}; known are {', '.join(KINDS)}.")
     if kind == "bert":
         return BertTokenizer(data, length)
     return SentencePieceTokenizer(data, length, lowercase, preprocessing)
-
-
-def load_tokenizer(
-    path: str | os.PathLike, kind: str | None = None, length: int = 16, lowercase: bool = False
-) -> BertTokenizer | SentencePieceTokenizer:
-    """Reads NAME.txt (bert) or NAME.model (sentencepiece), local or gs://; `kind` if given."""
-    kind = kind or vocabularies.kind_of(os.fspath(path))
-    if kind is None:
-        raise TokenizerError(
-            f"The name {os.fspath(path)} does not tell the kind of vocabulary: expected .txt "
-            f"(bert) or .model (sentencepiece), or pass kind= one of {', '.join(KINDS)}."
-        )
-    return tokenizer_from_bytes(kind, os.fspath(path), length, lowercase)
 
 
 def _read(path):

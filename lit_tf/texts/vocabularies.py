@@ -27,12 +27,6 @@ def find(folder: pathlib.Path, stem: str, kind: str) -> pathlib.Path | None:
     return next((folder / n for n in names(stem, kind) if (folder / n).is_file()), None)
 
 
-def kind_of(path) -> str | None:
-    """Returns the kind of vocabulary that a file's name tells, or None."""
-    suffix = pathlib.PurePosixPath(path).suffix
-    return next((kind for kind, own in _SUFFIXES.items() if own == suffix), None)
-
-
 def find_huggingface(folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the vocabulary in a folder of Hugging Face's or open_clip's, or None."""
     models = [folder / name for name in ("spiece.model", "tokenizer.model")]

@@ -12,7 +12,7 @@ from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.contrastive.config import LossConfig, OptimizerConfig
 from lit_tf.contrastive.optimizers import Optimizer
 from lit_tf.contrastive.step import ReplicaStep, trainable_parameters
-from lit_tf.texts.tokenizers import load_tokenizer
+from lit_tf.texts.tokenizers import BertTokenizer
 
 from ..processes import finish, launch, worker
 
@@ -162,7 +162,7 @@ def test_a_loss_of_ones_own_is_saved_by_its_registered_name(tmp_path):
 
 @pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_strings_precision_and_whole_epochs(jit_compile, fixtures):
-    tokenizer = load_tokenizer(fixtures / "lit_bert_tiny.txt", "bert", 8)
+    tokenizer = BertTokenizer(fixtures / "lit_bert_tiny.txt", 8)
     text = dataclasses.replace(TEXT, vocab_size=tokenizer.vocab_size)
     config = LitConfig(IMAGE, text, token_length=8)
     model = lit_tf.LitModel(config, tokenizer, seed=3, dtype="mixed_bfloat16")

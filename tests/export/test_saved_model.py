@@ -23,10 +23,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 import lit_tf
 from lit_tf import files
 from lit_tf.cli import main
-from lit_tf.commands.startup import UNUSED_BY_KERAS
 from lit_tf.errors import ConfigError, ExportError
 from lit_tf.export import manifest, samples, saved_model, to_saved_model, verify, warmup
 from lit_tf.files import sha256
+from lit_tf.serialized import UNUSED_BY_KERAS
 
 from ..processes import finish, launch, worker
 

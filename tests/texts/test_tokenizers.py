@@ -22,7 +22,6 @@ from lit_tf.texts.tokenizers import (
     _CALLS_BEFORE_TRACING,
     BertTokenizer,
     SentencePieceTokenizer,
-    load_tokenizer,
     tokenizer_from_bytes,
 )
 
@@ -259,7 +258,7 @@ def test_bad_bert_vocabularies_are_refused(tmp_path, data, message):
     path = tmp_path / "vocab.txt"
     path.write_bytes(data)
     with pytest.raises(TokenizerError, match=message) as e:
-        load_tokenizer(path)
+        BertTokenizer(path)
     assert str(path) in str(e.value)
     with pytest.raises(TokenizerError, match=message):
         tokenizer_from_bytes("bert", data)
@@ -270,26 +269,22 @@ def test_bad_sentencepiece_models_are_refused(tmp_path, data):
     path = tmp_path / "x.model"
     path.write_bytes(data)
     with pytest.raises(TokenizerError, match="sentencepiece model"):
-        load_tokenizer(path)
+        SentencePieceTokenizer(path)
 
 
 def test_the_other_kinds_file_is_refused_with_a_hint():
     with pytest.raises(TokenizerError, match="kind='sentencepiece'"):
-        load_tokenizer(SPM, "bert")
+        BertTokenizer(SPM)
     with pytest.raises(TokenizerError, match="kind='bert'"):
-        load_tokenizer(VOCAB, "sentencepiece")
+        SentencePieceTokenizer(VOCAB)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(TokenizerError, match="none.txt"):
-        load_tokenizer(tmp_path / "none.txt")
-    with pytest.raises(TokenizerError, match="does not tell the kind"):
-        load_tokenizer(tmp_path / "vocab.bin")
-    with pytest.raises(TokenizerError, match="Unknown kind of tokenizer 'bpe'"):
-        load_tokenizer(VOCAB, "bpe")
+        BertTokenizer(tmp_path / "none.txt")
     with pytest.raises(TokenizerError, match="Is a directory"):
         BertTokenizer(tmp_path)
-    with pytest.raises(TokenizerError, match="A vocabulary is int"):
+    with pytest.raises(TokenizerError, match="vocabulary 5: expected str"):
         BertTokenizer(5)
 
 

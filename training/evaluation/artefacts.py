@@ -10,7 +10,7 @@ import tensorflow as tf
 from lit_tf.errors import DataError, extra
 from lit_tf.files import parse_object, sha256
 from lit_tf.images.preparation import Square
-from lit_tf.texts.tokenizers import load_tokenizer
+from lit_tf.texts.tokenizers import tokenizer_from_bytes
 
 from .encoders import Encoder
 
@@ -124,11 +124,9 @@ class TFLiteEncoder(_ArtefactEncoder):
         self._text, tokens = self._open("text_encoder.tflite", "tokens")
         self.prepare = Square(int(shape[1]), self.manifest["crop"])
         self.temperature = self.manifest.get("temperature")
-        self._tokenize = load_tokenizer(
-            self._vocabulary(),
-            length=int(tokens[1]),
-            lowercase=bool(self.manifest.get("lowercase")),
-        )
+        vocab, how = self._vocabulary(), (int(tokens[1]), bool(self.manifest.get("lowercase")))
+        kind = "bert" if str(vocab).endswith(".txt") else "sentencepiece"
+        self._tokenize = tokenizer_from_bytes(kind, vocab, *how)
 
     def _open(self, file, name):
         """Returns a signature's runner and the shape of its input."""
