@@ -3,13 +3,12 @@
 import argparse
 import json
 import os
-import sys
 
 from lit_tf.commands.inputs import checkpoint_files
 from lit_tf.commands.outputs import check_output_files, check_output_folder
 
 from .config import add_config, load_config
-from .names import AUTO, STRATEGIES
+from .names import add_strategy
 
 # EX_TEMPFAIL of sysexits.h: SIGTERM stopped the run after a checkpoint, or another worker is gone;
 # run it again to resume.
@@ -27,13 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the run's folder for checkpoints, summaries and final.npz, local or gs://; a stopped "
         "run resumes from it",
     )
-    parser.add_argument(
-        "--strategy",
-        default=AUTO,
-        choices=STRATEGIES,
-        help="devices to train on (default: what this machine has)",
-    )
-    parser.add_argument("--tpu", metavar="NAME", help="a TPU's name or address, or local")
+    add_strategy(parser, "train")
     parser.add_argument("--json", action="store_true", help="print the last figures as JSON")
 
 
@@ -44,8 +37,7 @@ def run(args) -> int:
     from .distribution import strategies  # only now: a wrong config is refused without TensorFlow
 
     # Before anything else touches TensorFlow's runtime.
-    strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
-    print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)
+    strategy = strategies.of_arguments(args)
     from .loop import Preempted, WorkerLost
     from .train import train
 

@@ -264,14 +264,15 @@ def check_batch(config: TrainConfig, replicas: int) -> None:
             )
 
 
-def add_config(parser) -> None:
+def add_config(parser, more: str = "", **several) -> None:
     """Adds `--config` and `--set` to a command's arguments."""
     parser.add_argument(
         "--config",
         required=True,
         metavar="NAME:ARGS",
         help="a shipped config or a Python file, with big_vision's arguments, such as "
-        "lit_coco:txt=bert_base,img=B/16",
+        f"lit_coco:txt=bert_base,img=B/16{more}",
+        **several,
     )
     parser.add_argument(
         "--set",

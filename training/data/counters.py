@@ -1,5 +1,6 @@
 """Counts the examples that could not be used, and stops a run when they are too many."""
 
+import collections
 import contextlib
 import threading
 
@@ -9,6 +10,7 @@ from lit_tf.errors import DataError
 
 GOOD, CORRUPT_IMAGE, EMPTY_CAPTION, MISSING = range(4)
 _WORDS = ("", "corrupt image", "empty caption", "unreadable record")  # of each status
+_SCALARS = ("", "corrupt_images", "empty_captions", "missing_records")
 
 # The share of bad examples is computed over at least this many, so a few bad ones at the start do
 # not stop a run.
@@ -37,7 +39,7 @@ class Counters:
     def clear(self) -> None:
         """Resets the counts, as for another pass over the same examples."""
         with self._lock:
-            self.examples = self.corrupt_images = self.empty_captions = self.missing = 0
+            self.count: collections.Counter[int] = collections.Counter()  # {status: examples}
             self.named: list[str] = []
             self.error: DataError | None = None
 
@@ -47,27 +49,28 @@ class Counters:
             self._lost, self._total = lost, total
 
     @property
+    def examples(self) -> int:
+        """Examples so far, good and bad."""
+        return self.count.total()
+
+    @property
     def bad(self) -> int:
         """Examples that could not be used; good ones took their places."""
-        return self.corrupt_images + self.empty_captions + self.missing
+        return self.examples - self.count[GOOD]
 
     def scalars(self) -> dict[str, float]:
         """Returns {name: value} for TensorBoard."""
         with self._lock:
-            return {
-                "data/examples": float(self.examples),
-                "data/corrupt_images": float(self.corrupt_images),
-                "data/empty_captions": float(self.empty_captions),
-                "data/missing_records": float(self.missing),
-                "data/bad_share": self.bad / max(self.examples, 1),
-            }
+            bad = {f"data/{_SCALARS[i]}": float(self.count[i]) for i in range(1, len(_SCALARS))}
+            share = self.bad / max(self.examples, 1)
+            return {"data/examples": float(self.examples), **bad, "data/bad_share": share}
 
     def report(self) -> str:
         """Returns one line: how many examples were bad, why, and the names of the first."""
         line = (
-            f"{self.bad} of {self.examples} examples could not be used ({self.corrupt_images} "
-            f"corrupt images, {self.empty_captions} without a caption, {self.missing} unreadable "
-            "records)"
+            f"{self.bad} of {self.examples} examples could not be used "
+            f"({self.count[CORRUPT_IMAGE]} corrupt images, {self.count[EMPTY_CAPTION]} without a "
+            f"caption, {self.count[MISSING]} unreadable records)"
         )
         if self._lost:
             line += f"; {self._lost} of {self._total} are lost with damaged shards"
@@ -76,13 +79,9 @@ class Counters:
     def add(self, statuses, name, max_bad_share) -> None:
         """Counts a batch."""
         with self._lock:
-            self.examples += len(statuses)
-            for i in (statuses != GOOD).nonzero()[0]:
-                self.corrupt_images += int(statuses[i] == CORRUPT_IMAGE)
-                self.empty_captions += int(statuses[i] == EMPTY_CAPTION)
-                self.missing += int(statuses[i] == MISSING)
-                if len(self.named) < _NAMED:
-                    self.named.append(f"{_WORDS[int(statuses[i])]} in {name(i)}")
+            self.count.update(statuses.tolist())
+            for i in (statuses != GOOD).nonzero()[0][: _NAMED - len(self.named)]:
+                self.named.append(f"{_WORDS[statuses[i]]} in {name(i)}")
             seen = max(self.examples, _ENOUGH)
             lost = self._lost / max(self._total, 1) * seen
             if self.bad and self.bad + lost > max_bad_share * seen:

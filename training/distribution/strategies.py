@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import re
+import sys
 
 import tensorflow as tf
 
@@ -31,12 +32,29 @@ def make_strategy(name: str = AUTO, *, tpu: str | None = None) -> tf.distribute.
         raise TrainingError(f"a TPU ({tpu!r}) was named, but the strategy is {name!r}, not 'tpu'")
     if name == AUTO:
         name = _detect(tpu)
-    return {
-        TPU: lambda: _tpu_strategy(tpu),
-        MIRRORED: _mirrored_strategy,
-        MULTI_WORKER: _multi_worker_strategy,
-        ONE_DEVICE: _one_device_strategy,
-    }[name]()
+    if name == TPU:
+        return _tpu_strategy(tpu)
+    if name == MULTI_WORKER:
+        if len(listed_workers()) < 2:
+            raise TrainingError(
+                "strategy 'multi_worker' needs TF_CONFIG in the environment, listing the workers "
+                "and which one this is"
+            )
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == MIRRORED:
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.OneDeviceStrategy(gpus[0].name if gpus else "CPU:0")
+
+
+def of_arguments(args) -> tf.distribute.Strategy:
+    """Builds the strategy of a command's `--strategy` and `--tpu`, and says what it is."""
+    strategy = make_strategy(args.strategy, tpu=args.tpu)
+    count = strategy.num_replicas_in_sync
+    replicas = f"{count} replica{'s' if count > 1 else ''}"
+    print(f"strategy: {type(strategy).__name__}, {replicas}", file=sys.stderr)
+    return strategy
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -94,12 +112,6 @@ def lost_worker(strategy: tf.distribute.Strategy, error: BaseException) -> str |
     return next((f"{job} {task}" for job, task in tasks if (job, task) != mine), "another worker")
 
 
-def summary(strategy: tf.distribute.Strategy) -> str:
-    """Returns the kind of a strategy and its number of replicas, in words."""
-    count = strategy.num_replicas_in_sync
-    return f"{type(strategy).__name__}, {count} replica{'s' if count > 1 else ''}"
-
-
 def listed_workers() -> list[str]:
     """Returns the addresses of all workers that TF_CONFIG lists."""
     try:
@@ -124,24 +136,3 @@ def _tpu_strategy(tpu):
             f"no TPU answered as {tpu!r}: {str(error).splitlines()[0]}. Name one with --tpu (a "
             "name, grpc:// address, or 'local' on a TPU VM, with tensorflow-tpu installed)"
         ) from error
-
-
-def _mirrored_strategy():
-    gpus = tf.config.list_logical_devices("GPU")
-    return tf.distribute.MirroredStrategy(
-        [d.name for d in gpus or tf.config.list_logical_devices("CPU")]
-    )
-
-
-def _multi_worker_strategy():
-    if len(listed_workers()) < 2:
-        raise TrainingError(
-            "strategy 'multi_worker' needs TF_CONFIG in the environment, listing the workers and "
-            "which one this is"
-        )
-    return tf.distribute.MultiWorkerMirroredStrategy()
-
-
-def _one_device_strategy():
-    gpus = tf.config.list_logical_devices("GPU")
-    return tf.distribute.OneDeviceStrategy(gpus[0].name if gpus else "CPU:0")

@@ -202,11 +202,4 @@ def _class_folders(folder, given, order):
 def _checked(data):
     data.class_names = list_class_names(data.class_names)
     check_count(data.images, len(data.labels), "labels")
-    count = len(data.class_names)
-    for i, row in enumerate(data.labels):
-        if row and max(row) >= count:
-            raise DataError(
-                f"{data.images.locate(i)} has label {max(row)}, but there are only {count} "
-                "class names"
-            )
     return data

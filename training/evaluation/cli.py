@@ -15,7 +15,7 @@ from lit_tf.files import write_text
 from lit_tf.images.formats import check_max_pixels
 
 from ..config import load_config
-from ..names import AUTO, CLASS_ORDERS, STRATEGIES
+from ..names import CLASS_ORDERS, add_strategy
 
 # The datasets of big_vision's `lit_coco`, used unless the command line names others.
 DEFAULT_ZERO_SHOT = ("imagenet2012",)
@@ -91,13 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     common.add(how, "vocab", "resolution", "max-patches", "preprocessing", "dtype")
     how.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: 64)")
-    how.add_argument(
-        "--strategy",
-        choices=STRATEGIES,
-        default=AUTO,
-        help="devices to evaluate on (default: what this machine has)",
-    )
-    how.add_argument("--tpu", metavar="NAME", help="a TPU's name or address")
+    add_strategy(how, "evaluate")
     out = parser.add_argument_group("output")
     out.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     out.add_argument(
@@ -237,8 +231,7 @@ def _open(args):
 
     if args.saved_model or args.tflite:
         return _open_exported(args)
-    strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
-    print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)
+    strategy = strategies.of_arguments(args)
     if args.config:
         return _open_config(args, strategy)
     return _open_checkpoint(args.model, args, strategy)

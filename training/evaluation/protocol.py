@@ -143,18 +143,12 @@ def zero_shot(
     predictions = zero_shot_lib.predict(zimg[rows], classes)
     metrics, groups = _accuracies(predictions, labels, own.groups if own is not None else {})
     return ZeroShotResult(
-        dataset=data.images.name,
-        split=data.images.split,
+        **_shared(data, rows, notes, rate),
         metrics=metrics,
         groups=groups,
-        images=len(rows),
         texts=texts,
-        notes=notes,
         standard=data.standard and (own is not None or templates == "clip_paper"),
-        images_per_second=rate,
         templates=templates,
-        data=data,
-        rows=rows,
         labels=labels,
         predictions=predictions,
         confidences=_confidences(zimg[rows], classes, encoder.temperature),
@@ -188,16 +182,10 @@ def retrieval(
     zimg = zimg[rows]
     image_ranks, text_ranks = retrieval_lib.ranks(zimg, ztxt, correspondence)
     return RetrievalResult(
-        dataset=data.images.name,
-        split=data.images.split,
+        **_shared(data, rows, notes, rate),
         metrics=retrieval_lib.recalls_of_ranks(image_ranks, text_ranks),
-        images=len(rows),
         texts=len(captions),
-        notes=notes,
         standard=data.standard,
-        images_per_second=rate,
-        data=data,
-        rows=rows,
         captions=captions,
         correspondence=correspondence,
         image_ranks=image_ranks,
@@ -205,6 +193,11 @@ def retrieval(
         zimg=zimg,
         ztxt=ztxt,
     )
+
+
+def _shared(data, rows, notes, rate):
+    about = {"dataset": data.images.name, "split": data.images.split, "images": len(rows)}
+    return {**about, "data": data, "rows": rows, "notes": notes, "images_per_second": rate}
 
 
 def _class_embeddings(encoder, data, templates, cache, progress):

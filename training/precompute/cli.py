@@ -8,7 +8,7 @@ from lit_tf.commands import common, inputs, outputs
 from lit_tf.errors import ConfigError
 
 from ..config import add_config, load_config
-from ..names import AUTO, MULTI_WORKER, STRATEGIES
+from ..names import AUTO, MULTI_WORKER, STRATEGIES, add_strategy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of another augmentation by data.augment",
     )
     parser.add_argument("--shards", type=int, default=16, metavar="N", help="files to write")
-    parser.add_argument(
-        "--strategy",
-        choices=[name for name in STRATEGIES if name != MULTI_WORKER],
-        default=AUTO,
-        help="devices of this host to compute on (default: what it has)",
-    )
-    parser.add_argument("--tpu", metavar="NAME", help="a TPU's name or address, or local")
+    add_strategy(parser, "compute", [name for name in STRATEGIES if name != MULTI_WORKER])
     parser.add_argument("--host", type=int, default=0, help="number of this host")
     parser.add_argument("--hosts", type=int, default=1, help="number of hosts")
     common.add(parser, "engine", "engine-options")
@@ -86,6 +80,4 @@ def _strategy(args):
             "TF_CONFIG lists several workers, but precomputing hosts do not talk to each other: "
             "clear TF_CONFIG, and give each host its number with --host and --hosts"
         )
-    strategy = strategies.make_strategy(args.strategy, tpu=args.tpu)
-    print(f"strategy: {strategies.summary(strategy)}", file=sys.stderr)
-    return strategy
+    return strategies.of_arguments(args)

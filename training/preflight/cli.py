@@ -10,26 +10,15 @@ import sys
 from lit_tf.commands import common, printing
 from lit_tf.errors import LitError, TrainingError
 
+from ..config import add_config
+
 FAILED, DOES_NOT_FIT = 1, 3  # exit codes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `lit-tf tpu-preflight`."""
-    parser.add_argument(
-        "--config",
-        nargs="+",
-        required=True,
-        metavar="NAME:ARGS",
-        help="training configs, such as lit_coco:txt=bert_base,img=B/16,batch_size=4096; of "
-        "several configs or topologies, a table in Markdown is printed, row by row",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change a field of the configs, as in `lit-tf train`",
-    )
+    table = "of several configs or topologies, a table in Markdown is printed, row by row"
+    add_config(parser, nargs="+", more=f"; {table}")
     parser.add_argument(
         "--topology",
         nargs="+",
@@ -58,7 +47,7 @@ def run(args) -> int:
     jobs = list(itertools.product(args.config, args.topology))
     if len(jobs) > 1:
         return _table(args, jobs)
-    found = preflight(*jobs[0], args.set, args.what, args.batch)
+    found = preflight(*jobs[0], args.overrides, args.what, args.batch)
     if args.json:
         printing.print_json(dataclasses.asdict(found))
     else:
@@ -98,19 +87,20 @@ def _table(args, jobs):
     for spec, topology in jobs:
         print(f"compiling {spec} for {topology} ...", file=sys.stderr, flush=True)
         try:
-            found = run_apart(preflight, spec, topology, args.set, args.what, args.batch)
+            found = run_apart(preflight, spec, topology, args.overrides, args.what, args.batch)
         except LitError as error:
             codes.append(FAILED)
             values.append({"title": spec, "topology": topology, "error": str(error)})
-            row = report.failed_row(spec, topology, error)
+            reason = " ".join(str(error).split()).replace("|", "/")[:200]
+            row = (f"`{spec}`", topology, "-", "-", f"does not compile: {reason}", "-")
         else:
             codes.append(0 if found.fits else DOES_NOT_FIT)
             values.append(dataclasses.asdict(found))
             row = report.as_row(found)
+        heads = (report.COLUMNS, ["---"] * len(row)) if len(values) == 1 else ()
         if not args.json:
-            print(
-                report.markdown_row(row) if len(values) > 1 else report.first_row(row), flush=True
-            )
+            for cells in (*heads, row):
+                print(report.markdown_row(cells), flush=True)
     if args.json:
         printing.print_json(values)
     return min(filter(None, codes), default=0)

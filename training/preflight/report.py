@@ -119,17 +119,6 @@ def as_row(report: Report) -> tuple[str, ...]:
     )
 
 
-def failed_row(title: str, topology: str, error: Exception) -> tuple[str, ...]:
-    """Returns the cells of `COLUMNS` for a program that did not compile."""
-    reason = " ".join(str(error).split()).replace("|", "/")[:200]
-    return (f"`{title}`", topology, "-", "-", f"does not compile: {reason}", "-")
-
-
-def first_row(cells: tuple[str, ...]) -> str:
-    """Returns the head of a table in Markdown, and its first row."""
-    return "\n".join(map(markdown_row, (COLUMNS, ("---",) * len(COLUMNS), cells)))
-
-
 def markdown_row(cells: tuple[str, ...]) -> str:
     """Returns a line of a table in Markdown."""
     return f"| {' | '.join(cells)} |"

@@ -10,6 +10,7 @@ import pytest
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset, open_source
 from lit_tf.training.data.captions import sample_captions
+from lit_tf.training.data.counters import EMPTY_CAPTION
 
 from . import shards
 
@@ -76,7 +77,7 @@ def test_captions_that_are_no_texts_are_counted_and_named(tmp_path):
         open_source(config), shards.tokenize, global_batch_size=8, image_size=16, counters=counters
     )
     (batch,) = batches
-    assert np.array_equal(*shards.numbers(batch)) and counters.empty_captions == 3
+    assert np.array_equal(*shards.numbers(batch)) and counters.count[EMPTY_CAPTION] == 3
     expected = "expected a text or a list of texts)"
     assert counters.named == [
         f"empty caption in 0.tar #1 (1: jpg, json; json/c is 1; {expected}",

@@ -247,7 +247,9 @@ def test_of_a_truncated_shard_what_is_left_is_read(tmp_path, form):
     config = DataConfig(source=f"{tmp_path}/*.{form}", shuffle_buffer=64, max_bad_share=0.5)
     counters = Counters()
     whole = batches(config, 0, 8, size=8, counters=counters)
-    assert counters.missing == 0 and "of 64 are lost with damaged shards" in counters.report()
+    assert (
+        counters.count[MISSING] == 0 and "of 64 are lost with damaged shards" in counters.report()
+    )
     seen = set(itertools.chain(*(shards.numbers(b)[1] for b in whole)))
     assert set(range(64)) - seen < set(range(32, 48))
     assert equal(batches(config, 5, 1, size=8)[0], whole[5])
@@ -272,7 +274,7 @@ def test_a_shard_that_shrinks_during_a_run_costs_its_examples_and_shifts_no_othe
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 7])
     seen = {n for batch in dataset.take(8) for n in shards.numbers(batch)[1]}
     passes = -(-counters.examples // 64)  # the pipeline may have read ahead into the next one
-    assert 4 <= counters.missing <= 12 * passes
+    assert 4 <= counters.count[MISSING] <= 12 * passes
     assert f"unreadable record in 2.{form} #" in counters.report()
     assert set(range(64)) - seen <= set(range(32, 48))
 
@@ -288,7 +290,7 @@ def test_a_corrupt_record_costs_the_rest_of_its_shard_only(tmp_path):
     counters = Counters()
     seen = {n for b in batches(config, 0, 4, counters=counters) for n in shards.numbers(b)[1]}
     passes = -(-counters.examples // 32)  # the pipeline may have read ahead into the next one
-    assert set(range(16, 32)) <= seen and 1 <= counters.missing <= 15 * passes
+    assert set(range(16, 32)) <= seen and 1 <= counters.count[MISSING] <= 15 * passes
 
 
 def test_validation_is_one_ordered_pass_of_full_batches(config):

@@ -7,6 +7,7 @@ import pytest
 from lit_tf.errors import DataError
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_validation_dataset, tar
+from lit_tf.training.data.counters import CORRUPT_IMAGE
 from lit_tf.training.data.finding import find_shards, source_format
 from lit_tf.training.data.sources import open_source
 from lit_tf.training.data.tables import read_captions
@@ -90,7 +91,7 @@ def test_files_that_are_missing_count_as_bad_and_are_named(folder):
             counters=counters,
         )
     )
-    assert counters.corrupt_images == 2
+    assert counters.count[CORRUPT_IMAGE] == 2
     assert "images/gone.png (no such file)" in counters.report()
     assert "images (not a file)" in counters.report()
 

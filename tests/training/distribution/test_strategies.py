@@ -1,5 +1,7 @@
 """Which strategy `auto` takes, and what it says of it."""
 
+import types
+
 import pytest
 import tensorflow as tf
 
@@ -32,6 +34,7 @@ def test_tpus_are_found_by_either_driver(devices, vendors, expected, tmp_path):
     assert strategies._on_tpu_vm(machine(tmp_path, devices, vendors)) == expected
 
 
-def test_a_strategy_is_described_by_kind_and_replicas():
-    one = tf.distribute.OneDeviceStrategy("CPU:0")
-    assert strategies.summary(one) == "OneDeviceStrategy, 1 replica"
+def test_a_strategy_is_described_by_kind_and_replicas(capsys):
+    made = strategies.of_arguments(types.SimpleNamespace(strategy="one_device", tpu=None))
+    assert isinstance(made, tf.distribute.OneDeviceStrategy)
+    assert capsys.readouterr().err == "strategy: OneDeviceStrategy, 1 replica\n"

@@ -13,6 +13,7 @@ from lit_tf.cli import main
 from lit_tf.errors import ConfigError, DataError
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset, open_source
+from lit_tf.training.data.counters import CORRUPT_IMAGE, EMPTY_CAPTION
 from lit_tf.training.data.embeddings import read_manifest
 from lit_tf.training.precompute.shards import (
     Job,
@@ -46,7 +47,11 @@ def job(fixtures, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(job):
     counters = precompute(job, progress=False)
-    assert (counters.examples, counters.corrupt_images, counters.empty_captions) == (COUNT, 1, 1)
+    assert (counters.examples, counters.count[CORRUPT_IMAGE], counters.count[EMPTY_CAPTION]) == (
+        COUNT,
+        1,
+        1,
+    )
     return job
 
 
