@@ -6,6 +6,7 @@ import textwrap
 
 from lit_tf.commands import common, inputs, outputs, printing
 from lit_tf.errors import extra
+from lit_tf.files import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,4 +81,4 @@ def _print(paths, texts, similarities, probabilities, match):
     if match is not None:
         print("The last number is the probability that the text fits, whatever the others are.")
     for i, path in enumerate(paths):
-        print(f"[{i + 1}] {path}")
+        print(f"[{i + 1}] {printable(path)}")

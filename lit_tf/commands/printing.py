@@ -30,6 +30,7 @@ def print_json(value):
 
 def print_table(rows, right=(), *, ruled=False):
     """Prints rows of strings in columns, some of which are right-aligned."""
+    rows = [[printable(cell) for cell in row] for row in rows]  # a path may hold line ends
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows = [*rows[:1], ["-" * width for width in widths], *rows[1:]] if ruled else rows
     for row in rows:

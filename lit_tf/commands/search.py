@@ -87,7 +87,7 @@ def _print_table(args, found):
     for rank, picture in enumerate(found, 1):
         chance = [f"{100 * picture.match:.1f} %"] if match else []
         day = (picture.taken or "")[:10]
-        rows.append((f"{rank}.", f"{picture.score:+.3f}", *chance, day, printable(picture.path)))
+        rows.append((f"{rank}.", f"{picture.score:+.3f}", *chance, day, picture.path))
     if found:
         printing.print_table(rows, right=(0, 1, 2) if match else (0, 1))
     else:

@@ -6,6 +6,7 @@ next one continues from there. One process writes at a time.
 
 import dataclasses
 import datetime
+import glob
 import hashlib
 import io
 import itertools
@@ -26,7 +27,7 @@ from lit_tf.images.preparation import on_cpu, preparation
 from lit_tf.loading import load
 from lit_tf.search import store as stores
 from lit_tf.search.changes import compare, state
-from lit_tf.search.paths import Walk, from_stored, to_stored
+from lit_tf.search.paths import Walk, from_stored, listed, to_stored
 from lit_tf.search.store import Model, Store
 
 with extra("search"):
@@ -127,7 +128,9 @@ def update(
             writes to it.
     """
     check_max_pixels(settings.max_pixels)
-    walk, sources = Walk(exclude), list(sources)
+    # The index itself may lie in a folder of pictures.
+    walk = Walk([*listed(exclude), glob.escape(os.path.abspath(db))])
+    sources = listed(sources)
     with stores.writing(db):
         store, old, model = Store.find(db), None, None
         if reembed and store is not None:

@@ -19,6 +19,11 @@ from lit_tf.files import printable
 from lit_tf.images.formats import IMAGE_SUFFIXES, is_systems
 
 
+def listed(value) -> list:
+    """Returns one string or path, or several, as a list."""
+    return [value] if isinstance(value, str | os.PathLike) else list(value)
+
+
 def to_stored(path: str) -> str:
     """Returns the text that the table stores for a path."""
     return "".join(

@@ -11,7 +11,7 @@ import numpy as np
 from lit_tf import zero_shot
 from lit_tf.errors import ConfigError, DataError, extra, positive_integer
 from lit_tf.loading import load
-from lit_tf.search.paths import from_stored
+from lit_tf.search.paths import from_stored, listed
 from lit_tf.search.store import FACTS, Model, Store
 
 with extra("search"):
@@ -150,7 +150,7 @@ class Searcher:
             ConfigError: there is no question.
         """
         positive_integer(top, "top", ConfigError)
-        texts, minus = _listed(texts), _listed(minus)
+        texts, minus = listed(texts), listed(minus)
         vector = self.embed(texts, images, minus, templates)
         found = self.answer(vector, top=top, exact=exact, where=where)
         if len(texts) == 1 and not len(images) and not minus and self.model.b is not None:
@@ -165,7 +165,7 @@ class Searcher:
         if not len(texts) and not len(images) and not len(vectors):
             raise ConfigError("there is no question: expected a text or a picture")
         # A string is a sequence of letters, which would be averaged silently.
-        texts, minus = _listed(texts), _listed(minus)
+        texts, minus = listed(texts), listed(minus)
         if not all(text.strip() for text in (*texts, *minus)):
             raise ConfigError("a text of the question is empty; expected words")
         parts = [*self._texts(texts, templates), *vectors]
@@ -245,8 +245,3 @@ def _found(table, scores):
         Found(score=float(score), match=None, **{**row, "path": from_stored(row["path"])})
         for row, score in zip(table.select(_COLUMNS).to_pylist(), scores, strict=True)
     ]
-
-
-def _listed(texts):
-    """Returns one text or several as a list."""
-    return [texts] if isinstance(texts, str) else list(texts)

@@ -183,6 +183,11 @@ def test_json_of_columns_with_nan_is_json(capsys):
     assert json.loads(out, parse_constant=pytest.fail) == {"found": [{"x": None, "y": [1.5, None]}]}
 
 
+def test_a_line_end_in_a_name_breaks_no_table(capsys):
+    printing.print_table([("image", "1."), ("a\nb\x1b[31m\udcff.png", "é")])
+    assert capsys.readouterr().out.splitlines()[1] == "a\\nb\\x1b[31m\\xff.png  é"
+
+
 def test_an_unknown_option_is_met_with_the_usage_of_its_command(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["search", "pictures.lance", "a cat", "--limit", "7"])

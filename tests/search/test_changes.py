@@ -8,7 +8,7 @@ import pytest
 
 from lit_tf import search
 from lit_tf.errors import DataError
-from lit_tf.search import query
+from lit_tf.search import index, query
 from lit_tf.search.paths import Source, Walk
 from lit_tf.search.store import Outdated, Store
 
@@ -141,6 +141,15 @@ def test_what_systems_keep_and_what_is_excluded_is_passed_over(run, workspace, s
     command(*arguments)
     assert "3 .heic2, 2 .xmp, 1 without an ending" in command.err
     assert command(*arguments, "--json")["passed_over"] == {".heic2": 3, ".xmp": 2, "": 1}
+
+
+def test_one_source_and_one_exclusion_may_be_plain_strings_and_the_index_in_the_folder(
+    workspace, settings
+):
+    folder = workspace / "pictures"
+    for _ in range(2):
+        report = index.update(folder / "d[b]", str(folder), settings, exclude="00[1-3].png")
+        assert (report.found, report.rows, report.passed_over) == (7, 7, {})
 
 
 def test_an_index_does_not_grow_when_the_same_pictures_are_indexed_again(run, workspace):
