@@ -13,65 +13,42 @@ from .names import DYNAMIC_INT8, INT8, MIN_RUNTIMES, QUANTIZATIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf export`."""
-    parser.add_argument("model", metavar="CKPT", help="a published or embedded name, or a path")
-    parser.add_argument("out", metavar="OUT", help="the folder to write")
+    add = parser.add_argument
+    add("model", metavar="CKPT", help="a published or embedded name, or a path")
+    add("out", metavar="OUT", help="the folder to write")
     kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--saved-model", action="store_true", help="a SavedModel, to serve")
-    kind.add_argument("--tflite", action="store_true", help="TFLite graphs, for devices")
-    kind.add_argument("--onnx", action="store_true", help="ONNX graphs, in float32")
-    kind.add_argument("--web", action="store_true", help="a web page that runs the model itself")
-    common.add(parser, "vocab", "resolution", "preprocessing", "templates")
-    parser.add_argument(
-        "--classes",
-        metavar="A,B,C|FILE",
-        help="class names to bake in: separated by commas, or a file with one per line",
-    )
-    parser.add_argument(
-        "--parts",
-        help="SavedModel: some of image,text,tokens; tokens is text without a tokenizer "
-        "(default: image,text)",
-    )
-    parser.add_argument("--dtype", help="SavedModel: precision, such as bfloat16")
-    parser.add_argument(
-        "--no-exif",
-        action="store_true",
-        default=None,
-        help="SavedModel: do not turn JPEGs upright by their EXIF orientation",
-    )
-    parser.add_argument(
-        "--quantization",
-        choices=QUANTIZATIONS,
-        help=f"of TFLite files or a web page (no {INT8}); default: {DYNAMIC_INT8}",
-    )
-    parser.add_argument(
-        "--batch", type=int, help="TFLite: a fixed batch size, 1 for a GPU or NPU; default: any"
-    )
-    parser.add_argument(
-        "--min-runtime",
-        choices=MIN_RUNTIMES,
-        help=f"the oldest TFLite that the files are for (default: {MIN_RUNTIMES[-1]})",
-    )
+    for name, text in (
+        ("saved-model", "a SavedModel, to serve"),
+        ("tflite", "TFLite graphs, for devices"),
+        ("onnx", "ONNX graphs, in float32"),
+        ("web", "a web page that runs the model itself"),
+    ):
+        kind.add_argument(f"--{name}", action="store_true", help=text)
+    common.add(parser, "vocab", "resolution", "preprocessing", "templates", "classes")
+    exif = "SavedModel: do not turn JPEGs upright by their EXIF orientation"
+    add("--no-exif", action="store_true", default=None, help=exif)
+    quantization = f"TFLite, or web page (no {INT8}); default: {DYNAMIC_INT8}"
+    add("--quantization", choices=QUANTIZATIONS, help=quantization)
+    oldest = f"TFLite: the oldest that the files are for (default: {MIN_RUNTIMES[-1]})"
+    add("--min-runtime", choices=MIN_RUNTIMES, help=oldest)
+    add("--batch", type=int, help="TFLite: a fixed batch size, 1 for a GPU or NPU; default: any")
+    for name, text in (
+        ("parts", "SavedModel: some of image,text (default) and tokens (text without a tokenizer)"),
+        ("dtype", "SavedModel: precision, such as bfloat16"),
+        ("title", "web page: its heading (default: the model's name)"),
+        ("description", "web page: what search engines and messengers say of it"),
+        ("author", "web page: who made it"),
+        ("preview", "web page: picture FILE that messengers show (default: the first example)"),
+        ("address", "web page: where it will be, such as https://example.org/pets/, for --preview"),
+    ):
+        add(f"--{name}", help=text)
     for name, metavar, text in (
         ("calibration", "GLOB", "TFLite int8: images like those that the device will see"),
         ("images", "GLOB", "web page: example pictures that it offers"),
-        (
-            "texts",
-            "TEXT",
-            "web page: the sentences that it starts with; @FILE stands for its lines",
-        ),
+        ("texts", "TEXT", "web page: its first sentences; @FILE stands for its lines"),
         ("runtime", "FILE", "web page: npm packages of its runtime, where npm cannot fetch them"),
     ):
         common.add_several(parser, f"--{name}", metavar, text)
-    for name, what in (
-        ("title", "its heading (default: the model's name)"),
-        ("description", "what search engines and messengers say of it"),
-        ("author", "who made it"),
-        ("preview", "the picture that messengers show (default: the first example)"),
-        ("address", "where it will be, such as https://example.org/pets/, for the preview"),
-    ):
-        value = "FILE" if name == "preview" else name.upper()
-        parser.add_argument(f"--{name}", metavar=value, help=f"web page: {what}")
     common.add(parser, "max-pixels", "strict", default=None)
     common.add(parser, "max-patches", "json")
 
@@ -93,7 +70,6 @@ _OPTIONS = {
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf export`."""
     (kind,) = (name for name in _OPTIONS if getattr(args, name))
     for name in {option for options in _OPTIONS.values() for option in options}:
         if getattr(args, name) is not None and name not in _OPTIONS[kind]:

@@ -9,10 +9,10 @@ from lit_tf.errors import ExportError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf serve-web`."""
-    parser.add_argument("site", metavar="SITE", help="a folder that lit-tf export --web wrote")
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
-    parser.add_argument(
+    add = parser.add_argument
+    add("site", metavar="SITE", help="a folder that lit-tf export --web wrote")
+    add("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
+    add(
         "--host",
         default="127.0.0.1",
         help="address to listen on (default: 127.0.0.1, which only this machine reaches)",

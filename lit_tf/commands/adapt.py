@@ -7,7 +7,7 @@ import numpy as np
 
 from lit_tf.commands import common, outputs, printing
 from lit_tf.commands.inputs import checkpoint_files
-from lit_tf.errors import ConfigError, DataError
+from lit_tf.errors import ConfigError, DataError, positive_integer
 from lit_tf.images.formats import is_systems
 from lit_tf.search.paths import Walk
 
@@ -15,25 +15,23 @@ _MANY = 4  # held-out pictures a class; of fewer, the share is chosen by cross-v
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf adapt`."""
+    add = parser.add_argument
     common.add_model(parser)
-    parser.add_argument("folder", metavar="FOLDER", help="a folder of pictures for each class")
-    parser.add_argument("--shots", type=int, default=20, help="pictures of each class (default 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of their choice (default 0)")
+    add("folder", metavar="FOLDER", help="a folder of pictures for each class")
+    add("--shots", type=int, default=20, help="pictures of each class (default 20)")
+    add("--seed", type=int, default=0, help="of their choice (default 0)")
     common.add(parser, "templates", default="clip_best")
-    parser.add_argument("--out", metavar="NAME.npz", help="mixed classifier, for --classes")
+    add("--out", metavar="NAME.npz", help="mixed classifier, for --classes")
     common.add(parser, "strict", "json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints zero-shot, few-shot and mixed accuracy; writes the mixed classifier."""
-    if args.shots < 1:
-        raise ConfigError(f"--shots is {args.shots}; expected at least 1")
+    positive_integer(args.shots, "--shots", ConfigError)
     if args.out and not args.out.endswith(".npz"):
         raise ConfigError(f"--out {args.out}: expected a name that ends in .npz")
     names, paths, labels, walk = _pictures(args.folder)
-    read = [*checkpoint_files(args.checkpoint, args.vocab), *paths]
-    outputs.check_output_files([args.out], read)
+    outputs.check_output_files([args.out], [*checkpoint_files(args.checkpoint, args.vocab), *paths])
     from lit_tf import few_shot, zero_shot
 
     model = common.load(args)
@@ -52,19 +50,16 @@ def run(args: argparse.Namespace) -> int:
         held_out=(zimg[choosing], labels[choosing]) if many else None,
         tower=model.fingerprint("img/"),
     )
-    found = {
-        kind: float((c.logits(zimg[measuring]).argmax(axis=1) == labels[measuring]).mean())
-        if len(measuring)
-        else c.accuracy
-        for kind, c in made.items()
-    }
+    found = {kind: classifier.accuracy for kind, classifier in made.items()}
+    for kind, classifier in made.items() if len(measuring) else ():
+        right = classifier.logits(zimg[measuring]).argmax(axis=1) == labels[measuring]
+        found[kind] = float(right.mean())
     if args.out:
         made["mixed"].save(args.out)
     answer: dict = {"accuracy": found, "share": made["mixed"].share, "images": len(measuring)}
     if args.json:
         answer |= {"classes": names, "chosen": len(chosen), "left_out": left_out}
-        answer |= {"passed_over": walk.passed_over}
-        printing.print_json(answer)
+        printing.print_json(answer | {"passed_over": walk.passed_over})
         return 0
     printing.print_table([("", "accuracy"), *((k, f"{100 * v:.1f} %") for k, v in found.items())])
     where = f"{len(measuring)} other pictures" if len(measuring) else "cross-validation"
@@ -85,8 +80,6 @@ def _pictures(folder):
             found[path.name] = paths
     printing.report_walk(walk)
     if len(found) < 2:
-        raise DataError(
-            f"{folder} holds {len(found)} folders with pictures; expected one for each class"
-        )
+        raise DataError(f"{folder} holds {len(found)} folders with pictures; expected one a class")
     counts = [len(paths) for paths in found.values()]
     return list(found), sum(found.values(), []), np.repeat(np.arange(len(found)), counts), walk

@@ -7,10 +7,10 @@ from lit_tf.commands import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf browse`."""
-    parser.add_argument("db", metavar="DB", help="folder that `lit-tf index` wrote")
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
+    add = parser.add_argument
+    add("db", metavar="DB", help="folder that `lit-tf index` wrote")
+    add("--port", type=int, default=0, help="default: a free one")
+    add("--no-open", action="store_true", help="do not open the page in a browser")
     common.add(parser, "model")
 
 

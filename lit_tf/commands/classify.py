@@ -3,33 +3,25 @@
 import argparse
 
 from lit_tf.commands import common, inputs, printing
-from lit_tf.errors import ConfigError
+from lit_tf.errors import ConfigError, positive_integer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf classify`."""
+    add = parser.add_argument
     common.add_model(parser)
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="image files, or patterns of them"
-    )
-    parser.add_argument(
-        "--classes",
-        required=True,
-        metavar="A,B,C|FILE",
-        help="names, or a file with one per line, or NAME.npz of `lit-tf adapt`",
-    )
+    images = "image files, or patterns of them"
+    add("images", nargs="+", metavar="IMAGE", help=images)
+    common.add(parser, "classes", required=True)
     common.add(parser, "templates", default="clip_best")
-    parser.add_argument("--top", type=int, default=5, help="classes to print (default 5)")
+    add("--top", type=int, default=5, help="classes to print (default 5)")
     common.add(parser, "strict", "json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf classify`."""
     from lit_tf import zero_shot
 
     classes, classifier = inputs.classes_or_classifier(args.classes)
-    if args.top < 1:
-        raise ConfigError(f"--top is {args.top}; expected at least 1")
+    positive_integer(args.top, "--top", ConfigError)
     paths = inputs.matching_files(args.images)
     model = common.load(args)
     if classifier is not None:
@@ -44,23 +36,19 @@ def run(args: argparse.Namespace) -> int:
     match = None if classifier else match
     order = (-probabilities).argsort(axis=1, kind="stable")
     if args.json:
-        results = [
-            {"image": path, "best": classes[best[0]], "probabilities": row.tolist()}
-            for path, row, best in zip(paths, probabilities, order, strict=True)
-        ]
-        if match is not None:
-            for result, row in zip(results, match, strict=True):
-                result["match"] = row.tolist()
+        results = []
+        for i, path in enumerate(paths):
+            best = classes[order[i, 0]]
+            results.append({"image": path, "best": best, "probabilities": probabilities[i]})
+            results[i] |= {} if match is None else {"match": match[i]}
         printing.print_json({"classes": classes, "results": results, "left_out": left_out})
         return 0
     top = min(args.top, len(classes))
-    table = [("image", *(f"{i + 1}." for i in range(top)))]
-    for path, row, best in zip(paths, probabilities, order, strict=True):
-        table.append((path, *(f"{classes[c]} {100 * row[c]:.1f} %" for c in best[:top])))
-    if match is not None:
-        rows = zip(match, order, strict=True)
-        column = ["1. fits", *(f"{100 * row[best[0]]:.1f} %" for row, best in rows)]
-        table = [(*cells, cell) for cells, cell in zip(table, column, strict=True)]
+    table = [("image", *(f"{i + 1}." for i in range(top)), *["1. fits"] * (match is not None))]
+    for i, path in enumerate(paths):
+        cells = [f"{classes[c]} {100 * probabilities[i, c]:.1f} %" for c in order[i, :top]]
+        fits = [] if match is None else [f"{100 * match[i, order[i, 0]]:.1f} %"]
+        table.append((path, *cells, *fits))
     printing.print_table(table)
     if match is not None:
         print("\n1. fits: the probability that the best class fits, whatever the others are.")

@@ -11,61 +11,43 @@ from lit_tf.config import PREPROCESSINGS
 from lit_tf.errors import ConfigError, ImageError, plain
 from lit_tf.images.formats import MAX_PIXELS
 
-OPTIONS = {
-    "vocab": {"metavar": "FILE", "help": "vocabulary (default: beside the checkpoint)"},
-    "resolution": {"type": int, "metavar": "N", "help": "side of the images in pixels"},
-    "dtype": {
-        "help": "float32, bfloat16 or mixed_bfloat16 (default: Keras's policy, which is float32 "
-        "unless keras.json says otherwise)"
-    },
-    "batch-size": {
-        **{"type": int, "default": 32, "metavar": "N"},
-        "help": "images at a time (default 32)",
-    },
-    "max-pixels": {
-        **{"type": int, "default": MAX_PIXELS, "metavar": "N"},
-        "help": f"width times height of the largest image that is decoded (default {MAX_PIXELS:,})",
-    },
-    "max-patches": {
-        **{"type": int, "metavar": "N"},
-        "help": "NaFlex models: the most patches of an image, which keeps its shape (default 256)",
-    },
-    "preprocessing": {
-        "choices": PREPROCESSINGS,
-        "help": "whose pixels and tokens to compute (default: as the model was trained, or what "
-        "NAME.json beside the checkpoint says)",
-    },
-    "int8": {
-        "action": "store_true",
-        "help": "embed with the quantized image tower, at a third of the time on a CPU; it is made "
-        "once a model (extra `lite`)",
-    },
-    "strict": {
-        "action": "store_true",
-        "help": "stop at the first image that cannot be read (default: leave it out and name it)",
-    },
-    "templates": {
-        "metavar": "NAME|FILE",
-        "help": "prompt templates: clip_best or clip (8), clip_paper (81), class_name_only, or a "
-        "file with one template per line",
-    },
-    "engine": {
-        **{"choices": ("local", "beam"), "default": "local"},
-        "help": "local: this process does the work; beam: an Apache Beam pipeline",
-    },
-    "engine-options": {
-        **{"default": "", "metavar": "OPTIONS"},
-        "help": "Beam's own options in one string, --runner among them; default: its DirectRunner",
-    },
-    "model": {"metavar": "CKPT", "help": "the model's path, if it has moved since indexing"},
-    "json": {"action": "store_true", "help": "print JSON"},
+_HELP = {
+    "vocab": "vocabulary (default: beside the checkpoint)",
+    "resolution": "side of the images in pixels",
+    "dtype": "float32, bfloat16 or mixed_bfloat16 (default: Keras's policy, as in keras.json)",
+    "batch-size": "images at a time (default 32)",
+    "max-pixels": f"width times height of the largest image that is read (default {MAX_PIXELS:,})",
+    "max-patches": "NaFlex models: the most patches of an image, in its shape (default 256)",
+    "preprocessing": "whose pixels and tokens to compute (default: as the model was trained, or "
+    "what NAME.json beside the checkpoint says)",
+    "int8": "embed with the quantized image tower, at a third of the time on a CPU (extra `lite`)",
+    "strict": "stop at the first image that cannot be read (default: leave it out and name it)",
+    "templates": "prompt templates: clip_best or clip (8), clip_paper (81), class_name_only, or a "
+    "file with one per line",
+    "classes": "names, or a file with one per line, or NAME.npz of `lit-tf adapt`",
+    "engine": "local: this process does the work; beam: an Apache Beam pipeline",
+    "engine-options": "Beam's own options in one string, such as --runner; default: DirectRunner",
+    "model": "the model's path, if it has moved since indexing",
+    "json": "print JSON",
+}
+_MORE: dict[str, dict] = {
+    **{name: {"action": "store_true"} for name in ("int8", "strict", "json")},
+    **{name: {"type": int, "metavar": "N"} for name in ("resolution", "max-patches")},
+    "batch-size": {"type": int, "metavar": "N", "default": 32},
+    "max-pixels": {"type": int, "metavar": "N", "default": MAX_PIXELS},
+    "preprocessing": {"choices": PREPROCESSINGS},
+    "engine": {"choices": ("local", "beam"), "default": "local"},
+    **{"vocab": {"metavar": "FILE"}, "engine-options": {"default": "", "metavar": "OPTIONS"}},
+    **{"model": {"metavar": "CKPT"}, "templates": {"metavar": "NAME|FILE"}},
+    "classes": {"metavar": "A,B,C|FILE"},
 }
 
 
 def add(parser, *names, **changed):
     """Adds options that several commands have; `changed` is what is different here."""
     for name in names:
-        parser.add_argument(f"--{name}", **{**OPTIONS[name], **changed})
+        options = {"help": _HELP[name], **_MORE.get(name, {}), **changed}
+        parser.add_argument(f"--{name}", **options)
 
 
 def add_several(parser, name, metavar, text, **options):

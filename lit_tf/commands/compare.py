@@ -10,13 +10,10 @@ from lit_tf.files import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf compare`."""
     common.add_model(parser)
-    for name, metavar, text in (
-        ("--images", "GLOB", "image files, or patterns of them"),
-        ("--texts", "TEXT", "texts; @FILE stands for its lines"),
-    ):
-        common.add_several(parser, name, metavar, text, required=True)
+    images, texts = "image files, or patterns of them", "texts; @FILE stands for its lines"
+    common.add_several(parser, "--images", "GLOB", images, required=True)
+    common.add_several(parser, "--texts", "TEXT", texts, required=True)
     parser.add_argument("--plot", metavar="OUT.png", help="draw a heat map with thumbnails")
     common.add(parser, "strict", "json")
 
@@ -41,12 +38,10 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         _plot(args, similarities, match, paths, texts)
     if args.json:
-        found = {"images": paths, "texts": texts}
-        found |= {"temperature": model.temperature, "bias": model.bias}
-        found["similarities"] = similarities.tolist()
-        found["probabilities"] = probabilities.tolist()
-        found["match"] = None if match is None else match.tolist()
-        printing.print_json({**found, "plot": args.plot, "left_out": left_out})
+        found = {"images": paths, "texts": texts, "similarities": similarities}
+        found |= {"temperature": model.temperature, "bias": model.bias, "match": match}
+        found |= {"probabilities": probabilities, "plot": args.plot, "left_out": left_out}
+        printing.print_json(found)
         return 0
     _print(paths, texts, similarities, probabilities, match)
     if args.plot:
@@ -67,15 +62,13 @@ def _plot(args, similarities, match, paths, texts):
 def _print(paths, texts, similarities, probabilities, match):
     """Prints one row per text and one column per image, numbered."""
     best = probabilities.argmax(axis=1)
-    table = [("", *(f"[{i + 1}]" for i in range(len(paths))))]
+    table = [["", *(f"[{i + 1}]" for i in range(len(paths)))]]
     for t, text in enumerate(texts):
-        cells = [
-            f"{'*' if best[i] == t else ' '}"
-            f"{similarities[i, t]:+.3f} {100 * probabilities[i, t]:5.1f} %"
-            + ("" if match is None else f" {100 * match[i, t]:5.1f} %")
-            for i in range(len(paths))
-        ]
-        table.append((textwrap.shorten(text, 50, placeholder="...") or '""', *cells))
+        table.append([textwrap.shorten(text, 50, placeholder="...") or '""'])
+        for i, similarity in enumerate(similarities[:, t]):
+            fits = "" if match is None else f" {100 * match[i, t]:5.1f} %"
+            cell = f"{similarity:+.3f} {100 * probabilities[i, t]:5.1f} %{fits}"
+            table[-1].append(f"{'*' if best[i] == t else ' '}{cell}")
     printing.print_table(table, right=range(1, len(paths) + 1))
     print("\nCosine similarity, and probability among the texts of each image; * is the best text.")
     if match is not None:

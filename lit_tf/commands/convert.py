@@ -9,31 +9,19 @@ from lit_tf.commands.inputs import checkpoint_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf convert`."""
+    add = parser.add_argument
     common.add_checkpoint(parser)
-    parser.add_argument(
-        "out", metavar="OUT", help="NAME.npz, the vocabulary goes beside it; or a folder"
-    )
-    parser.add_argument(
-        "--layout",
-        choices=("vit_jax", "big_vision", "huggingface"),
-        help="default: vit_jax, or big_vision with attention pooling; huggingface writes a folder",
-    )
-    parser.add_argument(
-        "--stacked", action="store_true", help="big_vision: all blocks of a tower in one array"
-    )
+    add("out", metavar="OUT", help="NAME.npz, the vocabulary goes beside it; or a folder")
+    layout = "default: vit_jax, or big_vision with attention pooling; huggingface writes a folder"
+    add("--layout", choices=("vit_jax", "big_vision", "huggingface"), help=layout)
+    add("--stacked", action="store_true", help="big_vision: all blocks of a tower in one array")
     common.add(parser, "resolution", help="resample to this image size")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "float16", "bfloat16"),
-        default="float32",
-        help="default: float32; bfloat16 in layout huggingface only",
-    )
+    dtype = "default: float32; bfloat16 in layout huggingface only"
+    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help=dtype)
     common.add(parser, "preprocessing", "json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf convert`."""
     import lit_tf
     from lit_tf import loading
     from lit_tf.checkpoints import record

@@ -12,25 +12,19 @@ from lit_tf.errors import ConfigError, extra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf embed`."""
+    add = parser.add_argument
     common.add_model(parser)
     what = parser.add_mutually_exclusive_group(required=True)
     common.add_several(what, "--images", "GLOB", "image files, or patterns of them")
-    what.add_argument(
-        "--texts", metavar="FILE", help="file with one text per line, UTF-8; - is standard input"
-    )
-    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="where to write")
-    parser.add_argument(
-        "--format",
-        choices=("npz", "clip-retrieval"),
-        default="npz",
-        help="npz: a file of arrays (default); clip-retrieval: a new folder for that project",
-    )
+    texts = "file with one text per line, UTF-8; - is standard input"
+    what.add_argument("--texts", metavar="FILE", help=texts)
+    add("-o", "--out", required=True, metavar="OUT", help="where to write")
+    form = "npz: a file of arrays (default); clip-retrieval: a new folder for that project"
+    add("--format", choices=("npz", "clip-retrieval"), default="npz", help=form)
     common.add(parser, "int8", "strict", "json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf embed`."""
     if args.texts and args.int8:
         raise ConfigError("--int8 is for --images: there is no quantized text tower")
     paths = inputs.matching_files(args.images) if args.images else inputs.text_files(args.texts)

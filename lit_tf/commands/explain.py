@@ -8,21 +8,21 @@ from lit_tf.errors import extra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf explain`."""
+    add = parser.add_argument
     common.add_checkpoint(parser)
     common.add(parser, "resolution", "dtype", "max-pixels", "preprocessing")
-    parser.add_argument("image", metavar="IMAGE", help="an image file")
-    parser.add_argument("text", metavar="TEXT", help='what to look for, such as "a dog"')
-    parser.add_argument(
-        "--plot", required=True, metavar="OUT.png", help="where to draw the parts over the picture"
-    )
+    add("image", metavar="IMAGE", help="an image file")
+    add("text", metavar="TEXT", help='what to look for, such as "a dog"')
+    plot = "where to draw the parts over the picture"
+    add("--plot", required=True, metavar="OUT.png", help=plot)
     common.add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Draws the parts; prints the cosine of picture and text."""
-    read = [*checkpoint_files(args.checkpoint, args.vocab), args.image]
-    outputs.check_output_files([args.plot], read)
+    outputs.check_output_files(
+        [args.plot], [*checkpoint_files(args.checkpoint, args.vocab), args.image]
+    )
     with extra("demo"):
         import matplotlib  # noqa: F401  rather missing now than after the work
     from lit_tf import plots
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     relevance = plots.attention_map(model, image, args.text, args.plot)
     cosine = float((model.encode_image([image]) @ model.encode_text([args.text]).T)[0, 0])
     if args.json:
-        printing.print_json({"cosine": cosine, "relevance": relevance.tolist()})
+        printing.print_json({"cosine": cosine, "relevance": relevance})
         return 0
     print(f"cosine {cosine:.3f}; {args.plot} shows which parts of the picture speak for the text")
     print(

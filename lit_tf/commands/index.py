@@ -12,14 +12,10 @@ from lit_tf.files import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf index`."""
+    add = parser.add_argument
     common.add_model(parser)
-    parser.add_argument(
-        "sources", nargs="*", metavar="FOLDER", help="folders, pictures, or patterns of either"
-    )
-    parser.add_argument(
-        "--db", required=True, metavar="DIR", help="folder of the index, such as pictures.lance"
-    )
+    add("sources", nargs="*", metavar="FOLDER", help="folders, pictures, or patterns of either")
+    add("--db", required=True, metavar="DIR", help="folder of the index, such as pictures.lance")
     exclude = "names to pass over, or paths with a slash"
     common.add_several(parser, "--exclude", "PATTERN", exclude, default=[])
     for name, text in (
@@ -27,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("prune-all", "delete all that are gone; without their drive, whole folders are"),
         ("reembed", "embed all anew, by another model or tower; until then the old ones answer"),
     ):
-        parser.add_argument(f"--{name}", action="store_true", help=text)
+        add(f"--{name}", action="store_true", help=text)
     common.add(parser, "int8", "engine", "engine-options", "json")
 
 

@@ -8,13 +8,11 @@ from lit_tf.commands import common, printing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf info`."""
     common.add_checkpoint(parser)
     common.add(parser, "json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf info`."""
     found = summarize(args.checkpoint, vocab=args.vocab)
     if args.json:
         printing.print_json(found)

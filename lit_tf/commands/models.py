@@ -18,7 +18,6 @@ _PUBLISHED = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf models`."""
     common.add(parser, "json")
 
 

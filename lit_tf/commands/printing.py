@@ -16,8 +16,9 @@ def progress(unit, items=None, **options):
 
 
 def print_json(value):
-    """Prints a value as indented JSON: times and the like as their text, NaN as null."""
-    value = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+    """Prints a value as indented JSON: arrays as lists, times as their text, NaN as null."""
+    listed = lambda value: value.tolist() if hasattr(value, "tolist") else str(value)  # noqa: E731
+    value = json.loads(json.dumps(value, default=listed), parse_constant=lambda _: None)
     text = json.dumps(value, indent=2, ensure_ascii=False)
     # Bytes of a file name that are not UTF-8 are surrogates, which cannot be printed: escaped, they
     # come back as they were. The same goes for all but ASCII where the output takes only that.

@@ -10,37 +10,31 @@ from lit_tf.files import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf search`."""
-    parser.add_argument("db", metavar="DB", help="folder that `lit-tf index` wrote")
-    parser.add_argument(
-        "texts", nargs="*", metavar="TEXT", help="what the pictures show; several are averaged"
-    )
+    add = parser.add_argument
+    add("db", metavar="DB", help="folder that `lit-tf index` wrote")
+    add("texts", nargs="*", metavar="TEXT", help="what the pictures show; several are averaged")
     like = "pictures that they look like"
     common.add_several(parser, "--like", "IMAGE", like, default=[])
     common.add_several(parser, "--minus", "TEXT", "what they do not show", default=[])
     common.add(parser, "templates")
-    parser.add_argument("--top", type=int, default=20, help="pictures to find (default 20)")
-    parser.add_argument(
+    add("--top", type=int, default=20, help="pictures to find (default 20)")
+    add(
         "--where",
         metavar="SQL",
         help="only pictures whose columns fit (taken, width, height, size, mtime, path), such as "
         "\"taken > '2020' AND width > height\"",
     )
-    parser.add_argument(
-        "--exact", action="store_true", help="compare with every picture, without an index of them"
-    )
-    parser.add_argument("--html", metavar="FILE", help="write a page of thumbnails")
-    parser.add_argument("--copy-to", metavar="DIR", help="copy the pictures that were found")
+    add("--exact", action="store_true", help="compare with every picture, without an index of them")
+    add("--html", metavar="FILE", help="write a page of thumbnails")
+    add("--copy-to", metavar="DIR", help="copy the pictures that were found")
     common.add(parser, "model")
     printed = parser.add_mutually_exclusive_group()
-    printed.add_argument(
-        "--paths0", action="store_true", help="print paths only, ended by NUL, for xargs -0"
-    )
+    paths0 = "print paths only, ended by NUL, for xargs -0"
+    printed.add_argument("--paths0", action="store_true", help=paths0)
     common.add(printed, "json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf search`."""
     if not args.texts and not args.like:
         raise ConfigError("there is no question: expected a TEXT or --like IMAGE")
     if args.html:
