@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: the reference checkpoints and the numbers expected of them."""
 
+import contextlib
 import functools
 import gc
 import importlib.util
@@ -57,6 +58,15 @@ def pytest_collection_modifyitems(items):
         return next((i for i, file in enumerate(LONGEST) if file in item.nodeid), len(LONGEST))
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graphs_as_they_are():
+    """Quick tests run most graphs once, and do not optimize them; `make test-full` does."""
+    if "optimization_level=0" in os.environ.get("XLA_FLAGS", ""):
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -130,6 +140,18 @@ def exported(fixtures, shared):
     return get
 
 
+@contextlib.contextmanager
+def without_verification():
+    """SavedModels are written without the process that runs them, which other tests have."""
+    from lit_tf.export import to_saved_model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(to_saved_model.verify, "run_in_process", lambda *args: ({}, {}))
+        patch.setattr(to_saved_model, "_samples", lambda *args: ({}, {}))
+        patch.setattr(to_saved_model.warmup, "write", lambda *args: None)
+        yield
+
+
 DEVICE_CLASSES = ("three next to seven", "one next to two")
 
 
@@ -175,6 +197,7 @@ def naflex_file(fixture_module, tmp_path_factory):
 # Another name for this machine, which browsers do not trust as they trust `localhost`.
 PLAIN = "plain.test"
 BROWSER_ARGUMENTS = [
+    "--js-flags=--liftoff-only",  # WebAssembly is compiled once and runs briefly
     *"--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync".split(),
     *"--disable-background-networking --disable-component-update".split(),
     f"--host-resolver-rules=MAP {PLAIN} 127.0.0.1",

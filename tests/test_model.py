@@ -150,7 +150,6 @@ def test_importing_lit_tf_is_enough_to_load_what_keras_saved(model, tmp_path, re
     model.save(tmp_path / "model.keras")
     expected = {}
     towers = {
-        "Bert": (model.text_tower, np.ones((2, 32), np.int32)),
         "TextTransformer": (TextTransformer(PLAIN, name="plain"), np.ones((2, 16), np.int32)),
         "ViT": (model.image_tower, images),
     }
@@ -173,7 +172,8 @@ def test_importing_lit_tf_is_enough_to_load_what_keras_saved(model, tmp_path, re
         "np.save('z.npy', model.encode_text(['a cat']))\n"
     )
     finish(launch([sys.executable, "-c", code], cwd=tmp_path))
-    np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), model.encode_text(["a cat"]))
+    z = model.encode_text(["a cat"])
+    np.testing.assert_allclose(np.load(tmp_path / "z.npy"), z, atol=1e-6)
     for name, z in expected.items():
         np.testing.assert_allclose(np.load(tmp_path / f"{name}.out.npy"), z, atol=1e-6)
 

@@ -28,6 +28,7 @@ from lit_tf.export import manifest, samples, saved_model, to_saved_model, verify
 from lit_tf.files import sha256
 from lit_tf.serialized import UNUSED_BY_KERAS
 
+from ..conftest import without_verification
 from ..processes import finish, launch, worker
 
 # Both kinds of text tower, with and without an image head, with and without a bias.
@@ -70,7 +71,9 @@ def classifier(fixtures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("classifier")
     (folder / "classes.txt").write_text("cat\n dog\nboat\n\n", encoding="utf-8-sig")
     command = ["export", str(fixtures / "lit_bert_tiny.npz"), str(folder / "1"), "--saved-model"]
-    assert main([*command, "--classes", str(folder / "classes.txt")]) == 0
+    command += ["--json"]
+    with without_verification():
+        assert main([*command, "--classes", str(folder / "classes.txt")]) == 0
     return folder / "1"
 
 
@@ -139,11 +142,9 @@ def test_lit_tf_is_not_needed_and_a_classifier_needs_nothing_but_tensorflow(
 
 
 @pytest.fixture
-def unverified(monkeypatch):
-    """Exports without a fresh process that runs them: other tests have it."""
-    monkeypatch.setattr(to_saved_model.verify, "run_in_process", lambda *args: ({}, {}))
-    monkeypatch.setattr(to_saved_model, "_samples", lambda *args: ({}, {}))
-    monkeypatch.setattr(to_saved_model.warmup, "write", lambda *args: None)
+def unverified():
+    with without_verification():
+        yield
 
 
 @pytest.mark.usefixtures("unverified")
@@ -163,9 +164,9 @@ def fields(data):
     return [(field.field_number, field.data) for field in UnknownFieldSet(Empty.FromString(data))]
 
 
-def test_warm_up_requests_fit_the_signatures(exported):
-    folder = exported("lit_bert_tiny")[1]
-    served, sent = tf.saved_model.load(folder).signatures, set()
+def test_warm_up_requests_fit_the_signatures(tiny):
+    _, served, folder = tiny
+    served, sent = served.signatures, set()
     for record in tf.data.TFRecordDataset(str(folder / warmup.FILE)):
         ((_, log),) = fields(record.numpy())  # predict_log
         ((_, request),) = fields(log)

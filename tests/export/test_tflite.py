@@ -118,11 +118,9 @@ def test_files_run_in_litert_alone_at_any_batch_size(digits, digits_tflite, tmp_
 
 @pytest.fixture(scope="module")
 def device(tmp_path_factory):
-    """A folder of LiT-digits in dynamic_int8 with classes, by the command line."""
+    """A folder of LiT-digits in dynamic_int8, by the command line."""
     folder = tmp_path_factory.mktemp("by_command")
-    (folder / "classes.txt").write_text("three next to seven\none next to two\n")
-    command = ["export", "LiT-digits", str(folder / "device"), "--tflite"]
-    assert main([*command, "--classes", str(folder / "classes.txt")]) == 0
+    assert main(["export", "LiT-digits", str(folder / "device"), "--tflite"]) == 0
     return folder / "device"
 
 

@@ -244,7 +244,8 @@ def draw(folder, numbers, inks, rng):
         PIL.Image.fromarray(pixels).save(folder / f"{numbers[i]:02d}_{names[inks[i]]}_{i:03d}.png")
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("count", [100, 500])
 def test_tour_of_many_pictures_and_then_some_more(tmp_path, command, count):
     rng, more = np.random.default_rng(3), count // 10
     red = list(render.INKS).index("red")

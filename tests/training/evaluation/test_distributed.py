@@ -6,6 +6,9 @@ import pytest
 from ...processes import finish, launch, worker, worker_environments
 from . import tiny_datasets
 
+# The trainer's numbers on several replicas are compared by quick tests.
+pytestmark = pytest.mark.full
+
 
 def write_pictures(folder):
     """23 images in class folders, number 7 broken, and a file with 1 to 3 captions of each."""
@@ -51,14 +54,13 @@ def assert_same(many, one):
             np.testing.assert_array_equal(many[key], one[key], err_msg=key)
 
 
-@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.full)])
+@pytest.mark.parametrize("replicas", [2, 4])
 def test_results_equal_one_replicas_to_the_last_example(results, replicas, fixtures, tmp_path):
     many = results if replicas in results else evaluate(fixtures, tmp_path, replicas)
     assert int(many[replicas]["replicas"]) == replicas
     assert_same(many[replicas], results[1])
 
 
-@pytest.mark.full
 def test_two_workers_share_the_work_and_both_have_all_results(results, fixtures, tmp_path):
     write_pictures(tmp_path / "photos")
     command = worker("evaluate", fixtures / "lit_bert_tiny.npz", tmp_path, "2")
