@@ -80,7 +80,7 @@ def wrong_backend(found: str) -> ConfigError:
 def plain(error: BaseException | str) -> str:
     """Returns an error's message in one line, without what TensorFlow says of its own graph."""
     noise = r"\{\{(?:function_)?node [^}]*\}\}|\[\[[^]]*\]\]|\[Op:\w+\](?: name:)?"
-    return " ".join(re.sub(noise, "", str(error)).split())
+    return " ".join(re.sub(noise, "", str(error)).split()) or type(error).__name__
 
 
 def positive_integer(value: Any, name: str, error: type[LitError] = LitError) -> int:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from lit_tf import files
 from lit_tf.checkpoints import hub, npz, record, registry, zarr_folder
-from lit_tf.errors import CheckpointError, DownloadError, TokenizerError
+from lit_tf.errors import CheckpointError, DownloadError, TokenizerError, plain
 from lit_tf.texts import vocabularies, wordpiece
 
 _CHUNK = 1 << 20
@@ -186,7 +186,7 @@ def _zarr_folder(url, folder, with_vocab):
                 npz.check_key(url, file)
                 fetch((f"{base}/{name}/{array}/{file}",), folder / name / array / file)
     except tf.errors.OpError as e:
-        raise DownloadError(f"{url}: cannot be listed ({e.message.splitlines()[0]})") from e
+        raise DownloadError(f"{url}: cannot be listed ({plain(e)})") from e
     if with_vocab:
         _fetch_vocabulary(base, name.split(".bv-")[0], folder, url)
     return folder / name
@@ -373,7 +373,7 @@ def _transfer_gs(url, path):
     except tf.errors.NotFoundError as e:
         raise _NotThereError(f"{url}: no such object") from e
     except tf.errors.OpError as e:
-        raise DownloadError(f"{url}: cannot be read ({e.message.splitlines()[0]})") from e
+        raise DownloadError(f"{url}: cannot be read ({plain(e)})") from e
     if received != stat.length:
         raise _RetryError(f"{received:,} of {stat.length:,} bytes came")
     return partial

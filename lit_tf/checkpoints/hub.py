@@ -7,7 +7,7 @@ mode (`HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`).
 import functools
 import pathlib
 
-from lit_tf.errors import CheckpointError, DownloadError, extra
+from lit_tf.errors import CheckpointError, DownloadError, extra, plain
 
 SCHEME = "hf://"
 _CONFIGS = ["config.json", "open_clip_config.json", "preprocessor_config.json"]
@@ -31,8 +31,7 @@ def fetch(name: str, with_vocab: bool) -> pathlib.Path:
             get(allow_patterns=["tokenizer.json"])  # Gemma's takes 34 MB, and is not needed then
     except Exception as e:  # of several libraries: bad names, missing repositories, no network
         raise DownloadError(
-            f"{SCHEME}{repository}: cannot be fetched from Hugging Face: "
-            f"{' '.join(str(e).split())[:500] or type(e).__name__}"
+            f"{SCHEME}{repository}: cannot be fetched from Hugging Face: {plain(e)[:500]}"
         ) from e
     if not list(folder.glob("*.safetensors")):
         raise CheckpointError(

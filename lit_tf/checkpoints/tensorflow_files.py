@@ -16,7 +16,7 @@ import tensorflow as tf
 from lit_tf.checkpoints import record
 from lit_tf.checkpoints.layouts import CanonicalCheckpoint
 from lit_tf.checkpoints.shapes import BERT_BLOCK
-from lit_tf.errors import CheckpointError
+from lit_tf.errors import CheckpointError, plain
 
 _READ_ERRORS = (tf.errors.OpError, IndexError, ValueError, RuntimeError)
 _FLOATS = (tf.float32, tf.float16, tf.bfloat16, tf.float64)
@@ -53,7 +53,7 @@ def open_prefix(prefix: str) -> CanonicalCheckpoint:
         reader = tf.train.load_checkpoint(prefix)
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except _READ_ERRORS as e:
-        raise CheckpointError(f"{prefix}: damaged or incomplete: {_first_line(e)}") from e
+        raise CheckpointError(f"{prefix}: damaged or incomplete: {plain(e)}") from e
     layout, names = "run", _named(shapes, _run_name)
     if not any(name.startswith(("img/", "txt/")) for name in names):
         layout, names = "tf1_bert", _named(shapes, _bert_name)
@@ -79,7 +79,7 @@ def open_prefix(prefix: str) -> CanonicalCheckpoint:
         try:
             return reader.get_tensor(key)
         except _READ_ERRORS as e:
-            raise CheckpointError(f"{prefix}: {key!r} is damaged: {_first_line(e)}") from e
+            raise CheckpointError(f"{prefix}: {key!r} is damaged: {plain(e)}") from e
 
     return CanonicalCheckpoint(
         layout,
@@ -126,8 +126,3 @@ def find_prefix(path):
     if path.suffix == ".index" and path.is_file():
         return str(path)[: -len(".index")]
     return str(path) if pathlib.Path(f"{path}.index").is_file() else None
-
-
-def _first_line(error):
-    """Returns the first line of an exception's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ import pathlib
 import re
 
 from lit_tf.checkpoints import npz
-from lit_tf.errors import CheckpointError, extra, nearest
+from lit_tf.errors import CheckpointError, extra, nearest, plain
 
 _STEP = re.compile(r"(?P<name>.+\.bv)-(?P<step>[0-9]+)(-tmp)?")
 _NOT_PARAMETERS = re.compile(r"chrono~|opt~(?!target~)")
@@ -140,7 +140,7 @@ class ZarrFolder:
         try:
             return array.read().result()
         except _ERRORS as e:
-            raise self._fault(key, f"damaged: {' '.join(str(e).split())}") from e
+            raise self._fault(key, f"damaged: {plain(e)}") from e
 
     def blocks(self, key):
         """Yields the array at `key` as a whole: the trainer stores most arrays in one chunk."""
@@ -161,8 +161,7 @@ class ZarrFolder:
         try:
             array = opening.result()
         except _ERRORS as e:
-            said = " ".join(str(e).split())[:300]
-            raise self._fault(key, f"its .zarray cannot be used: {said}") from None
+            raise self._fault(key, f"its .zarray cannot be used: {plain(e)[:300]}") from None
         dtype = array.dtype.numpy_dtype
         if dtype != npz.BFLOAT16 and npz.plain_dtype(dtype) is None:
             raise self._fault(key, f"dtype {array.dtype.name}; expected numbers")

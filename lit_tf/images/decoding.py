@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
-from lit_tf.errors import ImageError, MissingPackageError, extra
+from lit_tf.errors import ImageError, MissingPackageError, extra, plain
 from lit_tf.images.arrays import as_rgb
 from lit_tf.images.exif import jpeg_orientation, orientation, pil_orientation, turn_upright
 from lit_tf.images.formats import FORMATS, MAX_PIXELS, MORE_FORMATS
@@ -55,7 +55,7 @@ def decode(
             image = _decode(_with_adobe(data) if jpeg else data)
             return turn_upright(image, orientation(data) if exif else 1)
     except tf.errors.OpError as e:
-        raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {_reason(e)}") from None
+        raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {plain(e)}") from None
 
 
 def decode_image(
@@ -182,12 +182,6 @@ def _check_pixels(size, max_pixels, name):
 
 
 # --- TensorFlow ----------------------------------------------------------------------------------
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    """Returns what an operation said, without where in its graph it stands."""
-    said = error.message.split("\n\t [[")[0].strip().splitlines()[-1]
-    return said.split("}} ")[-1].split(" [Op:")[0].strip()
 
 
 def _decode_by_format(data, max_pixels, name, decoders):

@@ -111,7 +111,7 @@ def test_big_endian_and_fortran_arrays_come_back_native(tmp_path):
 
 
 def test_no_such_file(tmp_path):
-    refusal(tmp_path / "none.npz", "no such file")
+    refusal(tmp_path / "none.npz", "No such file")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless"])
