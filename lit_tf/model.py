@@ -15,7 +15,14 @@ from lit_tf import zero_shot
 from lit_tf.checkpoints.registry import published_vocabulary
 from lit_tf.config import LitConfig
 from lit_tf.contrastive.fit import ContrastiveModel
-from lit_tf.errors import CheckpointError, ExportError, ImageError, LitError, TokenizerError
+from lit_tf.errors import (
+    CheckpointError,
+    ExportError,
+    ImageError,
+    LitError,
+    TokenizerError,
+    positive_integer,
+)
 from lit_tf.images import preprocessing, stream
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
 from lit_tf.images.preparation import on_cpu, preparation
@@ -329,7 +336,10 @@ class LitModel(layers.Freezable, ContrastiveModel):
             ImageError: an item cannot be read and `failed` is None.
             LitError: the batch size is not a positive integer.
         """
-        max_pixels, batch_size = check_max_pixels(max_pixels), stream.check_batch_size(batch_size)
+        max_pixels, batch_size = (
+            check_max_pixels(max_pixels),
+            positive_integer(batch_size, "batch_size"),
+        )
         prepare = preparation(self.config, max_patches)
         rest: dict[str, Any] = {"embed": embed or self.image_function, "batch_size": batch_size}
         rest["stack"] = prepare.stack
@@ -400,19 +410,12 @@ class LitModel(layers.Freezable, ContrastiveModel):
             tokens = np.asarray(tokens)
         except ValueError as e:  # lists of different lengths
             raise TokenizerError(f"tokens must form a rectangular array: {e}") from None
-        length, rows = self.config.token_length, self.config.text.vocab_size
-        if tokens.ndim != 2 or tokens.shape[1] != length or tokens.dtype.kind not in "iu":
-            raise TokenizerError(
-                f"tokens must be integers of shape (N, {length}), "
-                f"found {tokens.dtype} {tokens.shape}"
-            )
-        if tokens.size and not 0 <= tokens.min() <= tokens.max() < rows:
-            raise TokenizerError(
-                f"tokens must be in [0, {rows}), found {tokens.min()} to {tokens.max()}; "
-                "does the vocabulary belong to this checkpoint?"
-            )
+        length = self.config.token_length
+        if tokens.shape[1:] != (length,):
+            raise TokenizerError(f"tokens must have shape (N, {length}), found {tokens.shape}")
+        self.text_tower.check(tokens)
         rows, places = distinct_by_length(tokens.astype(np.int32))
-        starts = range(0, len(rows), stream.check_batch_size(batch_size))
+        starts = range(0, len(rows), positive_integer(batch_size, "batch_size"))
         embed = self.token_function
         return self._concatenate(embed(rows[i : i + batch_size]).numpy() for i in starts)[places]
 
@@ -462,7 +465,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         Their softmax is what `classify` answers. With a model that has a bias, their sigmoid is the
         probability that an image fits a class, independent of the other classes.
         """
-        stream.check_batch_size(batch_size)
+        positive_integer(batch_size, "batch_size")
         class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
         zimg = self.encode_image(images, batch_size, max_pixels=max_pixels, max_patches=max_patches)

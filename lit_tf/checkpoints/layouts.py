@@ -152,17 +152,12 @@ def read_canonical(npz) -> CanonicalCheckpoint:
 
     def put(name, shape, reader):
         if name in shapes:
-            raise CheckpointError(f"{source}: {name!r} is given twice, stacked and not stacked")
+            raise CheckpointError(f"{source}: {name!r} is given twice, in two layouts")
         shapes[name], readers[name] = tuple(shape), reader
 
     pooled = any(k.startswith("img/MAPHead_0/") for k in plain)
     kernel = plain.get("img/embedding/kernel")
     naflex = kernel is not None and len(npz.shape(kernel)) == 2  # its grid has axes y, x, width
-    image_positions = [k for k in _IMAGE_POSITIONS if k in plain]
-    if len(image_positions) > 1:
-        raise CheckpointError(
-            f"{source}: several position embeddings, expected one: {', '.join(image_positions)}"
-        )
     for name, key in plain.items():
         shape = npz.shape(key)
         stacked = _STACKED.fullmatch(name)
@@ -174,7 +169,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
             for i in range(shape[0]):
                 block = f"{stacked[1]}/encoderblock_{i}/{stacked[2]}"
                 put(block, shape[1:], functools.partial(read_stacked, key, i))
-        elif name in image_positions and not naflex:
+        elif name in _IMAGE_POSITIONS and not naflex:
             _put_image_positions(npz, source, key, put, pooled=pooled)
         elif name == _TEXT_POSITIONS_OLD:
             pass  # below

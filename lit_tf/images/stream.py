@@ -16,15 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from lit_tf.errors import ImageError, positive_integer
+from lit_tf.errors import ImageError
 
 # Batches whose results have not been fetched yet: the device has work while the host reads.
 IN_FLIGHT = 2
-
-
-def check_batch_size(batch_size: int) -> int:
-    """Returns a batch size; raises LitError if it is not a positive integer."""
-    return positive_integer(batch_size, "batch_size")
 
 
 class Embedded(NamedTuple):

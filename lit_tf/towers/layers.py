@@ -212,20 +212,6 @@ class Attention(CanonicalLayer):
         """
         return current_ops().attention(self, queries, keys, padding, dropout_rate, dropout_seed)
 
-    def attention_weights(self, queries, keys, padding=None):
-        """Returns softmax(q k^T / sqrt(head_dim)), (batch, heads, queries, keys)."""
-        q, k = self._split(self.query(queries)), self._split(self.key(keys))
-        logits = tf.einsum("bqhd,bkhd->bhqk", q * self.head_dim**-0.5, k)
-        return tf.nn.softmax(logits if padding is None else logits + tf.cast(padding, q.dtype))
-
-    def weigh(self, weights, keys):
-        """Returns (batch, queries, width): what `call` makes of the weights."""
-        y = tf.einsum("bhqk,bkhd->bqhd", weights, self._split(self.value(keys)))
-        return self.out(tf.reshape(y, (-1, weights.shape[2], self.num_heads * self.head_dim)))
-
-    def _split(self, x):
-        return tf.reshape(x, (-1, x.shape[1], self.num_heads, self.head_dim))
-
 
 class Mlp(CanonicalLayer):
     """Two linear maps with a GELU between them (the tanh approximation, in all towers)."""

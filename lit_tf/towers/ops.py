@@ -74,9 +74,12 @@ def attention(layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed
 
 
 def attention_by_projections(
-    layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None
+    layer, queries, keys, padding=None, dropout_rate=0.0, dropout_seed=None, see=lambda w: w
 ):
-    """As `attention`, by the projections of all queries, keys and values."""
+    """As `attention`, by the projections of all queries, keys and values.
+
+    `see` is given the weights (batch, heads, queries, keys), and returns those to use.
+    """
     q, k, v = (
         split_heads(project(x), layer)  # (batch, heads, tokens, head_dim)
         for project, x in ((layer.query, queries), (layer.key, keys), (layer.value, keys))
@@ -85,7 +88,7 @@ def attention_by_projections(
     logits = tf.matmul(q, k, transpose_b=True)  # (batch, heads, queries, keys)
     if padding is not None:
         logits += tf.cast(padding, logits.dtype)
-    weights = tf.nn.softmax(logits)
+    weights = see(tf.nn.softmax(logits))
     if dropout_seed is not None:
         weights = dropout(weights, dropout_rate, dropout_seed)
     y = tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))  # (batch, queries, heads, head_dim)

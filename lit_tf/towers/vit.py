@@ -283,11 +283,14 @@ class ViT(Tower):
         """Returns every layer's attention (batch, heads, queries, keys), and the representation."""
         (x, padding), weights = self._sequence(images), []
 
-        def attend(layer, queries, keys):
-            weights.append(layer.attention_weights(queries, keys, padding))
+        def see(found):
+            weights.append(found)
             if tape is not None:
-                tape.watch(weights[-1])
-            return layer.weigh(weights[-1], keys)
+                tape.watch(found)
+            return found
+
+        def attend(layer, queries, keys):
+            return ops.attention_by_projections(layer, queries, keys, padding, see=see)
 
         for block in self.blocks:
             y = block.attention_norm(x)

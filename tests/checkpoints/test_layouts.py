@@ -201,7 +201,7 @@ FAULTS = {
     ),
     "two position embeddings": (
         lambda a: a.update({"img/pos_embedding": np.zeros((1, 16, 48), np.float32)}),
-        ["several position embeddings"],
+        ["is given twice"],
     ),
     "other towers": (
         lambda a: a.update(

@@ -11,7 +11,7 @@ import lit_tf
 from lit_tf import plots
 from lit_tf.cli import main
 from lit_tf.config import ViTConfig
-from lit_tf.towers.layers import Attention
+from lit_tf.towers import ops
 from lit_tf.towers.vit import ViT
 
 IMAGES = pathlib.Path(__file__).parents[2] / "examples" / "images"
@@ -46,12 +46,13 @@ def test_relevance_equals_the_papers_rule_by_finite_differences(pool, images, mo
     direction = np.random.default_rng(1).standard_normal(6)
     direction /= np.linalg.norm(direction)
     layers = [vit.block_0.attention, *([vit.pooling.attention] if vit.pooling else [])]
-    plain, changes = Attention.attention_weights, {}
+    plain, changes = ops.attention_by_projections, {}
 
-    def weights(layer, queries, keys, padding):
-        return plain(layer, queries, keys, padding) + changes.get(id(layer), 0.0)
+    def changed(layer, queries, keys, padding, see):
+        change = changes.get(id(layer), 0.0)
+        return plain(layer, queries, keys, padding, see=lambda weights: see(weights + change))
 
-    monkeypatch.setattr(Attention, "attention_weights", weights)
+    monkeypatch.setattr(ops, "attention_by_projections", changed)
     maps, _ = vit._attended(tf.constant(x))
     relevance = np.eye(maps[0].shape[-1])
     for layer, found in zip(layers, maps, strict=True):
