@@ -90,11 +90,7 @@ def int8_images(args):
 
 
 def encode_images(model, paths, args):
-    """Embeds image files, with a progress bar; names those that cannot be read.
-
-    Returns:
-        The paths of the N others, their embeddings float32 (N, D), and what was left out.
-    """
+    """Returns paths of images that can be read, their embeddings (N, D), and what was left out."""
     model.tower("image")
     left_out = LeftOut()
     how = {"max_pixels": args.max_pixels, "max_patches": args.max_patches}

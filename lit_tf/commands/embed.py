@@ -36,18 +36,16 @@ def run(args: argparse.Namespace) -> int:
     left_out = common.LeftOut()
     if args.images:
         paths, embeddings, left_out = common.encode_images(common.load(args), paths, args)
-        arrays = {"embeddings": embeddings, **_packed("path", paths)}
+        names, kind, words = paths, "path", ("img_emb", "image_path")
     else:
-        texts = inputs.read_texts(args.texts)
-        embeddings = common.encode_texts(common.load(args), texts)
-        arrays = {"embeddings": embeddings, **_packed("text", texts)}
+        names, kind, words = inputs.read_texts(args.texts), "text", ("text_emb", "caption")
+        embeddings = common.encode_texts(common.load(args), names)
+    arrays = {"embeddings": embeddings, **_packed(kind, names)}
     if args.format == "npz":
         with files.replacing(args.out) as file:
             np.savez(file, **arrays)
-    elif args.images:
-        _write_folder(args.out, "img_emb", "image_path", embeddings, paths)
     else:
-        _write_folder(args.out, "text_emb", "caption", embeddings, texts)
+        _write_folder(args.out, *words, embeddings, names)
     count, width = embeddings.shape
     if args.json:
         found = {"path": args.out, "count": count, "width": width, "arrays": list(arrays)}
@@ -60,10 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _packed(name, texts):
-    """Returns texts as their UTF-8 bytes, one after the other, and where each begins and ends.
-
-    An array of strings would be as wide as its longest, four bytes a character.
-    """
+    """Returns texts as their bytes in one array, since one of strings is as wide as its longest."""
     data = [text.encode("utf-8", "surrogateescape") for text in texts]  # a path may be any bytes
     return {
         f"{name}_bytes": np.frombuffer(b"".join(data), np.uint8),

@@ -24,15 +24,12 @@ def run(args: argparse.Namespace) -> int:
     ]
     config = found["config"]
     for tower in ("image", "text"):
-        part = config[tower]
-        if part is None:
-            rows.append((f"{tower} tower", "none"))
-            continue
-        part = dict(part)
-        kind = "ViT" if tower == "image" else {"bert": "BERT"}.get(part.pop("kind"), "transformer")
-        words = [f"{k} {v}" for k, v in part.items() if v is not None]
-        rows.append((f"{tower} tower", f"{kind}: {', '.join(words)}"))
-        rows.append(("", f"{found['tower_parameters'][tower]:,} parameters"))
+        part = dict(config[tower] or {})
+        kind = {None: "ViT", "bert": "BERT"}.get(part.pop("kind", None), "transformer")
+        words = ", ".join(f"{k} {v}" for k, v in part.items() if v is not None)
+        rows.append((f"{tower} tower", f"{kind}: {words}" if part else "none"))
+        if part:
+            rows.append(("", f"{found['tower_parameters'][tower]:,} parameters"))
     rows.append(("embeddings", f"{found['embedding_dim']} wide"))
     if found["temperature"] is not None:
         bias = "none" if found["bias"] is None else f"{found['bias']:.4g}"

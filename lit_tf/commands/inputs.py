@@ -76,9 +76,7 @@ def class_names(value):
 
         names = read_list(value, "class name")
         if len(names) == 1 and "," in names[0]:  # of which only the first name would count
-            raise DataError(
-                f"--classes {value!r} holds one line, {names[0]!r:.60}; expected one class per line"
-            )
+            raise DataError(f"--classes {value!r} holds one line; expected one class per line")
     else:
         names = [name for name in map(str.strip, value.split(",")) if name]
     if not names:
@@ -96,12 +94,11 @@ def checkpoint_files(checkpoint, vocab=None):
     from lit_tf.checkpoints.download import cache_dir
 
     model = registry.find_published(checkpoint) or registry.find_upstream(checkpoint)
-    cached = cache_dir() / f"{model.name}.npz" if model else None
+    places = [registry.embedded_models().get(checkpoint)]
+    places += [cache_dir() / f"{model.name}.npz"] if model else []
+    places += [checkpoint] if "://" not in os.fspath(checkpoint) else []
     found = [vocab]
-    for path in (checkpoint, registry.embedded_models().get(checkpoint), cached):
-        if path is None or "://" in os.fspath(path):
-            continue
-        path = pathlib.Path(path).expanduser()
+    for path in (pathlib.Path(place).expanduser() for place in places if place):
         beside = (*vocabularies.names(path.stem), f"{path.stem}.json")
         found += [path, *(path.parent / name for name in beside)]
         found += path.iterdir() if path.is_dir() else ()

@@ -53,16 +53,11 @@ def _embedded(name, path):
     image, text = config.image, config.text
     kind = "BERT" if text.kind == "bert" else "transformer"
     return {
-        "name": name,
-        "path": str(path),
-        "embedded": True,
-        "family": "embedded",
+        **{"name": name, "path": str(path), "embedded": True, "family": "embedded", "figures": {}},
         "image": f"ViT/{image.patch_size}, width {image.width}, depth {image.depth}",
         "text": f"{kind}, width {text.width}, depth {text.depth}",
-        "out_dim": (image.out_dim, text.out_dim),
-        "tokenizer": config.tokenizer_kind,
+        **{"out_dim": (image.out_dim, text.out_dim), "tokenizer": config.tokenizer_kind},
         "parameters": sum(math.prod(shape) for shape in shapes.values()),
-        "figures": {},
     }
 
 
@@ -80,17 +75,9 @@ def _published(model, cache):
 
 def _cells(row):
     figures = [row["figures"].get(key) for key in _FIGURES]
-    return (
-        row["name"],
-        row["image"],
-        row["text"],
-        _millions(row["parameters"]),
-        *("-" if figure is None else f"{figure:.1f}" for figure in figures),
-        "in the package" if row["embedded"] else "in the cache" if row["path"] else "-",
-        row.get("huggingface") or "",
-    )
-
-
-def _millions(count):
-    """Returns a number of parameters in millions, with three digits."""
-    return f"{count / 1e6:,.0f} M" if count >= 1e8 else f"{count / 1e6:.3g} M"
+    figures = ["-" if figure is None else f"{figure:.1f}" for figure in figures]
+    millions = row["parameters"] / 1e6  # shown with three digits
+    size = f"{millions:,.0f} M" if millions >= 100 else f"{millions:.3g} M"
+    place = "in the package" if row["embedded"] else "in the cache" if row["path"] else "-"
+    start = (row["name"], row["image"], row["text"], size)
+    return (*start, *figures, place, row.get("huggingface") or "")

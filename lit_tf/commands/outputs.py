@@ -11,14 +11,11 @@ from lit_tf.images.formats import IMAGE_SUFFIXES
 def check_output_files(outputs: Iterable, inputs: Iterable = ()) -> None:
     """Refuses files that cannot be written, or whose writing would destroy an input.
 
-    They are compared by their identity as files, whatever the names and links are. Inputs are
-    paths, addresses, or 0 for standard input; None, and what does not exist, such as a model's
-    name, is skipped. In a folder, images are protected.
+    Inputs are paths, of which None and those that do not exist are skipped, addresses, or 0 for
+    standard input. In a folder, images are protected.
     """
     outputs = [os.fspath(path) for path in outputs if path is not None]
-    for path in outputs:
-        if "://" in path:
-            continue
+    for path in (path for path in outputs if "://" not in path):
         target = os.path.realpath(path)
         folder, name = os.path.dirname(target), printable(path)
         if not os.path.isdir(folder):
@@ -28,10 +25,8 @@ def check_output_files(outputs: Iterable, inputs: Iterable = ()) -> None:
             raise ConfigError(f"{name} cannot be written: it is a folder")
         # Of the path itself too: a pipe behind /dev/stdout has no other name.
         if (os.path.exists(path) or os.path.lexists(target)) and not os.path.isfile(path):
-            raise ConfigError(
-                f"{name} cannot be written: it is a device, a pipe or a link to itself; expected a "
-                "file"
-            )
+            what = "a device, a pipe or a link to itself"
+            raise ConfigError(f"{name} cannot be written: it is {what}; expected a file")
         if not os.access(folder, os.W_OK):
             raise ConfigError(f"{name}: {printable(folder)} is not a writable folder")
     _check_no_input(outputs, inputs)
@@ -45,12 +40,10 @@ def check_output_folder(path, inputs: Iterable = (), *, replaced: bool = False) 
     _check_no_input([path], inputs)
     start = os.path.join(os.path.realpath(path), "")
     for source in inputs if replaced else ():
-        if isinstance(source, str | os.PathLike) and os.path.exists(source):
-            if os.path.realpath(source).startswith(start):
-                raise ConfigError(
-                    f"{printable(path)} is replaced as a whole, but {printable(source)} in it is "
-                    "read: choose another folder to write"
-                )
+        is_path = isinstance(source, str | os.PathLike) and os.path.exists(source)
+        if is_path and os.path.realpath(source).startswith(start):
+            what = f"is replaced as a whole, but {printable(source)} in it is read"
+            raise ConfigError(f"{printable(path)} {what}: choose another folder to write")
 
 
 def _check_no_input(outputs, inputs):
@@ -59,9 +52,7 @@ def _check_no_input(outputs, inputs):
     for path in outputs:
         key = _identity(path)
         if key in known:
-            raise ConfigError(
-                f"{printable(known[key])} and {printable(path)} are one file: name two"
-            )
+            raise ConfigError(f"{printable(known[key])} and {printable(path)} are one file")
         known[key] = path
     # Most outputs do not exist yet. Then no input needs to be compared.
     known = {key: path for key, path in known.items() if isinstance(key, str) or key[0] is not None}
@@ -76,10 +67,7 @@ def _check_no_input(outputs, inputs):
             path = next((images[real] for real in images if real.startswith(start)), None)
         if path is not None:
             what = "standard input" if source == 0 else printable(source)
-            raise ConfigError(
-                f"{printable(path)} would be written over {what}, which is read: choose another "
-                "place to write"
-            )
+            raise ConfigError(f"{printable(path)} would be written over {what}, which is read")
 
 
 def _identity(path):

@@ -50,18 +50,17 @@ def run(args: argparse.Namespace) -> int:
 
         store = pictures.store
         write_page(args.html, _question(args), found, store.rows, store.model.checkpoint)
-    left_out = []
+    answer = [{k: v for k, v in vars(p).items() if k != "thumbnail"} for p in found]
+    value = {"question": _question(args), "found": answer}
     if args.copy_to:
         from lit_tf.search.copies import copy_pictures
 
         failures = copy_pictures([picture.path for picture in found], args.copy_to)
-        left_out = [{"path": path, "reason": reason} for path, reason in failures]
+        value["left_out"] = [{"path": path, "reason": reason} for path, reason in failures]
         for path, reason in failures:
             print(f"not copied: {printable(path)}: {reason}", file=sys.stderr)
     if args.json:
-        answer = [{k: v for k, v in vars(p).items() if k != "thumbnail"} for p in found]
-        value = {"question": _question(args), "found": answer}
-        printing.print_json(value | ({"left_out": left_out} if args.copy_to else {}))
+        printing.print_json(value)
     elif args.paths0:
         sys.stdout.buffer.write(b"".join(os.fsencode(p.path) + b"\0" for p in found))
     else:

@@ -53,7 +53,10 @@ ERRORS = {
     "no classes table": (["classify", "CKPT", IMAGE, "--classes", "a.csv"], "a.csv.*No such"),
     "no such path": (["classify", "CKPT", IMAGE, "--classes", "no/pets"], "no/pets.*No such"),
     "templates": (["classify", "CKPT", IMAGE, "--classes", "a", "--templates", "x"], "templates"),
-    "top": (["classify", "CKPT", IMAGE, "--classes", "a", "--top", "0"], "--top is 0"),
+    "top": (
+        ["classify", "CKPT", IMAGE, "--classes", "a", "--top", "0"],
+        "--top must be a positive",
+    ),
     "batch size": (
         ["embed", "CKPT", "--images", IMAGE, "-o", "OUT", "--batch-size", "0"],
         "batch_size",
