@@ -64,8 +64,8 @@ class Browser:
             Route("/{token}/copy", self._copy, methods=["POST"]),
         ]
         guard = Middleware(BaseHTTPMiddleware, dispatch=self._guard)
-        handlers = {LitError: _say}
-        self.app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+        say = {LitError: lambda request, error: _json({"error": str(error)}, 400)}
+        self.app = Starlette(routes=routes, middleware=[guard], exception_handlers=say)
 
     async def _guard(self, request, call_next):
         """Answers only the page itself."""
@@ -160,10 +160,6 @@ class Browser:
         return _json({"copied": len(ids) - len(reasons), "failures": reasons})
 
 
-def _say(request, error):
-    return _json({"error": str(error)}, 400)
-
-
 def _json(value, status=200):
     """Returns a value as JSON in ASCII, since a path may hold bytes that are not UTF-8."""
     return Response(json.dumps(value), status, media_type="application/json")
@@ -171,12 +167,10 @@ def _json(value, status=200):
 
 def _dates(first, last):
     """Returns the condition in SQL that a picture was taken in a range of days, or None."""
-    conditions = []
-    for day, condition in ((first, "taken >= '{}'"), (last, "taken <= '{}T99'")):
-        if day:
-            if not re.fullmatch(r"\d{4}-\d\d-\d\d", day):
-                raise ConfigError(f"{day!r} is not a day; expected one such as 2020-05-01")
-            conditions.append(condition.format(day))
+    for day in filter(None, (first, last)):
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", day):
+            raise ConfigError(f"{day!r} is not a day; expected one such as 2020-05-01")
+    conditions = [f"taken >= '{first}'"] * bool(first) + [f"taken <= '{last}T99'"] * bool(last)
     return " AND ".join(conditions) or None
 
 

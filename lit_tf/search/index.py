@@ -36,6 +36,7 @@ with extra("search"):
 THUMBNAIL_SIDE = 192
 # A write takes 10 to 50 ms. This is the most work, in seconds and in rows, that a kill costs.
 _WRITE_SECONDS, _WRITE_ROWS = 2.0, 2048
+_ADVICE = "Index with that model, or into another --db, or embed all again with --reembed"
 _MAX_BYTES = 1 << 30  # no picture is this large, and reading such a file would fill the memory
 
 
@@ -142,19 +143,16 @@ def update(
             else:
                 store.drop_successor()
         changes = compare(store, sources, walk)
-        report = Report(
-            found=changes.found,
-            new=len(changes.todo) - len(changes.changed) + len(changes.moved),
-            changed=len(changes.changed),
-            moved=len(changes.moved),
-            gone=changes.gone,
-            doubtful={place: len(paths) for place, paths in changes.doubtful.items()},
-            passed_over=dict(walk.passed_over.most_common()),
-            problems=walk.problems,
-        )
+        new = len(changes.todo) - len(changes.changed) + len(changes.moved)
+        report = Report(changes.found, new, len(changes.changed), len(changes.moved))
+        report.gone, report.problems = changes.gone, walk.problems
+        report.doubtful = {place: len(paths) for place, paths in changes.doubtful.items()}
+        report.passed_over = dict(walk.passed_over.most_common())
         if changes.todo or store is None or not _is_said_to_be(settings, store.model):
             model = model or settings.load()
-            store = _of_model(db, store, identity(model, settings))
+            found = identity(model, settings)
+            store = store or Store.create(db, found)
+            store.model.check(found, db, _ADVICE)
         store.move({to_stored(old): to_stored(new) for new, old in changes.moved.items()})
         if changes.todo:
             tables = (embed or embed_here)(settings, model, changes.todo, report)
@@ -209,13 +207,11 @@ def recorded(checkpoint: str | os.PathLike) -> str:
 
 def _is_said_to_be(settings, model):
     """Whether settings name the model of a table. They do not prove that its weights are equal."""
-    return (
-        recorded(settings.checkpoint) == model.checkpoint
-        and settings.resolution in (None, model.resolution)
-        and settings.dtype in (None, model.dtype)
-        and settings.tower == model.tower
-        and settings.max_patches in (None, model.max_patches)
-        and settings.preprocessing in (None, model.preprocessing)
+    stated = ("resolution", "dtype", "max_patches", "preprocessing")
+    same = all(getattr(settings, name) in (None, getattr(model, name)) for name in stated)
+    return same and (recorded(settings.checkpoint), settings.tower) == (
+        model.checkpoint,
+        model.tower,
     )
 
 
@@ -248,19 +244,6 @@ def embed_here(settings: Settings, model, paths: Iterable[str], report: Report):
         embeddings = pa.FixedSizeListArray.from_arrays(flat, batch.embeddings.shape[1])
         rows = pa.Table.from_pylist(batch.extras, stores.FACTS)
         yield rows.append_column("embedding", embeddings)
-
-
-def _of_model(db, store, found):
-    """Returns the table if it is of this model; makes it if there is none."""
-    if store is None:
-        return Store.create(db, found)
-    if different := store.model.differences(found):
-        raise DataError(
-            f"{db} holds embeddings of another model, {store.model.checkpoint}: "
-            f"{'; '.join(different)}. Index with that model, or into another --db, or embed all "
-            "pictures again with --reembed"
-        )
-    return store
 
 
 def _write(store, tables, report, bar):

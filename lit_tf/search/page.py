@@ -22,9 +22,9 @@ def write_page(path, question: str, found: Sequence[Found], pictures: int, model
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     cards = [_card(i, picture) for i, picture in enumerate(found, 1)]
-    has_match = any(picture.match is not None for picture in found)
     about = {"question": question, "pictures": pictures, "model": model}
-    text = template.render(found=cards, has_match=has_match, **about)
+    about["has_match"] = any(picture.match is not None for picture in found)
+    text = template.render(found=cards, **about)
     with files.replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 

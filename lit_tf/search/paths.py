@@ -73,13 +73,11 @@ class Source:
 
 def _fits(parts, pattern):
     """Whether the parts of a path, or of a folder that holds it, fit those of a pattern."""
-    if not pattern:
-        return True
+    if not pattern or (pattern[0] != "**" and not parts):
+        return not pattern
     if pattern[0] == "**":
         return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
-    return (
-        bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
-    )
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 class Walk:
@@ -120,10 +118,8 @@ class Walk:
             source = source if isinstance(source, Source) else Source.of(source)
             paths = source.existing()
             if not paths and not any(map(source.covers, known)):
-                raise DataError(
-                    f"{printable(source.name)}: no file or folder has this name or matches it as a "
-                    "pattern"
-                )
+                what = "no file or folder has this name or matches it as a pattern"
+                raise DataError(f"{printable(source.name)}: {what}")
             for path in paths:
                 for file in () if self.excludes(path, source.root) else self._named(path):
                     folder, name = os.path.split(file)
@@ -135,11 +131,9 @@ class Walk:
         """Returns the pictures that a path of a source stands for."""
         if os.path.isdir(path):
             return self._folder(path)
-        if os.path.isfile(path):
-            return [path]
-        # Reading a pipe or a device might never end.
-        self.problems.append((path, "neither a file nor a folder"))
-        return []
+        if not (is_file := os.path.isfile(path)):  # reading a pipe or a device might never end
+            self.problems.append((path, "neither a file nor a folder"))
+        return [path] * is_file
 
     def _folder(self, root):
         """Yields the pictures below a folder; links to folders come last."""

@@ -1,6 +1,7 @@
 """Questions to an index of pictures: words, other pictures, or both, minus what is not wanted."""
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lit_tf import zero_shot
-from lit_tf.errors import ConfigError, DataError, extra, positive_integer
+from lit_tf.errors import ConfigError, extra, positive_integer
 from lit_tf.loading import load
 from lit_tf.search.paths import from_stored, listed
 from lit_tf.search.store import FACTS, Model, Store
@@ -71,44 +72,22 @@ class Searcher:
         >>> pictures = lit_tf.search.open("pictures.lance")
         >>> for found in pictures.text("a dog on a beach", top=5):
         ...     print(found.score, found.path)
-
-    Args:
-        store: the index.
-        model: see `open`.
     """
 
     def __init__(self, store: Store, model=None):
-        self.store = store
-        self._given, self._checked = model, None
+        self.store, self._given = store, model
 
-    @property
+    @functools.cached_property
     def model(self):
-        """The `LitModel` that made the index.
-
-        Raises:
-            DataError: the given model did not make the index.
-        """
-        if self._checked is None:
-            self._checked = self._load()
-        return self._checked
-
-    def _load(self):
+        """The `LitModel` that made the index; a DataError if the given one did not make it."""
         made, model = self.store.model, self._given
         if model is None or isinstance(model, str | os.PathLike):
-            model = load(
-                made.checkpoint if model is None else model,
-                vocab=made.vocab,
-                resolution=made.resolution,
-                dtype=made.dtype,
-                preprocessing=made.preprocessing,
-            )
+            names = ("vocab", "resolution", "dtype", "preprocessing")
+            how = {name: getattr(made, name) for name in names}
+            model = load(made.checkpoint if model is None else model, **how)
         how = {"tower": made.tower, "max_patches": made.max_patches}
         found = Model.of(model, made.checkpoint, made.vocab, **how)
-        if different := made.differences(found):
-            raise DataError(
-                f"{self.store.path} holds embeddings of another model, {made.checkpoint}: "
-                f"{'; '.join(different)}. Search with that model, or index again"
-            )
+        made.check(found, self.store.path, "Search with that model, or index again")
         return model
 
     def text(self, texts: str | Sequence[str], **options) -> list[Found]:
@@ -153,15 +132,14 @@ class Searcher:
         texts, minus = listed(texts), listed(minus)
         vector = self.embed(texts, images, minus, templates)
         found = self.answer(vector, top=top, exact=exact, where=where)
-        if len(texts) == 1 and not len(images) and not minus and self.model.b is not None:
-            return [self._with_match(picture) for picture in found]
-        return found
+        if len(texts) != 1 or len(images) or minus or self.model.b is None:
+            return found
+        logits = [self.model.temperature * p.score + self.model.bias for p in found]
+        matches = [1 / (1 + math.exp(-logit)) for logit in logits]
+        return [dataclasses.replace(p, match=m) for p, m in zip(found, matches, strict=True)]
 
     def embed(self, texts=(), images=(), minus=(), templates=None, vectors=()) -> np.ndarray:
-        """Returns the unit-length float32 vector (D,) of a question; see `find`.
-
-        `vectors` are embeddings of more pictures.
-        """
+        """Returns a question's unit-length float32 (D,); `vectors` embed more pictures."""
         if not len(texts) and not len(images) and not len(vectors):
             raise ConfigError("there is no question: expected a text or a picture")
         # A string is a sequence of letters, which would be averaged silently.
@@ -170,8 +148,8 @@ class Searcher:
             raise ConfigError("a text of the question is empty; expected words")
         parts = [*self._texts(texts, templates), *vectors]
         if len(images):
-            how = {"max_patches": self.store.model.max_patches}
-            parts += [*self.model.encode_image(images, **how)]
+            most = self.store.model.max_patches
+            parts += [*self.model.encode_image(images, max_patches=most)]
         vector: Any = np.mean(parts, axis=0, dtype=np.float64)
         if len(minus):
             vector -= np.mean(self._texts(minus, templates), axis=0, dtype=np.float64)
@@ -208,9 +186,8 @@ class Searcher:
     def _latest(self, top, where):
         table = self.store.columns(["path", "taken", "mtime"], where)
         changed = np.datetime_as_string(table["mtime"].to_numpy(), unit="s")
-        when = [
-            taken or time for taken, time in zip(table["taken"].to_pylist(), changed, strict=True)
-        ]
+        taken = table["taken"].to_pylist()
+        when = [day or time for day, time in zip(taken, changed, strict=True)]
         order = np.lexsort((table["path"].to_pylist(), when))[::-1][:top]
         paths = table["path"].take(pa.array(order, pa.int64())).to_pylist()
         rows = self.store.rows_of(paths)
@@ -231,10 +208,6 @@ class Searcher:
             if len(table) <= top or limit >= rows or ordered[top - 1] - ordered[-1] > _ROUNDING:
                 return table, scores.astype(np.float32)
             limit *= 4
-
-    def _with_match(self, picture):
-        logit = self.model.temperature * picture.score + self.model.bias
-        return dataclasses.replace(picture, match=1 / (1 + math.exp(-logit)))
 
 
 def _found(table, scores):

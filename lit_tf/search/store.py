@@ -80,11 +80,14 @@ class Model:
     def differences(self, other: "Model") -> list[str]:
         """Returns how another model's embeddings differ from this one's, as phrases, or []."""
         mine, others = dataclasses.asdict(self), dataclasses.asdict(other)
-        return [
-            f"{name} {value}, not {others[name]}"
-            for name, value in mine.items()
-            if name not in ("checkpoint", "vocab") and value != others[name]
-        ]
+        differing = [n for n in mine if n not in ("checkpoint", "vocab") and mine[n] != others[n]]
+        return [f"{name} {mine[name]}, not {others[name]}" for name in differing]
+
+    def check(self, other: "Model", db, advice: str) -> None:
+        """Refuses another model for a table whose embeddings are of this one."""
+        if different := "; ".join(self.differences(other)):
+            what = f"{db} holds embeddings of another model, {self.checkpoint}: {different}"
+            raise DataError(f"{what}. {advice}")
 
 
 class Outdated(DataError):
@@ -103,10 +106,8 @@ class Store:
                 raise ValueError(f"its format is {found}, not {_FORMAT}")
             self.model = Model(**about)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
-            raise DataError(
-                f"{path} is not an index that this version of `lit-tf index` wrote ({e}); choose "
-                "another --db, or remove it and index again"
-            ) from e
+            what = f"{path} is not an index that this version of `lit-tf index` wrote ({e})"
+            raise DataError(f"{what}; choose another --db, or remove it and index again") from e
         self._unmerged = 0
 
     @classmethod
@@ -114,10 +115,8 @@ class Store:
         """Opens a table that is there."""
         store = cls.find(path)
         if store is None:
-            raise DataError(
-                f"{path} is not an index of pictures; `lit-tf index CKPT FOLDER --db {path}` makes "
-                "one"
-            )
+            how = f"`lit-tf index CKPT FOLDER --db {path}` makes one"
+            raise DataError(f"{path} is not an index of pictures; {how}")
         return store
 
     @classmethod
@@ -189,9 +188,9 @@ class Store:
         try:
             return query.to_arrow()
         except RuntimeError as e:
-            if "Not found: " in str(e):
-                raise Outdated(f"{self.path} changes all the time; try again") from e
-            raise
+            if "Not found: " not in str(e):
+                raise
+            raise Outdated(f"{self.path} changes all the time; try again") from e
 
     def newest(self, read: Callable) -> Any:
         """Returns what `read` does with the newest version, even if another run removes it."""
@@ -294,10 +293,7 @@ def _are(paths):
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike):
-    """Holds the lock of a database's folder; makes the folder if there is none.
-
-    The operating system releases the lock when the process ends, even if it is killed.
-    """
+    """Holds the lock of a database's folder until the process ends; makes the folder."""
     folder = pathlib.Path(path)
     try:
         folder.mkdir(exist_ok=True)
@@ -306,19 +302,15 @@ def writing(path: str | os.PathLike):
     except OSError as e:
         raise DataError(f"{folder} cannot be made: {e.strerror}") from e
     if others:
-        raise DataError(
-            f"{folder} holds other files, such as {others[0]}; --db expects a folder of its own, "
-            "such as pictures.lance"
-        )
+        what = f"{folder} holds other files, such as {others[0]}"
+        raise DataError(f"{what}; --db expects a folder of its own, such as pictures.lance")
     file = folder / LOCK
     lock = filelock.FileLock(file, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as e:
-        raise DataError(
-            f"{folder}: another process is indexing into this database (it holds {file}); wait "
-            "until it ends, then run the command again"
-        ) from e
+        what = f"{folder}: another process is indexing into this database (it holds {file})"
+        raise DataError(f"{what}; wait until it ends, then run the command again") from e
     try:
         yield
     finally:
