@@ -32,7 +32,7 @@ class _Tower:
                 raise ConfigError(f"{kind}.{name} must be {expected}, found {value!r}")
         if self.width % self.num_heads:
             raise ConfigError(
-                f"{kind}: width {self.width} is not a multiple of num_heads {self.num_heads}"
+                f"{kind}: width {self.width} is not a multiple of {self.num_heads} heads"
             )
 
     @property

@@ -184,9 +184,7 @@ def parse_object(text: str | bytes, name) -> dict:
     except (ValueError, RecursionError) as e:
         raise DataError(f"{printable(name)} is damaged: expected JSON, found {e}") from None
     if not isinstance(value, dict):
-        raise DataError(
-            f"{printable(name)} is damaged: expected a JSON object, found {type(value).__name__}"
-        )
+        raise DataError(f"{printable(name)} is damaged: expected a JSON object, not {value!r:.20}")
     return value
 
 

@@ -28,9 +28,8 @@ def attributes(
         return getattr(module, name) if homes.get(name) else module
 
     def names():
-        module = sys.modules[package]
-        return sorted(
-            {*vars(module), *homes, *(m.name for m in pkgutil.iter_modules(module.__path__))}
-        )
+        package_itself = sys.modules[package]
+        found = pkgutil.iter_modules(package_itself.__path__)
+        return sorted({*vars(package_itself), *homes, *(module.name for module in found)})
 
     return get, names

@@ -95,18 +95,7 @@ def load(
 
 
 def open_checkpoint(path: str | os.PathLike) -> layouts.CanonicalCheckpoint:
-    """Returns a checkpoint of any published layout under canonical names, without reading arrays.
-
-    Args:
-        path: a local `.npz` file, the folder or prefix of a TF1 BERT checkpoint, a folder
-            `NAME.bv-000001000` of big_vision's trainer, or `WORKDIR/checkpoints/ckpt-30` of a run.
-
-    Returns:
-        The checkpoint, to be closed or used as a context manager.
-
-    Raises:
-        CheckpointError: it is not a checkpoint of a known layout.
-    """
+    """Opens a checkpoint at a local path, of any layout, without reading arrays; to be closed."""
     path = pathlib.Path(path)
     if prefix := tensorflow_files.find_prefix(path):
         return tensorflow_files.open_prefix(prefix)
@@ -214,13 +203,11 @@ def default_layout(config: LitConfig) -> str:
 
 
 def _readers(model):
-    """Returns {canonical name: function that returns the float32 array}."""
     variables = model.canonical_variables()
     return {k: lambda v=v: np.asarray(v.numpy(), np.float32) for k, v in variables.items()}
 
 
 def _as_dtype(path, key, array, dtype):
-    """Returns a float32 array in the dtype to write."""
     if dtype == "float32" or key.removeprefix("params/") in ("t", "b"):  # see `save_npz`
         return array
     return layouts.as_float16(path, key, array)
@@ -459,7 +446,6 @@ def find_tokenizer(path, config, vocab):
 
 
 def _model_name(path):
-    """Returns a name that Keras accepts."""
     path = pathlib.Path(path)
     stem = path.stem
     if path.parent.name == "snapshots":  # of Hugging Face's cache: models--OWNER--NAME

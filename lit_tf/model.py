@@ -336,10 +336,8 @@ class LitModel(layers.Freezable, ContrastiveModel):
             ImageError: an item cannot be read and `failed` is None.
             LitError: the batch size is not a positive integer.
         """
-        max_pixels, batch_size = (
-            check_max_pixels(max_pixels),
-            positive_integer(batch_size, "batch_size"),
-        )
+        max_pixels = check_max_pixels(max_pixels)
+        batch_size = positive_integer(batch_size, "batch_size")
         prepare = preparation(self.config, max_patches)
         rest: dict[str, Any] = {"embed": embed or self.image_function, "batch_size": batch_size}
         rest["stack"] = prepare.stack

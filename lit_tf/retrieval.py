@@ -143,7 +143,7 @@ def _checked(zimg, ztxt, correspondence):
     silent = np.flatnonzero(np.bincount(correspondence, minlength=len(zimg)) == 0)
     if silent.size:
         raise DataError(
-            f"{silent.size} images have no text (the first is number {silent[0]}): leave them out"
+            f"{silent.size} images have no text (as number {silent[0]}): leave them out"
         )
     return zimg, ztxt, correspondence.astype(np.int64)
 

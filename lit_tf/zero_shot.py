@@ -103,9 +103,7 @@ class ClassNames(list[str]):
         names = [canonicalize(name, keep=",").split(",")[0] for name in self]
         for i, name in enumerate(names):
             if not name.strip():
-                raise DataError(
-                    f"class {i}: nothing is left of the name {self[i]!r} but punctuation"
-                )
+                raise DataError(f"class {i}: the name {self[i]!r} is punctuation only")
         if not names:
             raise DataError("no class names: expected at least one")
         return names
@@ -199,14 +197,10 @@ def average_embeddings(embeddings: np.ndarray, labels: np.ndarray, num_classes: 
     if not np.isfinite(embeddings).all():
         raise DataError("the embeddings of the prompts hold NaN or infinity: the model is broken")
     if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
-        raise DataError(
-            f"labels must be in [0, {num_classes}), found {labels.min()} to {labels.max()}"
-        )
+        raise DataError(f"labels: {labels.min()} to {labels.max()}, expected [0, {num_classes})")
     missing = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
     if missing.size:
-        raise DataError(
-            f"classes without a prompt: {missing[:10].tolist()} ({missing.size} in all)"
-        )
+        raise DataError(f"classes without prompts: {missing[:10].tolist()} ({missing.size} in all)")
     # A mean per class over its own rows, in float32 as in the reference.
     order = np.argsort(labels, kind="stable")
     rows = np.split(embeddings[order], np.flatnonzero(np.diff(labels[order])) + 1)

@@ -49,9 +49,7 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
     try:
         name = os.fsdecode(name_or_path)
     except TypeError as e:
-        raise CheckpointError(
-            f"{name_or_path!r} is not a name, a path or an address: {e}"
-        ) from None
+        raise CheckpointError(f"{name_or_path!r} is not a name, a path or an address: {e}") from e
     path = pathlib.Path(name).expanduser()
     embedded, published = registry.embedded_models().get(name), registry.find_published(name)
     upstream = registry.find_upstream(name)
@@ -111,7 +109,6 @@ def _published(model, with_vocab):
 
 
 def _bert_folder(urls, folder, with_vocab):
-    """Returns a folder with the files of a TF1 BERT release."""
     pages = " or ".join(url for url in urls if not url.startswith("gs://")) or urls[0]
     where = f"Without a network, put {', '.join(_BERT_FILES)} from {pages} into {folder}"
     for file in _BERT_FILES if with_vocab else _BERT_FILES[1:]:
@@ -233,7 +230,6 @@ def fetch(urls, path, where="") -> pathlib.Path:
 
 
 def _fetch_one(url, path):
-    """Downloads one address to `path`, with several attempts."""
     for attempt in range(_ATTEMPTS):
         try:
             if url.startswith("gs://"):

@@ -155,7 +155,6 @@ def resample(path: pathlib.Path, library: str) -> str | None:
 
 
 def _weights(folder, layout):
-    """Returns the file of weights in a folder, or the index of its shards."""
     names = ["model.safetensors", "model.safetensors.index.json"]
     if layout == "open_clip":
         names = ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"]
@@ -178,7 +177,6 @@ def _read_configuration(folder):
 
 
 def _parsed(file):
-    """Returns the object in a small JSON file."""
     try:
         if file.stat().st_size > 1 << 20:
             raise CheckpointError(f"{file}: {file.stat().st_size:,} bytes; expected a small JSON")
@@ -188,7 +186,6 @@ def _parsed(file):
 
 
 def _canonical(tensors, layout, config, source):
-    """Returns open tensors under canonical names."""
     wanted = Configuration(source, config, layout)
     keys = wanted.with_prefixes(tensors.keys())
     depths = [_depth(keys, tower) for tower in TOWERS[layout]]

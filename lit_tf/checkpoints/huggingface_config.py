@@ -78,9 +78,7 @@ class Configuration:
             raise self._fault(f"open_clip's model of {name!r:.80} {found!r:.200}; {_WHAT}")
         heads = next((h for start, h in _TIMM_HEADS.items() if name.startswith(start)), None)
         if heads is None:
-            raise self._fault(
-                f"the heads of {name!r:.80} are in no file; known are {', '.join(_TIMM_HEADS)}"
-            )
+            raise self._fault(f"{name!r:.80}'s heads are in no file; known: {list(_TIMM_HEADS)}")
         return (
             {"num_attention_heads": heads, "image_size": image.get("image_size")},
             {
@@ -154,9 +152,7 @@ class Configuration:
     def _compare(self, stated, found):
         for field, value in found.items():
             if stated.get(field) not in (None, value):
-                raise self._fault(
-                    f"the configuration's {field} is {stated[field]!r:.80}, the tensors' {value}"
-                )
+                raise self._fault(f"config {field} is {stated[field]!r:.80}, the tensors' {value}")
 
     def stated(self, depths) -> dict:
         """Returns {field: value} as `record.FIELDS` has it; all published models lower-case."""

@@ -93,7 +93,6 @@ def _check(folder, config, dtype):
 
 
 def _configuration(config, dtype):
-    """Returns config.json, with every field written out."""
     out: dict = {"torch_dtype": dtype, "initializer_factor": 1.0}
     if config.preprocessing != "big_vision":  # for `load`; transformers reads past it
         out["lit_tf"] = {"preprocessing": config.preprocessing, "resample": config.resample}

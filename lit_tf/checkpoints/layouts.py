@@ -27,9 +27,7 @@ _TEXT_POSITIONS = "txt/pos_embedding"
 # Old text transformers added this one too: a mistake, but the trained value is the sum of both.
 _TEXT_POSITIONS_OLD = "txt/Encoder_0/pos_embedding"
 # Older code kept the attention pooling's parameters in the tower itself.
-_INLINED_POOLING = re.compile(
-    r"img/(probe|LayerNorm_0/.+|MlpBlock_0/.+|MultiHeadDotProductAttention_0/.+)"
-)
+_INLINED_POOLING = re.compile(r"img/(probe|(LayerNorm|MlpBlock|MultiHeadDotProductAttention)_0/.+)")
 # Where a training checkpoint has the parameters: with optax, and before optax.
 _PREFIXES = ("params/", "opt/target/")
 _STACKED = re.compile(r"(img/Transformer|txt/Encoder_0)/encoderblock/(.+)")
@@ -142,9 +140,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
         )
     for key in plain.values():
         if (found := npz.dtype(key).name) not in _FLOATS:
-            raise CheckpointError(
-                f"{source}: {key!r} has dtype {found}, expected one of {', '.join(_FLOATS)}"
-            )
+            raise CheckpointError(f"{source}: {key!r} is {found}, expected {', '.join(_FLOATS)}")
     shapes: dict = {}
     readers: dict = {}
     blocks: dict = {}
@@ -164,7 +160,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
         if stacked:
             if not shape or not 0 < shape[0] <= 1000:
                 raise CheckpointError(
-                    f"{source}: {key!r} has shape {shape}, expected a leading axis of layers"
+                    f"{source}: {key!r} has shape {shape}, expected axis 0 of layers"
                 )
             for i in range(shape[0]):
                 block = f"{stacked[1]}/encoderblock_{i}/{stacked[2]}"
@@ -214,7 +210,7 @@ def _put_old_text_positions(npz, source, plain, shapes, readers, blocks):
     new = plain.get(_TEXT_POSITIONS)
     if new is not None and npz.shape(new) != npz.shape(old):
         raise CheckpointError(
-            f"{source}: {old!r} has shape {npz.shape(old)}, expected {new!r}'s {npz.shape(new)}"
+            f"{source}: {old!r} has shape {npz.shape(old)}, {new!r} {npz.shape(new)}"
         )
     shapes[_TEXT_POSITIONS] = npz.shape(old)
     blocks.pop(_TEXT_POSITIONS, None)  # they are a sum of two arrays

@@ -131,11 +131,9 @@ class NpzFile:
         self._file.close()
 
     def keys(self):
-        """Returns the keys, in file order."""
         return list(self._members)
 
     def shape(self, key):
-        """Returns the shape of the array at `key`, a tuple of ints."""
         return self._member(key).shape
 
     def dtype(self, key):
@@ -192,9 +190,7 @@ class NpzFile:
         except Exception as e:  # zipfile lets those of struct and others through
             other = f"a file that starts with {start[:16]!r}" if start else "an empty file"
             found = next((name for prefix, name in _STARTS if start.startswith(prefix)), other)
-            raise CheckpointError(
-                f"{self.path}: expected a .npz file, found {found} ({plain(e)})"
-            ) from e
+            raise CheckpointError(f"{self.path}: not a .npz file but {found} ({plain(e)})") from e
 
     def _read_members(self):
         """Returns {key: _Member} after checking every member against the file."""

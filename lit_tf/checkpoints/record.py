@@ -77,8 +77,6 @@ def read(path: pathlib.Path) -> dict:
             f"{path}: expected {_KEY!r} to hold some of {', '.join(FIELDS)}; found {fields!r:.200}"
         )
     for field, value in fields.items():
-        if type(value) is not FIELDS[field]:
-            raise CheckpointError(
-                f"{path}: {field} is {value!r:.80}, expected {FIELDS[field].__name__}"
-            )
+        if type(value) is not (kind := FIELDS[field]):
+            raise CheckpointError(f"{path}: {field} is {value!r:.80}, expected {kind.__name__}")
     return fields

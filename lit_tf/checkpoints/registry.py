@@ -101,7 +101,6 @@ def _urls(paths):
 
 
 def _published(listed):
-    """Returns one entry of the list."""
     image, text = dict(listed["image"]), dict(listed["text"])
     image_size, text_size = image.pop("size"), text.pop("size")
     kind = BertConfig if text_size.startswith("bert_") else TextTransformerConfig
@@ -144,7 +143,6 @@ def did_you_mean(name: str) -> str:
 
 @functools.cache
 def _names() -> dict[str, PublishedModel]:
-    """Returns {name or alias: model}."""
     return {n: m for m in MODELS.values() for n in (m.name, *m.aliases, m.huggingface) if n}
 
 

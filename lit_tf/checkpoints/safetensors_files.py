@@ -47,7 +47,6 @@ class SafetensorsFiles:
         return tensors
 
     def _weight_map(self):
-        """Returns {name: file name} of the index."""
         try:
             found = files.parse_object(self.path.read_bytes(), self.path).get("weight_map")
         except (OSError, DataError) as e:
@@ -77,11 +76,9 @@ class SafetensorsFiles:
         return file
 
     def keys(self) -> list[str]:
-        """Returns the names of all tensors."""
         return list(self._tensors)
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Returns the shape of a tensor."""
         return tuple(self._reading(key, lambda file: file.get_slice(key)).get_shape())
 
     def dtype(self, key: str) -> str:
@@ -103,7 +100,6 @@ class SafetensorsFiles:
         return self._reading(key, lambda file: file.get_slice(key)[start:stop])
 
     def close(self) -> None:
-        """Closes all files."""
         self._stack.close()
 
     def _reading(self, key, read):

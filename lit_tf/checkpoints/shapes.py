@@ -204,9 +204,7 @@ def _bert_config(shapes: Shapes, source: str, stated: Mapping) -> BertConfig:
     table = "txt/BertEncoder_0/embedder/embedders_{}_ids/embedding"
     vocab_size, width = _shape(shapes, table.format("token"), 2, source)
     if "text.num_heads" not in stated and width % BERT_HEAD_DIM:
-        raise CheckpointError(
-            f"{source}: BERT is {width} wide, expected a multiple of {BERT_HEAD_DIM} (its heads)"
-        )
+        raise CheckpointError(f"{source}: BERT is {width} wide, not a multiple of {BERT_HEAD_DIM}")
     mlp = f"{BERT_BLOCK}0/mlp_block/mlp/dense_layer/kernel"
     return BertConfig(
         vocab_size=vocab_size,
@@ -247,7 +245,7 @@ def config_from_shapes(
     for field, value in stated.items():
         if (found := field_value(config, field)) not in (None, value):
             raise CheckpointError(
-                f"{source}: {field} is said to be {value}, but the arrays show {found}"
+                f"{source}: {field} is said to be {value}, the arrays show {found}"
             )
     check_shapes(shapes, canonical_shapes(config), source)
     return config

@@ -64,16 +64,12 @@ def open_prefix(prefix: str) -> CanonicalCheckpoint:
         )
     for key in names.values():
         if dtypes[key] not in _FLOATS:
-            raise CheckpointError(
-                f"{prefix}: {key!r} has dtype {dtypes[key].name}, expected float32"
-            )
+            raise CheckpointError(f"{prefix}: {key!r} is {dtypes[key].name}, expected float32")
     # TensorFlow allocates what the index declares before it looks at the data.
     held = sum(os.path.getsize(f) for f in glob.glob(f"{glob.escape(prefix)}.data-*"))
     declared = sum(math.prod(shapes[key]) * dtypes[key].size for key in names.values())
     if declared > held:
-        raise CheckpointError(
-            f"{prefix}: declares {declared:,} bytes, the data files hold {held:,}"
-        )
+        raise CheckpointError(f"{prefix}: declares {declared:,} bytes, its files hold {held:,}")
 
     def read(key):
         try:

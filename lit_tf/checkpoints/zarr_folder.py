@@ -123,15 +123,12 @@ class ZarrFolder:
         """Does nothing: no file stays open."""
 
     def keys(self):
-        """Returns the keys of the parameters, ordered by name."""
         return list(self._arrays)
 
     def shape(self, key):
-        """Returns the shape of the array at `key`, a tuple of ints."""
         return tuple(self._array(key).shape)
 
     def dtype(self, key):
-        """Returns the dtype that `read` returns."""
         return self._array(key).dtype.numpy_dtype
 
     def read(self, key):
@@ -176,7 +173,6 @@ class ZarrFolder:
 
 
 def _spec(folder):
-    """Returns what tensorstore needs to open the array in a folder."""
     return {
         "driver": "zarr",
         "kvstore": {"driver": "file", "path": os.path.abspath(folder)},

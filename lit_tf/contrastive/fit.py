@@ -37,7 +37,6 @@ class TrainerOptimizer(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self):
-        """The rate at the schedule's top, which nothing changes once a run has begun."""
         return super().learning_rate
 
     @learning_rate.setter
@@ -63,7 +62,6 @@ class TrainerOptimizer(keras.optimizers.Optimizer):
             variable.assign(tf.cast(store[name.replace("/", ".")][()], variable.dtype))
 
     def get_config(self):
-        """Returns what the constructor takes."""
         return {"config": dataclasses.asdict(self.config), "steps": self.steps, "name": self.name}
 
 

@@ -41,6 +41,4 @@ def as_bytes(image: np.ndarray, name: str) -> np.ndarray:
             "or floats in [0, 1]. (What is scaled to [-1, 1] already goes to "
             'model({"image": images}).)'
         )
-    raise ImageError(
-        f"{name} is an array of {dtype}; expected integers in 0..255 or floats in [0, 1]."
-    )
+    raise ImageError(f"{name} is an array of {dtype}; expected 0..255 or floats in [0, 1].")

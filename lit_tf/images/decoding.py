@@ -138,7 +138,6 @@ def _pillow_formats():
 
 
 def _opened(data, name):
-    """Returns a PIL image of which only the header was read."""
     try:
         return PIL.Image.open(io.BytesIO(data), formats=_pillow_formats())
     except PIL.UnidentifiedImageError:

@@ -60,7 +60,6 @@ class _Rebuilt:
             raise TokenizerError("expected BPE with byte fallback, or Unigram without")
 
     def model(self):
-        """Returns the protobuf message."""
         model = sentencepiece_message()()
         self._normalizer(model.normalizer)
         pieces = self._pieces()
@@ -119,7 +118,6 @@ class _Rebuilt:
 
 
 def _steps(step):
-    """Returns the single steps of a normalizer or pre-tokenizer."""
     if step is None:
         return []
     if step["type"] == "Sequence":

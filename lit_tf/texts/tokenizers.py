@@ -333,7 +333,6 @@ def tokenizer_from_bytes(
 
 
 def _read(path):
-    """Returns the bytes of a local or remote file."""
     try:
         return read_bytes(path)
     except (OSError, TypeError) as e:

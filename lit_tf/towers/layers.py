@@ -336,11 +336,9 @@ class Tower(CanonicalLayer):
         raise NotImplementedError
 
     def compute_output_shape(self, input_shape):
-        """Returns (batch, embedding width)."""
         return (input_shape[0], self.config.embedding_dim)
 
     def get_config(self):
-        """Returns what `from_config` needs."""
         sizes = dataclasses.asdict(self.config)
         return {**super().get_config(), "config": sizes, "seed": self.seed, "frozen": frozen(self)}
 
@@ -373,7 +371,6 @@ class Tower(CanonicalLayer):
 
     @property
     def blocks(self):
-        """The blocks, first to last."""
         return [getattr(self, f"block_{i}") for i in range(self.depth)]
 
     def canonical_variables(self):

@@ -193,7 +193,6 @@ class ViT(Tower):
                 raise ImageError(f"{wanted}; found {name} from {found[0]:g} to {found[1]:g}")
 
     def compute_output_shape(self, input_shape):
-        """Returns (batch, embedding width)."""
         if isinstance(input_shape, dict):
             input_shape = input_shape["patches"]
         return super().compute_output_shape(input_shape)
