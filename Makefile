@@ -65,7 +65,8 @@ runtimes: venv
 	make_one litert-1.0 ai-edge-litert==1.0.1 "numpy<2"; \
 	make_one litert-1.2 ai-edge-litert==1.2.0 numpy; \
 	make_one litert-1.4 ai-edge-litert==1.4.0 numpy; \
-	make_one litert-2.0 ai-edge-litert==2.0.2 numpy
+	make_one litert-2.0 ai-edge-litert==2.0.2 numpy; \
+	make_one openvino ai-edge-litert==2.3.0 ai-edge-litert-sdk-intel==2.3.0 numpy
 
 # The newest Python, TensorFlow and Keras that are allowed. Training stops at TensorFlow 2.20, so what
 # runs here are the tests of the library and of its exports.

@@ -47,7 +47,8 @@ def runtimes():
     """Returns {name: (Python, options, environment)} of what is installed."""
     found = {"LiteRT of this environment": (sys.executable, [], {})}
     for folder in sorted((ROOT / ".venv-runtimes").glob("*/bin/python")):
-        found[folder.parents[1].name] = (str(folder), [], {})
+        name = folder.parents[1].name
+        found[name] = (str(folder), ["--openvino"] * (name == "openvino"), {})
     driver = CHROMIUM / "vk_swiftshader_icd.json"
     if driver.is_file():
         variables = {"VK_ICD_FILENAMES": str(driver), "LD_LIBRARY_PATH": str(CHROMIUM)}

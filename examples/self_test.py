@@ -1,6 +1,6 @@
 """Runs an exported folder's self-test, as an app does at its start: NumPy and one runtime.
 
-    python examples/self_test.py device [--gpu]
+    python examples/self_test.py device [--gpu | --openvino]
 
 The runtime is LiteRT (`ai-edge-litert`), `tflite-runtime` or TensorFlow, whichever is installed.
 Prints the worst cosine of each graph to the model's answers; returns 1 if one is below its bound.
@@ -8,6 +8,7 @@ Prints the worst cosine of each graph to the model's answers; returns 1 if one i
 
 import argparse
 import base64
+import functools
 import json
 import pathlib
 import sys
@@ -43,14 +44,28 @@ def on_cpu(path, inputs, batch):
     return np.concatenate(answers)
 
 
-def on_gpu(path, inputs, batch):
-    """Returns a graph's answers (N, D) to inputs {name: (N, ...)} from a CompiledModel."""
-    from ai_edge_litert.compiled_model import CompiledModel
-    from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+def gpu_options():
+    """Returns options of a CompiledModel for LiteRT's GPU."""
+    from ai_edge_litert.compiled_model import HardwareAccelerator, Options
 
     # With the CPU for what the GPU does not take: reading rows of a token table.
-    hardware = HardwareAccelerator.GPU | HardwareAccelerator.CPU
-    model = CompiledModel.from_file(str(path), hardware_accel=hardware)
+    return Options(HardwareAccelerator.GPU | HardwareAccelerator.CPU)
+
+
+def openvino_options():
+    """Returns options for LiteRT's way to an NPU, compiled just in time for this processor."""
+    from ai_edge_litert.compiled_model import HardwareAccelerator, IntelOpenVinoOptions, Options
+
+    hardware = HardwareAccelerator.NPU | HardwareAccelerator.CPU
+    openvino = IntelOpenVinoOptions(graph_backend=IntelOpenVinoOptions.GRAPH_BACKEND.CPU)
+    return Options(hardware, intel_openvino_options=openvino)
+
+
+def compiled(options, path, inputs, batch):
+    """Returns a graph's answers (N, D) to inputs {name: (N, ...)} from a CompiledModel."""
+    from ai_edge_litert.compiled_model import CompiledModel
+
+    model = CompiledModel.from_file(str(path), options=options)
     names = model.get_signature_by_index(0)["inputs"]
     for i, name in enumerate(names):
         model.resize_input_tensor(i, [batch, *inputs[name].shape[1:]], strict=False)
@@ -69,8 +84,13 @@ def main():
     """Runs the test of every graph but those of strings, which need more than the runtime."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--gpu", action="store_true", help="LiteRT's GPU")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--gpu", action="store_true", help="LiteRT's GPU")
+    where.add_argument("--openvino", action="store_true", help="LiteRT's NPU, on Intel's CPU")
     args = parser.parse_args()
+    run = on_cpu
+    if args.gpu or args.openvino:
+        run = functools.partial(compiled, gpu_options() if args.gpu else openvino_options())
     test = json.loads((args.folder / "self_test.json").read_text(encoding="utf-8"))
     manifest = json.loads((args.folder / "lit_manifest.json").read_text(encoding="utf-8"))
     failed = []
@@ -80,8 +100,7 @@ def main():
         expected, batch = array(graph["answers"]), manifest["batch"] or 2
         rows = np.arange(-(-len(expected) // batch) * batch) % len(expected)  # whole batches
         inputs = {name: array(test[key])[rows] for name, key in graph["inputs"].items()}
-        run, expected = on_gpu if args.gpu else on_cpu, expected[rows]
-        found = run(args.folder / file, inputs, batch)
+        expected, found = expected[rows], run(args.folder / file, inputs, batch)
         lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
         worst = ((found * expected).sum(-1) / lengths).min()
         print(f"{file:30s} {worst:.5f}  at least {graph['least_cosine']}", flush=True)

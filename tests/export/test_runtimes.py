@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -102,6 +103,22 @@ def check(folders, run):
 @pytest.mark.parametrize("quantization", ["dynamic_int8", "float16"])
 def test_the_gpu_answers_right_at_every_batch_size(folders, quantization, batch):
     check(folders(quantization, batch), on_gpu)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("quantization", ["none", "float16", "dynamic_int8", "int8"])
+def test_the_way_to_an_npu_takes_every_graph_whole(folders, quantization):
+    """Compiled just in time by OpenVINO, which computes on this machine's processor."""
+    python = python_of("openvino")
+
+    def run(folder):
+        done = self_test(folder, "--openvino", python=python)
+        assert done.stderr.count("resulted in 1 partitions") == 2, done.stderr[-2000:]
+        for selected, total in re.findall(r"selected (\d+) ops.* total of (\d+)", done.stderr):
+            assert selected == total
+        return done
+
+    check(folders(quantization, 1), run)
 
 
 @pytest.mark.full
