@@ -19,7 +19,7 @@ import tensorflow as tf
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.model import LitModel
 from lit_tf.training.config import ModelConfig, TrainConfig
-from lit_tf.training.step import build_step
+from lit_tf.training.towers import build_step
 
 BATCH = 8
 CONFIG = LitConfig(

@@ -24,7 +24,7 @@ from lit_tf.training.config import DataConfig, ModelConfig, TrainConfig
 from lit_tf.training.data import make_train_dataset, open_source
 from lit_tf.training.precompute.shards import to_example
 from lit_tf.training.preflight import flops
-from lit_tf.training.step import build_step
+from lit_tf.training.towers import build_step
 
 _BATCH = 256
 _IMAGE = ViTConfig(16, 224, 768, 12, 12, 3072)

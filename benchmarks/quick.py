@@ -23,7 +23,7 @@ from lit_tf.config import LitConfig, ViTConfig
 from lit_tf.export import saved_model, tflite
 from lit_tf.model import LitModel
 from lit_tf.texts.batching import distinct_by_length
-from lit_tf.texts.tokenizers import load_tokenizer
+from lit_tf.texts.tokenizers import tokenizer_from_bytes
 
 IMAGES = 8
 # What is exported has 3 of 12 blocks: to write and verify all of them would take minutes.
@@ -35,7 +35,7 @@ def text_encoder(folder):
     prompts, words = short_texts.class_prompts(500)
     path = folder / "vocab.txt"
     path.write_text("\n".join(short_texts.vocabulary(prompts, words)) + "\n", encoding="utf-8")
-    tokenizer = load_tokenizer(path, length=short_texts.LENGTH)
+    tokenizer = tokenizer_from_bytes("bert", path, short_texts.LENGTH)
     model = LitModel(LitConfig(image=None, text=short_texts.BERT), tokenizer)
     rows, _ = distinct_by_length(model.tokenize(prompts))
     made_of = []

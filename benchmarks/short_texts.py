@@ -19,7 +19,7 @@ from lit_tf import zero_shot
 from lit_tf.config import BertConfig, LitConfig
 from lit_tf.model import LitModel
 from lit_tf.texts.files import read_lines
-from lit_tf.texts.tokenizers import load_tokenizer
+from lit_tf.texts.tokenizers import tokenizer_from_bytes
 
 LENGTH, BATCH = 16, 256
 BERT = BertConfig(
@@ -55,7 +55,7 @@ def main():
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write("\n".join(vocabulary(prompts, name_words)) + "\n")
         file.flush()
-        tokenizer = load_tokenizer(file.name, length=LENGTH)
+        tokenizer = tokenizer_from_bytes("bert", file.name, LENGTH)
     model = LitModel(LitConfig(image=None, text=BERT), tokenizer)
     fixed_function = tf.function(model.embed_tokens, autograph=False)
 

@@ -15,7 +15,7 @@ from towers import matmuls, products
 from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.model import LitModel
 from lit_tf.training.config import ModelConfig, TrainConfig
-from lit_tf.training.step import build_step
+from lit_tf.training.towers import build_step
 
 BATCH, LENGTH = 16, 16
 CONFIG = LitConfig(

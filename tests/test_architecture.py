@@ -27,7 +27,7 @@ LIBRARY = (
 TRAINING = (
     ("distribution", "names"),
     ("data",),
-    ("config", "configs", "known_towers", "towers", "step"),
+    ("config", "configs", "known_towers", "towers"),
     ("precompute",),
     ("evaluation",),
     ("host_call", "checkpoints", "workdir", "loop", "train", "cli"),

@@ -32,10 +32,7 @@ def steps_in(folder: str) -> list[int]:
 
 @contextlib.contextmanager
 def writing_to(workdir: str, half: bool = False):
-    """Explains errors of reading and writing a workdir: what failed, and what is left.
-
-    With `half`, a checkpoint that was written by half is removed.
-    """
+    """Explains errors of a workdir: what failed, what is left; removes `half` a checkpoint."""
     folder = f"{workdir}/checkpoints"
     try:
         yield
@@ -104,6 +101,8 @@ class Checkpoints:
             if data is not None:
                 with files.replacing(path + suffix) as file:
                     file.write(data)
+            elif tf.io.gfile.exists(path + suffix):  # of another run's checkpoint
+                tf.io.gfile.remove(path + suffix)
         if "://" not in path:  # it outlives a power failure
             for name in os.listdir(self.folder):
                 if name.startswith(f"ckpt-{step}."):
@@ -143,8 +142,7 @@ class Best:
         self._path, self._best = f"{workdir}/best_figure.json", None
         self._name, self._save = name, save
         if start and tf.io.gfile.exists(self._path):
-            with tf.io.gfile.GFile(self._path, "rb") as file:
-                found = files.parse_object(file.read(), self._path)
+            found = files.parse_object(files.read_bytes(self._path), self._path)
             if found.get("metric") == name and found.get("step", start + 1) <= start:
                 self._best = found.get("value")
 

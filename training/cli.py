@@ -17,7 +17,6 @@ INTERRUPTED = 130  # Ctrl-C did, as shells have it; whoever repeats 75 should no
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf train`."""
     add_config(parser)
     parser.add_argument(
         "--workdir",
@@ -31,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args) -> int:
-    """Trains."""
     config = load_config(args.config, args.overrides)
     _check_outputs(config, args)
     from .distribution import strategies  # only now: a wrong config is refused without TensorFlow
@@ -61,11 +59,10 @@ def run(args) -> int:
 
 
 def _check_outputs(config, args):
-    """Refuses a workdir whose final.npz is where the run starts from."""
+    """Refuses a workdir whose final.npz or best.npz is where the run starts from."""
     inputs = [args.config.partition(":")[0]]
     for checkpoint in (config.model.init, config.model.image_init, config.model.text_init):
         inputs += checkpoint_files(checkpoint) if checkpoint else []
     check_output_folder(args.workdir, inputs)
-    final = f"{args.workdir}/final.npz"
-    if os.path.exists(final):
-        check_output_files([final], inputs)
+    models = [f"{args.workdir}/{name}.npz" for name in ("final", "best")]
+    check_output_files([model for model in models if os.path.exists(model)], inputs)

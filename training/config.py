@@ -20,14 +20,7 @@ import types
 import typing
 import warnings
 
-from lit_tf.contrastive.config import (
-    LOCKINGS,
-    LOSSES,
-    SOFTMAX,
-    LossConfig,
-    OptimizerConfig,
-    number,
-)
+from lit_tf.contrastive.config import LOCKINGS, LOSSES, SOFTMAX, LossConfig, OptimizerConfig, number
 from lit_tf.errors import ConfigError, LitError, nearest
 from lit_tf.images.formats import MAX_PIXELS
 
@@ -212,9 +205,8 @@ def check(config: TrainConfig) -> None:
         ("dtype", config.dtype, ("bfloat16", "float32")),
     ):
         if value not in allowed:
-            raise ConfigError(
-                f"{field} is {reprlib.repr(value)}; expected one of {', '.join(allowed)}"
-            )
+            found = reprlib.repr(value)
+            raise ConfigError(f"{field} is {found}; expected one of {', '.join(allowed)}")
     _check_ranges(config)
     config.optimizer.check(config.steps)
     checkpoints, evaluations = config.checkpoint_every, config.eval.every
@@ -380,7 +372,6 @@ def _override(values, override):
 
 
 def _kinds(groups, field):
-    """Returns the types that a field of a config may have."""
     kind = TrainConfig
     for name in (*groups, field):
         kind = typing.get_type_hints(kind)[name]

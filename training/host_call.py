@@ -19,7 +19,7 @@ class HostCall:
             self._bad_step = _metric(-1)
 
     def __call__(self, iterator, steps: int) -> dict:
-        """Takes steps."""
+        """Takes steps; returns their figures."""
         self._loss_sum.assign(0.0)
         self._bad_step.assign(-1)
         self.take_steps(iterator, tf.constant(steps))

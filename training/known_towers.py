@@ -15,12 +15,8 @@ SIZES = ("width", "depth", "num_heads", "mlp_dim")
 
 def known_tower(name: str, tower: str) -> ViTConfig | BertConfig | TextTransformerConfig | None:
     """Returns the "image" or "text" tower of a published model or of a checkpoint, or None."""
-    model = registry.find_published(name)
-    return getattr(model, tower) if model else _read(name, tower)
-
-
-def _read(name, tower):
-    """Returns a tower's configuration, read off the shapes in a local checkpoint, or None."""
+    if model := registry.find_published(name):
+        return getattr(model, tower)
     if name.startswith(hub.SCHEME):
         path = hub.fetch(name, with_vocab=False)
     else:

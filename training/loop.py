@@ -129,7 +129,6 @@ class Loop:
             bar.write(f"step {self.steps_taken}: {line}", file=sys.stderr)
 
     def _write_summaries(self, part, figures):
-        """Writes {name: figure} for TensorBoard, into the workdir's folder `part`."""
         if not self._chief:
             return
         with writing_to(self._workdir):
@@ -220,9 +219,7 @@ def validation_loss(strategy, step, dataset, batch_size, counters):
         with counters.raising():
             losses = [float(strategy.experimental_local_results(loss(b))[0]) for b in dataset]
         if not losses:
-            raise DataError(
-                f"eval.validation holds fewer than the {batch_size} examples of a batch"
-            )
+            raise DataError(f"eval.validation has fewer than the {batch_size} examples of a batch")
         return {"validation/loss": math.fsum(losses) / len(losses)}
 
     return mean

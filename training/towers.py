@@ -1,4 +1,4 @@
-"""The model that a config describes, before its first step."""
+"""The model that a config describes, before its first step, and the step."""
 
 import dataclasses
 
@@ -7,6 +7,8 @@ import tensorflow as tf
 import lit_tf
 from lit_tf.checkpoints import download
 from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
+from lit_tf.contrastive.optimizers import Optimizer
+from lit_tf.contrastive.step import ReplicaStep, trainable_parameters
 from lit_tf.errors import ConfigError
 from lit_tf.model import LitModel
 from lit_tf.texts.tokenizers import tokenizer_from_bytes
@@ -43,6 +45,13 @@ def build_model(config: TrainConfig) -> LitModel:
         beside = f", or put it beside the text tower's checkpoint ({file})" if file else ""
         raise ConfigError(f"no vocabulary: set model.vocab{beside}")
     return _adapt(model, c, policy)
+
+
+def build_step(config: TrainConfig, model: LitModel, collectives=None) -> ReplicaStep:
+    """Builds the optimizer and the step of a run. Call it in the strategy's scope."""
+    parameters = trainable_parameters(model, config.model.locking)
+    optimizer = Optimizer(parameters, config.optimizer, config.steps)
+    return ReplicaStep(model, optimizer, config.loss, seed=config.seed, collectives=collectives)
 
 
 def tower_sizes(name: str) -> tuple[type, dict[str, int]]:

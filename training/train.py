@@ -23,7 +23,7 @@ from .checkpoints import Best, writing_to
 from .config import TrainConfig, check_batch, flat
 from .data import Counters, make_train_dataset, make_validation_dataset, open_source
 from .data.embeddings import check_embeddings
-from .data.shard_sizes import shard_sizes
+from .data.shards import shard_sizes
 from .data.sources import TfdsSource
 from .distribution import strategies
 from .distribution.agreement import check_agreement
@@ -31,8 +31,7 @@ from .distribution.feed import distribute
 from .evaluation.evaluators import make_evaluators
 from .evaluation.images import Decoding
 from .loop import Loop, WorkerLost, validation_loss
-from .step import build_step
-from .towers import build_model
+from .towers import build_model, build_step
 from .workdir import PLACES, Beginning, taken
 
 # What workers may each have their own of: where things are, and what changes nothing together.
@@ -143,7 +142,6 @@ def _start(config, strategy, model, beginning):
 
 
 def _warnings(config, source):
-    """Yields what a run should know of its settings."""
     if (
         "randaug" in config.data.augment
         and config.model.resolution <= 128
@@ -169,7 +167,6 @@ def _batch_options(config, model):
 
 
 def _evaluators(config, strategy, model, step, source, held_out, counters):
-    """Returns the evaluators, opened. Who trains on pairs of his own need not have their data."""
     decoding = Decoding(config.data.exif, config.data.max_pixels)
     own = not isinstance(source, TfdsSource)
     patches = config.data.max_patches
@@ -208,7 +205,6 @@ def _train_batches(strategy, source, **options):
 
 
 def _open_data(config):
-    """Opens the data of training and of the validation loss, which is None if there is none."""
     source = open_source(config.data)
     if source.embeddings and not config.model.lock_image:
         raise ConfigError(
@@ -237,7 +233,10 @@ def _save_model(model, workdir, name):
     """Writes NAME.npz and what belongs beside it, local or remote, each whole or not at all."""
     with writing_to(workdir), tempfile.TemporaryDirectory() as local:
         lit_tf.save_npz(model, f"{local if '://' in workdir else workdir}/{name}.npz")
-        for file in os.listdir(local):
+        made, record_path = os.listdir(local), f"{workdir}/{name}.json"
+        if made and f"{name}.json" not in made and tf.io.gfile.exists(record_path):
+            tf.io.gfile.remove(record_path)  # of another run's model
+        for file in made:
             with replacing_path(f"{workdir}/{file}") as new:
                 tf.io.gfile.copy(f"{local}/{file}", new)
 

@@ -4,23 +4,22 @@ import contextlib
 import json
 import sys
 
-import filelock
 import tensorflow as tf
 
+from lit_tf import files
 from lit_tf.errors import ConfigError, DataError, TrainingError
-from lit_tf.files import parse_object, write_text
+from lit_tf.files import write_text
 
 from .checkpoints import steps_in
 from .config import TrainConfig, flat
-from .data.shard_sizes import differences, read_sizes
+from .data.shards import differences, read_sizes
 
 
 @contextlib.contextmanager
 def taken(workdir: str):
     """Takes a workdir, created if need be, for this process until the block ends.
 
-    The operating system lets go of a local one when the process ends, however it ends. Object
-    stores such as gs:// have no locks, so there nobody is refused.
+    Object stores such as gs:// have no locks, so there nobody is refused.
     """
     if set(workdir) & set("*?[]"):
         raise TrainingError(
@@ -31,18 +30,9 @@ def taken(workdir: str):
     if "://" in workdir:
         yield
         return
-    lock = filelock.FileLock(f"{workdir}/.lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as e:
-        raise TrainingError(
-            f"{workdir} is in use by another run: choose another --workdir, or wait until that run "
-            "has ended"
-        ) from e
-    try:
+    in_use = f"{workdir} is in use by another run: choose another --workdir, or wait until it ends"
+    with files.locked(f"{workdir}/.lock", TrainingError(in_use)):
         yield
-    finally:
-        lock.release()
 
 
 # Fields that change no number of a run, so that a resumed run may have others.
@@ -64,7 +54,13 @@ class Beginning:
         self._changed, self._began = {}, None
         if not self.steps:
             return
-        old, new = flat(self._read_config().to_dict()), flat(config.to_dict())
+        try:
+            old = flat(TrainConfig.from_dict(self._read("config.json")).to_dict())
+        except ConfigError as error:
+            raise TrainingError(
+                f"{workdir}/config.json is damaged: expected the JSON of a config: {error}"
+            ) from error
+        new = flat(config.to_dict())
         self._changed = {k: (old.get(k), new[k]) for k in new if old.get(k) != new[k]}
         self._began = self._read("run.json")
         self._refuse(k for k in self._changed if k not in _DATA + _START)
@@ -123,20 +119,11 @@ class Beginning:
             f"ckpt-{self.steps[-1]} --set model.locking={locking}"
         )
 
-    def _read_config(self):
-        try:
-            return TrainConfig.from_dict(self._read("config.json"))
-        except ConfigError as error:
-            raise TrainingError(
-                f"{self._workdir}/config.json is damaged: expected the JSON of a config: {error}"
-            ) from error
-
     def _read(self, name):
         path = f"{self._workdir}/{name}"
         try:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                return parse_object(file.read(), path)
-        except tf.errors.NotFoundError as error:
+            return files.parse_object(files.read_bytes(path), path)
+        except FileNotFoundError as error:
             if name == "run.json":  # a run of an earlier version
                 return None
             raise TrainingError(

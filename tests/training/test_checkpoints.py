@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from lit_tf.checkpoints import record
 from lit_tf.errors import ConfigError, TrainingError
 from lit_tf.training.checkpoints import Best, Checkpoints, steps_in
 
@@ -30,7 +31,9 @@ def test_a_checkpoint_of_another_model_is_refused(step, fixtures, tmp_path):
         Checkpoints(str(tmp_path), other, 3).restore()
 
 
-def test_checkpoints_are_found_by_their_own_files_and_the_last_few_kept(step, tmp_path):
+def test_checkpoints_are_found_by_their_own_files_and_the_last_few_kept(
+    step, tmp_path, monkeypatch
+):
     workdir = tmp_path / "a run"
     save(step, workdir, 2, 4, 6, 8, 10, keep=3)
     folder = workdir / "checkpoints"
@@ -45,8 +48,10 @@ def test_checkpoints_are_found_by_their_own_files_and_the_last_few_kept(step, tm
         assert int(step.optimizer.iterations) == newest
         for path in folder.glob("ckpt-10.*"):
             path.unlink()
+    monkeypatch.setattr(record, "to_bytes", lambda config: None)
+    (folder / "ckpt-12.json").write_text('{"lit_tf": {"token_length": 3}}')  # of another run's
     checkpoints.save(12)
-    assert steps_in(str(folder)) == [6, 8, 12]
+    assert steps_in(str(folder)) == [6, 8, 12] and not (folder / "ckpt-12.json").exists()
 
 
 @pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])

@@ -8,7 +8,7 @@ from lit_tf.config import BertConfig, LitConfig, ViTConfig
 from lit_tf.model import LitModel
 from lit_tf.training.config import TrainConfig
 from lit_tf.training.host_call import HostCall
-from lit_tf.training.step import build_step
+from lit_tf.training.towers import build_step
 
 REPLICAS = 8
 LOCAL = 4

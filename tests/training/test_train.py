@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import re
 import shutil
 import types
@@ -12,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import lit_tf
+from lit_tf import files
 from lit_tf.contrastive.step import all_parameters, trainable_parameters
 from lit_tf.errors import ConfigError, DataError, LitError, TrainingError
 from lit_tf.training import loop as loop_module
@@ -29,8 +31,7 @@ from lit_tf.training.data.tfds_builders import open_tfds
 from lit_tf.training.evaluation.captioned import open_captioned
 from lit_tf.training.loop import validation_loss
 from lit_tf.training.precompute.shards import Job, precompute
-from lit_tf.training.step import build_step
-from lit_tf.training.towers import build_model
+from lit_tf.training.towers import build_model, build_step
 from lit_tf.training.train import train
 
 from .data import shards
@@ -374,6 +375,16 @@ def test_the_best_model_by_a_figure_is_kept_and_comes_back_as_it_was(
     (tmp_path / "final.txt").write_text("a list of the user's own")
     with pytest.raises(TrainingError, match="in the way.* checkpoint is .*ckpt-4; run the same"):
         train(run, tmp_path)
+
+
+def test_a_remote_model_does_not_get_the_record_of_another(monkeypatch):
+    def save(model, path):
+        pathlib.Path(path).write_bytes(b"")
+
+    monkeypatch.setattr(lit_tf, "save_npz", save)
+    files.write_text("ram://remote-run/final.json", "{}")
+    train_module._save_model(None, "ram://remote-run", "final")
+    assert tf.io.gfile.listdir("ram://remote-run") == ["final.npz"]
 
 
 @pytest.mark.parametrize("kind", [pytest.param("os", marks=pytest.mark.full), "tf"])

@@ -10,7 +10,7 @@ from lit_tf.errors import TrainingError
 from lit_tf.training import train
 from lit_tf.training.config import DataConfig, load_config
 from lit_tf.training.data import open_source
-from lit_tf.training.data.shard_sizes import shard_sizes
+from lit_tf.training.data.shards import shard_sizes
 from lit_tf.training.workdir import Beginning, taken
 
 from .data import shards

@@ -79,7 +79,6 @@ def get_config(argument="", *, loss=SOFTMAX, bias=None, name="lit_coco"):
 
 
 def _model(args, bias):
-    """Returns the towers that the arguments name, and where they start."""
     variant = args.img.removesuffix("_2")  # the published commands write B/16_2 for LiT-B16B_2
     image_init, resolution = _image(variant)
     text_init, token_length = _text(args.txt)
@@ -119,7 +118,6 @@ def _text(name):
 
 
 def _known(name, tower, argument, others):
-    """Returns the configuration of a published model's tower, or of a checkpoint's."""
     found = known_tower(name, tower)
     if found is None:
         raise ConfigError(
@@ -135,7 +133,6 @@ def _start(init, letter, checkpoint):
 
 
 def _runlocal(config):
-    """Returns a handful of small steps, without evaluation."""
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, shuffle_buffer=50),

@@ -8,6 +8,7 @@ Both draw from stateful random ops, whose order in a parallel `map` depends on t
 caller draws operations, signs and positions statelessly and passes them in.
 """
 
+import functools
 import math
 import re
 
@@ -26,13 +27,8 @@ OPERATIONS = (
     "ShearX ShearY TranslateX TranslateY Cutout SolarizeAdd"
 ).split()
 # The largest level of each operation that moves pixels; the sign is random.
-_GEOMETRIC = {
-    "Rotate": 30.0,
-    "ShearX": 0.3,
-    "ShearY": 0.3,
-    "TranslateX": _TRANSLATE,
-    "TranslateY": _TRANSLATE,
-}
+_GEOMETRIC = {"Rotate": 30.0, "ShearX": 0.3, "ShearY": 0.3}
+_GEOMETRIC |= {"TranslateX": _TRANSLATE, "TranslateY": _TRANSLATE}
 
 # How many random numbers a layer of randaug takes.
 _PER_LAYER = 4
@@ -49,22 +45,13 @@ def parse(spec: str):
         randaug = re.fullmatch(r"randaug\((\d+),\s*(\d+(?:\.\d+)?)\)", item)
         if item == "flip_lr":
             step, takes = flip_lr, 1
-        elif randaug:
-            layers, magnitude = int(randaug[1]), float(randaug[2])
-            if not (layers and magnitude <= _MAX_LEVEL):
-                raise ConfigError(
-                    f"augmentation {item!r}: expected at least one layer and a magnitude of at "
-                    f"most {_MAX_LEVEL:g}"
-                )
-            takes = layers * _PER_LAYER
-
-            def step(image, uniform, layers=layers, magnitude=magnitude):
-                return rand_augment(image, tf.reshape(uniform, (layers, _PER_LAYER)), magnitude)
-
+        elif randaug and int(randaug[1]) and float(randaug[2]) <= _MAX_LEVEL:
+            step = functools.partial(rand_augment, magnitude=float(randaug[2]))
+            takes = int(randaug[1]) * _PER_LAYER
         else:
             raise ConfigError(
                 f"unknown augmentation {item!r}; expected flip_lr or randaug(LAYERS,MAGNITUDE), "
-                "joined by |"
+                f"with at least one layer and a magnitude of at most {_MAX_LEVEL:g}, joined by |"
             )
         steps.append((step, count, count + takes))
         count += takes
@@ -83,10 +70,10 @@ def flip_lr(image, uniform):
 
 
 def rand_augment(image, uniform, magnitude):
-    """RandAugment as in big_vision on uint8 (H, W, 3); `uniform` is (layers, 4) in [0, 1)."""
+    """RandAugment as in big_vision on uint8 (H, W, 3); `uniform` is 4 numbers a layer in [0, 1)."""
     shape = image.shape
-    for layer in range(uniform.shape[0]):
-        image = _one_of_all(image, uniform[layer], magnitude)
+    for draw in tf.unstack(tf.reshape(uniform, (-1, _PER_LAYER))):
+        image = _one_of_all(image, draw, magnitude)
     return tf.ensure_shape(image, shape)
 
 

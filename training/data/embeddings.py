@@ -2,10 +2,8 @@
 
 import os
 
-import tensorflow as tf
-
 from lit_tf.errors import DataError
-from lit_tf.files import parse_object
+from lit_tf.files import parse_object, read_bytes
 
 MANIFEST = "manifest.json"
 
@@ -14,9 +12,8 @@ def read_manifest(folder: str) -> dict:
     """Returns the manifest of precomputed embeddings."""
     path = os.path.join(folder, MANIFEST)
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            manifest = parse_object(file.read(), path)
-    except tf.errors.NotFoundError as e:
+        manifest = parse_object(read_bytes(path), path)
+    except FileNotFoundError as e:
         raise DataError(
             f"no {path}: not a folder of precomputed embeddings, or `lit-tf precompute` has not "
             "finished; run its command again to continue"

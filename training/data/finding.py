@@ -83,7 +83,6 @@ def _guess(source):
 
 
 def _not_a_source(source):
-    """Returns why training cannot read a local path, and what it can."""
     reads = (
         "training reads tars (.tar), TFRecords (.tfrecord), Parquet (.parquet), tables of paths "
         "and captions (.csv, .tsv, .jsonl), what `lit-tf precompute` wrote, and datasets of tfds"

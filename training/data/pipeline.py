@@ -5,6 +5,7 @@ parallel maps may run in any order. A bad record must not shift its successors: 
 have to decode all records before. So a good example of the previous batch's tail takes its place.
 """
 
+import functools
 import math
 
 import tensorflow as tf
@@ -152,8 +153,7 @@ def _preparation(source, data_config, augmentation, image_size, seed):
             uniform = tf.random.stateless_uniform(
                 [2 + draws], tf.random.fold_in(key_of_host, position)
             )
-        zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), spec)
-        fallback = (zeros, tf.constant(""))
+        fallback = (tf.nest.map_structure(stream.blank, spec), tf.constant(""))
         (image, text), decoded = tf.cond(
             record["present"] & wanted,
             lambda: attempt(lambda r: decode(r, uniform), record, fallback),
@@ -184,16 +184,12 @@ def _spares(max_bad_share, batch):
 
 def _fill(dataset, spares):
     """Replaces bad examples by good ones of the previous batch's tail, else of the batch itself."""
-
-    def blank(spec):
-        shape = [spares, *spec.shape[1:]]
-        return tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
-
     each = tf.nest.map_structure
 
     def contents(batch):
         return {k: v for k, v in batch.items() if k in ("image", "image_embedding", "text")}
 
+    blank = functools.partial(stream.blank, start=[spares])
     state = each(blank, contents(dataset.element_spec)), tf.zeros([spares], tf.bool)
 
     def step(state, batch):
@@ -233,8 +229,6 @@ def naming(source, counters, shard, index):
 
 
 def _counting(source, counters, max_bad_share):
-    """Returns a function that passes a batch on after counting its bad examples."""
-
     def count(status, shard, index):
         counters.add(status, naming(source, counters, shard, index), max_bad_share)
         return status
@@ -250,8 +244,6 @@ def _counting(source, counters, max_bad_share):
 
 
 def _finished(dataset, tokenizer):
-    """Tokenizes, and reads ahead."""
-
     def tokenize(batch):
         rest = {k: v for k, v in batch.items() if k != "text"}
         return {**rest, "tokens": tokenizer(batch["text"])}

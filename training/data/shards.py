@@ -17,6 +17,7 @@ import tensorflow as tf
 import tqdm
 
 from lit_tf.errors import DataError, plain
+from lit_tf.files import parse_object, read_bytes
 
 # Errors of reading a file, local or remote.
 READ_ERRORS = (OSError, tf.errors.OpError)
@@ -24,7 +25,7 @@ READ_ERRORS = (OSError, tf.errors.OpError)
 # Statistics are a page of JSON, and no shard holds more examples than this.
 _MAX_STATS_BYTES = 1 << 20
 _MAX_EXAMPLES = 10**7
-_NAMED = 20
+_NAMED, _SHOWN = 20, 5
 
 
 class Damaged(Exception):
@@ -123,7 +124,6 @@ def _scan(path, scan):
 
 
 def _expect(shard, number, source, usual):
-    """Sets how many examples a shard should have held, and where that number comes from."""
     if shard.problem is None:
         shard.expected = shard.examples
         if number not in (None, shard.examples):
@@ -180,3 +180,43 @@ def lost_examples(shards: list[Shard], max_bad_share: float, file=None) -> int:
 def _some(lines):
     more = f"; and {len(lines) - _NAMED:,} more" if len(lines) > _NAMED else ""
     return "; ".join(lines[:_NAMED]) + more
+
+
+def shard_sizes(source) -> dict[str, int]:
+    """Returns {name below their common folder: bytes, -1 if unreadable} of a source's files."""
+    paths = sorted(source.files)
+
+    def size(path):
+        try:
+            return tf.io.gfile.stat(path).length
+        except READ_ERRORS:
+            return -1
+
+    folder = os.path.dirname(os.path.commonprefix(paths))
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        return {
+            p[len(folder) :].lstrip("/"): n
+            for p, n in zip(paths, pool.map(size, paths), strict=True)
+        }
+
+
+def read_sizes(path: str) -> dict[str, int] | None:
+    """Returns the sizes in a local or remote JSON file, or None if there is none."""
+    try:
+        return parse_object(read_bytes(path), path)
+    except (FileNotFoundError, DataError):
+        return None
+
+
+def differences(known: dict[str, int], sizes: dict[str, int]) -> str:
+    """Returns how shards differ from those of an earlier start: "1 gone (0.tar)"; "" if not."""
+    changes = {
+        "new": sorted(sizes.keys() - known.keys()),
+        "gone": sorted(known.keys() - sizes.keys()),
+        "of another size": sorted(k for k in sizes.keys() & known.keys() if sizes[k] != known[k]),
+    }
+    return "; ".join(
+        f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
+        for what, names in changes.items()
+        if names
+    )

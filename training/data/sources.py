@@ -18,7 +18,6 @@ from lit_tf.errors import DataError, extra
 from lit_tf.images.formats import IMAGE_SUFFIXES
 
 from . import shards, tables, tar, tfrecord
-from .captions import sample_captions
 from .embeddings import read_manifest
 from .finding import find_shards, source_format
 
@@ -117,7 +116,7 @@ class TarSource(_PairSource):
             wanted = tar.extensions((*self._image_names, *self._text_names))
             path = self.paths[shard]
             for sample in tar.samples(path, int(skip), wanted=wanted, limit=self._limit):
-                texts = sample_captions(sample.data, self._text_names)[0]
+                texts = tar.sample_captions(sample.data, self._text_names)[0]
                 present = (n for n in self._image_names if n in sample.data)
                 yield sample.data.get(next(present, None), b""), texts
 
@@ -152,12 +151,9 @@ def _from_python(pairs, shard, skip):
 
 def _columns(config):
     """Returns the columns of images and captions that a config names, for `tables`."""
-    columns = {}
-    if config.image_key not in _IMAGE_NAMES:
-        columns["image_columns"] = (config.image_key,)
-    if config.text_key not in _TEXT_NAMES:
-        columns["caption_columns"] = (config.text_key,)
-    return columns
+    image, text = config.image_key, config.text_key
+    images = tables.IMAGE_COLUMNS if image in _IMAGE_NAMES else (image,)
+    return images, tables.CAPTION_COLUMNS if text in _TEXT_NAMES else (text,)
 
 
 class ParquetSource(Source):
@@ -170,7 +166,7 @@ class ParquetSource(Source):
 
         def scan(path):
             with tables.open_parquet(path) as file:
-                tables.parquet_columns(path, file, **self._columns_of)
+                tables.parquet_columns(path, file, self._columns_of)
                 groups = range(file.num_row_groups)
                 lengths[path] = [file.metadata.row_group(g).num_rows for g in groups]
             return shards.Shard(path, sum(lengths[path]))
@@ -187,8 +183,8 @@ class ParquetSource(Source):
         def pairs(shard, skip):
             path, group, skip = self.paths[shard], int(self._groups[shard]), int(skip)
             with tables.open_parquet(path) as file:
-                columns = tables.parquet_columns(path, file, **self._columns_of)
-                batches = file.iter_batches(_CHUNK, row_groups=[group], columns=list(columns))
+                columns = tables.parquet_columns(path, file, self._columns_of)
+                batches = file.iter_batches(_CHUNK, row_groups=[group], columns=columns)
                 for batch in batches:
                     images, texts = (batch.column(name) for name in columns)
                     for i in range(skip, len(batch)):
@@ -201,7 +197,6 @@ class ParquetSource(Source):
         return f"{os.path.basename(self.paths[shard])} row {self._first[shard] + index + 1}"
 
     def _image(self, path, value):
-        """Returns an image's bytes; b"", which cannot be decoded, if there are none."""
         if isinstance(value, dict):
             beside = value.get("path")
             value = value.get("bytes")
@@ -213,7 +208,6 @@ class ParquetSource(Source):
 
 
 def _texts(value):
-    """Returns a row's captions in UTF-8."""
     texts = value if isinstance(value, list) else [value]
     return [text.encode("utf-8", "replace") for text in texts if isinstance(text, str)]
 
@@ -225,7 +219,7 @@ class TableSource(Source):
         found, lost = {}, 0
 
         def scan(path):
-            found[path] = tables.read_captions(path, **_columns(config))
+            found[path] = tables.read_captions(path, _columns(config))
             return shards.Shard(path, len(found[path]))
 
         if len(paths) > 1:
@@ -276,7 +270,6 @@ class TableSource(Source):
         return self._problem(self._rows[shard][index][0])
 
     def _problem(self, path):
-        """Returns why an image's file is not read, or ""."""
         if "://" in path:
             return ""
         if not os.path.isfile(path):
@@ -385,8 +378,8 @@ def _open(config, format_name):
         return TableSource([config.source], config)
     if format_name == "parquet":
         paths = find_shards(config.source, format_name)
-        images = _columns(config).get("image_columns", tables.IMAGE_COLUMNS)
-        kind = ParquetSource if tables.holds_images(paths, images) else TableSource
+        images = tables.holds_images(paths, _columns(config)[0])
+        kind = ParquetSource if images else TableSource
         return kind(paths, config)
     scan, kind = (tar.scan, TarSource) if format_name == "tar" else (tfrecord.scan, TFRecordSource)
     scan = functools.partial(scan, limit=config.max_example_bytes)

@@ -123,7 +123,7 @@ def read_piece(source, shard, skip, take):
     ends early, records that are not `present` fill the rest.
     """
     dataset = source.read(shard, skip).take(take).apply(tf.data.Dataset.ignore_errors)
-    missing = tf.nest.map_structure(_blank, dataset.element_spec)
+    missing = tf.nest.map_structure(blank, dataset.element_spec)
     dataset = dataset.map(lambda record: (record, True))
     dataset = dataset.concatenate(tf.data.Dataset.from_tensors((missing, False)).repeat())
 
@@ -134,8 +134,9 @@ def read_piece(source, shard, skip, take):
     return dataset.take(take).enumerate().map(placed)
 
 
-def _blank(spec):
-    shape = [n or 0 for n in spec.shape]
+def blank(spec, start=()):
+    """Returns zeros, or empty strings, as a spec says; `start` replaces its first dimensions."""
+    shape = [*start, *(n or 0 for n in spec.shape[len(start) :])]
     return tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
 
 

@@ -15,6 +15,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 # Names of these columns in common tables; error messages ask for the first.
 IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file_name", "jpg", "png", "webp")
 CAPTION_COLUMNS = ("caption", "title", "text", "captions")
+COLUMNS = (IMAGE_COLUMNS, CAPTION_COLUMNS)
 
 
 def is_table(path: str) -> bool:
@@ -22,9 +23,7 @@ def is_table(path: str) -> bool:
     return path.lower().endswith(SUFFIXES)
 
 
-def read_captions(
-    path: str, image_columns=IMAGE_COLUMNS, caption_columns=CAPTION_COLUMNS
-) -> dict[str, list[str]]:
+def read_captions(path: str, columns=COLUMNS) -> dict[str, list[str]]:
     """Returns {image's path: its captions}, in the table's order.
 
     Several rows with the same image are captions of one image. Paths are relative to the table's
@@ -34,7 +33,7 @@ def read_captions(
     rows = kinds.get(os.path.splitext(path)[1].lower(), _csv_rows)
     folder = os.path.dirname(path)
     captions = collections.defaultdict(list)
-    for where, image, texts in rows(path, image_columns, caption_columns):
+    for where, image, texts in rows(path, columns):
         texts = texts if isinstance(texts, list) else [texts]
         if not image or not texts or not all(isinstance(t, str) for t in (image, *texts)):
             raise DataError(f"{path}:{where}: a row without image or caption")
@@ -42,7 +41,7 @@ def read_captions(
     return dict(captions)
 
 
-def _csv_rows(path, image_columns, caption_columns):
+def _csv_rows(path, columns):
     reader = None
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -52,8 +51,7 @@ def _csv_rows(path, image_columns, caption_columns):
             # Strict: a quote that is not closed would take the rows behind it into one caption.
             reader = csv.DictReader(file, delimiter="\t" if tabs else ",", strict=True)
             names = reader.fieldnames or []
-            image = _column(path, names, image_columns)
-            caption = _column(path, names, caption_columns)
+            image, caption = (_column(path, names, wanted) for wanted in columns)
             for row in reader:
                 if any(row.get(None, ())):
                     raise DataError(
@@ -66,8 +64,7 @@ def _csv_rows(path, image_columns, caption_columns):
         raise DataError(f"{path}: cannot be read as a CSV file in UTF-8{line}: {e}") from e
 
 
-def _json_rows(path, image_columns, caption_columns):
-    """Yields the rows of `metadata.jsonl`, as Hugging Face's imagefolder has it."""
+def _json_rows(path, columns):
     try:
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
@@ -75,15 +72,15 @@ def _json_rows(path, image_columns, caption_columns):
                     continue
                 where = f"{path}:{number}"
                 row = parse_object(line, where)
-                image = row[_column(where, list(row), image_columns)]
-                yield number, image, row[_column(where, list(row), caption_columns)]
+                image, caption = (_column(where, list(row), wanted) for wanted in columns)
+                yield number, row[image], row[caption]
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{path}: cannot be read as JSON lines in UTF-8: {e}") from e
 
 
-def _parquet_rows(path, image_columns, caption_columns):
+def _parquet_rows(path, columns):
     with open_parquet(path) as file:
-        image, caption = parquet_columns(path, file, image_columns, caption_columns)
+        image, caption = parquet_columns(path, file, columns)
         batches = file.iter_batches(columns=[image, caption])
         rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
         for number, row in enumerate(rows, 1):
@@ -105,17 +102,13 @@ def open_parquet(path):
         raise DataError(f"{path}: cannot be read as a Parquet file: {str(e)[:300]}") from e
 
 
-def parquet_columns(path, file, image_columns=IMAGE_COLUMNS, caption_columns=CAPTION_COLUMNS):
+def parquet_columns(path, file, columns=COLUMNS) -> list[str]:
     """Returns the names of the columns of images and captions."""
-    names = file.schema_arrow.names
-    return _column(path, names, image_columns), _column(path, names, caption_columns)
+    return [_column(path, file.schema_arrow.names, wanted) for wanted in columns]
 
 
 def holds_images(paths: list[str], image_columns=IMAGE_COLUMNS) -> bool:
-    """Whether Parquet files hold encoded images (binary, or Hugging Face's struct), not paths.
-
-    The first that can be read decides.
-    """
+    """Whether Parquet files, by the first that opens, hold images (binary, struct), not paths."""
     for path in paths:
         with contextlib.suppress(DataError), open_parquet(path) as file:
             name = _column(path, file.schema_arrow.names, image_columns)

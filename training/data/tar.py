@@ -6,13 +6,13 @@ times as long, where all headers of all shards are read at the start.
 """
 
 import dataclasses
+import json
 import os
 import tarfile
 
 from lit_tf.images.formats import is_systems
 
 from . import shards
-from .captions import sample_captions
 from .shards import Damaged, Shard
 
 _BLOCK = 512
@@ -107,6 +107,34 @@ def describe(path: str, index: int, limit: int, text_names=()) -> str:
     return ""
 
 
+def sample_captions(data: dict[str, bytes], names) -> tuple[list[bytes], str]:
+    """Returns (captions in UTF-8, ""), or ([], the reason in words) if a sample has none.
+
+    `data` is {extension: bytes}. The first of `names` that the sample has counts: an extension,
+    whose member is one caption, or "json/NAME" for a field of the JSON member: a string, or a list
+    of strings, which are several captions of one image.
+    """
+    for name in names:
+        extension, _, key = name.partition("/")
+        if extension not in data:
+            continue
+        if extension != "json":
+            return [data[extension]], ""
+        try:
+            value = json.loads(data[extension])
+        except (ValueError, RecursionError):
+            return [], f"{extension} cannot be read as JSON"
+        for part in key.split("/") if key else ():
+            if not isinstance(value, dict) or part not in value:
+                return [], f"{name} is missing"
+            value = value[part]
+        texts = value if isinstance(value, list) else [value]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            return [], f"{name} is {json.dumps(value):.40}; expected a text or a list of texts"
+        return [text.encode("utf-8", "replace") for text in texts], ""
+    return [], ""
+
+
 def extensions(names) -> set[str]:
     """Returns the extensions of the members that hold these names: "json" for "json/NAME"."""
     return {name.partition("/")[0] for name in names}
@@ -189,7 +217,6 @@ def _members(file, size):
 
 
 def _header(header, offset, ended):
-    """Returns (type, member) of a header block."""
     try:
         if len(header) < _BLOCK:
             raise tarfile.TruncatedHeaderError
@@ -215,7 +242,6 @@ def _sparse(offset):
 
 
 def _extended(file, member, size):
-    """Returns the data of a long name or of PAX records."""
     if member.size > _MAX_EXTENDED:
         raise Damaged(
             f"has an extended header of {member.size:,} bytes at byte {member.offset:,}; at most "
@@ -249,7 +275,6 @@ def _pax_records(data, offset):
 
 
 def _end_of_zeros(file, size, offset):
-    """Returns the offset of the first block that is not all zeros, or the file's size."""
     file.seek(offset)
     while offset < size:
         chunk = file.read(_BUFFER)

@@ -48,7 +48,6 @@ def describe(record: bytes) -> str:
 
 
 def _record(file, offset, size, limit, number):
-    """Returns how many bytes a record takes."""
     file.seek(offset)
     head = file.read(_HEAD)
     whole = len(head) == _HEAD
@@ -61,9 +60,8 @@ def _record(file, offset, size, limit, number):
         raise Damaged(f"ends inside record #{number}, at byte {size:,}", offset)
     (length,) = struct.unpack("<Q", head[:8])
     if length > limit:
-        raise Damaged(
-            f"has a record #{number} of {length:,} bytes, over data.max_example_bytes", offset
-        )
+        about = f"has a record #{number} of {length:,} bytes"
+        raise Damaged(f"{about}, over data.max_example_bytes", offset)
     if offset + _HEAD + length + _TAIL > size:
         raise Damaged(f"ends inside record #{number}, at byte {size:,}", offset)
     return _HEAD + length + _TAIL

@@ -23,15 +23,9 @@ only of 80 pairs; `validation` and `test` have all 100 pairs, drawn with digits 
 split, and captions in phrasings that `train` does not use.
 """
 
-_CITATION = r"""
-@misc{misc_optical_recognition_of_handwritten_digits_80,
-  author = {Alpaydin, E. and Kaynak, C.},
-  title = {{Optical Recognition of Handwritten Digits}},
-  year = {1998},
-  howpublished = {UCI Machine Learning Repository},
-  doi = {10.24432/C50P49}
-}
-"""
+_CITATION = """@misc{misc_optical_recognition_of_handwritten_digits_80,
+  author = {Alpaydin, E. and Kaynak, C.}, title = {{Optical Recognition of Handwritten Digits}},
+  year = {1998}, howpublished = {UCI Machine Learning Repository}, doi = {10.24432/C50P49}}"""
 
 # Images of each pair.
 _PER_PAIR = {"pretrain": 600, "train": 250, "validation": 20, "test": 50}
@@ -60,8 +54,6 @@ SPLITS = ("pretrain", "train", "validation", "test")
 
 @dataclasses.dataclass
 class _Config(tfds.core.BuilderConfig):
-    """How many images of each pair every split has."""
-
     per_pair: dict[str, int] = dataclasses.field(default_factory=dict)
 
 

@@ -1,5 +1,6 @@
 """From names to `tf.distribute` strategies. No step asks which strategy it runs under."""
 
+import contextlib
 import glob
 import json
 import os
@@ -21,10 +22,8 @@ _LOST += (tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 def make_strategy(name: str = AUTO, *, tpu: str | None = None) -> tf.distribute.Strategy:
     """Builds a strategy. Call it first: before any tensor, dataset or model is made.
 
-    (Connecting to a TPU discards what the runtime made before, and MultiWorkerMirroredStrategy
-    refuses to start after it.) "auto" takes a TPU if there is one, several workers if `TF_CONFIG`
-    lists them, all GPUs if there are several, else one device. `tpu` is a name, a gRPC address, or
-    "local" for the TPU VM that this runs on.
+    "auto" takes a TPU if there is one, several workers if `TF_CONFIG` lists them, all GPUs if there
+    are several, else one device. `tpu` is a name, a gRPC address, or "local" for this TPU VM.
     """
     if name not in STRATEGIES:
         raise TrainingError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
@@ -83,22 +82,17 @@ def _detect(tpu):
 
 
 def _on_tpu_vm(root="/"):
-    """Whether this machine has TPU chips: v2 to v4 show as /dev/accel0, v5e and v6e by VFIO.
-
-    VFIO passes through devices of any maker, so one of them has to be Google's. A Google VM without
-    a TPU has Google's network card, but no VFIO device.
-    """
+    """Whether this machine has TPU chips: v2 to v4 show as /dev/accel0, v5e and v6e by VFIO."""
     if os.path.exists(os.path.join(root, "dev/accel0")):
         return True
     if not os.path.exists(os.path.join(root, "dev/vfio/0")):
         return False
+    # VFIO passes through devices of any maker; one of them has to be Google's.
     for path in glob.glob(os.path.join(root, "sys/bus/pci/devices/*/vendor")):
-        try:
-            with open(path, encoding="ascii") as file:
-                if file.read().strip() == _GOOGLE_PCI_VENDOR:
-                    return True
-        except OSError:  # a device that went away
-            pass
+        # A device may go away.
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+            if file.read().strip() == _GOOGLE_PCI_VENDOR:
+                return True
     return False
 
 

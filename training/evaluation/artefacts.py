@@ -129,7 +129,6 @@ class TFLiteEncoder(_ArtefactEncoder):
         self._tokenize = tokenizer_from_bytes(kind, vocab, *how)
 
     def _open(self, file, name):
-        """Returns a signature's runner and the shape of its input."""
         with extra("lite"):
             from ai_edge_litert.interpreter import Interpreter
 

@@ -8,20 +8,12 @@ from lit_tf.errors import DataError
 
 from ..config import DataConfig
 from ..data.sources import TableSource, leaves, open_source
-from ..data.tables import is_table, read_captions
-from .images import (
-    PUBLISHED,
-    Decoding,
-    FileImages,
-    Images,
-    SourceImages,
-    TfdsImages,
-    check_count,
-)
+from ..data.tables import SUFFIXES
+from .images import PUBLISHED, Decoding, FileImages, Images, SourceImages, TfdsImages, check_count
 from .notes import counted, some
 from .recipes import open_recipe
 
-_SHARDS = (".tar", ".tfrecord", ".tfrecords", ".parquet")
+_SHARDS = (".tar", ".tfrecord", ".tfrecords")
 
 
 @dataclasses.dataclass
@@ -42,12 +34,10 @@ def open_captioned(
     decoding: Decoding = PUBLISHED,
 ) -> Captioned:
     """Opens a dataset of images with captions."""
-    if argument.lower().endswith(_SHARDS) or os.path.isdir(argument):
-        data = _of_source(open_source(DataConfig(source=argument)))
-    elif is_table(argument) or os.path.isfile(argument):
-        captions = read_captions(argument)
-        images = FileImages(pathlib.Path(argument).stem, list(captions))
-        data = Captioned(images, list(captions.values()))
+    known = argument.lower().endswith((*_SHARDS, *SUFFIXES)) or os.path.isdir(argument)
+    if known or os.path.isfile(argument):  # any other file is a table
+        config = DataConfig(source=argument, format="auto" if known else "table")
+        data = _of_source(open_source(config))
     else:
         data = _captioned_of_tfds(argument, data_dir, download)
     data.images.decoding = decoding
@@ -84,7 +74,6 @@ def _of_source(source):
 
 
 def _caption_feature(builder):
-    """Returns the keys that lead to a dataset's captions."""
     known = leaves(builder.info.features)
     for name in ("captions/text", "captions", "caption/text", "caption", "text"):
         if name in known:
@@ -95,7 +84,6 @@ def _caption_feature(builder):
 
 
 def _without_empty(data):
-    """Leaves out empty captions, and notes how many there were."""
     check_count(data.images, len(data.captions), "captions")
     empty = [i for i, texts in enumerate(data.captions) for t in texts if not t.strip()]
     if empty:

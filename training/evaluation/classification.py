@@ -146,9 +146,8 @@ def _names_of_folders(root, folders, given, order):
     if given is None or sorted(given) == folders:  # the list holds the folders' own names
         return folders
     if len(given) != len(folders):
-        raise DataError(
-            f"{root} has {len(folders)} class folders, but there are {len(given)} class names"
-        )
+        there_are = f"{len(folders)} class folders, but there are {len(given)} class names"
+        raise DataError(f"{root} has {there_are}")
     numbers = [int(name) for name in folders if _NUMBER.fullmatch(name)]
     natural = sorted(folders, key=_natural)
     counted_up = sorted(numbers) == list(range(len(folders)))

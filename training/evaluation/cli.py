@@ -27,7 +27,6 @@ DEFAULT_BATCH_SIZE = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf eval`."""
     what = parser.add_argument_group("what to evaluate (one of)")
     what.add_argument("model", nargs="?", help="a published or embedded name, or a checkpoint")
     what.add_argument(
@@ -100,7 +99,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf eval`."""
     _check(args)
     # Imported here, because `lit-tf --help` does not need TensorFlow.
     from ..distribution import strategies
@@ -114,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
     encoder, data_dir = subject.encoder, args.data_dir or subject.data_dir
     zero_shot = _names(args.zero_shot, subject.zero_shot, args.retrieval or args.few_shot)
     retrieval = _names(args.retrieval, subject.retrieval, args.zero_shot or args.few_shot)
-    shots = _shots(args.shots)
+    shots = args.shots.split(",")
+    if not all(s.isdecimal() and int(s) for s in shots):
+        raise ConfigError(f"--shots is {args.shots!r}; expected whole numbers, as in 1,5,10,25")
     if args.class_names and len(zero_shot) != 1:
         raise ConfigError("--class-names belongs to one dataset: give exactly one --zero-shot")
     decoding = Decoding(args.exif, check_max_pixels(args.max_pixels))
@@ -133,14 +133,13 @@ def run(args: argparse.Namespace) -> int:
     shared = {"text_cache": TextCache(), "progress": True}
     results = [protocol.zero_shot(encoder, data, templates, **shared) for data in labelled]
     results += [protocol.retrieval(encoder, data, **shared) for data in captioned]
-    results += [few_shot.measure(encoder, data, shots, progress=True) for data in few]
+    results += [few_shot.measure(encoder, data, map(int, shots), progress=True) for data in few]
     if encoder.strategy is None or strategies.is_chief(encoder.strategy):
         _show(args, subject, results)  # every worker has the same figures, so only one prints
     return 0
 
 
 def _check(args):
-    """Refuses arguments that contradict each other, or files that cannot be written."""
     sources = [s for s in (args.model, args.config, args.saved_model, args.tflite) if s]
     if len(sources) != 1:
         raise ConfigError(
@@ -156,7 +155,6 @@ def _check(args):
 
 
 def _inputs(args):
-    """Returns the files and folders that are read, for `check_output_files`."""
     found = [args.vocab, args.templates, args.class_names]
     if args.model:
         found += checkpoint_files(args.model)
@@ -174,7 +172,6 @@ def _inputs(args):
 
 
 def _show(args, subject, results):
-    """Prints the table and the notes, and writes the files that were asked for."""
     from . import published
 
     rows = published.comparison(subject.published, results)
@@ -204,18 +201,8 @@ def _names(argument, default, other):
     return names
 
 
-def _shots(argument):
-    """Returns the numbers of `--shots`."""
-    shots = argument.split(",")
-    if not all(s.isdecimal() and int(s) for s in shots):
-        raise ConfigError(f"--shots is {argument!r}; expected whole numbers, as in 1,5,10,25")
-    return [int(s) for s in shots]
-
-
 @dataclasses.dataclass
 class _Subject:
-    """What is evaluated, with defaults for what the command line leaves open."""
-
     encoder: object
     title: str
     published: str | None
@@ -226,7 +213,6 @@ class _Subject:
 
 
 def _open(args):
-    """Returns the `_Subject` that the command line names."""
     from ..distribution import strategies
 
     if args.saved_model or args.tflite:
@@ -267,9 +253,7 @@ def _open_config(args, strategy):
     config = load_config(args.config)
     source = config.model.init
     if not source:
-        raise ConfigError(
-            f"--config {args.config}: there is nothing to evaluate without init=CHECKPOINT"
-        )
+        raise ConfigError(f"--config {args.config}: nothing to evaluate without init=CHECKPOINT")
     name = published.published_name(source)
     if name and not os.path.exists(source):
         source = name  # people write init=LiT-B16B.npz and mean the published file
@@ -281,13 +265,8 @@ def _open_config(args, strategy):
     zero_shot, retrieval = config.eval.zero_shot, config.eval.retrieval
     if not (zero_shot or retrieval):
         zero_shot, retrieval = TRIAL
-    return dataclasses.replace(
-        subject,
-        zero_shot=zero_shot,
-        retrieval=retrieval,
-        templates=config.eval.templates,
-        data_dir=config.eval.data_dir,
-    )
+    how = {"templates": config.eval.templates, "data_dir": config.eval.data_dir}
+    return dataclasses.replace(subject, zero_shot=zero_shot, retrieval=retrieval, **how)
 
 
 def _check_towers(found, config, spec):

@@ -18,6 +18,7 @@ from lit_tf.images.preparation import Patches, Square, preparation
 from lit_tf.images.stream import IN_FLIGHT
 from lit_tf.texts.batching import distinct_by_length
 
+from ..data import stream
 from ..distribution.embedder import ReplicatedEmbedder
 from .images import Images
 
@@ -31,7 +32,10 @@ class Embedded(NamedTuple):
 
 
 class Encoder:
-    """Turns images and texts into embeddings, by its `_embed_pixels` and `_embed_strings`."""
+    """Turns images and texts into embeddings, by its `_embed_pixels` and `_embed_strings`.
+
+    `fingerprint(tower)` digests all that determines the embeddings of "image" or "text".
+    """
 
     name: str
     prepare: Square | Patches
@@ -67,10 +71,6 @@ class Encoder:
         z = collect(len(rows), results(), "texts", "text", progress).z
         return z[[row_of[text] for text in texts]]
 
-    def fingerprint(self, tower: str) -> str:
-        """Returns a digest of everything that determines the embeddings of "image" or "text"."""
-        raise NotImplementedError
-
 
 def image_batches(
     images: Images,
@@ -87,7 +87,7 @@ def image_batches(
 
     dataset = images.encoded(start, stop).enumerate(start)
     dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), prepare.spec)
+    zeros = tf.nest.map_structure(stream.blank, prepare.spec)
     none = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int32), zeros))
     return _static_batches(dataset, none, len(images), batch_size, context)
 
@@ -100,10 +100,7 @@ def _share(count, context):
 
 
 def _static_batches(dataset, none, count, batch_size, context):
-    """Batches a host's share of `count` elements, padded with `none`.
-
-    Every host returns the same number of batches, or a collective would wait forever.
-    """
+    """Batches a host's share of `count` elements, padded with `none`: equally many on all hosts."""
     replicas = context.num_replicas_in_sync // context.num_input_pipelines
     share = -(-count // context.num_input_pipelines)
     batches = -(-share // (batch_size * replicas)) * replicas

@@ -17,10 +17,7 @@ KINDS = {"zero_shot": open_classification, "retrieval": open_captioned}
 
 
 class Evaluator:
-    """A dataset, opened at once, on which a model is measured repeatedly while it trains.
-
-    Images are embedded again only if the image tower has changed.
-    """
+    """A dataset, opened at once, on which a model is measured repeatedly while it trains."""
 
     def __init__(self, kind, dataset, config, opening, encoder, image_cache):
         self.kind, self.dataset = kind, dataset
@@ -41,10 +38,7 @@ class Evaluator:
 def make_evaluators(
     model, config, strategy=None, *, decoding=PUBLISHED, max_patches=None, leave_out=False
 ) -> list[Evaluator]:
-    """Returns the evaluators of an `EvalConfig`; `leave_out` those whose data is not here.
-
-    (And then download nothing: COCO alone takes 25 GB.)
-    """
+    """Returns the evaluators of an `EvalConfig`; `leave_out` those whose data is not here."""
     wanted = [(kind, name) for kind in KINDS for name in getattr(config, kind)]
     if not wanted:
         return []
@@ -55,7 +49,7 @@ def make_evaluators(
         )
     encoder = KerasEncoder(model, strategy, config.batch_size, max_patches)
     cache, evaluators = protocol.ImageCache(), []
-    opening = {"decoding": decoding, "download": not leave_out}
+    opening = {"decoding": decoding, "download": not leave_out}  # COCO alone takes 25 GB
     for kind, name in wanted:
         try:
             evaluators.append(Evaluator(kind, name, config, opening, encoder, cache))

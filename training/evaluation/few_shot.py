@@ -47,9 +47,7 @@ def measure(
 ) -> Result:
     """Returns the accuracy of every seed and number of shots."""
     if not isinstance(encoder, KerasEncoder) or encoder.model.config.image.naflex:
-        raise ConfigError(
-            "--few-shot reads features before the head: it needs a checkpoint, not NaFlex"
-        )
+        raise ConfigError("--few-shot reads features before the head: of a checkpoint, not NaFlex")
     if encoder.model.config.preprocessing != "big_vision":
         raise ConfigError("--few-shot is published for big_vision's pixels: expected no other")
     (train, labels, notes, _), (test, answers, more, rate) = (

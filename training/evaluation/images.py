@@ -37,23 +37,16 @@ PUBLISHED = Decoding()
 
 
 class Images:
-    """A numbered list of encoded images."""
+    """A numbered list of encoded images.
+
+    `encoded(start, stop)` returns a dataset of the bytes of images number start to stop - 1, and
+    `identity()` a tuple that is equal only for the same images in the same order.
+    """
 
     name: str
     split: str
     decoding: Decoding = PUBLISHED
     paths: Sequence[str] = ()  # the images' files; empty if they are not files
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def identity(self) -> tuple:
-        """Returns a key that is equal only for the same images in the same order."""
-        raise NotImplementedError
-
-    def encoded(self, start: int, stop: int) -> tf.data.Dataset:
-        """Returns the images number start to stop - 1, in order, as encoded bytes (scalars)."""
-        raise NotImplementedError
 
     def locate(self, i: int) -> str:
         """Returns where a person finds image number i."""

@@ -132,7 +132,7 @@ def zero_shot(
     """Classifies every image as the class whose averaged prompts it is most similar to."""
     own = data.prompts
     texts, classes, templates = _class_embeddings(encoder, data, templates, text_cache, progress)
-    zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
+    zimg, readable, rate = (image_cache or ImageCache()).get(encoder, data.images, progress)
     keep = readable & np.array([bool(row) for row in data.labels])
     notes = [*data.notes, *_left_out(data.images, ~readable, "unreadable image")]
     notes += _unlabelled(data, readable, keep)
@@ -165,7 +165,7 @@ def retrieval(
     progress: bool = False,
 ) -> RetrievalResult:
     """Finds images by captions and captions by images."""
-    zimg, readable, rate = _image_embeddings(encoder, data.images, image_cache, progress)
+    zimg, readable, rate = (image_cache or ImageCache()).get(encoder, data.images, progress)
     notes = [*data.notes, *_left_out(data.images, ~readable, "unreadable image")]
     captioned = np.array([bool(texts) for texts in data.captions])
     notes += _left_out(data.images, ~captioned, "image", " without a caption")
@@ -217,15 +217,7 @@ def _class_embeddings(encoder, data, templates, cache, progress):
     return len(texts), classes, str(templates)
 
 
-def _image_embeddings(encoder, images, cache, progress):
-    """Returns an `Embedded`; its `per_second` is None if the embeddings were stored."""
-    if cache is None:
-        return encoder.embed_images(images, progress)
-    return cache.get(encoder, images, progress)
-
-
 def _left_out(images, which, word, why=""):
-    """Returns a note on the images of a mask, if there are any."""
     numbers = np.flatnonzero(which).tolist()
     names = some([images.locate(i) for i in numbers[:3]], len(numbers))
     return [f"left out: {counted(len(numbers), word)}{why}: {names}"] if numbers else []
@@ -261,7 +253,6 @@ def _accuracies(predictions, labels, groups):
 
 
 def _padded(labels):
-    """Returns lists of labels as one array, padded with -1."""
     out = np.full((len(labels), max(map(len, labels))), -1)
     for i, row in enumerate(labels):
         out[i, : len(row)] = row
@@ -269,7 +260,6 @@ def _padded(labels):
 
 
 def _confidences(zimg, classes, temperature, block=8192):
-    """Returns the probability of each image's most probable class."""
     if temperature is None:
         return None
     out = []

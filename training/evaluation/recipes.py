@@ -72,7 +72,6 @@ def open_recipe(argument: str, data_dir: str | None = None, download: bool = Tru
 
 
 def _usual_split(builder):
-    """Returns the split to evaluate if a dataset has no recipe."""
     for split in ("test", "validation", "val"):
         if split in builder.info.splits:
             return split

@@ -55,7 +55,6 @@ def write_report(
 
 
 def _section(result):
-    """Returns the values of a result that the template shows."""
     views = {ZeroShotResult: ("zero_shot", _zero_shot), RetrievalResult: ("retrieval", _retrieval)}
     kind, view = views.get(type(result), ("few_shot", lambda result: {}))
     section = {k: getattr(result, k) for k in ("dataset", "split", "images", "texts", "notes")}
@@ -88,7 +87,6 @@ def _picture(uri, caption="", own=False):
 
 
 def _spread(indices, count):
-    """Returns up to `count` of the indices, evenly spaced."""
     indices = np.asarray(indices)
     if len(indices) <= count:
         return indices
@@ -164,7 +162,6 @@ def _calibration(result):
 
 
 def _calibration_svg(curve):
-    """Draws a calibration curve; returns SVG to embed in HTML."""
     confidences, accuracies, counts = np.transpose(curve)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lit_tf"}):
         figure = matplotlib.figure.Figure(figsize=(4.2, 4.2), layout="constrained")
@@ -202,7 +199,6 @@ def _right_and_wrong(ranks):
 
 
 def _by_caption(result):
-    """Returns cards of captions, each with the images that it found."""
     groups = []
     for word, queries in _right_and_wrong(result.text_ranks):
         top = _top(result.ztxt[queries], result.zimg)
@@ -220,7 +216,6 @@ def _by_caption(result):
 
 
 def _by_image(result):
-    """Returns cards of images, each with the captions that it found."""
     groups = []
     for word, queries in _right_and_wrong(result.image_ranks):
         top = _top(result.zimg[queries], result.ztxt)

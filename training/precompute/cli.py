@@ -12,7 +12,6 @@ from ..names import AUTO, MULTI_WORKER, STRATEGIES, add_strategy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf precompute`."""
     parser.add_argument("output", help="folder to write to, local or gs://")
     add_config(parser)
     parser.add_argument(
@@ -31,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lit-tf precompute`; run it again to continue after an interruption."""
     config = load_config(args.config, args.overrides)
     checkpoint = config.model.init or config.model.image_init
     if not checkpoint:

@@ -1,8 +1,5 @@
 """Image embeddings of a whole dataset, computed once: the paper's shortcut for a locked tower.
 
-`precompute` stores them with the texts, without augmentation or of several augmented `views`, and
-training on the folder never touches an image.
-
 The folder holds shards `embeddings-00003-of-00016.tfrecord`, beside each a `.json` that says it is
 complete, and, once all are, `manifest.json`. A shard is a contiguous range of the examples, so
 hosts need not talk to each other, and a run that was killed continues with the missing shards.
@@ -20,7 +17,7 @@ import tqdm
 
 import lit_tf
 from lit_tf.errors import ConfigError, DataError
-from lit_tf.files import parse_object, replacing_path, write_text
+from lit_tf.files import parse_object, read_bytes, replacing_path, write_text
 from lit_tf.images.decoding import decode_in_dataset
 from lit_tf.images.preparation import preparation
 
@@ -29,7 +26,7 @@ from ..data import augment, stream
 from ..data.counters import GOOD, Counters, status_of
 from ..data.embeddings import MANIFEST, read_manifest, tower_of
 from ..data.pipeline import attempt, clean, naming
-from ..data.shard_sizes import differences, read_sizes, shard_sizes
+from ..data.shards import differences, read_sizes, shard_sizes
 from ..data.sources import open_source
 from ..distribution.embedder import ReplicatedEmbedder
 from . import beam
@@ -215,7 +212,6 @@ def is_finished(job: Job) -> bool:
 
 
 def _check_folder(job):
-    """Refuses a folder that another job, with other shards perhaps, has finished."""
     path = os.path.join(job.output, MANIFEST)
     if tf.io.gfile.exists(path):
         _check_settings(job, path, read_manifest(job.output)["settings"])
@@ -278,8 +274,7 @@ def to_example(embedding, texts):
 
 def _read_record(path):
     """Returns what was written beside a shard: how it was made, and how many examples it holds."""
-    with tf.io.gfile.GFile(path, "rb") as file:
-        record = parse_object(file.read(), path)
+    record = parse_object(read_bytes(path), path)
     expected = dict(settings=dict, image_tower=str, width=int, resolution=int, examples=int)
     if wrong := [key for key, kind in expected.items() if type(record.get(key)) is not kind]:
         raise DataError(

@@ -16,7 +16,6 @@ FAILED, DOES_NOT_FIT = 1, 3  # exit codes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `lit-tf tpu-preflight`."""
     table = "of several configs or topologies, a table in Markdown is printed, row by row"
     add_config(parser, nargs="+", more=f"; {table}")
     parser.add_argument(
@@ -39,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args) -> int:
-    """Runs `lit-tf tpu-preflight`."""
     from . import report
     from .compiler import check_installed
 
@@ -71,12 +69,11 @@ def preflight(spec, topology, overrides=(), what="train", batch=256):
     else:
         program = programs.encode(what, config, batch, topology.chips)
         title, batch_size = f"{spec} {what}", batch * topology.chips
-    about = (title, topology, batch_size, program)
     try:
         compiled = compile_stablehlo(lower(program.function, program.arguments), topology)
     except DoesNotFit as error:
-        return report.does_not_fit(*about, error)
-    return report.make_report(*about, compiled)
+        compiled = error
+    return report.make_report(title, topology, batch_size, program, compiled)
 
 
 def _table(args, jobs):

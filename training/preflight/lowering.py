@@ -84,7 +84,6 @@ def _as_for_tpu(text: str) -> str:
 
 
 def _unsupported(message: str) -> str:
-    """In one line: which op, and in which layer."""
     ops = re.findall(r"(\w+) \(No registered '\w+' OpKernel.*?\{\{node ([^}]+)\}\}", message, re.S)
     if not ops:
         return f"XLA cannot compile this: {' '.join(message.split())[:500]}"

@@ -9,8 +9,7 @@ from lit_tf.errors import ConfigError
 from lit_tf.model import LitModel
 
 from ..config import TrainConfig, check_batch
-from ..step import build_step
-from ..towers import lit_config
+from ..towers import build_step, lit_config
 from . import flops
 from .lowering import XlaCollectives
 

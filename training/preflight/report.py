@@ -34,9 +34,13 @@ class Report:
 
 
 def make_report(
-    title: str, topology: Topology, batch_size: int, program, compiled: Compiled
+    title: str, topology: Topology, batch_size: int, program, compiled: Compiled | DoesNotFit
 ) -> Report:
-    """Sums up what the compiler made of a `programs.Program`."""
+    """Sums up what the compiler made of a `programs.Program`, or that it has too little memory."""
+    about = (title, topology.name, topology.chips, batch_size)
+    if isinstance(compiled, DoesNotFit):
+        memory = {"chip": compiled.available, "total": compiled.needed, **program.sizes}
+        return Report(*about, False, memory, program.model_flops)
     chip, sizes = topology.chip, program.sizes
     at_peak = program.model_flops / topology.chips / chip.peak_flops
     # The compiler counts the body of a loop once, but what the model needs is certain.
@@ -50,10 +54,7 @@ def make_report(
         "program": compiled.code,
     }
     return Report(
-        title,
-        topology.name,
-        topology.chips,
-        batch_size,
+        *about,
         compiled.memory <= chip.memory,
         {"chip": chip.memory, "total": compiled.memory, **parts},
         program.model_flops,
@@ -65,15 +66,6 @@ def make_report(
         roofline_mfu=at_peak / max(flops_seconds, bytes_seconds),
         compile_seconds=compiled.seconds,
     )
-
-
-def does_not_fit(
-    title: str, topology: Topology, batch_size: int, program, error: DoesNotFit
-) -> Report:
-    """The report of a program that the compiler refused for lack of memory."""
-    memory = {"chip": error.available, "total": error.needed, **program.sizes}
-    chips, flops = topology.chips, program.model_flops
-    return Report(title, topology.name, chips, batch_size, False, memory, flops)
 
 
 def as_text(report: Report) -> str:

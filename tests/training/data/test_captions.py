@@ -9,8 +9,8 @@ import pytest
 
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset, open_source
-from lit_tf.training.data.captions import sample_captions
 from lit_tf.training.data.counters import EMPTY_CAPTION
+from lit_tf.training.data.tar import sample_captions
 
 from . import shards
 

@@ -8,7 +8,7 @@ import pytest
 from lit_tf.errors import DataError
 from lit_tf.training.config import DataConfig
 from lit_tf.training.data import Counters, make_train_dataset, make_validation_dataset
-from lit_tf.training.data.shard_sizes import shard_sizes
+from lit_tf.training.data.shards import shard_sizes
 from lit_tf.training.data.sources import open_source
 from lit_tf.training.evaluation.captioned import open_captioned
 

@@ -185,7 +185,7 @@ def test_nothing_readable_is_refused(encoder, tmp_path):
         ("picture,caption\na.png,b", "expected a column image .*, found picture, caption"),
         ("", "found nothing"),
         ("image,caption\na.png", "a row without image or caption"),
-        ("image,caption\n", "has no images"),
+        ("image,caption\n", "pairs.csv holds no examples"),
         ("image,caption\na.png,\n", "has no captions"),
     ],
 )

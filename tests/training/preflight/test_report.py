@@ -115,7 +115,7 @@ def test_reports_are_words_rows_and_json():
     text = report.as_text(made)
     assert "FITS" in text and "60.0%" in text and "50.00 ms" in text
     lacking = compiler.DoesNotFit(40 << 30, 30 << 30)
-    refused = report.does_not_fit("name", topology, 4096, program, lacking)
+    refused = report.make_report("name", topology, 4096, program, lacking)
     assert "DOES NOT FIT: 1.33 times" in report.as_text(refused)
     assert "| 50 ms | 60% |" in report.markdown_row(report.as_row(made))
 
@@ -136,7 +136,7 @@ def test_a_table_survives_what_one_of_its_programs_fails_by(monkeypatch, capsys)
             raise TrainingError("the TPU compiler refuses\nthe program | here")
         program = types.SimpleNamespace(sizes={}, model_flops=1)
         lacking = compiler.DoesNotFit(40 << 30, 30 << 30)
-        return report.does_not_fit(spec, parse_topology(topology), 4096, program, lacking)
+        return report.make_report(spec, parse_topology(topology), 4096, program, lacking)
 
     printed = []
     monkeypatch.setattr(compiler, "check_installed", lambda: None)
