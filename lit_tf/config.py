@@ -127,6 +127,11 @@ class BertConfig(_Tower):
 
     kind = "bert"
 
+    @property
+    def usual_token_length(self) -> int:
+        """Tokens per text where nothing says another number."""
+        return min(16, self.max_length)
+
 
 @dataclasses.dataclass(frozen=True)
 class TextTransformerConfig(_Tower):
@@ -148,10 +153,10 @@ class TextTransformerConfig(_Tower):
 
     kind = "text_transformer"
 
-
-def usual_token_length(text: BertConfig | TextTransformerConfig) -> int:
-    """Returns a text tower's default number of tokens: 16, unless it requires another."""
-    return text.max_length if text.kind == "text_transformer" else min(16, text.max_length)
+    @property
+    def usual_token_length(self) -> int:
+        """Tokens per text: the last position answers."""
+        return self.max_length
 
 
 @dataclasses.dataclass(frozen=True)

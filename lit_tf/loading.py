@@ -23,13 +23,7 @@ from lit_tf.checkpoints import (
     zarr_folder,
 )
 from lit_tf.checkpoints.shapes import canonical_shapes, check_shapes, config_of
-from lit_tf.config import (
-    BertConfig,
-    LitConfig,
-    TextTransformerConfig,
-    ViTConfig,
-    usual_token_length,
-)
+from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import CheckpointError, ConfigError, TokenizerError
 from lit_tf.model import LitModel
 from lit_tf.texts import tokenizer_json, vocabularies
@@ -278,7 +272,7 @@ def from_upstream(
         image=dataclasses.replace(image_config, out_dim=out_dim if image_head else None),
         text=dataclasses.replace(text_config, out_dim=out_dim),
         has_bias=bias is not None,
-        token_length=usual_token_length(text_config),
+        token_length=text_config.usual_token_length,
     )
     if resolution is not None:
         config = _at_resolution(config, resolution)

@@ -11,18 +11,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from lit_tf import zero_shot
+from lit_tf import errors, zero_shot
 from lit_tf.checkpoints.registry import published_vocabulary
 from lit_tf.config import LitConfig
 from lit_tf.contrastive.fit import ContrastiveModel
-from lit_tf.errors import (
-    CheckpointError,
-    ExportError,
-    ImageError,
-    LitError,
-    TokenizerError,
-    positive_integer,
-)
+from lit_tf.errors import CheckpointError, ExportError, ImageError, LitError, TokenizerError
 from lit_tf.images import preprocessing, stream
 from lit_tf.images.formats import MAX_PIXELS, check_max_pixels
 from lit_tf.images.preparation import on_cpu, preparation
@@ -337,7 +330,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
             LitError: the batch size is not a positive integer.
         """
         max_pixels = check_max_pixels(max_pixels)
-        batch_size = positive_integer(batch_size, "batch_size")
+        batch_size = errors.positive_integer(batch_size, "batch_size")
         prepare = preparation(self.config, max_patches)
         rest: dict[str, Any] = {"embed": embed or self.image_function, "batch_size": batch_size}
         rest["stack"] = prepare.stack
@@ -413,7 +406,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
             raise TokenizerError(f"tokens must have shape (N, {length}), found {tokens.shape}")
         self.text_tower.check(tokens)
         rows, places = distinct_by_length(tokens.astype(np.int32))
-        starts = range(0, len(rows), positive_integer(batch_size, "batch_size"))
+        starts = range(0, len(rows), errors.positive_integer(batch_size, "batch_size"))
         embed = self.token_function
         return self._concatenate(embed(rows[i : i + batch_size]).numpy() for i in starts)[places]
 
@@ -463,7 +456,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         Their softmax is what `classify` answers. With a model that has a bias, their sigmoid is the
         probability that an image fits a class, independent of the other classes.
         """
-        positive_integer(batch_size, "batch_size")
+        errors.positive_integer(batch_size, "batch_size")
         class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
         zimg = self.encode_image(images, batch_size, max_pixels=max_pixels, max_patches=max_patches)

@@ -312,7 +312,9 @@ def _transfer_http(url, path):
             received = _receive(response.read1, partial, done, total, path.name)
             if total is not None and received != total:
                 raise _RetryError(f"{received:,} of {total:,} bytes came and are kept; try again")
-            return partial, _announced_md5(headers)
+            # Google's storage sends the MD5 of the whole file.
+            sent = re.search("md5=([^, ]+)", ",".join(headers.get_all("x-goog-hash") or ()))
+            return partial, base64.b64decode(sent[1]).hex() if sent else None
     except urllib.error.HTTPError as e:
         e.close()
         if e.code == 416 and old:  # the partial file is longer than the file
@@ -344,12 +346,6 @@ def _receive(read, partial, done, total, name):
             f.write(chunk)
             bar.update(len(chunk))
         return f.tell()
-
-
-def _announced_md5(headers):
-    """Returns the whole file's MD5 in hex, if the server sends it as Google's storage does."""
-    sent = re.search("md5=([^, ]+)", ",".join(headers.get_all("x-goog-hash") or ()))
-    return base64.b64decode(sent[1]).hex() if sent else None
 
 
 def _transfer_gs(url, path):

@@ -7,7 +7,7 @@ mode (`HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`).
 import functools
 import pathlib
 
-from lit_tf.errors import CheckpointError, DownloadError, extra, plain
+from lit_tf.errors import DownloadError, extra, plain
 
 SCHEME = "hf://"
 _CONFIGS = ["config.json", "open_clip_config.json", "preprocessor_config.json"]
@@ -33,9 +33,4 @@ def fetch(name: str, with_vocab: bool) -> pathlib.Path:
         raise DownloadError(
             f"{SCHEME}{repository}: cannot be fetched from Hugging Face: {plain(e)[:500]}"
         ) from e
-    if not list(folder.glob("*.safetensors")):
-        raise CheckpointError(
-            f"{name}: the repository has no {weights[0]}. If it has a pytorch_model.bin only, that "
-            "is a Python pickle, which lit_tf never opens"
-        )
     return folder

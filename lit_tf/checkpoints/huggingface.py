@@ -161,7 +161,10 @@ def _weights(folder, layout):
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise CheckpointError(f"{folder}: no weights; expected {' or '.join(names)}")
+    raise CheckpointError(
+        f"{folder}: no weights; expected {' or '.join(names)}. A pytorch_model.bin is a Python "
+        "pickle, which lit_tf never opens"
+    )
 
 
 def _read_configuration(folder):

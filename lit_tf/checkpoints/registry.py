@@ -15,7 +15,7 @@ import json
 import pathlib
 import re
 
-from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig, usual_token_length
+from lit_tf.config import BertConfig, TextTransformerConfig, ViTConfig
 from lit_tf.errors import nearest
 
 _STORAGE = "https://storage.googleapis.com/"
@@ -69,7 +69,7 @@ class PublishedModel:
     @property
     def token_length(self) -> int:
         """Tokens per text."""
-        return usual_token_length(self.text)
+        return self.text.usual_token_length
 
     @property
     def image_words(self) -> str:

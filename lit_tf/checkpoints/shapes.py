@@ -10,14 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lit_tf.config import (
-    BertConfig,
-    LitConfig,
-    TextTransformerConfig,
-    ViTConfig,
-    side_of_images,
-    usual_token_length,
-)
+from lit_tf.config import BertConfig, LitConfig, TextTransformerConfig, ViTConfig, side_of_images
 from lit_tf.errors import CheckpointError, ConfigError, nearest
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -260,7 +253,7 @@ def _config(shapes, layout, source, stated):
         text = _bert_config(shapes, source, stated)
     elif any(k.startswith("txt/") for k in shapes):
         text = _text_transformer_config(shapes, source)
-    length = usual_token_length(text) if text else 16
+    length = text.usual_token_length if text else 16
     return LitConfig(
         image=image,
         text=text,

@@ -6,16 +6,7 @@ import re
 
 from lit_tf import files
 from lit_tf.errors import DataError, TokenizerError
-from lit_tf.texts.tokenizers import (
-    BPE,
-    BYTE,
-    CONTROL,
-    NORMAL,
-    UNIGRAM,
-    UNKNOWN,
-    USER_DEFINED,
-    sentencepiece_message,
-)
+from lit_tf.texts import tokenizers
 
 _BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 _MAX_BYTES = 256 << 20  # Gemma's takes 34 MB
@@ -60,23 +51,23 @@ class _Rebuilt:
             raise TokenizerError("expected BPE with byte fallback, or Unigram without")
 
     def model(self):
-        model = sentencepiece_message()()
+        model = tokenizers.sentencepiece_message()()
         self._normalizer(model.normalizer)
         pieces = self._pieces()
         special = {t["content"]: bool(t["special"]) for t in self.json.get("added_tokens") or ()}
         unknown = self.spec["unk_token"] if self.is_bpe else pieces[self.spec["unk_id"]][0]
         for piece, score in pieces:
             if piece == unknown:
-                kind = UNKNOWN
+                kind = tokenizers.UNKNOWN
             elif self.is_bpe and _BYTE_PIECE.fullmatch(piece):
-                kind = BYTE
+                kind = tokenizers.BYTE
             elif special.get(piece) or piece in ("<pad>", "</s>"):
-                kind = CONTROL
+                kind = tokenizers.CONTROL
             else:
-                kind = USER_DEFINED if piece in special else NORMAL
+                kind = tokenizers.USER_DEFINED if piece in special else tokenizers.NORMAL
             model.pieces.add(piece=piece, score=score, type=kind)
         names = {piece for piece, _ in pieces}
-        model.trainer.model_type = BPE if self.is_bpe else UNIGRAM
+        model.trainer.model_type = tokenizers.BPE if self.is_bpe else tokenizers.UNIGRAM
         model.trainer.byte_fallback = self.is_bpe
         model.trainer.unk_piece = unknown
         model.trainer.eos_piece = "<eos>" if "<eos>" in names else "</s>"

@@ -4,19 +4,10 @@ import keras
 import tensorflow as tf
 
 from lit_tf.config import BertConfig
-from lit_tf.towers import ops
-from lit_tf.towers.layers import (
-    MASKED,
-    CanonicalLayer,
-    LayerNorm,
-    PostNormBlock,
-    TextTower,
-    compiled_by_xla,
-    current_ops,
-)
+from lit_tf.towers import layers, ops
 
 
-class Table(CanonicalLayer):
+class Table(layers.CanonicalLayer):
     """An embedding table."""
 
     canonical_names = {"table": "embedding"}
@@ -28,12 +19,12 @@ class Table(CanonicalLayer):
 
     def call(self, ids):
         """Maps int32 (batch, tokens) to (batch, tokens, width)."""
-        rows = current_ops().lookup(tf.convert_to_tensor(self.table), tf.cast(ids, tf.int32))
+        rows = layers.current_ops().lookup(tf.convert_to_tensor(self.table), tf.cast(ids, tf.int32))
         return tf.cast(rows, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("lit_tf")
-class Bert(TextTower):
+class Bert(layers.TextTower):
     """BERT encoder with an optional linear head on [CLS]; tokens equal to 0 are padding.
 
     Examples:
@@ -60,13 +51,13 @@ class Bert(TextTower):
         self.tokens = Table(c.vocab_size, c.width, dtype=policy, name="tokens")
         self.positions = Table(c.max_length, c.width, dtype=policy, name="positions")
         self.segments = Table(c.segments, c.width, dtype=policy, name="segments")
-        self.embedding_norm = LayerNorm(c.width, 1e-12, dtype=policy, name="embedding_norm")
-        self.add_blocks(PostNormBlock, c.dropout_rate)
+        self.embedding_norm = layers.LayerNorm(c.width, 1e-12, dtype=policy, name="embedding_norm")
+        self.add_blocks(layers.PostNormBlock, c.dropout_rate)
         self.finish()
 
     def without_padding(self, tokens):
         """Returns tokens without the columns that are padding in every row: it is masked anyway."""
-        if compiled_by_xla():  # which wants one static length
+        if layers.compiled_by_xla():  # which wants one static length
             return tokens
         full = tokens.shape[1]
         is_token = tf.not_equal(tokens, 0)
@@ -90,7 +81,7 @@ class Bert(TextTower):
                 dropout_seed = tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32)
             seeds = tf.random.split(dropout_seed, 1 + 3 * self.depth)  # one a mask
             x = ops.dropout(x, rate, seeds[0])
-        padding = tf.cast(tf.equal(tokens, 0), tf.float32) * MASKED
+        padding = tf.cast(tf.equal(tokens, 0), tf.float32) * layers.MASKED
         padding = padding[:, None, None, :]  # (batch, 1, 1, length)
         for i, block in enumerate(self.blocks):
             x = block(

@@ -11,25 +11,12 @@ import tensorflow as tf
 
 from lit_tf.config import ViTConfig
 from lit_tf.errors import ImageError
-from lit_tf.towers import ops
-from lit_tf.towers.layers import (
-    MASKED,
-    Attention,
-    CanonicalLayer,
-    Dense,
-    LayerNorm,
-    Mlp,
-    PreNormBlock,
-    Tower,
-    current_ops,
-    limits,
-    shape_and_dtype,
-)
+from lit_tf.towers import layers, ops
 
 _OUTERMOST = 1.1  # of an image's values
 
 
-class PatchEmbedding(CanonicalLayer):
+class PatchEmbedding(layers.CanonicalLayer):
     """Maps every patch of an image linearly."""
 
     canonical_names = {"kernel": "kernel", "bias": "bias"}
@@ -43,10 +30,10 @@ class PatchEmbedding(CanonicalLayer):
     def call(self, images):
         """Maps (batch, side, side, 3) to (batch, patches, width)."""
         kernel, bias = (tf.cast(v, images.dtype) for v in (self.kernel, self.bias))
-        return current_ops().embed_patches(images, kernel, bias)
+        return layers.current_ops().embed_patches(images, kernel, bias)
 
 
-class AttentionPooling(CanonicalLayer):
+class AttentionPooling(layers.CanonicalLayer):
     """Pools tokens by attention from a learned query (arXiv:2106.04560, section 3.2)."""
 
     canonical_names = {
@@ -60,14 +47,14 @@ class AttentionPooling(CanonicalLayer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.probe = self.parameter("probe", (1, 1, width))
-        self.attention = Attention(width, num_heads, dtype=policy, name="attention")
-        self.mlp_norm = LayerNorm(width, 1e-6, dtype=policy, name="mlp_norm")
-        self.mlp = Mlp(width, mlp_dim, dtype=policy, name="mlp")
+        self.attention = layers.Attention(width, num_heads, dtype=policy, name="attention")
+        self.mlp_norm = layers.LayerNorm(width, 1e-6, dtype=policy, name="mlp_norm")
+        self.mlp = layers.Mlp(width, mlp_dim, dtype=policy, name="mlp")
 
     def call(self, x, padding=None):
         """Maps (batch, tokens, width) to (batch, 1, width); `padding` is as in Attention."""
         # The query is the same for all images, so it is projected once.
-        y = current_ops().attention_of_probe(self.attention, self.probe, x, padding)
+        y = layers.current_ops().attention_of_probe(self.attention, self.probe, x, padding)
         return self.complete(y)
 
     def complete(self, y):
@@ -96,7 +83,7 @@ def interpolated_positions(table, coordinates):
 
 
 @keras.saving.register_keras_serializable("lit_tf")
-class ViT(Tower):
+class ViT(layers.Tower):
     """Vision Transformer: patches, pre-norm blocks, final norm, pooling, optional linear head.
 
     Examples:
@@ -134,12 +121,12 @@ class ViT(Tower):
         if c.naflex:
             self.pos_embedding = self.parameter("pos_embedding", (c.grid, c.grid, c.width))
             pixels = (3 * c.patch_size**2,)
-            self.embedding = Dense(pixels, (c.width,), dtype=policy, name="embedding")
+            self.embedding = layers.Dense(pixels, (c.width,), dtype=policy, name="embedding")
         else:
             self.pos_embedding = self.parameter("pos_embedding", (1, c.grid**2, c.width))
             self.embedding = PatchEmbedding(c.patch_size, c.width, dtype=policy, name="embedding")
-        self.add_blocks(PreNormBlock)
-        self.encoder_norm = LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
+        self.add_blocks(layers.PreNormBlock)
+        self.encoder_norm = layers.LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
         if c.pool == "attention":
             self.pooling = AttentionPooling(
                 c.width, c.num_heads, c.mlp_dim, dtype=policy, name="pooling"
@@ -153,7 +140,7 @@ class ViT(Tower):
             return
         size = self.config.image_size
         wanted = f"the image tower takes floats in [-1, 1] of shape (N, {size}, {size}, 3), found"
-        shape, dtype = shape_and_dtype(images)
+        shape, dtype = layers.shape_and_dtype(images)
         if "float" not in dtype:
             raise ImageError(
                 f"{wanted} {dtype}. lit_tf.images.preprocess makes them of pixels; "
@@ -162,7 +149,7 @@ class ViT(Tower):
         if shape is None or len(shape) != 4 or shape[1:] != (size, size, 3):
             hint = "" if shape is None or len(shape) == 4 else "; for one image, images[None]"
             raise ImageError(f"{wanted} {'an unknown shape' if shape is None else shape}{hint}")
-        found = limits(images)
+        found = layers.limits(images)
         # What resizes by cubic curves ends a little outside.
         if found and not -_OUTERMOST <= found[0] <= found[1] <= _OUTERMOST:
             raise ImageError(
@@ -182,13 +169,13 @@ class ViT(Tower):
         ranges = {"patches": (-_OUTERMOST, _OUTERMOST), "coordinates": (0, np.inf), "mask": (0, 1)}
         if not isinstance(images, dict) or {"mask", *images} != set(names):
             raise ImageError(f"{wanted}. model.encode_image takes images of any shape")
-        whole = tf.TensorShape(shape_and_dtype(images["patches"])[0])[:2]
+        whole = tf.TensorShape(layers.shape_and_dtype(images["patches"])[0])[:2]
         for name in names.keys() & images:
-            shape, dtype = shape_and_dtype(images[name])
+            shape, dtype = layers.shape_and_dtype(images[name])
             fits = shape and whole.concatenate(names[name]).is_compatible_with(shape)
             if not fits or ("float" in dtype) != (name == "patches"):
                 raise ImageError(f"{wanted}; found {name} {dtype} {shape}, beside patches {whole}")
-            found, (least, most) = limits(images[name]), ranges[name]
+            found, (least, most) = layers.limits(images[name]), ranges[name]
             if found and not least <= found[0] <= found[1] <= most:
                 raise ImageError(f"{wanted}; found {name} from {found[0]:g} to {found[1]:g}")
 
@@ -225,7 +212,8 @@ class ViT(Tower):
                 positions = interpolated_positions(self.pos_embedding, images["coordinates"])
             padding = images.get("mask")
             if padding is not None:
-                padding = ((1 - tf.cast(padding, tf.float32)) * MASKED)[:, tf.newaxis, tf.newaxis]
+                padding = (1 - tf.cast(padding, tf.float32)) * layers.MASKED
+                padding = padding[:, tf.newaxis, tf.newaxis]
             return x + tf.cast(positions, x.dtype), padding  # (batch, 1, 1, L)
         x = self.embedding(images)  # (batch, patches, width)
         if self.pooling is not None:
@@ -233,7 +221,7 @@ class ViT(Tower):
         cls = tf.cast(self.cls, x.dtype) + tf.cast(self.cls_pos_embedding, x.dtype)
         table = tf.concat([cls, tf.cast(self.pos_embedding, x.dtype)], axis=1)
         # The class token is a row of zeros plus its row of the table.
-        return current_ops().zeros_first(x) + table, None  # (batch, 1 + patches, width)
+        return layers.current_ops().zeros_first(x) + table, None  # (batch, 1 + patches, width)
 
     # --- looking inside ------------------------------------------------------------------------
 

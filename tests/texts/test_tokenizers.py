@@ -242,7 +242,7 @@ GOOD = b"[PAD]\n[UNK]\n[CLS]\na\n##b\n"
 @pytest.mark.parametrize(
     "data, message",
     [
-        (b"", "is empty"),
+        (b"", r"no line \[UNK\]"),
         (b"[PAD]\n[UNK]\na\n", r"no line \[CLS\]"),
         (b"[PAD]\n[CLS]\na\n", r"no line \[UNK\]"),
         (b"a\nb\n", r"no line \[UNK\] and no line \[CLS\]"),
@@ -250,7 +250,7 @@ GOOD = b"[PAD]\n[UNK]\n[CLS]\na\n##b\n"
         (GOOD + b"\nc\n", "line 6 is empty"),
         (GOOD + b"c\t-3.5\n", "line 6 holds white space"),
         (b"\xff" + GOOD, "not UTF-8"),
-        (GOOD + b"a\0b", "binary"),
+        (GOOD + b"a\0b", "line 6 holds white space"),
         (b'{"version": "1.0",\n "model": {}}', "white space"),
     ],
 )

@@ -11,7 +11,6 @@ BERT base trains with Adam, BERT large with Adafactor, as published.
 import dataclasses
 
 from lit_tf.checkpoints import registry
-from lit_tf.config import usual_token_length
 from lit_tf.contrastive.config import ADAFACTOR, ADAM, SOFTMAX
 from lit_tf.errors import ConfigError
 from lit_tf.training.config import (
@@ -114,7 +113,7 @@ def _text(name):
     if name in TRANSFORMERS:
         return None, 64
     tower = _known(name, "text", "txt", [*_BERT, *TRANSFORMERS])
-    return name, usual_token_length(tower)
+    return name, tower.usual_token_length
 
 
 def _known(name, tower, argument, others):
