@@ -20,11 +20,7 @@ NAME = "lit_manifest.json"
 
 
 def read_classes(model, classes, templates) -> tuple[list[str], np.ndarray]:
-    """Returns class names, stripped, and what `similarities` takes, of names or a `Classifier`.
-
-    Raises:
-        ExportError: the model lacks a tower or a vocabulary.
-    """
+    """Returns class names, stripped, and what `similarities` takes, of names or a `Classifier`."""
     if model.t is None or model.tokenizer is None:
         raise ExportError("classes need a model with both towers and a vocabulary")
     if isinstance(classes, Classifier):
@@ -109,10 +105,8 @@ def replacing_export(path):
     """Yields a new folder, which replaces an old export (or nothing) when the block ends."""
     path = pathlib.Path(path).resolve()  # if it is a link, its target is replaced
     if path.exists() and (not path.is_dir() or any(path.iterdir())) and not (path / NAME).is_file():
-        raise ExportError(
-            f"{path} exists and was not written by lit-tf export (it has no {NAME}); "
-            "name another folder, or move this one away"
-        )
+        what = f"{path} exists and was not written by lit-tf export (it has no {NAME})"
+        raise ExportError(f"{what}; name another folder, or move this one away")
     try:
         with replacing_folder(path) as folder:
             yield folder
@@ -120,6 +114,5 @@ def replacing_export(path):
         what = disk_error(e)
         if what is None or isinstance(e, ExportError):
             raise
-        raise ExportError(
-            f"{printable(path)} cannot be written: {what}; nothing in that place was changed"
-        ) from e
+        what = f"{printable(path)} cannot be written: {what}"
+        raise ExportError(f"{what}; nothing in that place was changed") from e

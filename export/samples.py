@@ -1,5 +1,6 @@
 """The inputs on which exported graphs are calibrated and compared with the Keras model."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -72,20 +73,15 @@ def sample_tokens(model, count: int = 32, calibration: bool = False) -> np.ndarr
 
 def sample_prompts(count: int) -> list[str]:
     """Returns prompts, all templates of CLIP's paper in turn."""
-    templates = get_templates("clip_paper")
-    return [
-        templates[i % len(templates)].format(CALIBRATION_NAMES[i % len(CALIBRATION_NAMES)])
-        for i in range(count)
-    ]
+    pairs = zip(itertools.cycle(get_templates("clip_paper")), itertools.cycle(CALIBRATION_NAMES))
+    return [template.format(name) for template, name in itertools.islice(pairs, count)]
 
 
 def check_preprocessing(model) -> None:
     """Raises an ExportError if images or texts are another library's, which no device computes."""
     if (library := model.config.preprocessing) != "big_vision":
-        raise ExportError(
-            f"preprocessing {library} is computed by SavedModels only; load the model with "
-            "preprocessing='big_vision' for this export"
-        )
+        what = f"preprocessing {library} is computed by SavedModels only"
+        raise ExportError(f"{what}; load the model with preprocessing='big_vision' for this export")
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -111,8 +107,7 @@ def prepared(
 ) -> dict[str, np.ndarray]:
     """Returns images of any kind as the model's graphs take them, {argument: array (N, ...)}.
 
-    Without images, it is empty. One that cannot be read is left out after a call of
-    `failed(image, error)`; without `failed`, its ImageError is raised.
+    One that cannot be read is left out after a call of `failed(image, error)`, if it is given.
     """
     prepare, rows = preparation(model.config, max_patches), []
     for i, image in enumerate(images):

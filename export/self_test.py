@@ -25,8 +25,11 @@ def write(folder, model, files, baked=None, max_patches=None) -> None:
         test |= pictures
         zimg = samples.embedded(model, given)
     if model.text_tower is not None:
-        test |= _texts(model)
-        ztxt = model.encode_tokens(from_record(test["tokens"]))
+        tokens = samples.sample_tokens(model, 8)
+        if model.tokenizer is not None:
+            test["texts"] = [*samples.SAMPLE_TEXTS, *samples.ODD_TEXTS]
+            tokens = model.tokenizer(tf.constant(test["texts"])).numpy()
+        test["tokens"], ztxt = to_record(tokens), model.encode_tokens(tokens)
     test["graphs"] = {}
     for file, found in files.items():
         expected = ztxt if file.startswith("text") else zimg
@@ -53,12 +56,6 @@ def to_record(array) -> dict:
     return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": data.decode()}
 
 
-def from_record(record: dict) -> np.ndarray:
-    """Returns the array of a record."""
-    data = np.frombuffer(base64.b64decode(record["base64"]), record["dtype"])
-    return data.reshape(record["shape"])
-
-
 def _pictures(model, max_patches):
     """Returns records of pictures larger and smaller than the model's, and what graphs read."""
     size = model.config.image.image_size
@@ -74,11 +71,3 @@ def _pictures(model, max_patches):
 def resizing(model) -> str:
     """Returns how the model's images are resized."""
     return NAFLEX if model.config.image.naflex else RESIZING
-
-
-def _texts(model):
-    """Returns texts and their tokens, or only tokens if the model has no tokenizer."""
-    if model.tokenizer is None:
-        return {"tokens": to_record(samples.sample_tokens(model, 8))}
-    texts = [*samples.SAMPLE_TEXTS, *samples.ODD_TEXTS]
-    return {"texts": texts, "tokens": to_record(model.tokenizer(tf.constant(texts)).numpy())}

@@ -47,10 +47,9 @@ def onnx(
     for tower in filter(None, (model.image_tower, model.text_tower)):
         size = 4 * tower.count_params()
         if size > MOST_BYTES:
-            raise ExportError(
-                f"the {tower.name} has {size / 1e9:.1f} GB in float32, and an ONNX file holds less "
-                "than 2 GiB; export TFLite graphs, a SavedModel, or a smaller model"
-            )
+            what = f"the {tower.name} has {size / 1e9:.1f} GB in float32, and an ONNX file holds"
+            advice = "export TFLite graphs, a SavedModel, or a smaller model"
+            raise ExportError(f"{what} less than 2 GiB; {advice}")
     model = model.with_dtype("float32")
     files, tokenizing = {}, None
     with manifest.replacing_export(out_dir) as folder:
@@ -58,9 +57,8 @@ def onnx(
             pictures = samples.sample_images(model.config.image.image_size)
             given = samples.prepared(model, pictures, max_patches=max_patches)
             path, want = folder / "image_encoder.onnx", samples.embedded(model, given)
-            files[path.name] = _write(
-                path, *samples.embed_function(model, given, None), given, want
-            )
+            embed, specs = samples.embed_function(model, given, None)
+            files[path.name] = _write(path, embed, specs, given, want)
         if model.text_tower is not None:
             tokens = samples.sample_tokens(model)
             path, want = folder / "text_encoder.onnx", model.encode_tokens(tokens)
@@ -90,8 +88,6 @@ def _write(path, function, specs, given, want):
     (found,) = session.run(["embedding"], given)
     difference = float(np.abs(found - want).max())
     if not difference <= MOST_DIFFERENCE:
-        raise ExportError(
-            f"{path.name} differs from the Keras model by {difference:.2e} in onnxruntime; nothing "
-            "was written"
-        )
+        what = f"{path.name} differs from the Keras model by {difference:.2e} in onnxruntime"
+        raise ExportError(f"{what}; nothing was written")
     return {"bytes": path.stat().st_size, "max_abs_difference": difference}

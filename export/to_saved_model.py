@@ -182,8 +182,7 @@ def saved_model(
         path: the folder; replaced only by a complete and verified one.
         parts: some of `image`, `text` (strings and tokens) and `tokens` (without a tokenizer, so
             the graph needs TensorFlow alone).
-        classes: class names to bake in as a constant, in place of the text tower; or a
-            `lit_tf.few_shot.Classifier`.
+        classes: class names, or a `lit_tf.few_shot.Classifier`, in place of the text tower.
         templates: prompt templates for `classes`, as `lit_tf.zero_shot.get_templates` takes them.
         dtype: None for the model's own precision, or a Keras dtype policy such as `bfloat16`.
         source: the checkpoint's path, whose digest the manifest records.
@@ -212,17 +211,11 @@ def saved_model(
     served = Served(exported, parts, baked, max_pixels, exif, prepare)
     with manifest.replacing_export(path) as folder:
         tf.saved_model.save(served, str(folder), signatures=served.by_name)
-        record = {
-            "parts": list(parts),
-            "dtype": exported.dtype_policy.name,
-            "max_pixels": max_pixels,
-            "exif": exif,
-            "max_patches": max_patches,
-            "needs": ["tensorflow", *["tensorflow_text"] * ("text" in parts)],
-        }
-        classes = baked and baked[0]
-        common = dict(source=source, classes=classes, templates=templates)
-        manifest.write(folder, model, "saved_model", **common, **record)
+        record = {"parts": list(parts), "dtype": exported.dtype_policy.name, "exif": exif}
+        record |= {"max_pixels": max_pixels, "max_patches": max_patches, "source": source}
+        record["needs"] = ["tensorflow", *["tensorflow_text"] * ("text" in parts)]
+        record |= {"classes": baked and baked[0], "templates": templates}
+        manifest.write(folder, model, "saved_model", **record)
         inputs, expected = _samples(exported, served.by_name, baked, max_patches)
         found, signatures = verify.run_in_process("saved_model", folder, inputs)
         parity = _parity(exported, expected, found)
@@ -276,10 +269,8 @@ def _parity(model, expected, found):
         else:  # probabilities: the temperature, up to 100, multiplies the embeddings' differences
             good = difference <= (0.1 if reduced else 1e-3)
         if not good:
-            raise ExportError(
-                f"{key} of the SavedModel differs from the Keras model by {difference:.2e}; "
-                "nothing was written. Please report this with the model's configuration: "
-                f"{json.dumps(model.config.to_dict())}"
-            )
+            what = f"{key} of the SavedModel differs from the Keras model by {difference:.2e}"
+            about = f"the model's configuration: {json.dumps(model.config.to_dict())}"
+            raise ExportError(f"{what}; nothing was written. Please report this with {about}")
         parity[key] = {"max_abs_difference": difference}
     return parity

@@ -15,7 +15,7 @@ from lit_tf.model import LitModel
 from lit_tf.texts import vocabularies
 from lit_tf.towers.layers import tracing_for_tflite
 
-from . import manifest, quantize, samples, self_test, verify
+from . import manifest, names, quantize, samples, self_test, verify
 from .names import DYNAMIC_INT8, FLOAT16, INT8, MIN_RUNTIMES, NONE, QUANTIZATIONS
 
 # Below this mean cosine to the Keras model's embeddings, nothing is written.
@@ -65,12 +65,8 @@ def tflite(
         ExportError: the model lacks a required part, `out_dir` holds something else, or the export
             does not agree with the model. Nothing is left behind.
     """
-    for name, value, known in (
-        ("quantization", quantization, QUANTIZATIONS),
-        ("min_runtime", min_runtime, MIN_RUNTIMES),
-    ):
-        if value not in known:
-            raise ExportError(f"{name} must be one of {', '.join(known)}; found {value!r}")
+    names.check("quantization", quantization, QUANTIZATIONS)
+    names.check("min_runtime", min_runtime, MIN_RUNTIMES)
     batch = None if batch is None else positive_integer(batch, "batch", ExportError)
     samples.check_preprocessing(model)
     options = {"quantization": quantization, "batch": batch, "min_runtime": min_runtime}
@@ -159,11 +155,7 @@ def write_image_graph(
     min_runtime=MIN_RUNTIMES[-1],
     max_patches=None,
 ) -> dict:
-    """Writes and verifies the graph of the image tower; returns its record in the manifest.
-
-    It is calibrated on what `samples.prepared` returned. With `baked`, names and embeddings of
-    classes, it returns probabilities.
-    """
+    """Writes and verifies the image tower's graph, or with `baked` the classifier's."""
     temperature = model.temperature
     pictures = samples.sample_images(model.config.image.image_size)
     sample = samples.prepared(model, pictures, max_patches=max_patches)
@@ -215,9 +207,8 @@ def write_text_graphs(
     if strings:
         tokenize, file = _fast_tokenizer(model.tokenizer), "text_encoder_strings.tflite"
         specs = [tf.TensorSpec([batch], tf.string, "text")]
-        graph = convert(
-            lambda text: embed(tokenize(text)), specs, tower, "encode_text", custom=True
-        )
+        whole = lambda text: embed(tokenize(text))  # noqa: E731
+        graph = convert(whole, specs, tower, "encode_text", custom=True)
         # No calibrator runs the tokenizer's operations.
         how = DYNAMIC_INT8 if quantization == INT8 else quantization
         (folder / file).write_bytes(quantize.quantized(graph, how, **options))
@@ -255,20 +246,16 @@ def _fast_tokenizer(tokenizer):
 
 
 def _differing(tokenizer):
-    """Returns why a device's tokenizer cannot replace a tokenizer, or None if it can.
-
-    The fast sentencepiece tokenizer lower-cases nothing, and reads only unigram models without byte
-    fallback and spaces at the ends of words. With others it does not fail, but gives wrong ids.
-    """
+    """Returns why a device's tokenizer cannot replace a tokenizer, or None if it can."""
+    # The fast sentencepiece tokenizer lower-cases nothing, and reads only unigram models without
+    # byte fallback and spaces at the ends of words. With others it gives wrong ids.
     texts = [*samples.SAMPLE_TEXTS, *samples.sample_prompts(81), *samples.ODD_TEXTS]
     texts += ["a\0b", "a <extra_id_1> cat"]
     got, want = _fast_tokenizer(tokenizer)(tf.constant(texts)).numpy(), tokenizer(texts).numpy()
     for text, a, b in zip(texts, got, want, strict=True):
         if not np.array_equal(a, b):
-            return (
-                f"tensorflow-text's tokenizer for devices gives {a.tolist()} for {text!r}, the "
-                f"model's own {b.tolist()}"
-            )
+            what = f"tensorflow-text's tokenizer for devices gives {a.tolist()} for {text!r}"
+            return f"{what}, the model's own {b.tolist()}"
     return None
 
 

@@ -13,10 +13,7 @@ FILE = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
 
 
 def write(folder, inputs, signatures) -> str:
-    """Writes a request for each of `signatures`, {name: function}; returns the file's SHA-256.
-
-    It sends the first row of `inputs`, {signature: {argument: ...}}, where it is the same function.
-    """
+    """Writes a request of the first row for each of `signatures`; returns the file's SHA-256."""
     path = pathlib.Path(folder) / FILE
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as file:

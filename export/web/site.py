@@ -23,7 +23,7 @@ from lit_tf.images.browsers import for_browsers
 from lit_tf.model import LitModel
 from lit_tf.zero_shot import get_templates
 
-from .. import manifest, samples, to_tflite
+from .. import manifest, names, samples, to_tflite
 from ..names import DYNAMIC_INT8, WEB_QUANTIZATIONS
 from . import runtime as web_runtime
 
@@ -91,11 +91,7 @@ def web(
             left behind.
         ImageError: an example or the preview cannot be read.
     """
-    if quantization not in WEB_QUANTIZATIONS:
-        raise ExportError(
-            f"quantization must be one of {', '.join(WEB_QUANTIZATIONS)} for a web page; "
-            f"found {quantization!r}"
-        )
+    names.check("quantization", quantization, WEB_QUANTIZATIONS)
     max_patches = samples.most_patches(model, max_patches)
     if model.t is None or model.tokenizer is None:
         raise ExportError("a web page needs a model with both towers and a vocabulary")
@@ -115,7 +111,7 @@ def web(
             (folder / name).mkdir()
         web_runtime.write(folder / "runtime", tarballs)
         how = {"quantization": quantization, "max_patches": max_patches}
-        names, files, self_test = _model(model, folder, classes, templates, **how)
+        labels, files, self_test = _model(model, folder, classes, templates, **how)
         page = {
             "title": title or model.name,
             "description": description or DESCRIPTION,
@@ -128,27 +124,27 @@ def web(
             model,
             "web",
             source=source,
-            classes=names,
+            classes=labels,
             templates=templates,
             **how,
             files=files,
             tokenizing=None if classes is not None else tokenizing(model.tokenizer),
             self_test=self_test,
             meaning=_meaning(model.bias, "sentences" if classes is None else "classes"),
-            about=_about(model, files, how, names and list(get_templates(templates))),
+            about=_about(model, files, how, labels and list(get_templates(templates))),
             examples={"images": _examples(folder / "page", images), "texts": list(texts)},
             page=page,
             runtime={package.name: package.version for package in tarballs},
             runtime_folder=_addressed(folder / "runtime"),
         )
         _licences(folder / "licences", tarballs)
-        _page(folder, page, names or texts)
+        _page(folder, page, labels or texts)
     return files
 
 
 def _model(model, folder, classes, templates, quantization, max_patches):
     """Writes the model; returns names of classes or None, the records of its files, a self-test."""
-    graphs, names = folder / "model", None
+    graphs, labels = folder / "model", None
     # LiteRT.js refuses an open batch size.
     image = to_tflite.write_image_graph(
         model, graphs / "image_encoder.tflite", quantization, batch=1, max_patches=max_patches
@@ -159,12 +155,12 @@ def _model(model, folder, classes, templates, quantization, max_patches):
         files |= to_tflite.write_text_graphs(model, graphs, quantization, batch=1)
         files[vocabulary] = {}
     else:
-        names, embeddings = manifest.read_classes(model, classes, templates)
+        labels, embeddings = manifest.read_classes(model, classes, templates)
         (graphs / "classes.bin").write_bytes(embeddings.astype("<f4").tobytes())
         files["classes.bin"] = {}
     self_test = _self_test(model, folder, classes is None, max_patches)
     files = {f"model/{name}": {**record, **_file(graphs / name)} for name, record in files.items()}
-    return names, files, self_test
+    return labels, files, self_test
 
 
 def tokenizing(tokenizer):

@@ -37,11 +37,9 @@ def run(args: argparse.Namespace) -> int:
     sources = [Source.of(source) for source in args.sources]
     for path in map(os.path.abspath, filter(os.path.isdir, args.exclude)):
         if not any(source.covers(path) for source in sources):
-            raise ConfigError(
-                f"--exclude took {printable(path)}, which is in no folder to index: write all "
-                f"FOLDERs before --exclude, or '*/{printable(os.path.basename(path))}' for folders "
-                "of this name everywhere"
-            )
+            what = f"--exclude took {printable(path)}, which is in no folder to index"
+            others = f"'*/{printable(os.path.basename(path))}' for folders of this name everywhere"
+            raise ConfigError(f"{what}: write all FOLDERs before --exclude, or {others}")
     if not args.sources and not args.reembed:
         raise ConfigError("no folder of pictures was given")
     embed = None
@@ -50,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
         embed = beam.engine(args.db, common.engine_options(args))
     elif args.engine_options:
         raise ConfigError("--engine-options belong to --engine beam")
-    names = {field.name for field in dataclasses.fields(index.Settings)}
-    options = {name: value for name, value in vars(args).items() if name in names}
-    settings = index.Settings(**{**options, "int8": common.int8_images(args)})
+    names = {field.name for field in dataclasses.fields(index.Settings)} - {"int8"}
+    options = {name: getattr(args, name) for name in names}
+    settings = index.Settings(**options, int8=common.int8_images(args))
     how = {name: getattr(args, name) for name in ("prune", "prune_all", "exclude", "reembed")}
     how["progress"] = lambda total: printing.progress("picture", total=total)
     report = index.update(args.db, args.sources, settings, embed=embed, **how)

@@ -14,9 +14,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, Literal
 
-import filelock
 import numpy as np
 
+from lit_tf import files
 from lit_tf.errors import DataError, extra
 
 with extra("search"):
@@ -305,17 +305,12 @@ def writing(path: str | os.PathLike):
         what = f"{folder} holds other files, such as {others[0]}"
         raise DataError(f"{what}; --db expects a folder of its own, such as pictures.lance")
     file = folder / LOCK
-    lock = filelock.FileLock(file, timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as e:
-        what = f"{folder}: another process is indexing into this database (it holds {file})"
-        raise DataError(f"{what}; wait until it ends, then run the command again") from e
-    try:
-        yield
-    finally:
-        if not (folder / f"{TABLE}.lance").exists():  # nothing came of it: leave nothing behind
-            with contextlib.suppress(OSError):
-                file.unlink()
-                folder.rmdir()
-        lock.release()
+    what = f"{folder}: another process is indexing into this database (it holds {file})"
+    with files.locked(file, DataError(f"{what}; wait until it ends, then run the command again")):
+        try:
+            yield
+        finally:
+            if not (folder / f"{TABLE}.lance").exists():  # nothing came of it: leave nothing behind
+                with contextlib.suppress(OSError):
+                    file.unlink()
+                    folder.rmdir()
