@@ -51,7 +51,7 @@ def onnx(
             advice = "export TFLite graphs, a SavedModel, or a smaller model"
             raise ExportError(f"{what} less than 2 GiB; {advice}")
     model = model.with_dtype("float32")
-    files, tokenizing = {}, None
+    files = {}
     with manifest.replacing_export(out_dir) as folder:
         if model.image_tower is not None:
             pictures = samples.sample_images(model.config.image.image_size)
@@ -64,9 +64,7 @@ def onnx(
             path, want = folder / "text_encoder.onnx", model.encode_tokens(tokens)
             specs = [tf.TensorSpec([None, model.config.token_length], tf.int32, "tokens")]
             files[path.name] = _write(path, model.embed_tokens, specs, {"tokens": tokens}, want)
-        if model.tokenizer is not None:
-            file = write_vocabulary(model.tokenizer, folder)
-            tokenizing = manifest.tokenizing(model.tokenizer, file)
+        tokenizing = write_vocabulary(model.tokenizer, folder)
         more = {"files": files, "tokenizing": tokenizing, "max_patches": max_patches}
         manifest.write(folder, model, "onnx", source=source, **more)
     return files

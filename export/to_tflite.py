@@ -100,27 +100,14 @@ def tflite(
                     left_out["text_encoder_strings.tflite"] = reason
                     warnings.warn(f"no text_encoder_strings.tflite: {reason}", stacklevel=2)
             files.update(write_text_graphs(model, folder, strings=not reason, **options))
-        vocabulary = {}
-        if model.tokenizer is not None:
-            file = write_vocabulary(model.tokenizer, folder)
-            vocabulary = manifest.tokenizing(model.tokenizer, file)
         self_test.write(folder, model, files, baked, max_patches)
-        manifest.write(
-            folder,
-            model,
-            "tflite",
-            source=source,
-            classes=baked and baked[0],
-            templates=templates,
-            **options,
-            max_patches=max_patches,
-            files=files,
-            left_out=left_out,
-            tokenizing=vocabulary or None,
-            resizing=self_test.resizing(model) if has_image else None,
-            self_test=self_test.NAME,
-            labels=baked and "labels.txt",
-        )
+        record: dict = {**options, "files": files, "left_out": left_out}
+        record |= {"source": source, "classes": baked and baked[0], "templates": templates}
+        record |= {"self_test": self_test.NAME, "labels": baked and "labels.txt"}
+        record["max_patches"] = max_patches
+        record["resizing"] = self_test.resizing(model) if has_image else None
+        record["tokenizing"] = write_vocabulary(model.tokenizer, folder)
+        manifest.write(folder, model, "tflite", **record)
     return files
 
 
@@ -138,11 +125,13 @@ def convert(function: Callable, specs, tower: tf.Module, signature: str, custom=
         return converter.convert()
 
 
-def write_vocabulary(tokenizer, folder) -> str:
-    """Writes a tokenizer's vocabulary to `vocab.txt` or `vocab.model`; returns that name."""
+def write_vocabulary(tokenizer, folder) -> dict | None:
+    """Writes `vocab.txt` or `vocab.model`; returns what a device needs to tokenize with it."""
+    if tokenizer is None:
+        return None
     path = vocabularies.beside(folder / "vocab", tokenizer.kind)
     path.write_bytes(tokenizer.to_bytes())
-    return path.name
+    return manifest.tokenizing(tokenizer, path.name)
 
 
 def write_image_graph(

@@ -1,6 +1,7 @@
 """`lit-tf serve-web`: Python's own web server, with the headers that an exported page needs."""
 
 import argparse
+import contextlib
 import functools
 import http.server
 import pathlib
@@ -12,11 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("site", metavar="SITE", help="a folder that lit-tf export --web wrote")
     add("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
-    add(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1, which only this machine reaches)",
-    )
+    host = "address to listen on (default: 127.0.0.1, which only this machine reaches)"
+    add("--host", default="127.0.0.1", help=host)
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -31,10 +29,10 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         ".wasm": "application/wasm",
         ".tflite": "application/octet-stream",
         ".webp": "image/webp",
+        ".avif": "image/avif",
     }
 
     def end_headers(self):
-        """Adds headers to every answer."""
         # With the first two, a browser lets WebAssembly use several threads.
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
@@ -42,14 +40,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         super().end_headers()
 
     def copyfile(self, source, outputfile):
-        """Copies a file to the browser. A visitor may leave before its end."""
         try:
             super().copyfile(source, outputfile)
-        except ConnectionError:
+        except ConnectionError:  # a visitor may leave before the file's end
             self.close_connection = True
 
     def log_message(self, *_):
-        """Prints nothing."""
+        pass
 
 
 def make_server(site, host="127.0.0.1", port=0) -> http.server.ThreadingHTTPServer:
@@ -69,8 +66,6 @@ def run(args: argparse.Namespace) -> int:
     with make_server(args.site, args.host, args.port) as server:
         host, port = args.host, server.server_address[1]
         print(f"http://{'localhost' if host == '127.0.0.1' else host}:{port}/ (Ctrl-C ends it)")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-        except KeyboardInterrupt:
-            pass
     return 0

@@ -21,6 +21,7 @@ from lit_tf.files import printable, sha256
 from lit_tf.images import preprocessing
 from lit_tf.images.browsers import for_browsers
 from lit_tf.model import LitModel
+from lit_tf.search.paths import listed
 from lit_tf.zero_shot import get_templates
 
 from .. import manifest, names, samples, to_tflite
@@ -92,6 +93,7 @@ def web(
         ImageError: an example or the preview cannot be read.
     """
     names.check("quantization", quantization, WEB_QUANTIZATIONS)
+    images, texts = listed(images), listed(texts)
     max_patches = samples.most_patches(model, max_patches)
     if model.t is None or model.tokenizer is None:
         raise ExportError("a web page needs a model with both towers and a vocabulary")
@@ -101,7 +103,7 @@ def web(
     packages = [web_runtime.CORE, web_runtime.UTILS]
     if classes is None and model.tokenizer.kind == "sentencepiece":
         packages.append(web_runtime.SENTENCEPIECE)
-    tarballs = web_runtime.fetch(packages, runtime)
+    tarballs = web_runtime.fetch(packages, listed(runtime))
     preview = preview or next(iter(images), None)
     for path in (*images, *([preview] if preview else [])):
         preprocessing.to_uint8(path)
@@ -119,24 +121,15 @@ def web(
             "preview": _preview(folder / "page", preview),
             "address": address and address.rstrip("/") + "/",
         }
-        manifest.write(
-            folder,
-            model,
-            "web",
-            source=source,
-            classes=labels,
-            templates=templates,
-            **how,
-            files=files,
-            tokenizing=None if classes is not None else tokenizing(model.tokenizer),
-            self_test=self_test,
-            meaning=_meaning(model.bias, "sentences" if classes is None else "classes"),
-            about=_about(model, files, how, labels and list(get_templates(templates))),
-            examples={"images": _examples(folder / "page", images), "texts": list(texts)},
-            page=page,
-            runtime={package.name: package.version for package in tarballs},
-            runtime_folder=_addressed(folder / "runtime"),
-        )
+        record = {**how, "files": files, "self_test": self_test, "page": page}
+        record |= {"source": source, "classes": labels, "templates": templates}
+        record["tokenizing"] = None if labels else tokenizing(model.tokenizer)
+        record["meaning"] = _meaning(model.bias, "classes" if labels else "sentences")
+        record["about"] = _about(model, files, how, labels and list(get_templates(templates)))
+        record["examples"] = {"images": _examples(folder / "page", images), "texts": texts}
+        record["runtime"] = {package.name: package.version for package in tarballs}
+        record["runtime_folder"] = _addressed(folder / "runtime")
+        manifest.write(folder, model, "web", **record)
         _licences(folder / "licences", tarballs)
         _page(folder, page, labels or texts)
     return files
@@ -146,13 +139,12 @@ def _model(model, folder, classes, templates, quantization, max_patches):
     """Writes the model; returns names of classes or None, the records of its files, a self-test."""
     graphs, labels = folder / "model", None
     # LiteRT.js refuses an open batch size.
-    image = to_tflite.write_image_graph(
-        model, graphs / "image_encoder.tflite", quantization, batch=1, max_patches=max_patches
-    )
-    files = {"image_encoder.tflite": image}
+    file, how = "image_encoder.tflite", {"quantization": quantization, "batch": 1}
+    image = to_tflite.write_image_graph(model, graphs / file, **how, max_patches=max_patches)
+    files = {file: image}
     if classes is None:
-        vocabulary = to_tflite.write_vocabulary(model.tokenizer, graphs)
-        files |= to_tflite.write_text_graphs(model, graphs, quantization, batch=1)
+        vocabulary = to_tflite.write_vocabulary(model.tokenizer, graphs)["file"]
+        files |= to_tflite.write_text_graphs(model, graphs, **how)
         files[vocabulary] = {}
     else:
         labels, embeddings = manifest.read_classes(model, classes, templates)
@@ -171,15 +163,15 @@ def tokenizing(tokenizer):
 
 def _meaning(bias, these) -> str:
     """Returns what the page's percentages mean."""
-    if bias is None:
-        return (
-            f"Percentages compare the {these} with each other: for every picture they add up to "
-            f"100 % among these {these}, even if none of them fits."
-        )
-    return (
+    alone = (
+        f"Percentages compare the {these} with each other: for every picture they add up to 100 % "
+        f"among these {these}, even if none of them fits."
+    )
+    match = (
         f"“match” is how likely a picture and one of the {these} belong together, whatever the "
         "others are. “among these” compares them with each other."
     )
+    return alone if bias is None else match
 
 
 def _about(model, files, how, templates) -> dict[str, str]:
@@ -189,10 +181,9 @@ def _about(model, files, how, templates) -> dict[str, str]:
     bytes_of = {name: f"{record['bytes'] / 1e6:.1f} MB" for name, record in files.items()}
     tower = bytes_of["model/image_encoder.tflite"]
     about = {"Image tower": f"{tower}, {shape}, {how['quantization']}"}
-    if templates is None:
-        about["Text tower"] = bytes_of["model/text_encoder.tflite"]
-    else:
-        about["Text tower"] = "none: the classes are built in"
+    built_in = "none: the classes are built in"
+    about["Text tower"] = bytes_of.get("model/text_encoder.tflite", built_in)
+    if templates is not None:
         about["Prompts"] = " · ".join(templates)
     about["Temperature"] = f"{model.temperature:.4g}, by which similarities are multiplied"
     if model.bias is not None:
@@ -206,10 +197,8 @@ def _self_test(model, folder, with_text, max_patches) -> dict:
     (folder / "page" / "self_test.png").write_bytes(tf.io.encode_png(picture).numpy())
     given = samples.prepared(model, [picture], max_patches=max_patches)
     graphs = folder / "model"
-    test: dict[str, Any] = {
-        "image": "self_test.png",
-        "image_embedding": _answer(graphs / "image_encoder.tflite", given),
-    }
+    embedding = _answer(graphs / "image_encoder.tflite", given)
+    test: dict[str, Any] = {"image": "self_test.png", "image_embedding": embedding}
     if with_text:
         ids = model.tokenize(samples.SAMPLE_TEXTS)
         pairs = zip(samples.SAMPLE_TEXTS, ids.tolist(), strict=True)
@@ -236,8 +225,9 @@ def _file(path) -> dict:
         return record
     with open(path, "rb") as file:
         while data := file.read(LARGEST):
-            parts.append(f"model/{path.name}.{len(parts)}")
-            path.with_name(f"{path.name}.{len(parts) - 1}").write_bytes(data)
+            part = path.with_name(f"{path.name}.{len(parts)}")
+            part.write_bytes(data)
+            parts.append(f"model/{part.name}")
     path.unlink()
     return {**record, "parts": parts}
 
@@ -266,11 +256,10 @@ def _preview(folder, path) -> str | None:
 def _licences(folder, tarballs):
     """Writes the licences of the folder's contents."""
     shutil.copy(PAGE / "LICENSE.txt", folder / "Apache-2.0.txt")
-    parts = [f"{package.spec}: {package.about}" for package in tarballs]
     text = [
         "The page and its scripts are part of lit_tf, under the Apache License 2.0.",
         "The folder runtime/ holds parts of these npm packages, under the same licence:",
-        *(f"- {part}" for part in parts),
+        *(f"- {package.spec}: {package.about}" for package in tarballs),
         "Apache-2.0.txt is the text of the licence. The model's licence is its author's to state.",
     ]
     (folder / "NOTICE.txt").write_text("\n\n".join(text) + "\n", encoding="utf-8")

@@ -35,9 +35,8 @@ def run(args: argparse.Namespace) -> int:
         bias = "none" if found["bias"] is None else f"{found['bias']:.4g}"
         rows.append(("temperature", f"{found['temperature']:.4g}, bias {bias}"))
     if config["text"] is not None:
-        size = found["vocabulary"]
-        pieces = "none found" if size is None else f"{size:,} tokens"
-        rows.append(("vocabulary", f"{pieces} ({found['tokenizer']})"))
+        size = f"{found['vocabulary']:,} tokens" if found["vocabulary"] else "none found"
+        rows.append(("vocabulary", f"{size} ({found['tokenizer']})"))
     rows.append(("missing", "; ".join(found["missing"]) or "nothing"))
     printing.print_table(rows)
     return 0
@@ -60,9 +59,7 @@ def summarize(name_or_path, *, vocab=None) -> dict:
     if checkpoint.layout == "big_vision":
         sizes.pop("img/cls_pos_embedding", None)  # zeros that the file does not contain
     tokenizer = loading.find_tokenizer(path, config, vocab)
-    missing = []
-    if config.image is None:
-        missing.append("an image tower: it embeds texts only")
+    missing = [] if config.image else ["an image tower: it embeds texts only"]
     if config.text is None:
         missing.append("a text tower: it embeds images only")
     elif tokenizer is None:

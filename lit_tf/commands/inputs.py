@@ -76,7 +76,8 @@ def class_names(value):
 
         names = read_list(value, "class name")
         if len(names) == 1 and "," in names[0]:  # of which only the first name would count
-            raise DataError(f"--classes {value!r} holds one line; expected one class per line")
+            what = f"--classes {value!r} holds one line, {names[0]!r:.60}"
+            raise DataError(f"{what}; expected one class per line")
     else:
         names = [name for name in map(str.strip, value.split(",")) if name]
     if not names:

@@ -52,7 +52,8 @@ def _check_no_input(outputs, inputs):
     for path in outputs:
         key = _identity(path)
         if key in known:
-            raise ConfigError(f"{printable(known[key])} and {printable(path)} are one file")
+            both = f"{printable(known[key])} and {printable(path)}"
+            raise ConfigError(f"{both} are one file: name two")
         known[key] = path
     # Most outputs do not exist yet. Then no input needs to be compared.
     known = {key: path for key, path in known.items() if isinstance(key, str) or key[0] is not None}
@@ -66,8 +67,9 @@ def _check_no_input(outputs, inputs):
             start = os.path.join(os.path.realpath(source), "")
             path = next((images[real] for real in images if real.startswith(start)), None)
         if path is not None:
-            what = "standard input" if source == 0 else printable(source)
-            raise ConfigError(f"{printable(path)} would be written over {what}, which is read")
+            read = "standard input" if source == 0 else printable(source)
+            what = f"{printable(path)} would be written over {read}, which is read"
+            raise ConfigError(f"{what}: choose another place to write")
 
 
 def _identity(path):

@@ -74,11 +74,10 @@ def _moved(store, new, unseen):
     digests = dict(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True))
     moved, taken = {}, set()
     for path, olds in candidates.items():
-        for old in olds:
-            if old not in taken and _is_moved(path, old, digests[to_stored(old)]):
-                taken.add(old)
-                moved[path] = old
-                break
+        fits = (p for p in olds if p not in taken and _is_moved(path, p, digests[to_stored(p)]))
+        if (old := next(fits, None)) is not None:
+            taken.add(old)
+            moved[path] = old
     return moved
 
 

@@ -174,8 +174,7 @@ class Searcher:
         self, vector: np.ndarray, *, top: int = 20, exact: bool = False, where: str | None = None
     ) -> list[Found]:
         """Finds the pictures nearest to a unit-length float32 (D,), as `find` does."""
-        nearest = lambda: self._nearest(vector, top, exact, where)  # noqa: E731
-        table, scores = self.store.newest(nearest)
+        table, scores = self.store.newest(lambda: self._nearest(vector, top, exact, where))
         order = np.lexsort((table["path"].to_pylist(), -scores))[:top]
         return _found(table.take(pa.array(order, pa.int64())), scores[order])
 
@@ -213,8 +212,6 @@ class Searcher:
 def _found(table, scores):
     """Returns rows of the table of pictures as answers."""
     place = table.schema.get_field_index("mtime")  # datetime has no nanoseconds
-    table = table.set_column(place, "mtime", table["mtime"].cast("int64"))
-    return [
-        Found(score=float(score), match=None, **{**row, "path": from_stored(row["path"])})
-        for row, score in zip(table.select(_COLUMNS).to_pylist(), scores, strict=True)
-    ]
+    table = table.set_column(place, "mtime", table["mtime"].cast("int64")).select(_COLUMNS)
+    found = [row | {"path": from_stored(row["path"])} for row in table.to_pylist()]
+    return [Found(score=float(s), match=None, **row) for row, s in zip(found, scores, strict=True)]
