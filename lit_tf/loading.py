@@ -143,7 +143,13 @@ def save_npz(
         raise CheckpointError(f"{path}: expected a name that ends in .npz")
     layout = layout or default_layout(model.config)
     entries = layouts.to_layout(_readers(model), layout, model.config.bare, stacked)
-    arrays = ((key, _as_dtype(path, key, read(), dtype)) for key, read in entries)
+
+    def written(key, array):
+        if dtype == "float32" or key.removeprefix("params/") in ("t", "b"):
+            return array
+        return layouts.as_float16(path, key, array)
+
+    arrays = ((key, written(key, read())) for key, read in entries)
     beside = {record.path_of(path): record.to_bytes(written_config(model))}
     if model.tokenizer is not None:
         beside[vocabularies.beside(path, model.tokenizer.kind)] = model.tokenizer.to_bytes()
@@ -199,12 +205,6 @@ def default_layout(config: LitConfig) -> str:
 def _readers(model):
     variables = model.canonical_variables()
     return {k: lambda v=v: np.asarray(v.numpy(), np.float32) for k, v in variables.items()}
-
-
-def _as_dtype(path, key, array, dtype):
-    if dtype == "float32" or key.removeprefix("params/") in ("t", "b"):  # see `save_npz`
-        return array
-    return layouts.as_float16(path, key, array)
 
 
 def _write_beside(stack, path, data):
@@ -344,9 +344,7 @@ def _fill(model, checkpoint, keys=None):
         {k: expected[k] for k in keys if k in expected and k != resampled},
         checkpoint.source,
     )
-    for name in checkpoint.names():
-        if name not in keys:
-            continue
+    for name in filter(keys.__contains__, checkpoint.names):
         blocks = checkpoint.blocks(name)
         if name == resampled and not model.config.image.naflex:
             grid = np.concatenate(list(blocks))

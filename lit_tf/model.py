@@ -237,13 +237,6 @@ class LitModel(layers.Freezable, ContrastiveModel):
             )
         super().save(filepath, *args, **kwargs)
 
-    def quantize(self, *args: Any, **kwargs: Any) -> None:
-        """Refuses: Keras quantizes its own layers only, and would leave this model as it is."""
-        raise ExportError(
-            "Keras cannot quantize a LitModel. Use lit_tf.export.tflite(model, dir, "
-            'quantization="int8")'
-        )
-
     def tower(self, kind: str) -> keras.layers.Layer:
         """Returns the `image` or `text` tower."""
         tower = self.image_tower if kind == "image" else self.text_tower

@@ -18,14 +18,8 @@ import numpy as np
 
 from lit_tf.errors import DataError
 from lit_tf.sequences import to_list
-from lit_tf.texts import prompts as prompt_data
 from lit_tf.texts.files import read_list
-
-TEMPLATES = {
-    "clip_paper": prompt_data.CLIP_PAPER,
-    "clip_best": prompt_data.CLIP_BEST,
-    "class_name_only": prompt_data.CLASS_NAME_ONLY,
-}
+from lit_tf.texts.prompts import TEMPLATES
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 # Rows of images compared with all classes at once: 8,192 x 1,000 similarities are 33 MB.

@@ -88,8 +88,8 @@ class CanonicalCheckpoint:
             )
         return array
 
-    def names(self) -> list[str]:
-        """Returns the canonical names, ordered so that each stacked array is read only once."""
+    @property
+    def names(self) -> list[str]:  # ordered so that each stacked array is read only once
         return list(self._readers)
 
 

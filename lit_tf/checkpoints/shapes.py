@@ -79,50 +79,45 @@ def _bert_layer(width: int, mlp_dim: int) -> dict:
 
 def canonical_shapes(config: LitConfig) -> dict[str, tuple[int, ...]]:
     """Returns {canonical name (see layouts.py): shape} of every parameter, ordered by name."""
-    out: dict[str, tuple[int, ...]] = {}
-    if config.image:
-        c = config.image
+    out: dict = {}
+    if c := config.image:
+        block = _vit_block(c.width, c.num_heads, c.mlp_dim)
+        blocks = {f"encoderblock_{i}": block for i in range(c.depth)}
+        # NaFlex has a grid, and a dense layer of patches that are cut outside of the model.
+        places = (c.grid, c.grid) if c.naflex else (1, c.grid**2)
+        patch = (3 * c.patch_size**2,) if c.naflex else (c.patch_size, c.patch_size, 3)
+        out["img"] = {
+            "embedding": {"kernel": (*patch, c.width), "bias": (c.width,)},
+            "pos_embedding": (*places, c.width),
+            "Transformer": {"encoder_norm": _norm(c.width), **blocks},
+        }
         if c.pool == "cls":
-            out["img/cls"] = (1, 1, c.width)
-            out["img/cls_pos_embedding"] = (1, 1, c.width)
+            out["img"] |= dict.fromkeys(("cls", "cls_pos_embedding"), (1, 1, c.width))
         else:
-            out.update(_join(POOLING, _pooling(c.width, c.num_heads, c.mlp_dim)))
-        if c.naflex:  # a dense layer of patches that are cut outside of the model
-            out["img/pos_embedding"] = (c.grid, c.grid, c.width)
-            out["img/embedding/kernel"] = (3 * c.patch_size**2, c.width)
-        else:
-            out["img/pos_embedding"] = (1, c.grid**2, c.width)
-            out["img/embedding/kernel"] = (c.patch_size, c.patch_size, 3, c.width)
-        out["img/embedding/bias"] = (c.width,)
-        out.update(_join("img/Transformer/encoder_norm/", _norm(c.width)))
-        for i in range(c.depth):
-            out.update(_join(f"{IMG_BLOCK}{i}/", _vit_block(c.width, c.num_heads, c.mlp_dim)))
+            out["img"]["MAPHead_0"] = _pooling(c.width, c.num_heads, c.mlp_dim)
         if c.out_dim:
-            out.update(_join("img/head/", _dense(c.width, c.out_dim)))
+            out["img"]["head"] = _dense(c.width, c.out_dim)
     if txt := config.text:
         if txt.kind == "bert":
+            layer = _bert_layer(txt.width, txt.mlp_dim)
             tables = {"token": txt.vocab_size, "position": txt.max_length, "segment": txt.segments}
-            for name, rows in tables.items():
-                key = f"txt/BertEncoder_0/embedder/embedders_{name}_ids/embedding"
-                out[key] = (rows, txt.width)
-            out.update(_join("txt/BertEncoder_0/layer_norm/", _norm(txt.width)))
-            for i in range(txt.depth):
-                out.update(_join(f"{BERT_BLOCK}{i}/", _bert_layer(txt.width, txt.mlp_dim)))
+            tables = {f"embedders_{k}_ids/embedding": (n, txt.width) for k, n in tables.items()}
+            layers = {f"layers_{i}": layer for i in range(txt.depth)}
+            tower = {"embedder": tables, "layer_norm": _norm(txt.width)}
+            out["txt"] = {"BertEncoder_0": {**tower, "encoder_block/layer_sequence": layers}}
         else:
-            out["txt/Embed_0/embedding"] = (txt.vocab_size, txt.width)
-            out["txt/pos_embedding"] = (1, txt.max_length, txt.width)
-            out.update(_join("txt/Encoder_0/encoder_norm/", _norm(txt.width)))
-            for i in range(txt.depth):
-                out.update(
-                    _join(f"{TXT_BLOCK}{i}/", _vit_block(txt.width, txt.num_heads, txt.mlp_dim))
-                )
+            block = _vit_block(txt.width, txt.num_heads, txt.mlp_dim)
+            blocks = {f"encoderblock_{i}": block for i in range(txt.depth)}
+            out["txt"] = {
+                "Embed_0": {"embedding": (txt.vocab_size, txt.width)},
+                "pos_embedding": (1, txt.max_length, txt.width),
+                "Encoder_0": {"encoder_norm": _norm(txt.width), **blocks},
+            }
         if txt.out_dim:
-            out.update(_join("txt/head/", _dense(txt.width, txt.out_dim)))
+            out["txt"]["head"] = _dense(txt.width, txt.out_dim)
     if config.image and config.text:
-        out["t"] = (1,)
-        if config.has_bias:
-            out["b"] = (1,)
-    return dict(sorted(out.items()))
+        out |= dict.fromkeys(("t", "b") if config.has_bias else ("t",), (1,))
+    return dict(sorted(_join("", out).items()))
 
 
 def _shape(shapes: Shapes, key: str, rank: int, source: str) -> tuple[int, ...]:

@@ -8,15 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lit_tf.contrastive.config import (
-    LOCKINGS,
-    LOSSES,
-    SIGMOID,
-    SOFTMAX,
-    LossConfig,
-    OptimizerConfig,
-    trains,
-)
+from lit_tf.contrastive import config as settings
+from lit_tf.contrastive.config import LossConfig, OptimizerConfig, trains
 from lit_tf.contrastive.optimizers import Optimizer
 from lit_tf.contrastive.step import ReplicaStep
 from lit_tf.errors import ConfigError, DataError
@@ -234,8 +227,10 @@ class ContrastiveModel(keras.Model):
             raise ConfigError("this model has one tower only; contrastive training needs both")
         if self.config.image.naflex:
             raise ConfigError("fit takes images of one size; NaFlex models cannot be tuned by it")
-        if locking not in LOCKINGS:
-            raise ConfigError(f"locking is {locking!r}; expected one of {', '.join(LOCKINGS)}")
+        if locking not in settings.LOCKINGS:
+            raise ConfigError(
+                f"locking is {locking!r}; expected one of {', '.join(settings.LOCKINGS)}"
+            )
         if labelled := [name for name in _OF_LABELS if kwargs.get(name) is not None]:
             raise ConfigError(
                 f"{labelled[0]} compares with labels, which contrastive training lacks; its "
@@ -258,14 +253,12 @@ class ContrastiveModel(keras.Model):
 
     def _loss_config(self, loss):
         if loss is None:
-            loss = SOFTMAX if self.b is None else SIGMOID
+            loss = settings.SOFTMAX if self.b is None else settings.SIGMOID
         if isinstance(loss, LossConfig):
             return loss
-        if not isinstance(loss, Callable) and loss not in LOSSES:
-            raise ConfigError(
-                f"loss is {loss!r}; expected one of {', '.join(LOSSES)}, or a function of "
-                "(image embeddings, text embeddings, t, b)"
-            )
+        if not isinstance(loss, Callable) and loss not in settings.LOSSES:
+            known = ", ".join(settings.LOSSES)
+            raise ConfigError(f"loss is {loss!r}; expected one of {known}, or a function")
         return LossConfig(loss)
 
     def get_compile_config(self) -> dict[str, Any]:

@@ -15,11 +15,11 @@ def _lines(name):
     return data.read_text(encoding="utf-8").splitlines()
 
 
-# The 80 templates of CLIP's paper, and the bare name.
-CLIP_PAPER = tuple(_lines("clip_paper.txt"))
-# The seven templates that CLIP's authors found to do as well as the 80, and the bare name.
-CLIP_BEST = tuple(_lines("clip_best.txt"))
-CLASS_NAME_ONLY = ("{}",)
+TEMPLATES = {
+    "clip_paper": tuple(_lines("clip_paper.txt")),  # 80, and the bare name
+    "clip_best": tuple(_lines("clip_best.txt")),  # seven that do as well, and the bare name
+    "class_name_only": ("{}",),
+}
 
 
 @functools.cache

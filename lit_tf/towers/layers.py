@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import dataclasses
 import operator
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from tensorflow.python.ops import control_flow_util
 
-from lit_tf.errors import ConfigError, LitError, TokenizerError
+from lit_tf.errors import ConfigError, ExportError, LitError, TokenizerError
 from lit_tf.towers import lite_ops, ops, xla_ops
 from lit_tf.towers.initializers import initial_value
 
@@ -107,6 +108,13 @@ def freeze(layer, names) -> None:
 class Freezable:
     """A mixin with which `trainable = False` reaches all parts, whatever it said before."""
 
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Refuses: Keras quantizes its own layers only, and would leave this one as it is."""
+        raise ExportError(
+            "Keras cannot quantize models and layers of lit_tf. Use lit_tf.export.tflite(model, "
+            'dir, quantization="int8")'
+        )
+
     def __setattr__(self, name, value):
         # TensorFlow passes over what looks like no change, but parts may differ from the whole.
         if name == "trainable":
@@ -128,13 +136,6 @@ class CanonicalLayer(Freezable, keras.layers.Layer):
     def parameter(self, name, shape, **kwargs):
         """Returns a new variable, zero until it is filled from a checkpoint or by a rule."""
         return self.add_weight(name=name, shape=shape, initializer="zeros", **kwargs)
-
-    def quantize(self, *args, **kwargs):
-        """Refuses: Keras quantizes its own layers only, and would leave this one as it is."""
-        raise LitError(
-            "Keras cannot quantize the layers of lit_tf. Use lit_tf.export.tflite(model, dir, "
-            'quantization="int8")'
-        )
 
     def enable_lora(self, *args, **kwargs):
         """Refuses: a checkpoint has no place for low-rank parts."""

@@ -33,7 +33,7 @@ def read(path):
     """Returns {canonical name: array} of a checkpoint whose names and shapes are a model's."""
     checkpoint = open_checkpoint(path)
     config_of(checkpoint)
-    return {name: checkpoint.read(name) for name in checkpoint.names()}
+    return {name: checkpoint.read(name) for name in checkpoint.names}
 
 
 def test_names_and_shapes_are_those_of_a_lit_checkpoint(fixtures, fixture_module):
