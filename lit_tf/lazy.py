@@ -8,12 +8,9 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
 
 
-def attributes(
-    package: str, homes: Mapping[str, str | None]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def attributes(package: str, homes: Mapping[str, str | None]) -> tuple[Callable, Callable]:
     """Returns `__getattr__` and `__dir__` of a package.
 
     `homes` is {name: the module below the package that has it, or None for a module itself}; the

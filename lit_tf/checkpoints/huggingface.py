@@ -83,13 +83,7 @@ def to_theirs(array: np.ndarray, kind: str) -> np.ndarray:
     return _BACK[kind](array) if kind in _BACK else array
 
 
-def rows(
-    layout: str,
-    image_depth: int | None,
-    text_depth: int | None,
-    text_head: bool = True,
-    naflex: bool = False,
-):
+def rows(layout, image_depth, text_depth, text_head=True, naflex=False):
     """Yields (their name, canonical names, kind) of every tensor; a depth of None is no tower."""
     for tower, depth in zip(TOWERS[layout], (image_depth, text_depth), strict=True):
         if depth is None:

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -29,13 +28,7 @@ _FILES = {
 _TEMPLATES = json.loads((DATA / "huggingface_files.json").read_text(encoding="utf-8"))
 
 
-def write(
-    folder: pathlib.Path,
-    config: LitConfig,
-    readers: Mapping[str, Callable[[], np.ndarray]],
-    tokenizer,
-    dtype: str,
-) -> None:
+def write(folder: pathlib.Path, config: LitConfig, readers, tokenizer, dtype: str) -> None:
     """Writes the folder, which appears when it is whole; `readers` give the canonical arrays."""
     _check(folder, config, dtype)
     described = {"config.json": _configuration(config, dtype)}

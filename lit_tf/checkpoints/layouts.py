@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -222,12 +222,7 @@ def _put_old_text_positions(npz, source, plain, shapes, readers, blocks):
     readers[_TEXT_POSITIONS] = read
 
 
-def to_layout(
-    variables: Mapping[str, Callable[[], np.ndarray]],
-    layout: str,
-    bare: bool = False,
-    stacked: bool = False,
-) -> list[tuple[str, Callable[[], np.ndarray]]]:
+def to_layout(variables, layout: str, bare: bool = False, stacked: bool = False) -> list:
     """Returns (key in the file, function that returns the array) in the order of published files.
 
     `bare`: big_vision's names go without `params/`. `stacked`: all blocks of a tower go into one

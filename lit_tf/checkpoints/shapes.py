@@ -217,9 +217,7 @@ def _text_transformer_config(shapes: Shapes, source: str) -> TextTransformerConf
     )
 
 
-def config_from_shapes(
-    shapes: Shapes, *, layout: str, source: str, stated: Mapping | None = None
-) -> LitConfig:
+def config_from_shapes(shapes: Shapes, *, layout, source, stated=None) -> LitConfig:
     """Returns the configuration of the model whose parameters have these {canonical name: shape}.
 
     `stated` is {field: value} of what no shape shows, as in `record.FIELDS`. `canonical_shapes` of

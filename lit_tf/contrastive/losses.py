@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from lit_tf.contrastive.collectives import Collectives
 from lit_tf.contrastive.config import SIGMOID, SOFTMAX
 from lit_tf.contrastive.gradient_cache import loop
 from lit_tf.errors import ConfigError
@@ -27,21 +26,13 @@ def _rows(x):
     return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
 
 
-def _own_rows(local_batch: int, collectives: Collectives) -> tf.Tensor:
+def _own_rows(local_batch, collectives):
     """Returns the numbers in the global batch of this replica's examples, int32 (local batch,)."""
     rows = tf.range(local_batch)
     return rows if collectives.num_replicas == 1 else collectives.replica_id() * local_batch + rows
 
 
-def softmax_loss(
-    zimg: tf.Tensor,
-    ztxt: tf.Tensor,
-    t: tf.Tensor,
-    b: tf.Tensor | None = None,
-    *,
-    collectives: Collectives,
-    chunk: int = 0,
-) -> tf.Tensor:
+def softmax_loss(zimg, ztxt, t, b=None, *, collectives, chunk=0) -> tf.Tensor:
     """This replica's share of the softmax contrastive loss over the global batch.
 
     Embeddings are unit-length float32 (local batch, width) of the same examples; `t` is the
@@ -98,15 +89,7 @@ def _chunked_cross_entropy(rows, columns, scale, labels, chunk):
     return cross_entropy(rows, columns, scale)
 
 
-def sigmoid_loss(
-    zimg: tf.Tensor,
-    ztxt: tf.Tensor,
-    t: tf.Tensor,
-    b: tf.Tensor | None = None,
-    *,
-    collectives: Collectives,
-    chunk: int = 0,
-) -> tf.Tensor:
+def sigmoid_loss(zimg, ztxt, t, b=None, *, collectives, chunk=0) -> tf.Tensor:
     """This replica's share of the sigmoid loss over all pairs of the global batch.
 
     The replica's images meet the texts of one replica at a time, so that it holds
