@@ -129,7 +129,7 @@ def write_vocabulary(tokenizer, folder) -> dict | None:
     """Writes `vocab.txt` or `vocab.model`; returns what a device needs to tokenize with it."""
     if tokenizer is None:
         return None
-    path = vocabularies.beside(folder / "vocab", tokenizer.kind)
+    path = folder / f"vocab{vocabularies.suffix(tokenizer.kind)}"
     path.write_bytes(tokenizer.to_bytes())
     return manifest.tokenizing(tokenizer, path.name)
 

@@ -152,7 +152,8 @@ def save_npz(
     arrays = ((key, written(key, read())) for key, read in entries)
     beside = {record.path_of(path): record.to_bytes(written_config(model))}
     if model.tokenizer is not None:
-        beside[vocabularies.beside(path, model.tokenizer.kind)] = model.tokenizer.to_bytes()
+        suffix = vocabularies.suffix(model.tokenizer.kind)
+        beside[path.with_suffix(suffix)] = model.tokenizer.to_bytes()
     try:
         with contextlib.ExitStack() as stack:
             # It ends in reverse: a checkpoint without what lies beside it is taken for another.

@@ -92,11 +92,10 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
 def _published(model, with_vocab):
     """Returns the cached file of a published model, with its vocabulary beside it if wanted."""
     path = cache_dir() / f"{model.name}.npz"
-    vocab = vocabularies.beside(path, model.tokenizer)
+    vocab = path.with_suffix(vocabularies.suffix(model.tokenizer))
     where = (
-        f"Without a network, put {path.name} and its vocabulary {vocab.name} into {cache_dir()} "
-        f"(or another folder, named by LIT_TF_CACHE); they are {model.urls[0]} and "
-        f"{model.vocab_url}"
+        f"Without a network, put {model.urls[0]} into {cache_dir()} (or LIT_TF_CACHE) as "
+        f"{path.name}, and {model.vocab_url} as {vocab.name}"
     )
     if with_vocab and not vocab.exists():
         try:

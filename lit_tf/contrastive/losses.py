@@ -40,7 +40,6 @@ def softmax_loss(zimg, ztxt, t, b=None, *, collectives, chunk=0) -> tf.Tensor:
     rows of logits are held at a time, a divisor of the local batch. With 0 all are, and autodiff
     makes the gradient; the numbers are the same.
     """
-    del b
     local = _rows(zimg)
     all_zimg, all_ztxt = collectives.gather(zimg), collectives.gather(ztxt)
     total = _rows(all_zimg)

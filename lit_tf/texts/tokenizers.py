@@ -122,13 +122,10 @@ class _Tokenizer(tf.Module):
         how = (self.length, self.lowercase, self.preprocessing)
         return tokenizer_from_bytes, (self.kind, self.to_bytes(), *how)
 
-    def __deepcopy__(self, memo):
-        return self.with_length(self.length)
-
     def with_length(self, length: int) -> Any:
         """Returns the same tokenizer for another number of tokens."""
-        how = (length, self.lowercase, self.preprocessing)
-        return tokenizer_from_bytes(self.kind, self.to_bytes(), *how)
+        make, (kind, data, _, *how) = self.__reduce__()
+        return make(kind, data, length, *how)
 
 
 class BertTokenizer(_Tokenizer):

@@ -12,11 +12,6 @@ def names(stem: str, kind: str | None = None) -> list[str]:
     return [*own, "vocab.txt"] if "bert" in kinds else own
 
 
-def beside(checkpoint: pathlib.Path, kind: str) -> pathlib.Path:
-    """Returns the path under which a checkpoint's vocabulary is written."""
-    return checkpoint.with_suffix(suffix(kind))
-
-
 def suffix(kind: str) -> str:
     """Returns how the names of vocabularies of a kind end."""
     return _SUFFIXES[kind]
