@@ -107,7 +107,6 @@ def attention_map(model, image, text, path=None):
 
 
 def _draw_over(path, pixels, relevance, text):
-    """Draws the picture alone, and under the relevance of its patches."""
     with extra("demo"):
         from matplotlib import figure
     height, width = pixels.shape[:2]
@@ -137,7 +136,6 @@ def _save(drawing, path):
 
 
 def _write_values(axes, similarities, match, limits):
-    """Writes every cell's numbers, light on dark colours and dark on light ones."""
     middle = sum(limits) / 2
     for (column, row), value in np.ndenumerate(similarities):
         axes.text(

@@ -236,7 +236,6 @@ def _part(shape, parts):
 
 
 def _read(tensors, key, cut, kind, heads):
-    """Returns one canonical array; `cut` are its rows in a fused tensor."""
     array = tensors.read(key) if cut is None else tensors.read_rows(key, *cut)
     return np.ascontiguousarray(_TRANSFORMS[kind](array, heads))
 

@@ -5,6 +5,7 @@ Canonical names are those of a current big_vision checkpoint without `params/`, 
 row, so it is zeros there. Adding the row to `img/cls` could not be undone bit for bit.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -35,7 +36,7 @@ _NUMBERED = re.compile(r"(img/Transformer|txt/Encoder_0)/encoderblock_([0-9]+)/(
 
 
 @dataclasses.dataclass
-class CanonicalCheckpoint:
+class CanonicalCheckpoint(contextlib.AbstractContextManager):
     """A checkpoint under canonical names; each array is read only when it is asked for.
 
     Attributes:
@@ -56,9 +57,6 @@ class CanonicalCheckpoint:
     _blocks: dict[str, Callable[[], Iterator[np.ndarray]]] = dataclasses.field(default_factory=dict)
     close: Callable[[], None] = lambda: None
     stated: dict = dataclasses.field(default_factory=dict)
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *exc):
         self.close()
@@ -252,7 +250,6 @@ def to_layout(variables, layout: str, bare: bool = False, stacked: bool = False)
 
 
 def _stacked(variables, layout):
-    """Returns the arrays of all blocks of a tower as one, layers first."""
     if layout != "big_vision":
         raise CheckpointError(f"layout {layout!r} has no stacked blocks, but big_vision has")
     out, stacks = {}, {}

@@ -93,7 +93,7 @@ class _Member(NamedTuple):
     fortran: bool
 
 
-class NpzFile:
+class NpzFile(contextlib.AbstractContextManager):
     """An open `.npz` archive of plain arrays; use it as a context manager.
 
     Opening reads the directory and every array's header, and refuses the file if any of them is
@@ -118,9 +118,6 @@ class NpzFile:
         except BaseException:
             self._file.close()
             raise
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *exc):
         self.close()

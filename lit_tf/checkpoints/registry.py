@@ -96,7 +96,6 @@ class UpstreamModel:
 
 
 def _urls(paths):
-    """Returns the addresses of files in Google's storage, by HTTP and by bucket."""
     return tuple(f"{root}{path}" for path in paths for root in (_STORAGE, "gs://"))
 
 

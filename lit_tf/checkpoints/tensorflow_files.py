@@ -6,6 +6,7 @@ out here. The vocabulary and the record lie beside them, as beside any other che
 
 import functools
 import glob
+import json
 import math
 import os
 import pathlib
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from lit_tf.checkpoints import record
 from lit_tf.checkpoints.layouts import CanonicalCheckpoint
+from lit_tf.checkpoints.registry import DATA
 from lit_tf.checkpoints.shapes import BERT_BLOCK
 from lit_tf.errors import CheckpointError, plain
 
@@ -23,25 +25,9 @@ _FLOATS = (tf.float32, tf.float16, tf.bfloat16, tf.float64)
 _OF_RUN = re.compile(r"model/(.+)/\.ATTRIBUTES/VARIABLE_VALUE")
 _OF_LAYER = re.compile(r"bert/encoder/layer_(\d+)/(.+)/(kernel|bias|gamma|beta)")
 
-# A variable's name in the release -> its name in LiT checkpoints. Everything else in the file
+# {a variable's name in the release: its name in LiT checkpoints}. Everything else in the file
 # (pooler, cls, optimizer slots, global_step) belongs to BERT's own pre-training.
-_EMBEDDINGS = {
-    "bert/embeddings/word_embeddings": "embedder/embedders_token_ids/embedding",
-    "bert/embeddings/position_embeddings": "embedder/embedders_position_ids/embedding",
-    "bert/embeddings/token_type_embeddings": "embedder/embedders_segment_ids/embedding",
-    "bert/embeddings/LayerNorm/gamma": "layer_norm/scale",
-    "bert/embeddings/LayerNorm/beta": "layer_norm/bias",
-}
-_PARTS = {
-    "attention/self/query": "attention_block/attention_layer/query",
-    "attention/self/key": "attention_block/attention_layer/key",
-    "attention/self/value": "attention_block/attention_layer/value",
-    "attention/output/dense": "attention_block/dense_layer",
-    "attention/output/LayerNorm": "attention_block/layer_norm",
-    "intermediate/dense": "mlp_block/mlp/dense_layer",
-    "output/dense": "mlp_block/dense_layer",
-    "output/LayerNorm": "mlp_block/layer_norm",
-}
+_NAMES = json.loads((DATA / "bert_tensors.json").read_text(encoding="utf-8"))
 
 
 def open_prefix(prefix: str) -> CanonicalCheckpoint:
@@ -93,21 +79,19 @@ def _named(keys, rename):
 
 
 def _run_name(key):
-    """Returns the canonical name of a training run's variable, or None."""
     found = _OF_RUN.fullmatch(key)
     # TensorFlow writes "/" within a name as ".S", and "." as "..".
     return found and found[1].replace(".S", "/").replace("..", ".")
 
 
 def _bert_name(key):
-    """Returns the canonical name of a variable of BERT's release, or None."""
-    if key in _EMBEDDINGS:
-        return f"txt/BertEncoder_0/{_EMBEDDINGS[key]}"
+    if key in _NAMES["embeddings"]:
+        return f"txt/BertEncoder_0/{_NAMES['embeddings'][key]}"
     found = _OF_LAYER.fullmatch(key)
-    if not found or found[2] not in _PARTS:
+    if not found or found[2] not in _NAMES["layer"]:
         return None
     last = {"gamma": "scale", "beta": "bias"}.get(found[3], found[3])
-    return f"{BERT_BLOCK}{found[1]}/{_PARTS[found[2]]}/{last}"
+    return f"{BERT_BLOCK}{found[1]}/{_NAMES['layer'][found[2]]}/{last}"
 
 
 def find_prefix(path):

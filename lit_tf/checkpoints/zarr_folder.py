@@ -152,7 +152,6 @@ class ZarrFolder:
         return CheckpointError(f"{self.path}: key {key!r}: {text}")
 
     def _checked(self, folder, opening):
-        """Returns the (key, array) of a folder, whose data is read later."""
         key = folder.name.replace("~", "/")
         npz.check_key(self.path, key)
         try:

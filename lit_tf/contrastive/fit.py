@@ -45,12 +45,10 @@ class TrainerOptimizer(keras.optimizers.Optimizer):
         self.rule = Optimizer(parameters, self.config, self.steps, self.iterations.value)
 
     def save_own_variables(self, store):
-        """Writes the state by name, as float32."""
         for name, variable in self.rule.variables.items():
             store[name.replace("/", ".")] = tf.cast(variable, tf.float32).numpy()
 
     def load_own_variables(self, store):
-        """Reads what `save_own_variables` wrote."""
         for name, variable in self.rule.variables.items():
             variable.assign(tf.cast(store[name.replace("/", ".")][()], variable.dtype))
 

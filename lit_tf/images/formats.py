@@ -11,12 +11,7 @@ from lit_tf.errors import ImageError, positive_integer
 FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 # Endings of files, in lower case: what is read always, and what needs a module to be there.
 _ALWAYS = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_WITH_MODULE = {
-    ".avif": "PIL._avif",
-    ".heic": "pillow_heif",
-    ".heif": "pillow_heif",
-    ".hif": "pillow_heif",
-}
+_WITH_MODULE = dict.fromkeys((".heic", ".heif", ".hif"), "pillow_heif") | {".avif": "PIL._avif"}
 OPTIONAL_SUFFIXES = frozenset(_WITH_MODULE)
 # What a folder is searched for: the pictures that this installation reads.
 IMAGE_SUFFIXES = (

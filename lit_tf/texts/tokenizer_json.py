@@ -94,7 +94,6 @@ class _Rebuilt:
         return [found[i] for i in range(len(found))]
 
     def _normalizer(self, normalizer):
-        """Fills in what happens to a text before it is split."""
         steps = [*_steps(self.json.get("normalizer")), *_steps(self.json.get("pre_tokenizer"))]
         for step in steps:
             kind = step["type"]
