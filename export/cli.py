@@ -131,8 +131,9 @@ def calibration_images(model, args, left_out):
     model.tower("image")
     paths = inputs.matching_files(args.calibration)
     failed = None if args.strict else left_out.add
-    options = {"max_pixels": args.max_pixels or MAX_PIXELS, "max_patches": args.max_patches}
-    images = samples.prepared(model, paths, failed=failed, **options)
+    most = MAX_PIXELS if args.max_pixels is None else args.max_pixels
+    options = {"max_pixels": most, "max_patches": args.max_patches, "failed": failed}
+    images = samples.prepared(model, paths, **options)
     left_out.report(len(paths))
     return images
 

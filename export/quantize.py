@@ -28,10 +28,9 @@ def _recipe(quantization, last_block, half_patches):
 
     op, algorithms = qtyping.TFLOperationName, quantizer.AlgorithmName
     recipe = recipe_manager.RecipeManager()
+    weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
     half = qtyping.OpQuantizationConfig(
-        weight_tensor_config=qtyping.TensorQuantizationConfig(
-            num_bits=16, dtype=qtyping.TensorDataType.FLOAT
-        ),
+        weight_tensor_config=weights,
         compute_precision=qtyping.ComputePrecision.FLOAT,
         explicit_dequantize=True,
     )
@@ -59,9 +58,8 @@ def _recipe(quantization, last_block, half_patches):
         if quantization == INT8 and last_block:
             block = rf".*text_tower(_\d+)?/block_{last_block}(_\d+)?"
             to_half(op.FULLY_CONNECTED, rf"{block}/(attention(_\d+)?/(query|out)|mlp)(_\d+)?/.*")
-        recipe.add_quantization_config(
-            f".*{KEPT_FLOAT}.*", op.FULLY_CONNECTED, algorithm_key=algorithms.NO_QUANTIZE
-        )
+        kept = {"algorithm_key": algorithms.NO_QUANTIZE}
+        recipe.add_quantization_config(f".*{KEPT_FLOAT}.*", op.FULLY_CONNECTED, **kept)
     return recipe.get_quantization_recipe()
 
 
@@ -137,8 +135,7 @@ def _correct_biases(before, after, means):
         if not after.is_type(weights, "INT8") or len(new.inputs) < 3 or new.inputs[2] < 0:
             continue
         scale = np.asarray(after.tensor(weights).quantization.scale, np.float64)[:, None]
-        error = after.constant(weights, np.int8) * scale - before.constant(
-            old.inputs[1], np.float32
-        )  # (fan_out, fan_in)
+        exact = before.constant(old.inputs[1], np.float32)
+        error = after.constant(weights, np.int8) * scale - exact  # (fan_out, fan_in)
         value = after.constant(new.inputs[2], np.float32) - error @ mean
         after.store(new.inputs[2], value.astype(np.float32))

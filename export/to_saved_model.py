@@ -90,13 +90,11 @@ class Served(tf.Module):
         encoded = tf.TensorSpec([None], tf.string, "image_bytes")
         self._add("encode_image_bytes", encoded, encode_image_bytes)
 
-    def _logits(self, zimg, ztxt):
-        return self.temperature * tf.matmul(zimg, ztxt, transpose_b=True) + self.bias
-
     def _add_compare(self):
         @_function(*(tf.TensorSpec([None], tf.string, name) for name in ("image_bytes", "text")))
         def compare(image_bytes, text):
-            logits = self._logits(self.encode_image_bytes(image_bytes), self.encode_text(text))
+            zimg, ztxt = self.encode_image_bytes(image_bytes), self.encode_text(text)
+            logits = self.temperature * tf.matmul(zimg, ztxt, transpose_b=True) + self.bias
             out = {"logits": logits, "probabilities": tf.nn.softmax(logits)}
             return {**out, "match": tf.sigmoid(logits)} if self.has_bias else out
 
@@ -150,15 +148,12 @@ def _check_parts(model, parts, classes):
     if {"text", "tokens"} & set(parts) and model.text_tower is None:
         raise ExportError("this model has no text tower; export parts image")
     if "text" in parts and model.tokenizer is None:
-        raise ExportError(
-            "this model has no vocabulary, so its graph cannot read text: load it with vocab=PATH, "
-            "or export parts tokens instead of text"
-        )
+        what = "this model has no vocabulary, so its graph cannot read text"
+        raise ExportError(f"{what}: load it with vocab=PATH, or export parts tokens, not text")
     if "text" in parts and model.config.preprocessing == "open_clip":
-        raise ExportError(
-            "open_clip cleans texts with the package ftfy, which cannot run in a graph; export "
-            "parts image and tokens, and tokenize with model.tokenize(texts)"
-        )
+        what = "open_clip cleans texts with the package ftfy, which cannot run in a graph"
+        advice = "export parts image and tokens, and tokenize with model.tokenize(texts)"
+        raise ExportError(f"{what}; {advice}")
     return parts
 
 

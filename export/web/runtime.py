@@ -102,10 +102,10 @@ def fetch(packages: Iterable[Package], given: Iterable[str | os.PathLike] = ()) 
             raise ExportError(f"{path} cannot be read: {error.strerror}") from None
         if digest not in by_digest:
             known = ", ".join(package.file for package in by_digest.values())
-            raise ExportError(
-                f"{path} has the digest sha512-{digest}, so it is not one of the "
-                f"runtime's packages ({known}); fetch them again with npm pack"
+            what = (
+                f"{path} has the digest sha512-{digest}, so it is not one of the runtime's packages"
             )
+            raise ExportError(f"{what} ({known}); fetch them again with npm pack")
         found[by_digest[digest]] = pathlib.Path(path)
     return {package: found.get(package) or _cached(package) for package in packages}
 
@@ -136,10 +136,8 @@ def _cached(package):
             said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
             raise ExportError(f"npm could not fetch {package.spec} ({said[0]}); {wanted}")
         if _integrity(fetched) != package.integrity:
-            raise ExportError(
-                f"npm fetched a {package.spec} whose digest is not the expected "
-                f"sha512-{package.integrity}; nothing was kept"
-            )
+            what = f"npm fetched a {package.spec} whose digest is not the expected sha512-"
+            raise ExportError(f"{what}{package.integrity}; nothing was kept")
         put_in_place(fetched, path)
     return path
 
@@ -164,12 +162,10 @@ def write(folder: pathlib.Path, tarballs: dict) -> None:
         name = "createSentencePieceModule"
         (library,) = (line for line in script.splitlines() if line.startswith(f"var {name}="))
         library = library.replace(_MADE, _CLOSURE)
-        lines = (
-            f"// {SENTENCEPIECE.spec}: {SENTENCEPIECE.about}",
-            library,
-            f"export default {name};",
+        text = (
+            f"// {SENTENCEPIECE.spec}: {SENTENCEPIECE.about}\n{library}\nexport default {name};\n"
         )
-        (folder / "sentencepiece.js").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / "sentencepiece.js").write_text(text, encoding="utf-8")
 
 
 def _members(tarball):

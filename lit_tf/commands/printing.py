@@ -19,14 +19,9 @@ def print_json(value):
     """Prints a value as indented JSON: arrays as lists, times as their text, NaN as null."""
     listed = lambda value: value.tolist() if hasattr(value, "tolist") else str(value)  # noqa: E731
     value = json.loads(json.dumps(value, default=listed), parse_constant=lambda _: None)
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    # Bytes of a file name that are not UTF-8 are surrogates, which cannot be printed: escaped, they
-    # come back as they were. The same goes for all but ASCII where the output takes only that.
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=2)
-    print(text)
+    # Bytes of a file name that are not UTF-8 are surrogates, which the output escapes as JSON does.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(json.dumps(value, indent=2, ensure_ascii=not encoding.lower().startswith("utf")))
 
 
 def print_table(rows, right=(), *, ruled=False):
