@@ -140,4 +140,4 @@ def _is_gone(path):
         os.lstat(path)
     except OSError as e:
         return isinstance(e, FileNotFoundError | NotADirectoryError)
-    return False
+    return os.path.isdir(path)

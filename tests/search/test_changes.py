@@ -50,8 +50,11 @@ def test_patterns_and_files_named_one_by_one_are_pruned(run, workspace):
     assert report.gone == [str(folder / "2019" / "a" / "020.png")] and report.deleted == 1
     os.unlink(names[0])
     assert run(*names[::2], prune=True).deleted == 1
+    os.unlink(names[2])
+    names[2].mkdir()  # a folder now
+    assert run(names[2], prune=True).deleted == 1
     left = {os.path.basename(path) for path in stored(workspace)}
-    assert {"000.png", "001.png", "020.png"}.isdisjoint(left) and "021.png" in left
+    assert {"000.png", "001.png", "002.png", "020.png"}.isdisjoint(left) and "021.png" in left
 
 
 @pytest.mark.parametrize("way", ["removed", "unmounted", "inside"])
