@@ -31,9 +31,7 @@ class _Tower:
             if expected:
                 raise ConfigError(f"{kind}.{name} must be {expected}, found {value!r}")
         if self.width % self.num_heads:
-            raise ConfigError(
-                f"{kind}: width {self.width} is not a multiple of {self.num_heads} heads"
-            )
+            raise ConfigError(f"{kind}: width {self.width} is not a multiple of {self.num_heads}")
 
     @property
     def embedding_dim(self) -> int:

@@ -45,9 +45,8 @@ def heat_map(path, similarities, images, texts, title=None, match=None):
     # Inches: a cell has room for its number, and there is room for the labels beside the cells.
     beside = 0.085 * max(len(line) for label in labels for line in label.split("\n"))
     above = 1.01 * min(1, max(image.shape[0] / image.shape[1] for image in images))
-    drawing = figure.Figure(
-        (1.1 * columns + beside + 1.2, 0.62 * rows + above), layout="constrained"
-    )
+    size = (1.1 * columns + beside + 1.2, 0.62 * rows + above)
+    drawing = figure.Figure(size, layout="constrained")
     drawing.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     grid = drawing.add_gridspec(2, columns, height_ratios=(above, 0.62 * rows))
     axes = drawing.add_subplot(grid[1, :])

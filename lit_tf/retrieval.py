@@ -142,9 +142,7 @@ def _checked(zimg, ztxt, correspondence):
         )
     silent = np.flatnonzero(np.bincount(correspondence, minlength=len(zimg)) == 0)
     if silent.size:
-        raise DataError(
-            f"{silent.size} images have no text (as number {silent[0]}): leave them out"
-        )
+        raise DataError(f"{silent.size} images lack a text (as number {silent[0]}): leave them out")
     return zimg, ztxt, correspondence.astype(np.int64)
 
 

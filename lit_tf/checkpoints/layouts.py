@@ -157,9 +157,7 @@ def read_canonical(npz) -> CanonicalCheckpoint:
         stacked = _STACKED.fullmatch(name)
         if stacked:
             if not shape or not 0 < shape[0] <= 1000:
-                raise CheckpointError(
-                    f"{source}: {key!r} has shape {shape}, expected axis 0 of layers"
-                )
+                raise CheckpointError(f"{source}: {key!r} {shape} has no leading axis of layers")
             for i in range(shape[0]):
                 block = f"{stacked[1]}/encoderblock_{i}/{stacked[2]}"
                 put(block, shape[1:], functools.partial(read_stacked, key, i))
@@ -207,9 +205,7 @@ def _put_old_text_positions(npz, source, plain, shapes, readers, blocks):
     old = plain[_TEXT_POSITIONS_OLD]
     new = plain.get(_TEXT_POSITIONS)
     if new is not None and npz.shape(new) != npz.shape(old):
-        raise CheckpointError(
-            f"{source}: {old!r} has shape {npz.shape(old)}, {new!r} {npz.shape(new)}"
-        )
+        raise CheckpointError(f"{source}: {old!r} is {npz.shape(old)}, {new!r} {npz.shape(new)}")
     shapes[_TEXT_POSITIONS] = npz.shape(old)
     blocks.pop(_TEXT_POSITIONS, None)  # they are a sum of two arrays
 

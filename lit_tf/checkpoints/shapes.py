@@ -230,9 +230,7 @@ def config_from_shapes(shapes: Shapes, *, layout, source, stated=None) -> LitCon
         raise CheckpointError(f"{source}: {error}") from None
     for field, value in stated.items():
         if (found := field_value(config, field)) not in (None, value):
-            raise CheckpointError(
-                f"{source}: {field} is said to be {value}, the arrays show {found}"
-            )
+            raise CheckpointError(f"{source}: {field} is said to be {value}, arrays show {found}")
     check_shapes(shapes, canonical_shapes(config), source)
     return config
 
@@ -268,25 +266,21 @@ def field_value(config: LitConfig | None, field: str) -> Any:
     return value
 
 
-def config_of(checkpoint, shapes: Shapes | None = None) -> LitConfig:
+def config_of(file, shapes: Shapes | None = None) -> LitConfig:
     """Returns the configuration of a `CanonicalCheckpoint`, or of the tower that has `shapes`."""
-    shapes, stated = checkpoint.shapes if shapes is None else shapes, dict(checkpoint.stated)
+    shapes, stated = file.shapes if shapes is None else shapes, dict(file.stated)
     if not any(k.startswith("txt/") for k in shapes):
         stated.pop("lowercase", None)  # it is said of a text tower that is left out
-    config = config_from_shapes(
-        shapes, layout=checkpoint.layout, source=checkpoint.source, stated=stated
-    )
-    return dataclasses.replace(config, bare=checkpoint.bare)
+    config = config_from_shapes(shapes, layout=file.layout, source=file.source, stated=stated)
+    return dataclasses.replace(config, bare=file.bare)
 
 
 def check_shapes(found: Shapes, expected: Shapes, source: str) -> None:
     """Raises CheckpointError unless both hold the same keys with the same shapes."""
     check_keys(found, expected, source)
-    for key, shape in expected.items():
-        if tuple(found[key]) != tuple(shape):
-            raise CheckpointError(
-                f"{source}: {key!r} has shape {tuple(found[key])}, expected {tuple(shape)}"
-            )
+    for key, wanted in expected.items():
+        if (shape := tuple(found[key])) != tuple(wanted):
+            raise CheckpointError(f"{source}: {key!r} has shape {shape}, expected {tuple(wanted)}")
 
 
 def check_keys(found: Collection[str], expected: Collection[str], source: str) -> None:

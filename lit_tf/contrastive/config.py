@@ -64,9 +64,7 @@ class OptimizerConfig:
     def check(self, total_steps: int) -> None:
         """Raises ConfigError for an unknown rule, a bad multiplier, or too long a warmup."""
         if self.name not in OPTIMIZERS:
-            raise ConfigError(
-                f"optimizer.name is {self.name!r}; expected {' or '.join(OPTIMIZERS)}"
-            )
+            raise ConfigError(f"optimizer.name: {self.name!r}; expected {' or '.join(OPTIMIZERS)}")
         for field, least in (("lr_mults", "above 0"), ("wd_mults", "at least 0")):
             for pattern, value in getattr(self, field):
                 try:

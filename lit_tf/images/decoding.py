@@ -100,9 +100,7 @@ def decode_image(
     return _decode_by_format(data, max_pixels, name, (jpeg, _png, _webp, refused))
 
 
-def decode_in_dataset(
-    data: tf.Tensor, max_pixels: int = MAX_PIXELS, *, exif: bool = False
-) -> tf.Tensor:
+def decode_in_dataset(data, max_pixels: int = MAX_PIXELS, *, exif: bool = False) -> tf.Tensor:
     """Returns what `decode` does, uint8 (H, W, 3), for the maps of `tf.data`.
 
     JPEGs and PNGs are decoded in the graph, in parallel; the others, and with `exif` all, in
@@ -114,9 +112,8 @@ def decode_in_dataset(
 
     def in_python(data, *_):
         # Not numpy_function: when eager, it cuts zeros off the end of a string.
-        return tf.ensure_shape(
-            tf.py_function(decoded, [data, max_pixels], tf.uint8), [None, None, 3]
-        )
+        pixels = tf.py_function(decoded, [data, max_pixels], tf.uint8)
+        return tf.ensure_shape(pixels, [None, None, 3])
 
     if exif:
         return in_python(data)
@@ -149,9 +146,7 @@ def _opened(data, name):
         raise ImageError(f"{name} cannot be decoded ({len(data)} bytes): {e}") from None
 
 
-def pil_pixels(
-    image: Any, name: str, max_pixels: int = MAX_PIXELS, *, exif: bool = True
-) -> np.ndarray:
+def pil_pixels(image, name: str, max_pixels: int = MAX_PIXELS, *, exif: bool = True) -> np.ndarray:
     """Returns the pixels, uint8 (H, W, 3), of a PIL image; `exif` turns them upright."""
     _check_pixels(image.size, max_pixels, name)
     mode = image.mode

@@ -100,9 +100,8 @@ class _Rebuilt:
             if kind not in _KNOWN_STEPS and (kind, step.get("pattern")) not in _KNOWN_STEPS:
                 raise TokenizerError(f"an unknown step before the vocabulary: {step!r:.80}")
             if kind == "Precompiled":
-                normalizer.precompiled_charsmap = base64.b64decode(
-                    step["precompiled_charsmap"], validate=True
-                )
+                charsmap = base64.b64decode(step["precompiled_charsmap"], validate=True)
+                normalizer.precompiled_charsmap = charsmap
         normalizer.name = "identity" if self.is_bpe else "nmt_nfkc"
         normalizer.add_dummy_prefix = normalizer.remove_extra_whitespaces = not self.is_bpe
 

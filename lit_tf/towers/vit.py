@@ -128,9 +128,8 @@ class ViT(layers.Tower):
         self.add_blocks(layers.PreNormBlock)
         self.encoder_norm = layers.LayerNorm(c.width, 1e-6, dtype=policy, name="encoder_norm")
         if c.pool == "attention":
-            self.pooling = AttentionPooling(
-                c.width, c.num_heads, c.mlp_dim, dtype=policy, name="pooling"
-            )
+            sizes = (c.width, c.num_heads, c.mlp_dim)
+            self.pooling = AttentionPooling(*sizes, dtype=policy, name="pooling")
         self.finish()
 
     def check(self, images):
