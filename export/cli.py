@@ -9,7 +9,7 @@ from lit_tf.commands import common, inputs, outputs, printing
 from lit_tf.errors import ExportError
 from lit_tf.images.formats import MAX_PIXELS
 
-from .names import DYNAMIC_INT8, INT8, MIN_RUNTIMES, QUANTIZATIONS
+from .names import DYNAMIC_INT8, INT8, MIN_RUNTIMES, NEWEST, QUANTIZATIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-exif", action="store_true", default=None, help=exif)
     quantization = f"TFLite, or web page (no {INT8}); default: {DYNAMIC_INT8}"
     add("--quantization", choices=QUANTIZATIONS, help=quantization)
-    oldest = f"TFLite: the oldest that the files are for (default: {MIN_RUNTIMES[-1]})"
+    oldest = f"TFLite: the oldest that the files are for (default: {NEWEST})"
     add("--min-runtime", choices=MIN_RUNTIMES, help=oldest)
     add("--batch", type=int, help="TFLite: a fixed batch size, 1 for a GPU or NPU; default: any")
     for name, text in (

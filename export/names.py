@@ -4,8 +4,8 @@ from lit_tf.errors import ExportError
 
 QUANTIZATIONS = NONE, FLOAT16, DYNAMIC_INT8, INT8 = ("none", "float16", "dynamic_int8", "int8")
 WEB_QUANTIZATIONS = (DYNAMIC_INT8, FLOAT16, NONE)  # the fastest first; none needs calibration
-# TFLite's versions for which a graph can be written, the oldest first; the last is the default.
-MIN_RUNTIMES = ("2.14", "2.16")
+# TFLite's versions for which a graph can be written; the newest is the default.
+MIN_RUNTIMES = OLDEST, NEWEST = ("2.14", "2.16")
 
 
 def check(name: str, value, known) -> None:

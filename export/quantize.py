@@ -12,7 +12,7 @@ from lit_tf.errors import extra
 
 from . import lite_graph
 from .lite_graph import LiteGraph
-from .names import DYNAMIC_INT8, FLOAT16, INT8, MIN_RUNTIMES, NONE
+from .names import DYNAMIC_INT8, FLOAT16, INT8, NEWEST, NONE, OLDEST
 
 # A name scope whose matrix products stay float: similarities, which the temperature multiplies.
 KEPT_FLOAT = "kept_float"
@@ -64,13 +64,7 @@ def _recipe(quantization, last_block, half_patches):
 
 
 def quantized(
-    graph: bytes,
-    quantization: str,
-    calibration=None,
-    means=None,
-    last_block: int = 0,
-    batch: int = 1,
-    min_runtime: str = MIN_RUNTIMES[-1],
+    graph, quantization, calibration=None, means=None, last_block=0, batch=1, min_runtime=NEWEST
 ) -> bytes:
     """Returns a float TFLite graph with its weights, or weights and activations, quantized.
 
@@ -81,7 +75,7 @@ def quantized(
         return bytes(graph)
     with extra("lite"):
         from ai_edge_quantizer import quantizer
-    old = min_runtime == MIN_RUNTIMES[0]
+    old = min_runtime == OLDEST
     worker = quantizer.Quantizer(bytearray(graph), _recipe(quantization, last_block, not old))
     result = None
     if worker.need_calibration:

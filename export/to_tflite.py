@@ -16,7 +16,7 @@ from lit_tf.texts import vocabularies
 from lit_tf.towers.layers import tracing_for_tflite
 
 from . import manifest, names, quantize, samples, self_test, verify
-from .names import DYNAMIC_INT8, FLOAT16, INT8, MIN_RUNTIMES, NONE, QUANTIZATIONS
+from .names import DYNAMIC_INT8, FLOAT16, INT8, MIN_RUNTIMES, NEWEST, NONE, QUANTIZATIONS
 
 # Below this mean cosine to the Keras model's embeddings, nothing is written.
 LEAST_COSINE = {NONE: 0.99999, FLOAT16: 0.9999, DYNAMIC_INT8: 0.999, INT8: 0.99}
@@ -28,7 +28,7 @@ def tflite(
     *,
     quantization: str = DYNAMIC_INT8,
     batch: int | None = None,
-    min_runtime: str = MIN_RUNTIMES[-1],
+    min_runtime: str = NEWEST,
     max_patches: int | None = None,
     classes: Iterable[str] | None = None,
     templates: str | os.PathLike | Sequence[str] = "clip_best",
@@ -141,7 +141,7 @@ def write_image_graph(
     calibration=None,
     baked=None,
     batch=None,
-    min_runtime=MIN_RUNTIMES[-1],
+    min_runtime=NEWEST,
     max_patches=None,
 ) -> dict:
     """Writes and verifies the image tower's graph, or with `baked` the classifier's."""
@@ -172,7 +172,7 @@ def write_image_graph(
 
 
 def write_text_graphs(
-    model, folder, quantization, strings=False, batch=None, min_runtime=MIN_RUNTIMES[-1]
+    model, folder, quantization, strings=False, batch=None, min_runtime=NEWEST
 ) -> dict:
     """Writes and verifies the graphs of the text tower, one of `strings`; returns their records."""
     text, length, tower = model.config.text, model.config.token_length, model.text_tower
