@@ -440,9 +440,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         class_names: Iterable[str],
         templates: str | os.PathLike | Sequence[str] = "clip_best",
         batch_size: int = 32,
-        *,
-        max_pixels: int = MAX_PIXELS,
-        max_patches: int | None = None,
+        **how: Any,
     ) -> np.ndarray:
         """Returns the logits float32 (N, classes) behind `classify`, which takes the same.
 
@@ -452,7 +450,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         errors.positive_integer(batch_size, "batch_size")
         class_names = zero_shot.checked_class_names(class_names)
         classes = zero_shot.class_embeddings(self.encode_text, class_names, templates)
-        zimg = self.encode_image(images, batch_size, max_pixels=max_pixels, max_patches=max_patches)
+        zimg = self.encode_image(images, batch_size, **how)
         return self.logits(zimg, classes).numpy()
 
     def match(
@@ -460,9 +458,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
         images: Iterable[Any],
         texts: Sequence[str],
         batch_size: int = 32,
-        *,
-        max_pixels: int = MAX_PIXELS,
-        max_patches: int | None = None,
+        **how: Any,
     ) -> np.ndarray:
         """Returns the probability that each text fits each image, independent of all others.
 
@@ -477,8 +473,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
             images: as for `encode_image`.
             texts: M strings, taken as they are (no prompt template).
             batch_size: how many images go through the tower at once; does not change the result.
-            max_pixels: as for `encode_image`.
-            max_patches: as for `encode_image`.
+            **how: `max_pixels` and `max_patches`, as for `encode_image`.
 
         Returns:
             float32 (N, M) in [0, 1].
@@ -492,7 +487,7 @@ class LitModel(layers.Freezable, ContrastiveModel):
                 "sigmoid(logits) a probability. Use classify, which compares texts with each other"
             )
         ztxt = self.encode_text(texts)
-        zimg = self.encode_image(images, batch_size, max_pixels=max_pixels, max_patches=max_patches)
+        zimg = self.encode_image(images, batch_size, **how)
         return tf.sigmoid(self.logits(zimg, ztxt)).numpy()
 
     def with_dtype(self, dtype: Any) -> "LitModel":

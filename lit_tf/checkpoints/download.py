@@ -90,7 +90,6 @@ def resolve(name_or_path, with_vocab: bool = True) -> pathlib.Path:
 
 
 def _published(model, with_vocab):
-    """Returns the cached file of a published model, with its vocabulary beside it if wanted."""
     path = cache_dir() / f"{model.name}.npz"
     vocab = path.with_suffix(vocabularies.suffix(model.tokenizer))
     where = (

@@ -229,7 +229,6 @@ def _canonical(tensors, layout, config, source):
 
 
 def _part(shape, parts):
-    """Returns the shape of one of `parts` equal blocks of rows; ValueError if it has a 0."""
     if 0 in shape or (parts > 1 and shape[0] % parts):
         raise ValueError
     return (shape[0] // parts, *shape[1:]) if parts > 1 else shape

@@ -190,7 +190,6 @@ class NpzFile(contextlib.AbstractContextManager):
             raise CheckpointError(f"{self.path}: not a .npz file but {found} ({plain(e)})") from e
 
     def _read_members(self):
-        """Returns {key: _Member} after checking every member against the file."""
         members = {}
         infos = self._zip.infolist()
         if not infos:

@@ -236,7 +236,6 @@ def config_from_shapes(shapes: Shapes, *, layout, source, stated=None) -> LitCon
 
 
 def _config(shapes, layout, source, stated):
-    """Returns the configuration that shapes and statements show, before they are compared."""
     image = text = None
     if any(k.startswith("img/") for k in shapes):
         image = _vit_config(shapes, source, stated)

@@ -55,9 +55,8 @@ class Collectives:
         def gather_rows(rows):
             # TF has no gather op for replicas. So sum buffers that are zero except for the
             # replica's own rows, as is usual on TPUs.
-            buffer = tf.scatter_nd(
-                replica[tf.newaxis, tf.newaxis], rows[tf.newaxis], [replicas, *rows.shape]
-            )
+            place, shape = replica[tf.newaxis, tf.newaxis], [replicas, *rows.shape]
+            buffer = tf.scatter_nd(place, rows[tf.newaxis], shape)
             gathered = self.all_reduce([tf.reshape(buffer, [replicas * local, *rows.shape[1:]])])[0]
 
             def gradient(upstream):

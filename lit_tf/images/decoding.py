@@ -125,7 +125,6 @@ def decode_in_dataset(data, max_pixels: int = MAX_PIXELS, *, exif: bool = False)
 
 @functools.cache
 def _pillow_formats():
-    """Returns what Pillow calls the formats that it decodes here."""
     PIL.Image.init()
     with contextlib.suppress(MissingPackageError), extra("heif"):
         import pillow_heif

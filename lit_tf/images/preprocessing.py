@@ -69,9 +69,8 @@ def _pixels(image):
     """Returns images (H, W, 3) or (N, H, W, 3) as uint8, refusing what is not in a known range."""
     image = _tensor(image)
     shape = image.shape
-    if shape.rank is not None and (
-        shape.rank not in (3, 4) or shape[-1] not in (3, None) or 0 in shape[-3:]
-    ):
+    known = shape.rank is not None
+    if known and (shape.rank not in (3, 4) or shape[-1] not in (3, None) or 0 in shape[-3:]):
         raise ImageError(
             f"The images have shape {shape}; expected (height, width, 3) or (N, height, width, 3). "
             "(lit_tf.images.to_uint8 turns any image into that.)"
