@@ -149,9 +149,8 @@ class Best:
     def offer(self, figures, step, *, writes):
         """Keeps the model if its figure is the best so far; the smallest, of a loss."""
         if self._name not in figures:
-            raise ConfigError(
-                f"eval.keep_best is {self._name!r}; the evaluators measure {', '.join(figures)}"
-            )
+            known = ", ".join(figures)
+            raise ConfigError(f"eval.keep_best is {self._name!r}; the evaluators measure {known}")
         value, sign = figures[self._name], -1 if self._name.endswith("loss") else 1
         if self._best is not None and sign * value <= sign * self._best:
             return

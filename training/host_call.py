@@ -72,9 +72,6 @@ class HostCall:
 
 
 def _metric(value):
-    return tf.Variable(
-        value,
-        dtype=tf.int64 if isinstance(value, int) else tf.float32,
-        trainable=False,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
+    dtype = tf.int64 if isinstance(value, int) else tf.float32
+    first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return tf.Variable(value, dtype=dtype, trainable=False, aggregation=first)

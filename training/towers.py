@@ -175,12 +175,9 @@ def _adapt(model, c: ModelConfig, policy):
             f"model.token_length is {c.token_length}, but the text tower has positions for "
             f"{text.max_length}"
         )
-    wanted = dataclasses.replace(
-        model.config,
-        text=text,
-        token_length=c.token_length,
-        has_bias=model.config.has_bias or c.bias is not None,
-    )
+    has_bias = model.config.has_bias or c.bias is not None
+    own = {"text": text, "token_length": c.token_length, "has_bias": has_bias}
+    wanted = dataclasses.replace(model.config, **own)
     if wanted == model.config:
         return model
     tokenizer = tokenizer_from_bytes(

@@ -26,8 +26,8 @@ from .data.embeddings import check_embeddings
 from .data.shards import shard_sizes
 from .data.sources import TfdsSource
 from .distribution import strategies
-from .distribution.agreement import check_agreement
 from .distribution.feed import distribute
+from .distribution.strategies import check_agreement
 from .evaluation.evaluators import make_evaluators
 from .evaluation.images import Decoding
 from .loop import Loop, WorkerLost, validation_loss
@@ -101,20 +101,12 @@ def _train(config, workdir, strategy, source, held_out):
         if stored is not None and stored.embeddings:  # by the tower that final.npz will hold
             check_embeddings(stored, model)
     counters = {"data": Counters(), "eval.validation": Counters()}
-    evaluators = _evaluators(
-        config, strategy, model, step, source, held_out, counters["eval.validation"]
-    )
+    evaluators = _evaluators(config, strategy, model, step, source, held_out, counters)
     if config.eval.keep_best:
         save = functools.partial(_save_model, model, workdir, "best")
         loop.best = Best(workdir, config.eval.keep_best, first_step, save)
-    batches = _train_batches(
-        strategy,
-        source,
-        seed=config.seed,
-        start_step=first_step,
-        counters=counters["data"],
-        **_batch_options(config, model),
-    )
+    how = {"seed": config.seed, "start_step": first_step, "counters": counters["data"]}
+    batches = _train_batches(strategy, source, **how, **_batch_options(config, model))
     loop.run(batches, evaluators, counters["data"])
     if chief:
         _save_model(model, workdir, "final")
@@ -159,20 +151,16 @@ def _warnings(config, source):
 
 
 def _batch_options(config, model):
-    return {
-        "tokenizer": model.tokenizer,
-        "global_batch_size": config.batch_size,
-        "image_size": preparation(model.config, config.data.max_patches),
-    }
+    size = preparation(model.config, config.data.max_patches)
+    batch = config.batch_size
+    return {"tokenizer": model.tokenizer, "global_batch_size": batch, "image_size": size}
 
 
 def _evaluators(config, strategy, model, step, source, held_out, counters):
-    decoding = Decoding(config.data.exif, config.data.max_pixels)
-    own = not isinstance(source, TfdsSource)
-    patches = config.data.max_patches
-    made = make_evaluators(
-        model, config.eval, strategy, decoding=decoding, max_patches=patches, leave_out=own
-    )
+    counters, data = counters["eval.validation"], config.data
+    how = {"decoding": Decoding(data.exif, data.max_pixels), "max_patches": data.max_patches}
+    how["leave_out"] = not isinstance(source, TfdsSource)
+    made = make_evaluators(model, config.eval, strategy, **how)
     check_agreement(strategy, {"the evaluators": [e.prefix for e in made]})
     prefixes, evaluators = [e.prefix for e in made], [e.run for e in made]
     if held_out is not None:

@@ -72,9 +72,8 @@ def _guess(source):
     if tables.is_table(source):
         return "table"
     if "://" in source or any(c in source for c in "*?{"):
-        raise DataError(
-            f"cannot tell the format of {source}: set data.format to {', '.join(_FORMATS[1:])}"
-        )
+        known = ", ".join(_FORMATS[1:])
+        raise DataError(f"cannot tell the format of {source}: set data.format to {known}")
     # A dataset of tfds may be called "name/config" and nothing else that looks like a path.
     path_like = source.startswith(("/", ".", "~")) or source.count("/") > 1
     if os.path.exists(source) or path_like or re.search(r"\.[A-Za-z]\w*$", source):

@@ -114,7 +114,7 @@ def attempt(function, argument, fallback):
     return dataset.concatenate(failed).take(1).get_single_element()
 
 
-def _preparation(source, data_config, augmentation, image_size, seed):
+def _preparation(source, config, augmentation, image_size, seed):
     """Returns a function of (position, record, wanted) to an example; seed None draws nothing."""
     transform, draws = augment.parse(augmentation)
     if source.embeddings and augmentation:
@@ -136,9 +136,7 @@ def _preparation(source, data_config, augmentation, image_size, seed):
         if source.embeddings:
             image = parsed[key][_choose(uniform[1], source.manifest["views"])]
         else:
-            image = decode_in_dataset(
-                parsed["image"], data_config.max_pixels, exif=data_config.exif
-            )
+            image = decode_in_dataset(parsed["image"], config.max_pixels, exif=config.exif)
             if draws and not square:  # patches are cut of what is augmented
                 image = how.augmented(image, lambda pixels: transform(pixels, uniform[2:]))
             else:
@@ -150,9 +148,8 @@ def _preparation(source, data_config, augmentation, image_size, seed):
             uniform = tf.zeros([2 + draws])
         else:
             key_of_host = tf.random.fold_in(tf.constant([seed[0], 0], tf.int64), seed[1])
-            uniform = tf.random.stateless_uniform(
-                [2 + draws], tf.random.fold_in(key_of_host, position)
-            )
+            key_of_example = tf.random.fold_in(key_of_host, position)
+            uniform = tf.random.stateless_uniform([2 + draws], key_of_example)
         fallback = (tf.nest.map_structure(stream.blank, spec), tf.constant(""))
         (image, text), decoded = tf.cond(
             record["present"] & wanted,
@@ -162,13 +159,9 @@ def _preparation(source, data_config, augmentation, image_size, seed):
         image = tf.nest.map_structure(lambda x, s: tf.ensure_shape(x, s.shape), image, spec)
         if draws and square:
             image = transform(image, uniform[2:])
-        return {
-            key: image,
-            "text": text,
-            "status": status_of(record["present"], decoded, tf.strings.length(text) > 0),
-            "shard": record["shard"],
-            "index": record["index"],
-        }
+        status = status_of(record["present"], decoded, tf.strings.length(text) > 0)
+        place = {"shard": record["shard"], "index": record["index"]}
+        return {key: image, "text": text, "status": status, **place}
 
     return prepare
 
@@ -202,10 +195,8 @@ def _fill(dataset, spares):
             bad = tf.where(~good)[:, 0]
             helpers = tf.concat([size + tf.where(tail_good)[:, 0], tf.where(good)[:, 0]], 0)
             helpers = tf.cond(tf.size(helpers) > 0, lambda: helpers, lambda: bad)
-            chosen = tf.gather(helpers, tf.range(tf.size(bad)) % tf.size(helpers))
-            order = tf.tensor_scatter_nd_update(
-                tf.range(size, dtype=tf.int64), bad[:, None], chosen
-            )
+            taken = tf.gather(helpers, tf.range(tf.size(bad)) % tf.size(helpers))
+            order = tf.tensor_scatter_nd_update(tf.range(size, dtype=tf.int64), bad[:, None], taken)
             return each(lambda x, old: tf.gather(tf.concat([x, old], 0), order), now, tail)
 
         filled = tf.cond(tf.reduce_all(good), lambda: each(tf.identity, now), replaced)

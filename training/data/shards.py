@@ -93,13 +93,8 @@ def looks_like(start: bytes) -> str:
 def survey(paths, scan, expected=None) -> list[Shard]:
     """Scans all shards."""
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        progress = tqdm.tqdm(
-            pool.map(lambda path: _scan(path, scan), paths),
-            "counting examples",
-            len(paths),
-            disable=len(paths) < 64,
-        )
-        shards = list(progress)
+        found = pool.map(lambda path: _scan(path, scan), paths)
+        shards = list(tqdm.tqdm(found, "counting examples", len(paths), disable=len(paths) < 64))
         known = expected or list(pool.map(_statistics, paths))
     usual = [s.examples for s in shards if s.problem is None and s.examples]
     usual = int(statistics.median(usual)) if usual else None
@@ -194,10 +189,8 @@ def shard_sizes(source) -> dict[str, int]:
 
     folder = os.path.dirname(os.path.commonprefix(paths))
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        return {
-            p[len(folder) :].lstrip("/"): n
-            for p, n in zip(paths, pool.map(size, paths), strict=True)
-        }
+        sizes = zip(paths, pool.map(size, paths), strict=True)
+        return {path[len(folder) :].lstrip("/"): n for path, n in sizes}
 
 
 def read_sizes(path: str) -> dict[str, int] | None:

@@ -24,9 +24,8 @@ from .finding import find_shards, source_format
 _READ_BUFFER = 4 << 20
 # The trainer's default keys are those of tfds' coco_captions. With shards, they mean the names that
 # img2dataset writes, and then the endings of all other pictures.
-_IMAGE_NAMES = {
-    "image": tuple(dict.fromkeys(["jpg", "jpeg", "png", "webp", *(s[1:] for s in IMAGE_SUFFIXES)]))
-}
+_ENDINGS = ("jpg", "jpeg", "png", "webp", *(suffix[1:] for suffix in IMAGE_SUFFIXES))
+_IMAGE_NAMES = {"image": tuple(dict.fromkeys(_ENDINGS))}
 _TEXT_NAMES = {"captions/text": ("txt",)}
 # A table is divided into parts of so many rows, which are read like shards.
 _TABLE_ROWS = 1000
@@ -142,10 +141,8 @@ def _from_python(pairs, shard, skip):
         if images:
             yield np.array(images, object), np.array(texts, object)
 
-    images, texts = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-    dataset = tf.data.Dataset.from_generator(
-        chunks, args=(shard, skip), output_signature=(images, texts)
-    )
+    signature = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+    dataset = tf.data.Dataset.from_generator(chunks, args=(shard, skip), output_signature=signature)
     return dataset.unbatch().map(lambda image, texts: {"image": image, "texts": texts})
 
 
@@ -292,9 +289,8 @@ class TfdsSource(Source):
         try:
             instructions = builder.info.splits[split].file_instructions
         except (ValueError, KeyError) as e:
-            raise DataError(
-                f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}"
-            ) from e
+            splits = ", ".join(builder.info.splits)
+            raise DataError(f"{name} has no split {split!r}; it has {splits}") from e
         if builder.info.file_format.value != "tfrecord":
             raise DataError(
                 f"{name} is stored as {builder.info.file_format.value}; training streams tfrecord: "

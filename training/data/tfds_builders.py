@@ -67,9 +67,8 @@ def _prepare(builder, name, may_download):
             builder.download_and_prepare()
             return
         except Exception as e:  # whatever a builder raises: no space, a changed checksum, ...
-            reason = next((line for line in str(e).splitlines() if line.strip()), repr(e)).strip(
-                " .:"
-            )
+            lines = [line for line in str(e).splitlines() if line.strip()]
+            reason = next(iter(lines), repr(e)).strip(" .:")
     why = f" and could not be: {reason}" if reason else ""
     instructions = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     raise NotPreparedError(

@@ -155,16 +155,8 @@ class DigitPairs(tfds.core.GeneratorBasedBuilder):
                     texts = captions.held_out_captions(*described, split)
                 number = start + i
                 first = number * _CAPTIONS_PER_IMAGE
-                yield (
-                    number,
-                    {
-                        "image": images[i],
-                        "captions": [{"id": first + k, "text": t} for k, t in enumerate(texts)],
-                        "label": 10 * pair[0] + pair[1],
-                        "left": pair[0],
-                        "right": pair[1],
-                        "ink": int(ink[i]),
-                        "paper": int(paper[i]),
-                        "digits": np.array([left[i], right[i]], np.int64),
-                    },
-                )
+                named = [{"id": first + k, "text": t} for k, t in enumerate(texts)]
+                about = {"label": 10 * pair[0] + pair[1], "left": pair[0], "right": pair[1]}
+                about |= {"ink": int(ink[i]), "paper": int(paper[i])}
+                about["digits"] = np.array([left[i], right[i]], np.int64)
+                yield number, {"image": images[i], "captions": named, **about}

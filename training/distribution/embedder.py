@@ -42,12 +42,11 @@ class ReplicatedEmbedder:
 
     def run(self, make_batches: Callable) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (numbers, -1 for padding; embeddings) of global batches, shared by the hosts."""
-        dataset = distribute(
-            self._strategy,
-            lambda context: make_batches(
-                context.get_per_replica_batch_size(self.batch_size), context
-            ),
-        )
+
+        def make(context):
+            return make_batches(context.get_per_replica_batch_size(self.batch_size), context)
+
+        dataset = distribute(self._strategy, make)
         for _, outputs in in_flight(dataset, lambda batch: self.step(*batch)):
             yield outputs
 

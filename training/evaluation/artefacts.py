@@ -34,9 +34,8 @@ class _ArtefactEncoder(Encoder):
         try:
             manifest = parse_object(path.read_bytes(), path)
         except OSError as e:
-            raise DataError(
-                f"{folder}: expected what `lit-tf export` wrote, with {path.name} in it: {e!r}"
-            ) from e
+            wanted = f"expected what `lit-tf export` wrote, with {path.name} in it"
+            raise DataError(f"{folder}: {wanted}: {e!r}") from e
         for key, kinds in _MANIFEST.items():
             value = manifest.get(key)
             number = type(value) in (int, float)

@@ -78,9 +78,8 @@ def _caption_feature(builder):
     for name in ("captions/text", "captions", "caption/text", "caption", "text"):
         if name in known:
             return tuple(name.split("/"))
-    raise DataError(
-        f"{builder.name} has no captions (captions/text, caption or text), only {', '.join(known)}"
-    )
+    found = ", ".join(known)
+    raise DataError(f"{builder.name} has no captions (captions/text, caption, text), only {found}")
 
 
 def _without_empty(data):

@@ -93,9 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_strategy(how, "evaluate")
     out = parser.add_argument_group("output")
     out.add_argument("--json", metavar="FILE", help="write all figures as JSON")
-    out.add_argument(
-        "--report", metavar="FILE.html", help="write a report with examples, as one HTML page"
-    )
+    out.add_argument("--report", metavar="FILE.html", help="write an HTML page with examples")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -290,6 +288,5 @@ def _check_towers(found, config, spec):
         lacks = "an image head, the checkpoint has none (leave out img_head)"
         differences.append(lacks if wanted.image.out_dim else has)
     if differences:
-        raise ConfigError(
-            f"--config {spec} says {'; '.join(differences)}: {config.model.init} is another model"
-        )
+        said = "; ".join(differences)
+        raise ConfigError(f"--config {spec} says {said}: {config.model.init} is another model")

@@ -50,9 +50,8 @@ def measure(
         raise ConfigError("--few-shot reads features before the head: of a checkpoint, not NaFlex")
     if encoder.model.config.preprocessing != "big_vision":
         raise ConfigError("--few-shot is published for big_vision's pixels: expected no other")
-    (train, labels, notes, _), (test, answers, more, rate) = (
-        _features(encoder, part, progress) for part in data
-    )
+    parts = [_features(encoder, part, progress) for part in data]
+    (train, labels, notes, _), (test, answers, more, rate) = parts
     metrics = {
         f"{k}shot-seed-{seed}": few_shot.accuracy(train, labels, test, answers, shots=k, seed=seed)
         for k in shots

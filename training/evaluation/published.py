@@ -40,19 +40,11 @@ def comparison(model: str | None, results: list[Result]) -> list[dict]:
     for result in results:
         for i, (metric, value) in enumerate(result.metrics.items()):
             known = figure(model, result, metric)
-            rows.append(
-                {
-                    "dataset": result.dataset,
-                    "split": result.split,
-                    "figure": metric,
-                    "images": result.images_of(metric),
-                    "measured": value,
-                    "published": known,
-                    "difference": None if known is None else value - known,
-                    # Once per dataset: its images are embedded once.
-                    "images_per_second": None if i else result.images_per_second,
-                }
-            )
+            difference = None if known is None else value - known
+            rate = None if i else result.images_per_second  # images are embedded once
+            row = {"dataset": result.dataset, "split": result.split, "figure": metric}
+            row |= {"images": result.images_of(metric), "measured": value, "published": known}
+            rows.append({**row, "difference": difference, "images_per_second": rate})
     return rows
 
 

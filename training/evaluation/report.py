@@ -37,13 +37,9 @@ def write_report(
     path: str | os.PathLike, title: str, table: list[list[str]], results: list[Result]
 ):
     """Writes the report."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = jinja2.FileSystemLoader(pathlib.Path(__file__).parent)
+    how = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, **how)
     environment.filters["per_cent"] = lambda share: f"{100 * share:.1f} %"
     page = environment.get_template("report.html").render(
         title=title, table=table, results=[_section(result) for result in results]

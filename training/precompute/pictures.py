@@ -58,9 +58,8 @@ class Worker:
         report, paths = index.Report(), map(from_stored, stored_paths)
         tables = list(index.embed_here(self._settings, self._model, paths, report))
         failures = [(to_stored(path), reason) for path, reason in report.failures]
-        table = (
-            pa.concat_tables(tables) if tables else pa.table({"path": pa.array([], pa.string())})
-        )
+        nothing = pa.table({"path": pa.array([], pa.string())})
+        table = pa.concat_tables(tables or [nothing])
         table = table.replace_schema_metadata({_FAILURES: json.dumps(failures)})
         with files.replacing(os.path.join(self._folder, f"{uuid.uuid4().hex}.parquet")) as file:
             pyarrow.parquet.write_table(table, file)

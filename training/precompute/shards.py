@@ -69,7 +69,7 @@ def precompute(
     job: Job, *, host: int = 0, hosts: int = 1, progress: bool = True, strategy=None
 ) -> Counters:
     """Writes this host's share of the shards that are missing, and the manifest after the last."""
-    _check_folder(job)
+    is_finished(job)  # refuses the folder of another job
     counters = Counters()
     todo = [i for i in range(host, job.shards, hosts) if not _done(job, i)]
     source = _open(job)
@@ -83,7 +83,7 @@ def precompute(
 
 def precompute_with_beam(job: Job, options: list[str]) -> None:
     """Writes the shards that are missing as an Apache Beam pipeline."""
-    _check_folder(job)
+    is_finished(job)  # refuses the folder of another job
     todo = [i for i in range(job.shards) if not _done(job, i)]
     _open(job)
     beam.run(todo, functools.partial(ShardWriter, job), options)
@@ -133,13 +133,8 @@ class ShardWriter:
                     texts = batch["texts"][i, :count].numpy().tolist()
                     writer.write(to_example(embeddings[i], texts))
                     written += 1
-        about = {
-            "settings": job.settings(),
-            "image_tower": self._tower,
-            "width": self._width,
-            "resolution": self._size,
-            "examples": written,
-        }
+        about = {"settings": job.settings(), "image_tower": self._tower, "width": self._width}
+        about |= {"resolution": self._size, "examples": written}
         _write_json(f"{path}.json", about)
 
     def _batches(self, pieces, start):
@@ -168,14 +163,11 @@ class ShardWriter:
         if draws:
             uniform = tf.random.stateless_uniform([job.views, draws], seed)
             views = [transform(image, uniform[view]) for view in range(job.views)]
-        return {
-            "views": tf.stack(views),
-            "texts": texts,
-            "count": tf.size(texts),
-            "status": status_of(record["present"], decoded, tf.size(texts) > 0),
-            "shard": record["shard"],
-            "index": record["index"],
-        }
+        count = tf.size(texts)
+        status = status_of(record["present"], decoded, count > 0)
+        place = {"shard": record["shard"], "index": record["index"]}
+        found = {"views": tf.stack(views), "texts": texts, "count": count, "status": status}
+        return {**found, **place}
 
     def _embed(self, views):
         """Returns float32 (examples, views, D) of uint8 (examples, views, side, side, 3)."""
@@ -204,17 +196,12 @@ def write_manifest_if_complete(job: Job) -> bool:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether all of a job's shards are there, and training can read the folder."""
-    if not tf.io.gfile.exists(os.path.join(job.output, MANIFEST)):
-        return False
-    _check_folder(job)
-    return True
-
-
-def _check_folder(job):
+    """Whether all of a job's shards are there; refuses the folder of another job."""
     path = os.path.join(job.output, MANIFEST)
-    if tf.io.gfile.exists(path):
-        _check_settings(job, path, read_manifest(job.output)["settings"])
+    if not tf.io.gfile.exists(path):
+        return False
+    _check_settings(job, path, read_manifest(job.output)["settings"])
+    return True
 
 
 def _open(job):

@@ -110,6 +110,4 @@ def run_apart(function, *args):
         try:
             return pool.submit(function, *args).result()
         except concurrent.futures.process.BrokenProcessPool as error:
-            raise TrainingError(
-                "the compiler's process ended without an answer; is memory short?"
-            ) from error
+            raise TrainingError("the compiler ended without an answer; short of memory?") from error

@@ -14,9 +14,7 @@ from lit_tf.errors import TrainingError
 from .chips import Topology
 
 _SCRIPT = pathlib.Path(__file__).with_name("libtpu_compile.py")
-_INSTALL = (
-    "pip install 'lit_tf[tpu-preflight]' brings the versions that this was shown to work with"
-)
+_INSTALL = "pip install 'lit_tf[tpu-preflight]' brings the versions that this is known to work with"
 
 
 class DoesNotFit(TrainingError):
@@ -58,12 +56,8 @@ def compile_stablehlo(stablehlo: str, topology: Topology) -> Compiled:
         program, result = pathlib.Path(folder, "program"), pathlib.Path(folder, "result")
         program.write_text(stablehlo)
         arguments = [program, topology.name, topology.chip.config or "", topology.chips, result]
-        process = subprocess.run(
-            [sys.executable, *map(str, (_SCRIPT, *arguments))],
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
+        command = [sys.executable, *map(str, (_SCRIPT, *arguments))]
+        process = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if not result.exists():
             last = (process.stderr.strip().splitlines() or ["no message"])[-1]
             raise TrainingError(f"the TPU compiler ended with code {process.returncode}: {last}")

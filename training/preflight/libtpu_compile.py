@@ -36,16 +36,13 @@ def _compile(program, topology, config, replicas):
     from jax.experimental import topologies
     from jax.extend.mlir import ir
 
-    options = {"chip_config_name": config} if config else {}
-    devices = topologies.get_topology_desc(
-        platform="tpu", topology_name=topology, **options
-    ).devices
+    about = {"chip_config_name": config} if config else {}
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology, **about).devices
     compile_options = xla_client.CompileOptions()
     compile_options.num_replicas = replicas
     compile_options.num_partitions = 1
-    compile_options.device_assignment = xla_client.DeviceAssignment.create(
-        np.arange(replicas).reshape(replicas, 1)
-    )
+    numbers = np.arange(replicas).reshape(replicas, 1)
+    compile_options.device_assignment = xla_client.DeviceAssignment.create(numbers)
     start = time.monotonic()
     with mlir.make_ir_context():
         module = ir.Module.parse(program)

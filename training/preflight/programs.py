@@ -34,17 +34,10 @@ def train_step(config: TrainConfig, replicas: int) -> Program:
     images = {"image": _images(local, model, tf.uint8)}
     if precomputed:
         images = {"image_embedding": tf.TensorSpec((local, model.config.embedding_dim))}
-    return Program(
-        step,
-        [{**images, "tokens": _tokens(local, model)}],
-        {"parameters": _size(model), "optimizer": _size_of(step.optimizer.variables.values())},
-        flops.train_step(
-            model.config,
-            config.batch_size,
-            lock_image=config.model.lock_image,
-            precomputed_images=precomputed,
-        ),
-    )
+    sizes = {"parameters": _size(model), "optimizer": _size_of(step.optimizer.variables.values())}
+    how = {"lock_image": config.model.lock_image, "precomputed_images": precomputed}
+    needed = flops.train_step(model.config, config.batch_size, **how)
+    return Program(step, [{**images, "tokens": _tokens(local, model)}], sizes, needed)
 
 
 def encode(what: str, config: TrainConfig, batch: int, replicas: int) -> Program:

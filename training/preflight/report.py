@@ -46,13 +46,9 @@ def make_report(
     # The compiler counts the body of a loop once, but what the model needs is certain.
     flops_seconds = max(at_peak, compiled.flops / chip.peak_flops)
     bytes_seconds = compiled.bytes_accessed / chip.bandwidth
-    parts = {
-        **sizes,
-        "inputs": max(0, compiled.arguments - sum(sizes.values())),
-        "outputs": compiled.outputs,
-        "temporaries": compiled.temporaries,
-        "program": compiled.code,
-    }
+    parts = {**sizes, "inputs": max(0, compiled.arguments - sum(sizes.values()))}
+    parts |= {"outputs": compiled.outputs, "temporaries": compiled.temporaries}
+    parts["program"] = compiled.code
     return Report(
         *about,
         compiled.memory <= chip.memory,
