@@ -127,7 +127,7 @@ def _address(url, with_vocab):
     # Different addresses may end in the same name (checkpoint.npz).
     folder = cache_dir() / "addresses" / hashlib.sha256(url.encode()).hexdigest()[:16]
     path = folder / name
-    if zarr_folder.is_step_name(name) or zarr_folder.is_newest_name(name):
+    if zarr_folder.is_step_name(name) or name.endswith(zarr_folder.NEWEST):
         return _zarr_folder(url, folder, with_vocab)
     if not path.suffix:
         return _bert_folder((url,), path, with_vocab)
@@ -168,7 +168,7 @@ def _zarr_folder(url, folder, with_vocab):
         raise DownloadError(f"{url}: a folder is listed at a gs://BUCKET/PATH address only")
     base, name = url.rsplit("/", 1)
     try:
-        if zarr_folder.is_newest_name(name):
+        if name.endswith(zarr_folder.NEWEST):
             with tf.io.gfile.GFile(f"{url}-LAST", "r") as file:
                 name = f"{name}-{zarr_folder.checked_step(file.read(), f'{url}-LAST')}"
         names = (n for n in (name, f"{name}-tmp") if tf.io.gfile.isdir(f"{base}/{n}"))

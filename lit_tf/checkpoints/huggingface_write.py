@@ -61,7 +61,6 @@ def write(folder: pathlib.Path, config: LitConfig, readers, tokenizer, dtype: st
 
 
 def _check(folder, config, dtype):
-    """Refuses what this layout cannot say, and a folder that holds something else."""
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype {dtype!r} cannot be written, expected {', '.join(DTYPES)}")
     wrong = None

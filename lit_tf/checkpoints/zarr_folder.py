@@ -18,17 +18,13 @@ from lit_tf.errors import CheckpointError, extra, nearest, plain
 
 _STEP = re.compile(r"(?P<name>.+\.bv)-(?P<step>[0-9]+)(-tmp)?")
 _NOT_PARAMETERS = re.compile(r"chrono~|opt~(?!target~)")
+NEWEST = ".bv"  # how a name ends that stands for the newest step
 _ERRORS = (ValueError, OSError, RuntimeError)  # of tensorstore
 
 
 def is_step_name(name: str) -> bool:
     """Returns whether a folder of this name holds one step: `NAME.bv-000001000`, or with `-tmp`."""
     return _STEP.fullmatch(name) is not None
-
-
-def is_newest_name(name: str) -> bool:
-    """Returns whether this name stands for the newest step: `NAME.bv`."""
-    return name.endswith(".bv")
 
 
 def holds_parameters(name: str) -> bool:
@@ -58,7 +54,7 @@ def find(path) -> pathlib.Path | None:
         if others:
             raise CheckpointError(f"{path}: no such step; there are {', '.join(others)}")
         return found
-    if is_newest_name(path.name.removesuffix("-LAST")):
+    if path.name.removesuffix("-LAST").endswith(NEWEST):
         return _newest(path.with_name(path.name.removesuffix("-LAST")))
     return path if is_folder(path) else None
 
