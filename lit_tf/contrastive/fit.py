@@ -226,7 +226,9 @@ class ContrastiveModel(keras.Model):
         if self.config.image.naflex:
             raise ConfigError("fit takes images of one size; NaFlex models cannot be tuned by it")
         if locking not in settings.LOCKINGS:
-            raise ConfigError(f"locking is {locking!r}; expected {', '.join(settings.LOCKINGS)}")
+            raise ConfigError(
+                f"locking is {locking!r}; expected one of {', '.join(settings.LOCKINGS)}"
+            )
         if labelled := [name for name in _OF_LABELS if kwargs.get(name) is not None]:
             raise ConfigError(
                 f"{labelled[0]} compares with labels, which contrastive training lacks; its "
